@@ -1,0 +1,33 @@
+/* Allocators. Long-lived objects take a const rv_alloc * when made and use only that, so tests can hand in one that
+ * fails at the n-th call. rv_heap is malloc. */
+#ifndef RV_BASE_ALLOC_H
+#define RV_BASE_ALLOC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct rv_alloc {
+    void *self;
+    void *(*resize)(void *self, void *old, size_t bytes);          /* old NULL: new; bytes 0: free, returns NULL */
+    void *(*aligned)(void *self, size_t align, size_t bytes);      /* released with resize(self, p, 0) */
+} rv_alloc;
+
+extern const rv_alloc rv_heap;
+
+/** rv_new - zeroed block of bytes (> 0), or NULL.  rv_new_array - zeroed, refuses count * size overflow. */
+void *rv_new(const rv_alloc *mem, size_t bytes);
+void *rv_new_array(const rv_alloc *mem, size_t count, size_t size);
+/** rv_new_aligned - zeroed block whose address is a multiple of align (power of two), or NULL. */
+void *rv_new_aligned(const rv_alloc *mem, size_t align, size_t bytes);
+/** rv_resize - like realloc; on failure NULL and the old block stays. New bytes are not zeroed. */
+void *rv_resize(const rv_alloc *mem, void *old, size_t bytes);
+/** rv_free - accepts NULL. */
+void rv_free(const rv_alloc *mem, void *p);
+char *rv_strdup(const rv_alloc *mem, const char *text);
+char *rv_strndup(const rv_alloc *mem, const char *text, size_t n);
+
+/** rv_mul_size, rv_add_size - *out = a op b and true; false and *out untouched on overflow. */
+bool rv_mul_size(size_t a, size_t b, size_t *out);
+bool rv_add_size(size_t a, size_t b, size_t *out);
+
+#endif

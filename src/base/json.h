@@ -1,0 +1,33 @@
+/* JSON: jansson behind limits. Bodies from outside are parsed with a maximum depth and size, duplicate keys refused;
+ * values are read with one call that says which field was wrong. Written through jansson too, but vectors of floats by our
+ * own writer, which prints the shortest text that reads back equal. */
+#ifndef RV_BASE_JSON_H
+#define RV_BASE_JSON_H
+#include "base/err.h"
+#include "base/str.h"
+#include <jansson.h>
+
+/** rv_json_setup - once, before threads start: seeds the hash, so that keys from outside cannot be made to collide. */
+void rv_json_setup(void);
+
+/** rv_json_parse - one JSON text, nothing after it. Depth at most 64 (1 + nested), no duplicate keys, no NUL in strings
+ * unless they are allowed by jansson's flag. *out is the caller's (json_decref). RV_E_FORMAT says line and column. */
+rv_err rv_json_parse(const char *text, size_t n, json_t **out) RV_MUST_CHECK;
+
+/* rv_json_get_*: field of an object into *out. Absent or null: *out untouched, RV_OK. Wrong type or out of [low, high]:
+ * RV_E_ARG, text "<field>: expected ..., found ...". rv_json_need_string: absent is an error too. */
+rv_err rv_json_get_string(const json_t *object, const char *field, const char **out, size_t *n) RV_MUST_CHECK;
+rv_err rv_json_need_string(const json_t *object, const char *field, const char **out, size_t *n) RV_MUST_CHECK;
+rv_err rv_json_get_int(const json_t *object, const char *field, int64_t low, int64_t high, int64_t *out) RV_MUST_CHECK;
+rv_err rv_json_get_double(const json_t *object, const char *field, double low, double high, double *out) RV_MUST_CHECK;
+rv_err rv_json_get_bool(const json_t *object, const char *field, bool *out) RV_MUST_CHECK;
+rv_err rv_json_get_object(const json_t *object, const char *field, json_t **out) RV_MUST_CHECK; /* borrowed */
+rv_err rv_json_get_array(const json_t *object, const char *field, json_t **out) RV_MUST_CHECK;  /* borrowed */
+
+/** rv_json_text - compact text into t, key order kept. rv_json_print - the same to a stream, newline added. */
+void rv_json_text(const json_t *value, rv_text *t);
+void rv_json_print(const json_t *value, void *stdio_stream);
+/** rv_json_float - shortest decimal that reads back as the same float; non-finite as null. */
+void rv_json_float(rv_text *t, float x);
+void rv_json_string(rv_text *t, const char *at, size_t n); /* quoted and escaped */
+#endif

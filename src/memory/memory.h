@@ -1,0 +1,139 @@
+/* The unified store: text, vector, words (FTS5), graph and metadata of a node change together, in one transaction. A write
+ * that was acknowledged survives kill -9 and power loss. */
+#ifndef RV_MEMORY_MEMORY_H
+#define RV_MEMORY_MEMORY_H
+#include "base/alloc.h"
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "store/db.h"
+#include <stdint.h>
+
+typedef struct rv_memory rv_memory;
+
+/* Handed in by the caller, because memory stands below the embedder: text to unit vector [dim]. Any thread. */
+typedef struct rv_memory_embedder {
+    const char *name;
+    size_t dim;
+    rv_err (*text)(const void *self, const char *text, size_t n, float *out);
+    const void *self;
+} rv_memory_embedder;
+
+/**
+ * rv_memory_open - db is open (rv_db_open); vectors live in folder dir/vectors. Brings vectors and words in line with
+ * the database: an index that is older is caught up or rebuilt, bytes no transaction names are ignored.
+ * Errors: RV_E_CONFIG the store was filled by another embedder (both names, and the command that helps).
+ *         RV_E_CORRUPT a segment's checksum is wrong (file and offset).
+ */
+rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory_embedder embedder, rv_memory **out) RV_MUST_CHECK;
+void rv_memory_close(rv_memory *m); /* accepts NULL */
+
+/* Node types: "document" (a file), "chunk" (of a document), "note" (added by a user), "fact" (a correction),
+ * "qa" (a rated question and answer). Edges: contains, follows, corrects, derived, cites, same_topic. */
+typedef struct rv_memory_new {
+    const char *type;           /* required, [a-z_]{1,32} */
+    const char *text;           /* required, valid UTF-8, 1 .. 1 MiB */
+    size_t text_bytes;          /* 0: text is zero-terminated */
+    const char *source;         /* file path, "user", "feedback" ...; may be NULL */
+    const char *user;           /* scope; NULL: everybody's */
+    const char *const *tags;    /* [n_tags] */
+    size_t n_tags;
+    const char *origin;         /* request id it came from; may be NULL */
+    double confidence;          /* 0..1; 0 means not said: stored as 1 */
+    const json_t *metadata;     /* object or NULL */
+    int64_t parent;             /* contains-edge from there, 0: none */
+    int64_t corrects;           /* corrects-edge to that node, 0: none. It ranks below this one from now on */
+    int64_t derived_from;       /* derived-edge, 0: none */
+    uint64_t offset, length;    /* bytes in the source */
+} rv_memory_new;
+
+/** rv_memory_add - durable when it returns. *id > 0. A node of the same type, user and text already there: its id, *added false. */
+rv_err rv_memory_add(rv_memory *m, const rv_memory_new *node, int64_t *id, bool *added) RV_MUST_CHECK;
+rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, double weight) RV_MUST_CHECK;
+
+typedef struct rv_memory_node {
+    int64_t id;
+    const char *type, *text, *source, *user, *origin; /* "" when absent */
+    const char *const *tags;
+    size_t n_tags;
+    double confidence;
+    int64_t created_ms;     /* UTC */
+    int64_t corrected_by;   /* node that corrects this one, 0: none */
+    uint64_t offset, length;
+    const char *metadata;   /* JSON text, "{}" when none */
+    double score;           /* of a search, else 0 */
+    double vector_score, words_score; /* cosine; BM25 (higher is better); NaN when that side did not find it */
+    const char *origin_side; /* "vector", "words", "both", "graph"; "" outside a search */
+} rv_memory_node;
+
+/** rv_memory_get - strings live in arena. RV_E_NOT_FOUND. */
+rv_err rv_memory_get(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_node *out) RV_MUST_CHECK;
+
+typedef enum rv_memory_mode { RV_MEMORY_HYBRID, RV_MEMORY_VECTOR, RV_MEMORY_WORDS } rv_memory_mode;
+
+typedef struct rv_memory_filter {
+    const char *type, *tag, *source, *user; /* NULL: any. user: that user's and everybody's */
+    bool only_user;                         /* that user's alone */
+    int64_t since_ms, until_ms;             /* 0: open */
+} rv_memory_filter;
+
+typedef struct rv_memory_query {
+    const char *text;
+    size_t text_bytes;          /* 0: zero-terminated */
+    const float *vector;        /* [dim] or NULL: made from text */
+    rv_memory_mode mode;
+    size_t k;                   /* 1 .. 1000 */
+    rv_memory_filter filter;
+    bool with_corrected;        /* false: what has been corrected is left out when its correction is among the hits, and ranks below otherwise */
+} rv_memory_query;
+
+typedef struct rv_memory_hits {
+    rv_memory_node *at; /* [n] best first, in arena */
+    size_t n;
+} rv_memory_hits;
+
+/**
+ * rv_memory_search - nearest in meaning, in words, or both (reciprocal rank fusion, 1 / (60 + rank)). Never fewer than k
+ * when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
+ * Threads: any thread, together with writers.
+ */
+rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena, rv_memory_hits *out) RV_MUST_CHECK;
+
+/** rv_memory_list - newest first. after: continue below this id, 0: from the top. */
+rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit, int64_t after, rv_arena *arena,
+                      rv_memory_hits *out) RV_MUST_CHECK;
+
+/** rv_memory_rm - by id (> 0; a document takes its chunks along) or everything that passes the filter (id 0; an empty
+ * filter is RV_E_ARG: name a scope). Durable when it returns. *removed tells how many. */
+rv_err rv_memory_rm(rv_memory *m, int64_t id, const rv_memory_filter *filter, size_t *removed) RV_MUST_CHECK;
+
+typedef struct rv_memory_import {
+    size_t files, unchanged, replaced, chunks_added, chunks_removed;
+} rv_memory_import;
+typedef void (*rv_memory_progress)(void *self, const char *path, size_t file, size_t n_files, size_t chunks);
+/**
+ * rv_memory_import - a .txt or .md file, or every one below a folder (sorted). Chunked at headings and sentences, offsets kept.
+ * An unchanged file adds nothing; a changed one replaces its chunks in one transaction. Counts are added to *done.
+ */
+rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, const char *const *tags, size_t n_tags,
+                             rv_memory_progress progress, void *self, rv_memory_import *done) RV_MUST_CHECK;
+
+typedef struct rv_memory_stats {
+    size_t nodes, edges, documents, chunks, notes, facts, qas, vectors, vectors_dead;
+    uint64_t db_bytes, vector_bytes;
+    const char *embedder; /* borrowed from m */
+    size_t dim;
+} rv_memory_stats;
+rv_err rv_memory_get_stats(rv_memory *m, rv_memory_stats *out) RV_MUST_CHECK;
+
+/** rv_memory_neighbours - edges of a node, both directions. */
+typedef struct rv_memory_edge {
+    int64_t from, to;
+    const char *type;
+    double weight;
+} rv_memory_edge;
+rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_edge **out, size_t *n) RV_MUST_CHECK;
+
+/** rv_memory_check - every invariant across database, words, segments and graph; first broken one. */
+rv_err rv_memory_check(rv_memory *m) RV_MUST_CHECK;
+#endif
