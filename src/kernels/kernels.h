@@ -16,14 +16,17 @@ typedef struct rv_matrix {
     const void *packed; /* this level's own layout, or NULL: kernels read raw */
 } rv_matrix;
 
-/* Activations of n_tokens columns: float32 always; int8 in blocks of 32 beside it when cols allows and exact is off. */
+/* Activations of n_tokens columns: float32 always; int8 in blocks of 32 beside it when cols is a multiple of 32 and
+ * scratch was given. Rows of the int8 side are padded to 64 columns (an even number of blocks) with zeros. */
 typedef struct rv_act {
     size_t cols, n_tokens;
-    const float *f32;    /* [n_tokens][stride] */
+    const float *f32; /* [n_tokens][stride] */
     size_t stride;
-    int8_t *q;           /* [n_tokens][cols rounded up to 64], NULL: use float32 arithmetic */
-    float *d;            /* [n_tokens][cols/32 (rounded up to even)] scale of each block: x ~ d * q, |q| <= 127 */
-    float *s;            /* same shape: d * sum of q in the block (for types with a minimum or an offset) */
+    int8_t *q;  /* [n_tokens][padded cols], NULL: use float32 arithmetic */
+    float *d;   /* [n_tokens][blocks] scale of each block: x ~ d * q, |q| <= 127 */
+    float *s;   /* [n_tokens][blocks] d * sum of q in the block, for types with a minimum */
+    int32_t *o; /* [n_tokens][blocks][4] sums of q for types stored with an offset: -8 * sum, -128 * sum,
+                 * -32 * sum of the first 16, -32 * sum of the last 16 */
 } rv_act;
 
 /* One step of attention with online softmax, for the query heads that share one key/value head, over consecutive keys. */
@@ -57,8 +60,8 @@ typedef struct rv_kernels {
 
     /* weights */
     void (*expand[RV_TYPE_LIMIT])(const void *row, float *out, size_t n); /* NULL for types we do not read */
-    void (*quantize)(const float *x, size_t n, int8_t *q, float *d, float *s); /* one row of rv_act */
-    /* bytes of this level's layout for a matrix; 0: it reads raw rows */
+    void (*quantize)(const float *x, size_t n, int8_t *q, float *d, float *s, int32_t *o); /* one row of rv_act */
+    /* bytes of this level's layout for a matrix; 0: it reads raw rows, and pack is not called */
     size_t (*pack_bytes)(rv_type type, size_t rows, size_t cols);
     void (*pack)(const rv_matrix *w, size_t row_from, size_t row_to, void *packed); /* rows at multiples of RV_ROW_STEP */
     /* out[t * out_stride + r] for r in [row_from, row_to), t in [0, x->n_tokens). Borders at multiples of RV_ROW_STEP. */

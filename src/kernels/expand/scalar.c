@@ -1,0 +1,2 @@
+#define LEVEL(name) rv_##name##_scalar
+#include "kernels/expand/body_priv.h"

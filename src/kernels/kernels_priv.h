@@ -1,0 +1,49 @@
+/* What dispatch.c puts into the tables: every operation at every level, under the name rv_<operation>_<level>. */
+#ifndef RV_KERNELS_KERNELS_PRIV_H
+#define RV_KERNELS_KERNELS_PRIV_H
+#include "kernels/kernels.h"
+
+#define RV_DECLARE_LEVEL(L)                                                                                  \
+    float rv_dot_f32_##L(const float *a, const float *b, size_t n);                                          \
+    float rv_l2sq_f32_##L(const float *a, const float *b, size_t n);                                         \
+    int32_t rv_dot_i8_##L(const int8_t *a, const int8_t *b, size_t n);                                       \
+    void rv_rmsnorm_##L(const float *x, const float *weight, size_t n, float eps, float *out);               \
+    void rv_add_##L(float *x, const float *y, size_t n);                                                     \
+    void rv_silu_mul_##L(float *gate, const float *up, size_t n);                                            \
+    void rv_rope_##L(float *x, const float *cos, const float *sin, size_t n_heads, size_t dim);              \
+    void rv_softmax_##L(float *x, size_t n);                                                                 \
+    void rv_shortconv_##L(const float *u, const float *conv, float *state, size_t h, size_t k, float *out);  \
+    void rv_f32_to_f16_##L(const float *x, uint16_t *out, size_t n);                                         \
+    void rv_f16_to_f32_##L(const uint16_t *x, float *out, size_t n);                                         \
+    void rv_expand_f32_##L(const void *row, float *out, size_t n);                                           \
+    void rv_expand_f16_##L(const void *row, float *out, size_t n);                                           \
+    void rv_expand_bf16_##L(const void *row, float *out, size_t n);                                          \
+    void rv_expand_q4_0_##L(const void *row, float *out, size_t n);                                          \
+    void rv_expand_q4_1_##L(const void *row, float *out, size_t n);                                          \
+    void rv_expand_q5_0_##L(const void *row, float *out, size_t n);                                          \
+    void rv_expand_q5_1_##L(const void *row, float *out, size_t n);                                          \
+    void rv_expand_q8_0_##L(const void *row, float *out, size_t n);                                          \
+    void rv_expand_q4_k_##L(const void *row, float *out, size_t n);                                          \
+    void rv_expand_q5_k_##L(const void *row, float *out, size_t n);                                          \
+    void rv_expand_q6_k_##L(const void *row, float *out, size_t n);                                          \
+    void rv_quantize_##L(const float *x, size_t n, int8_t *q, float *d, float *s, int32_t *o);               \
+    size_t rv_pack_bytes_##L(rv_type type, size_t rows, size_t cols);                                        \
+    void rv_matmul_##L(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,      \
+                       size_t out_stride);                                                                   \
+    void rv_attend_##L(const rv_attend_step *step);
+
+RV_DECLARE_LEVEL(scalar)
+RV_DECLARE_LEVEL(avx2)
+RV_DECLARE_LEVEL(avx512)
+RV_DECLARE_LEVEL(neon)
+
+/* The expand functions of a level, indexed by rv_type. */
+#define RV_EXPAND_TABLE(L)                                                                                   \
+    {                                                                                                        \
+        [RV_F32] = rv_expand_f32_##L, [RV_F16] = rv_expand_f16_##L, [RV_BF16] = rv_expand_bf16_##L,          \
+        [RV_Q4_0] = rv_expand_q4_0_##L, [RV_Q4_1] = rv_expand_q4_1_##L, [RV_Q5_0] = rv_expand_q5_0_##L,      \
+        [RV_Q5_1] = rv_expand_q5_1_##L, [RV_Q8_0] = rv_expand_q8_0_##L, [RV_Q4_K] = rv_expand_q4_k_##L,      \
+        [RV_Q5_K] = rv_expand_q5_k_##L, [RV_Q6_K] = rv_expand_q6_k_##L,                                      \
+    }
+typedef void rv_expand_fn(const void *row, float *out, size_t n);
+#endif
