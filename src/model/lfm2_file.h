@@ -9,33 +9,43 @@
 
 typedef struct rv_lfm2_shape {
     uint32_t n_layers, hidden, ff, n_heads, head_dim, conv_taps, n_vocab, n_ctx_train;
-    uint32_t n_kv_heads[RV_LFM2_MAX_LAYERS]; /* 0: gated short convolution */
-    float rope_theta, norm_eps;
+    uint32_t n_kv_heads[RV_LFM2_MAX_LAYERS]; /* 0: gated short convolution; else a divisor of n_heads */
+    float rope_theta, norm_eps;              /* finite, above 0 */
     uint64_t n_params;
     size_t weight_bytes; /* all tensors */
 } rv_lfm2_shape;
 
 typedef struct rv_lfm2_layer_file {
-    const float *attn_norm, *ffn_norm;                    /* [hidden] */
+    const float *attn_norm, *ffn_norm; /* [hidden] */
     rv_matrix ffn_gate, ffn_up, ffn_down;
-    rv_matrix in_proj, out_proj;                          /* conv layers: [3 hidden][hidden], [hidden][hidden] */
-    const float *conv;                                    /* [hidden][conv_taps] */
-    rv_matrix q, k, v, o;                                 /* attention layers */
-    const float *q_norm, *k_norm;                         /* [head_dim] */
+    rv_matrix in_proj, out_proj;  /* conv layers: [3 hidden][hidden], [hidden][hidden] */
+    const float *conv;            /* [hidden][conv_taps] */
+    rv_matrix q, k, v, o;         /* attention layers */
+    const float *q_norm, *k_norm; /* [head_dim] */
 } rv_lfm2_layer_file;
 
 typedef struct rv_lfm2_file {
+    const rv_alloc *mem;
     rv_gguf *gguf;
     rv_lfm2_shape shape;
     rv_lfm2_layer_file *layers; /* [n_layers] */
-    rv_matrix embed, head;      /* head.raw == embed.raw when tied */
-    const float *final_norm;
+    rv_matrix embed, head;      /* [n_vocab][hidden]; head.raw == embed.raw when tied */
+    const float *final_norm;    /* [hidden] */
 } rv_lfm2_file;
 
-/** rv_lfm2_file_open - map, read, check. deep also looks at every scale and float of every tensor (refuses NaN and
- * infinity); without it only what costs no full read. Errors: RV_E_FORMAT naming file, key or tensor, found, expected.
- * RV_E_UNSUPPORTED another architecture. */
+/**
+ * rv_lfm2_file_open - map, read, check. Matrices and vectors point into the mapping.
+ *
+ * deep  look at every scale and float of every tensor (refuses NaN and infinity), which reads the whole file; without
+ *       it only the norms and convolutions, some hundred KB
+ * out   the caller's, rv_lfm2_file_close
+ *
+ * Errors:  RV_E_FORMAT naming file, key or tensor, found, expected.  RV_E_UNSUPPORTED another architecture, or a variant
+ *          of this one that we do not compute.  Those of rv_gguf_open.
+ * Threads: the result is immutable, any thread.
+ */
 rv_err rv_lfm2_file_open(const rv_alloc *mem, const char *path, bool deep, rv_lfm2_file **out) RV_MUST_CHECK;
+/** rv_lfm2_file_open_bytes - the same over bytes as rv_gguf_open_bytes takes them. */
 rv_err rv_lfm2_file_open_bytes(const rv_alloc *mem, const char *name, const void *bytes, size_t n, bool deep,
                                rv_lfm2_file **out) RV_MUST_CHECK;
 void rv_lfm2_file_close(rv_lfm2_file *f); /* accepts NULL */
