@@ -16,17 +16,21 @@ typedef struct rv_matrix {
     const void *packed; /* this level's own layout, or NULL: kernels read raw */
 } rv_matrix;
 
-/* Activations of n_tokens columns: float32 always; int8 in blocks of 32 beside it when cols is a multiple of 32 and
- * scratch was given. Rows of the int8 side are padded to 64 columns (an even number of blocks) with zeros. */
+/* 32 activations of one token as int8, and what the kernels want to know about them: one cache line. */
+typedef struct rv_act_block {
+    int8_t q[32];  /* x ~ d * q, |q| <= 127 */
+    float d;       /* largest |x| / 127 */
+    float s;       /* d * sum of q, for types with a minimum */
+    int32_t o[4];  /* for types kept with an offset: -8 * sum, -128 * sum, -32 * sum of q[0..15], -32 * sum of q[16..31] */
+    int32_t unused[2];
+} rv_act_block;
+
+/* Activations of n_tokens columns: float32 always; int8 beside it when cols is a multiple of 32 and scratch was given. */
 typedef struct rv_act {
     size_t cols, n_tokens;
-    const float *f32; /* [n_tokens][stride] */
+    const float *f32;     /* [n_tokens][stride] */
     size_t stride;
-    int8_t *q;  /* [n_tokens][padded cols], NULL: use float32 arithmetic */
-    float *d;   /* [n_tokens][blocks] scale of each block: x ~ d * q, |q| <= 127 */
-    float *s;   /* [n_tokens][blocks] d * sum of q in the block, for types with a minimum */
-    int32_t *o; /* [n_tokens][blocks][4] sums of q for types stored with an offset: -8 * sum, -128 * sum,
-                 * -32 * sum of the first 16, -32 * sum of the last 16 */
+    rv_act_block *blocks; /* [n_tokens][cols / 32], NULL: use float32 arithmetic */
 } rv_act;
 
 /* One step of attention with online softmax, for the query heads that share one key/value head, over consecutive keys. */
@@ -60,7 +64,7 @@ typedef struct rv_kernels {
 
     /* weights */
     void (*expand[RV_TYPE_LIMIT])(const void *row, float *out, size_t n); /* NULL for types we do not read */
-    void (*quantize)(const float *x, size_t n, int8_t *q, float *d, float *s, int32_t *o); /* one row of rv_act */
+    void (*quantize)(const float *x, size_t n, rv_act_block *out); /* n a multiple of 32; out [n / 32] */
     /* bytes of this level's layout for a matrix; 0: it reads raw rows, and pack is not called */
     size_t (*pack_bytes)(rv_type type, size_t rows, size_t cols);
     void (*pack)(const rv_matrix *w, size_t row_from, size_t row_to, void *packed); /* rows at multiples of RV_ROW_STEP */

@@ -26,7 +26,7 @@
     void rv_expand_q4_k_##L(const void *row, float *out, size_t n);                                          \
     void rv_expand_q5_k_##L(const void *row, float *out, size_t n);                                          \
     void rv_expand_q6_k_##L(const void *row, float *out, size_t n);                                          \
-    void rv_quantize_##L(const float *x, size_t n, int8_t *q, float *d, float *s, int32_t *o);               \
+    void rv_quantize_##L(const float *x, size_t n, rv_act_block *out);                                       \
     size_t rv_pack_bytes_##L(rv_type type, size_t rows, size_t cols);                                        \
     void rv_matmul_##L(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,      \
                        size_t out_stride);                                                                   \

@@ -34,20 +34,20 @@ static int32_t dot_16(const int8_t *a, const int8_t *b)
     return sum;
 }
 
-static float add_block(const format *f, const rv_unpacked *w, const int8_t *q, float d, float s, float sum)
+static float add_block(const format *f, const rv_unpacked *w, const rv_act_block *a, float sum)
 {
-    int32_t first = dot_16(w->q, q), last = dot_16(w->q + 16, q + 16);
+    int32_t first = dot_16(w->q, a->q), last = dot_16(w->q + 16, a->q + 16);
     float value = f->halves ? fmaf((float)last, w->scale[1], (float)first * w->scale[0])
                             : (float)(first + last) * w->scale[0];
-    sum = fmaf(value, d, sum);
-    return f->minimum ? fmaf(w->min, s, sum) : sum;
+    sum = fmaf(value, a->d, sum);
+    return f->minimum ? fmaf(w->min, a->s, sum) : sum;
 }
 
 static void matmul_i8(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,
                       size_t out_stride)
 {
     const format *f = &formats[w->type];
-    size_t row_bytes = 0, blocks = x->cols / 32, padded = (blocks + 1) / 2 * 2;
+    size_t row_bytes = 0, blocks = x->cols / 32;
     bool whole = rv_type_row_bytes(w->type, w->cols, &row_bytes);
     assert(whole && f->unpack);
     (void)whole;
@@ -60,8 +60,7 @@ static void matmul_i8(const rv_matrix *w, const rv_act *x, size_t row_from, size
                 rv_unpacked block;
                 f->unpack(row, b, &block);
                 for (size_t t = 0; t < n; t++) {
-                    size_t at = (first + t) * padded + b;
-                    sum[t] = add_block(f, &block, x->q + 32 * at, x->d[at], x->s[at], sum[t]);
+                    sum[t] = add_block(f, &block, &x->blocks[(first + t) * blocks + b], sum[t]);
                 }
             }
             for (size_t t = 0; t < n; t++) {
@@ -107,7 +106,7 @@ void rv_matmul_scalar(const rv_matrix *w, const rv_act *x, size_t row_from, size
                       size_t out_stride)
 {
     assert(w->cols == x->cols && w->raw && row_to <= w->rows);
-    if (x->q && formats[w->type].unpack) {
+    if (x->blocks && formats[w->type].unpack) {
         matmul_i8(w, x, row_from, row_to, out, out_stride);
     } else {
         matmul_f32(w, x, row_from, row_to, out, out_stride);

@@ -1,28 +1,35 @@
 #include "kernels/kernels_priv.h"
 
 #include <math.h>
+#include <string.h>
 
-/* n is a multiple of 32. Rounds to nearest even. Blocks below 1e-30 become zero, so that 127 / max stays finite.
- * Every level gives the same bits; a block with an infinity or a NaN gives an unspecified result. */
-void rv_quantize_scalar(const float *x, size_t n, int8_t *q, float *d, float *s, int32_t *o)
+/* Rounds to nearest even; every level gives the same bits. Blocks below 1e-30 become zero, so that 127 / max stays
+ * finite. The maximum is taken on the bits, which order like the magnitudes, so that a NaN or an infinity in the block
+ * stays visible in d and reaches the result. */
+void rv_quantize_scalar(const float *x, size_t n, rv_act_block *out)
 {
-    for (size_t b = 0; b < n / 32; b++, x += 32, q += 32, o += 4) {
-        float max = 0;
+    for (size_t b = 0; b < n / 32; b++, x += 32) {
+        uint32_t max_bits = 0;
         for (size_t i = 0; i < 32; i++) {
-            float magnitude = fabsf(x[i]);
-            max = magnitude > max ? magnitude : max;
+            uint32_t bits;
+            memcpy(&bits, &x[i], sizeof bits);
+            bits &= 0x7fffffff;
+            max_bits = bits > max_bits ? bits : max_bits;
         }
-        float inverse = max > 1e-30f ? 127.0f / max : 0;
+        float max;
+        memcpy(&max, &max_bits, sizeof max);
+        float inverse = max <= 1e-30f ? 0 : 127.0f / max;
         int32_t sum[2] = { 0, 0 };
         for (size_t i = 0; i < 32; i++) {
-            q[i] = (int8_t)lrintf(x[i] * inverse);
-            sum[i / 16] += q[i];
+            out[b].q[i] = (int8_t)lrintf(x[i] * inverse);
+            sum[i / 16] += out[b].q[i];
         }
-        d[b] = max > 1e-30f ? max / 127.0f : 0;
-        s[b] = d[b] * (float)(sum[0] + sum[1]);
-        o[0] = -8 * (sum[0] + sum[1]);
-        o[1] = -128 * (sum[0] + sum[1]);
-        o[2] = -32 * sum[0];
-        o[3] = -32 * sum[1];
+        int32_t all = sum[0] + sum[1];
+        out[b].d = max <= 1e-30f ? 0 : max / 127.0f;
+        out[b].s = out[b].d * (float)all;
+        out[b].o[0] = -8 * all;
+        out[b].o[1] = -128 * all;
+        out[b].o[2] = -32 * sum[0];
+        out[b].o[3] = -32 * sum[1];
     }
 }
