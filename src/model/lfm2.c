@@ -1,0 +1,608 @@
+/* One step is one job: every thread walks through all layers and owns a range of the rows of each product. What a thread
+ * has computed it finishes as far as it can without the others (silu, convolution, residual), and meets them only
+ * where the next product needs whole rows: twice a layer in the feed-forward half, two or three times in the other.
+ * With one token the norm and the quantisation before a product are so short that every thread does them for
+ * itself instead of waiting for one that does; with several, tokens are dealt out. */
+#include "model/lfm2.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum {
+    CHUNK_MAX = 128,         /* one read of the weights serves this many tokens of a prompt */
+    CHUNK_BYTES = 256 << 20, /* scratch of a chunk stays below this, for files with odd shapes */
+    WEIGHTS_ALIGN = 2 << 20, /* of the packed weights: they are streamed, so huge pages help */
+    MATRIX_ALIGN = 4096,
+};
+
+/* Scratch of one thread. */
+typedef struct lane {
+    float *row;       /* [max cols] one normalised row, when there is one token */
+    void *act;        /* int8 side of it */
+    float *q, *acc;   /* [16 * group][head_dim] attention of a page of tokens, one key/value head */
+    float *max, *sum; /* [16 * group] */
+} lane;
+
+struct rv_lfm2 {
+    const rv_alloc *mem;
+    const rv_lfm2_file *file;
+    const rv_kernels *k;
+    rv_pool *pool;
+    const rv_lfm2_shape *shape;
+    rv_lfm2_layer_file *layers; /* the file's, with packed weights */
+    rv_matrix head;
+    size_t embed_row_bytes;
+    uint8_t *packed, *scratch;
+    size_t packed_bytes, scratch_bytes, max_chunk, n_threads;
+    bool act_f32;
+
+    /* scratch, [max_chunk] rows each */
+    float *x, *norm, *product; /* [hidden] residual stream, its norm, what is added to it */
+    float *u, *y;              /* [3 hidden] with 2 hidden before it, [hidden] */
+    float *q, *key, *value;    /* [n_heads * head_dim], [most kv heads * head_dim] */
+    float *gate, *up;          /* [ff] */
+    float *cos, *sin;          /* [head_dim / 2] */
+    void *act;                 /* int8 side of the widest of them */
+    lane *lanes;               /* [n_threads] */
+};
+
+/* One call of rv_lfm2_run as its threads see it. */
+typedef struct step {
+    const rv_lfm2 *m;
+    rv_kv_seq *seq;
+    const rv_lfm2_step *how;
+    size_t n, past; /* tokens now, and before */
+    float *mark;    /* NULL: none */
+} step;
+
+/* ---- opening ---- */
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t most_kv_heads(const rv_lfm2_shape *s)
+{
+    size_t most = 0;
+    for (size_t l = 0; l < s->n_layers; l++) {
+        most = larger(most, s->n_kv_heads[l]);
+    }
+    return most;
+}
+
+static size_t largest_group(const rv_lfm2_shape *s)
+{
+    size_t most = 0;
+    for (size_t l = 0; l < s->n_layers; l++) {
+        most = s->n_kv_heads[l] ? larger(most, s->n_heads / s->n_kv_heads[l]) : most;
+    }
+    return most;
+}
+
+static void *carve(uint8_t *base, size_t *at, size_t bytes)
+{
+    void *p = base ? base + *at : NULL;
+    *at += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+static float *carve_floats(uint8_t *base, size_t *at, size_t n)
+{
+    return carve(base, at, n * sizeof(float));
+}
+
+/* Deals base out to the buffers, or with NULL only counts. Returns the bytes. */
+static size_t lay_out(rv_lfm2 *m, uint8_t *base)
+{
+    const rv_lfm2_shape *s = m->shape;
+    size_t c = m->max_chunk, h = s->hidden, q = (size_t)s->n_heads * s->head_dim;
+    size_t kv = most_kv_heads(s) * s->head_dim, widest = larger(larger(h, q), s->ff);
+    size_t tile = RV_KV_PAGE_TOKENS * largest_group(s), at = 0;
+
+    m->x = carve_floats(base, &at, c * h);
+    m->norm = carve_floats(base, &at, c * h);
+    m->product = carve_floats(base, &at, c * h);
+    m->u = carve_floats(base, &at, c * 3 * h + 2 * h);
+    m->u = base ? m->u + 2 * h : NULL; /* see short_conv */
+    m->y = carve_floats(base, &at, c * h);
+    m->q = carve_floats(base, &at, c * q);
+    m->key = carve_floats(base, &at, c * kv);
+    m->value = carve_floats(base, &at, c * kv);
+    m->gate = carve_floats(base, &at, c * s->ff);
+    m->up = carve_floats(base, &at, c * s->ff);
+    m->cos = carve_floats(base, &at, c * (s->head_dim / 2));
+    m->sin = carve_floats(base, &at, c * (s->head_dim / 2));
+    m->act = carve(base, &at, rv_act_bytes(widest, c));
+    for (size_t i = 0; i < m->n_threads; i++) {
+        lane *own = &m->lanes[i];
+        own->row = carve_floats(base, &at, h);
+        own->act = carve(base, &at, rv_act_bytes(widest, 1));
+        own->q = carve_floats(base, &at, tile * s->head_dim);
+        own->acc = carve_floats(base, &at, tile * s->head_dim);
+        own->max = carve_floats(base, &at, tile);
+        own->sum = carve_floats(base, &at, tile);
+    }
+    return at;
+}
+
+static rv_err make_scratch(rv_lfm2 *m, size_t max_chunk)
+{
+    m->lanes = rv_new_array(m->mem, m->n_threads, sizeof *m->lanes);
+    if (!m->lanes) {
+        return rv_fail(RV_E_NOMEM, "%s: no memory for scratch", rv_gguf_path(m->file->gguf));
+    }
+    m->max_chunk = 1;
+    size_t one = lay_out(m, NULL);
+    m->max_chunk = 2;
+    size_t each = lay_out(m, NULL) - one + 1;
+    size_t fits = larger(CHUNK_BYTES / each, 1);
+    m->max_chunk = fits < CHUNK_MAX ? fits : CHUNK_MAX;
+    if (max_chunk && max_chunk < m->max_chunk) {
+        m->max_chunk = max_chunk;
+    }
+    m->scratch_bytes = lay_out(m, NULL);
+    m->scratch = rv_new_aligned(m->mem, 64, m->scratch_bytes);
+    if (!m->scratch) {
+        return rv_fail(RV_E_NOMEM, "%s: no memory for %zu bytes of scratch", rv_gguf_path(m->file->gguf),
+                       m->scratch_bytes);
+    }
+    lay_out(m, m->scratch);
+    return RV_OK;
+}
+
+typedef struct pack_job {
+    const rv_kernels *k;
+    rv_matrix *w;
+    void *to;
+} pack_job;
+
+static void pack_rows(void *arg, int thread, int n_threads)
+{
+    pack_job *job = arg;
+    size_t from, to;
+    rv_pool_split(job->w->rows, RV_ROW_STEP, thread, n_threads, &from, &to);
+    if (from < to) {
+        job->k->pack(job->w, from, to, job->to);
+    }
+}
+
+static void release_raw(const rv_gguf *g, const void *raw)
+{
+    for (size_t i = 0; i < rv_gguf_tensor_count(g); i++) {
+        const rv_gguf_tensor *t = rv_gguf_tensor_at(g, i);
+        if (t->at == raw) {
+            rv_gguf_tensor_release(g, t);
+        }
+    }
+}
+
+static size_t packed_size(const rv_lfm2 *m, const rv_matrix *w)
+{
+    size_t bytes = m->k->pack_bytes(w->type, w->rows, w->cols);
+    return (bytes + MATRIX_ALIGN - 1) / MATRIX_ALIGN * MATRIX_ALIGN;
+}
+
+/* The i-th matrix of the model, NULL past the last: all of a layer's slots, then the head. Slots a layer does not have are empty. */
+static rv_matrix *matrix_at(rv_lfm2 *m, size_t i)
+{
+    enum { SLOTS = 9 };
+    if (i >= (size_t)m->shape->n_layers * SLOTS) {
+        return i == (size_t)m->shape->n_layers * SLOTS ? &m->head : NULL;
+    }
+    rv_lfm2_layer_file *l = &m->layers[i / SLOTS];
+    rv_matrix *const slots[SLOTS] = { &l->in_proj, &l->out_proj, &l->q,      &l->k,       &l->v,
+                                      &l->o,       &l->ffn_gate, &l->ffn_up, &l->ffn_down };
+    return slots[i % SLOTS];
+}
+
+static rv_err pack_weights(rv_lfm2 *m)
+{
+    rv_matrix *w;
+    for (size_t i = 0; (w = matrix_at(m, i)); i++) {
+        m->packed_bytes += w->rows ? packed_size(m, w) : 0;
+    }
+    if (!m->packed_bytes) {
+        return RV_OK;
+    }
+    m->packed = m->mem->aligned(m->mem->self, WEIGHTS_ALIGN, m->packed_bytes);
+    if (!m->packed) {
+        return rv_fail(RV_E_NOMEM, "%s: no memory for %zu bytes of weights", rv_gguf_path(m->file->gguf),
+                       m->packed_bytes);
+    }
+    madvise(m->packed, m->packed_bytes, MADV_HUGEPAGE); /* refused: only slower */
+
+    uint8_t *to = m->packed;
+    for (size_t i = 0; (w = matrix_at(m, i)); i++) {
+        size_t bytes = w->rows ? packed_size(m, w) : 0;
+        if (bytes) {
+            rv_pool_run(m->pool, pack_rows, &(pack_job){ m->k, w, to });
+            release_raw(m->file->gguf, w->raw);
+            w->packed = to;
+            to += bytes;
+        }
+    }
+    return RV_OK;
+}
+
+rv_err rv_lfm2_open(const rv_alloc *mem, const rv_lfm2_file *file, rv_lfm2_options how, rv_lfm2 **out)
+{
+    rv_lfm2 *m = rv_new(mem, sizeof *m);
+    if (!m) {
+        return rv_fail(RV_E_NOMEM, "%s: opening", rv_gguf_path(file->gguf));
+    }
+    *m = (rv_lfm2){ .mem = mem,
+                    .file = file,
+                    .k = how.kernels ? how.kernels : rv_kernels_best(),
+                    .pool = how.pool,
+                    .shape = &file->shape,
+                    .head = file->head,
+                    .n_threads = (size_t)rv_pool_threads(how.pool),
+                    .act_f32 = how.act_f32 };
+    rv_err e = RV_OK;
+    m->layers = rv_new_array(mem, m->shape->n_layers, sizeof *m->layers);
+    if (!m->layers) {
+        e = rv_fail(RV_E_NOMEM, "%s: opening", rv_gguf_path(file->gguf));
+        goto fail;
+    }
+    memcpy(m->layers, file->layers, m->shape->n_layers * sizeof *m->layers);
+    bool whole = rv_type_row_bytes(file->embed.type, file->embed.cols, &m->embed_row_bytes);
+    assert(whole); /* the file was checked */
+    (void)whole;
+    e = make_scratch(m, how.max_chunk);
+    if (!e && !m->act_f32) {
+        e = pack_weights(m);
+    }
+    if (e) {
+        goto fail;
+    }
+    *out = m;
+    return RV_OK;
+
+fail:
+    rv_lfm2_close(m);
+    return e;
+}
+
+void rv_lfm2_close(rv_lfm2 *m)
+{
+    if (!m) {
+        return;
+    }
+    const rv_alloc *mem = m->mem;
+    rv_free(mem, m->packed);
+    rv_free(mem, m->scratch);
+    rv_free(mem, m->lanes);
+    rv_free(mem, m->layers);
+    rv_free(mem, m);
+}
+
+size_t rv_lfm2_max_chunk(const rv_lfm2 *m)
+{
+    return m->max_chunk;
+}
+
+size_t rv_lfm2_resident_bytes(const rv_lfm2 *m)
+{
+    return m->scratch_bytes + (m->packed_bytes ? m->packed_bytes : m->shape->weight_bytes);
+}
+
+rv_kv_shape rv_lfm2_kv_shape(const rv_lfm2_file *file, rv_type type)
+{
+    const rv_lfm2_shape *s = &file->shape;
+    return (rv_kv_shape){ .type = type,
+                          .n_layers = s->n_layers,
+                          .n_kv_heads = s->n_kv_heads,
+                          .head_dim = s->head_dim,
+                          .conv_channels = s->hidden,
+                          .conv_taps = s->conv_taps };
+}
+
+/* ---- the forward pass ---- */
+
+static void meet(const step *s, int thread)
+{
+    rv_pool_barrier(s->m->pool, thread);
+}
+
+/**
+ * Make rows [first, first + n) of src ready as the right side of a product: normalised when weight is given, quantised
+ * unless activations stay float32. With one row each thread makes its own copy; with more they share the work and wait.
+ */
+static void ready(const step *s, int thread, const float *src, size_t cols, const float *weight, size_t first,
+                  size_t n, rv_act *act)
+{
+    const rv_lfm2 *m = s->m;
+    const lane *own = &m->lanes[thread];
+    src += first * cols;
+    bool alone = n == 1;
+    float *to = alone ? own->row : m->norm;
+    rv_act_layout(weight ? to : src, cols, cols, n, m->act_f32 ? NULL : alone ? own->act : m->act, act);
+    size_t from = 0, end = n;
+    if (!alone) {
+        rv_pool_split(n, 1, thread, (int)m->n_threads, &from, &end);
+    }
+    for (size_t t = from; weight && t < end; t++) {
+        m->k->rmsnorm(src + t * cols, weight, cols, m->shape->norm_eps, to + t * cols);
+    }
+    rv_act_quantize(m->k, act, from, end);
+    if (!alone) {
+        meet(s, thread);
+    }
+}
+
+/* x += w * act; every thread its own columns of x. */
+static void add_product(const step *s, int thread, const rv_matrix *w, const rv_act *act)
+{
+    const rv_lfm2 *m = s->m;
+    size_t from, to, h = m->shape->hidden;
+    rv_pool_split(w->rows, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+    if (from < to) {
+        m->k->matmul(w, act, from, to, m->product, h);
+        for (size_t t = 0; t < s->n; t++) {
+            m->k->add(m->x + t * h + from, m->product + t * h + from, to - from);
+        }
+    }
+    meet(s, thread);
+}
+
+static void feed_forward(const step *s, int thread, const rv_lfm2_layer_file *l)
+{
+    const rv_lfm2 *m = s->m;
+    rv_act act;
+    ready(s, thread, m->x, m->shape->hidden, l->ffn_norm, 0, s->n, &act);
+    size_t from, to, ff = m->shape->ff;
+    rv_pool_split(ff, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+    if (from < to) {
+        m->k->matmul(&l->ffn_gate, &act, from, to, m->gate, ff);
+        m->k->matmul(&l->ffn_up, &act, from, to, m->up, ff);
+        for (size_t t = 0; t < s->n; t++) {
+            m->k->silu_mul(m->gate + t * ff + from, m->up + t * ff + from, to - from);
+        }
+    }
+    meet(s, thread);
+    ready(s, thread, m->gate, ff, NULL, 0, s->n, &act);
+    add_product(s, thread, &l->ffn_down, &act);
+}
+
+/* in_proj gives B, C and z one below the other. A thread takes the same channels [from, to) of all three, writes them side
+ * by side as [B C z][to - from] at 3 * from of the row, and convolves them at once. The products index their output by row,
+ * so the base of C and z is moved down by up to 2 * hidden: that much lies free before u. */
+static void short_conv(const step *s, int thread, size_t layer)
+{
+    const rv_lfm2 *m = s->m;
+    const rv_lfm2_layer_file *l = &m->layers[layer];
+    size_t h = m->shape->hidden, history = m->shape->conv_taps - 1;
+    rv_act act;
+    ready(s, thread, m->x, h, l->attn_norm, 0, s->n, &act);
+
+    size_t from = 0, to = thread == 0 ? h : 0; /* rows can only be cut at RV_ROW_STEP */
+    if (h % RV_ROW_STEP == 0) {
+        rv_pool_split(h, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+    }
+    size_t width = to - from;
+    if (width == h) {
+        m->k->matmul(&l->in_proj, &act, 0, 3 * h, m->u, 3 * h);
+    } else if (width) {
+        for (size_t part = 0; part < 3; part++) {
+            float *base = m->u - part * h + 2 * from + part * width;
+            m->k->matmul(&l->in_proj, &act, part * h + from, part * h + to, base, 3 * h);
+        }
+    }
+    float *state = rv_kv_conv(s->seq, layer) + from * history;
+    for (size_t t = 0; t < s->n && width; t++) {
+        m->k->shortconv(m->u + t * 3 * h + 3 * from, l->conv + from * (history + 1), state, width,
+                        history + 1, m->y + t * h + from);
+        if (s->mark && t + 1 == s->how->mark_after) {
+            float *mark = s->mark + rv_kv_conv_at(s->seq, layer) + from * history;
+            memcpy(mark, state, width * history * sizeof *mark);
+        }
+    }
+    meet(s, thread);
+    ready(s, thread, m->y, h, NULL, 0, s->n, &act);
+    add_product(s, thread, &l->out_proj, &act);
+}
+
+/* Queries and the key of one key/value head of token t: normalised, rotated; key and value into the cache. */
+static void prepare_head(const step *s, size_t layer, size_t t, size_t head)
+{
+    const rv_lfm2 *m = s->m;
+    const rv_lfm2_shape *shape = m->shape;
+    const rv_lfm2_layer_file *l = &m->layers[layer];
+    size_t dim = shape->head_dim, n_kv = shape->n_kv_heads[layer], group = shape->n_heads / n_kv;
+    const float *cos = m->cos + t * (dim / 2), *sin = m->sin + t * (dim / 2);
+    float *q = m->q + (t * shape->n_heads + head * group) * dim, *key = m->key + (t * n_kv + head) * dim;
+    for (size_t i = 0; i < group; i++) {
+        m->k->rmsnorm(q + i * dim, l->q_norm, dim, shape->norm_eps, q + i * dim);
+    }
+    m->k->rope(q, cos, sin, group, dim);
+    m->k->rmsnorm(key, l->k_norm, dim, shape->norm_eps, key);
+    m->k->rope(key, cos, sin, 1, dim);
+    rv_kv_put(s->seq, m->k, layer, head, s->past + t, key, m->value + (t * n_kv + head) * dim);
+}
+
+/* Attention of one key/value head for tokens [from, to), which lie in one page; the result takes the place of the queries.
+ * A token always goes page by page and ends within its own, so its sums do not depend on its company: the pages that
+ * all of these tokens see whole are read once for all. */
+static void attend_page(const step *s, const lane *own, size_t layer, size_t head, size_t from, size_t to)
+{
+    const rv_lfm2 *m = s->m;
+    const rv_lfm2_shape *shape = m->shape;
+    size_t dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads[layer], n = to - from;
+    size_t last_page = (s->past + from) / RV_KV_PAGE_TOKENS;
+    for (size_t t = 0; t < n; t++) {
+        memcpy(own->q + t * group * dim, m->q + ((from + t) * shape->n_heads + head * group) * dim,
+               group * dim * sizeof(float));
+    }
+    memset(own->acc, 0, n * group * dim * sizeof(float));
+    for (size_t i = 0; i < n * group; i++) {
+        own->max[i] = -INFINITY;
+        own->sum[i] = 0;
+    }
+    rv_attend_step part = { .q = own->q,
+                            .n_q = n * group,
+                            .dim = dim,
+                            .scale = 1.0f / sqrtf((float)dim),
+                            .type = rv_kv_type(s->seq),
+                            .n_keys = RV_KV_PAGE_TOKENS,
+                            .max = own->max,
+                            .sum = own->sum,
+                            .acc = own->acc };
+    for (size_t page = 0; page <= last_page; page++) {
+        part.keys = rv_kv_keys(s->seq, layer, head, page);
+        part.values = rv_kv_values(s->seq, layer, head, page);
+        if (page < last_page) {
+            m->k->attend(&part);
+        }
+    }
+    part.n_q = group;
+    for (size_t t = 0; t < n; t++) {
+        part.n_keys = (s->past + from + t) % RV_KV_PAGE_TOKENS + 1;
+        m->k->attend(&part);
+        part.q += group * dim;
+        part.acc += group * dim;
+        part.max += group;
+        part.sum += group;
+    }
+    for (size_t t = 0; t < n; t++) {
+        float *out = m->q + ((from + t) * shape->n_heads + head * group) * dim;
+        for (size_t i = 0; i < group * dim; i++) {
+            out[i] = own->acc[t * group * dim + i] / own->sum[t * group + i / dim];
+        }
+    }
+}
+
+static void attend_all(const step *s, int thread, size_t layer)
+{
+    const rv_lfm2 *m = s->m;
+    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = m->n_threads, unit = 0;
+    if (s->n == 1) {
+        for (size_t head = (size_t)thread; head < n_kv; head += n_threads) {
+            prepare_head(s, layer, 0, head);
+            attend_page(s, &m->lanes[thread], layer, head, 0, 1);
+        }
+        return;
+    }
+    size_t from, to;
+    rv_pool_split(s->n, 1, thread, (int)n_threads, &from, &to);
+    for (size_t t = from; t < to; t++) {
+        for (size_t head = 0; head < n_kv; head++) {
+            prepare_head(s, layer, t, head);
+        }
+    }
+    meet(s, thread);
+    for (size_t t = 0, next; t < s->n; t = next) {
+        size_t left = RV_KV_PAGE_TOKENS - (s->past + t) % RV_KV_PAGE_TOKENS; /* in the page of token t */
+        next = left < s->n - t ? t + left : s->n;
+        for (size_t head = 0; head < n_kv; head++, unit++) {
+            if (unit % n_threads == (size_t)thread) {
+                attend_page(s, &m->lanes[thread], layer, head, t, next);
+            }
+        }
+    }
+}
+
+static void attention(const step *s, int thread, size_t layer)
+{
+    const rv_lfm2 *m = s->m;
+    const rv_lfm2_layer_file *l = &m->layers[layer];
+    rv_act act;
+    ready(s, thread, m->x, m->shape->hidden, l->attn_norm, 0, s->n, &act);
+    const rv_matrix *const weights[] = { &l->q, &l->k, &l->v };
+    float *const outs[] = { m->q, m->key, m->value };
+    for (size_t i = 0; i < RV_COUNT(weights); i++) {
+        size_t from, to;
+        rv_pool_split(weights[i]->rows, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+        if (from < to) {
+            m->k->matmul(weights[i], &act, from, to, outs[i], weights[i]->rows);
+        }
+    }
+    meet(s, thread);
+    attend_all(s, thread, layer);
+    meet(s, thread);
+    ready(s, thread, m->q, (size_t)m->shape->n_heads * m->shape->head_dim, NULL, 0, s->n, &act);
+    add_product(s, thread, &l->o, &act);
+}
+
+static void embed(const step *s, int thread)
+{
+    const rv_lfm2 *m = s->m;
+    const rv_matrix *w = &m->file->embed;
+    size_t from, to, h = m->shape->hidden;
+    rv_pool_split(s->n, 1, thread, (int)m->n_threads, &from, &to);
+    for (size_t t = from; t < to; t++) {
+        const uint8_t *row = (const uint8_t *)w->raw + (size_t)s->how->ids[t] * m->embed_row_bytes;
+        m->k->expand[w->type](row, m->x + t * h, h);
+    }
+    meet(s, thread);
+}
+
+static void logits(const step *s, int thread)
+{
+    const rv_lfm2 *m = s->m;
+    size_t first = s->how->logits_from, from, to, v = m->shape->n_vocab;
+    if (first == s->n) {
+        return;
+    }
+    rv_act act;
+    ready(s, thread, m->x, m->shape->hidden, m->file->final_norm, first, s->n - first, &act);
+    rv_pool_split(v, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+    if (from < to) {
+        m->k->matmul(&m->head, &act, from, to, s->how->logits, v);
+    }
+}
+
+static void forward(void *arg, int thread, int n_threads)
+{
+    const step *s = arg;
+    const rv_lfm2 *m = s->m;
+    assert((size_t)n_threads == m->n_threads);
+    (void)n_threads;
+    embed(s, thread);
+    for (size_t l = 0; l < m->shape->n_layers; l++) {
+        if (m->shape->n_kv_heads[l]) {
+            attention(s, thread, l);
+        } else {
+            short_conv(s, thread, l);
+        }
+        feed_forward(s, thread, &m->layers[l]);
+    }
+    logits(s, thread);
+}
+
+/* Angles in double: a float32 product of position and frequency is off by 1e-3 at position 10,000. */
+static void rotations(const rv_lfm2 *m, size_t past, size_t n)
+{
+    size_t half = m->shape->head_dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        double rate = pow((double)m->shape->rope_theta, -2.0 * (double)i / (double)m->shape->head_dim);
+        for (size_t t = 0; t < n; t++) {
+            m->cos[t * half + i] = (float)cos((double)(past + t) * rate);
+            m->sin[t * half + i] = (float)sin((double)(past + t) * rate);
+        }
+    }
+}
+
+rv_err rv_lfm2_run(rv_lfm2 *m, rv_kv_seq *seq, const rv_lfm2_step *how)
+{
+    assert(how->n && how->n <= m->max_chunk && how->logits_from <= how->n && how->mark_after <= how->n);
+    for (size_t t = 0; t < how->n; t++) {
+        if (how->ids[t] < 0 || (uint32_t)how->ids[t] >= m->shape->n_vocab) {
+            return rv_fail(RV_E_ARG, "token %d, expected 0 to %u", how->ids[t], m->shape->n_vocab - 1);
+        }
+    }
+    RV_TRY(rv_kv_reserve(seq, how->n));
+    size_t past = rv_kv_seq_tokens(seq);
+    step s = { .m = m,
+               .seq = seq,
+               .how = how,
+               .n = how->n,
+               .past = past,
+               .mark = how->mark_after ? rv_kv_mark(seq, past + how->mark_after) : NULL };
+    rotations(m, past, how->n);
+    rv_pool_run(m->pool, forward, &s);
+    rv_kv_advance(seq, how->n);
+    return RV_OK;
+}
