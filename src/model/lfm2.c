@@ -1,5 +1,5 @@
 /* One step is one job: every thread walks through all layers and owns a range of the rows of each product. What a thread
- * has computed it finishes as far as it can without the others (silu, convolution, residual), and meets them only
+ * has computed it finishes as far as it can without the others (silu, convolution, quantisation, residual), and meets them only
  * where the next product needs whole rows: twice a layer in the feed-forward half, two or three times in the other.
  * With one token the norm and the quantisation before a product are so short that every thread does them for
  * itself instead of waiting for one that does; with several, tokens are dealt out. */
@@ -44,7 +44,7 @@ struct rv_lfm2 {
     float *q, *key, *value;    /* [n_heads * head_dim], [most kv heads * head_dim] */
     float *gate, *up;          /* [ff] */
     float *cos, *sin;          /* [head_dim / 2] */
-    void *act;                 /* int8 side of the widest of them */
+    void *act, *act_next;      /* int8 side: of what a product reads, of what is made from its result */
     lane *lanes;               /* [n_threads] */
 };
 
@@ -99,7 +99,7 @@ static size_t lay_out(rv_lfm2 *m, uint8_t *base)
 {
     const rv_lfm2_shape *s = m->shape;
     size_t c = m->max_chunk, h = s->hidden, q = (size_t)s->n_heads * s->head_dim;
-    size_t kv = most_kv_heads(s) * s->head_dim, widest = larger(larger(h, q), s->ff);
+    size_t kv = most_kv_heads(s) * s->head_dim;
     size_t tile = RV_KV_PAGE_TOKENS * largest_group(s), at = 0;
 
     m->x = carve_floats(base, &at, c * h);
@@ -115,11 +115,12 @@ static size_t lay_out(rv_lfm2 *m, uint8_t *base)
     m->up = carve_floats(base, &at, c * s->ff);
     m->cos = carve_floats(base, &at, c * (s->head_dim / 2));
     m->sin = carve_floats(base, &at, c * (s->head_dim / 2));
-    m->act = carve(base, &at, rv_act_bytes(widest, c));
+    m->act = carve(base, &at, rv_act_bytes(larger(h, q), c));
+    m->act_next = carve(base, &at, rv_act_bytes(larger(h, s->ff), c));
     for (size_t i = 0; i < m->n_threads; i++) {
         lane *own = &m->lanes[i];
         own->row = carve_floats(base, &at, h);
-        own->act = carve(base, &at, rv_act_bytes(widest, 1));
+        own->act = carve(base, &at, rv_act_bytes(larger(h, q), 1));
         own->q = carve_floats(base, &at, tile * s->head_dim);
         own->acc = carve_floats(base, &at, tile * s->head_dim);
         own->max = carve_floats(base, &at, tile);
@@ -333,6 +334,21 @@ static void ready(const step *s, int thread, const float *src, size_t cols, cons
     }
 }
 
+/* The same for a product whose right side is made of columns that one thread each has computed: described here, quantised by
+ * their owners with next_columns, complete after the next meeting. */
+static void next_layout(const step *s, const float *x, size_t cols, rv_act *act)
+{
+    rv_act_layout(x, cols, cols, s->n, s->m->act_f32 ? NULL : s->m->act_next, act);
+}
+
+static void next_columns(const step *s, const rv_act *act, size_t t, size_t from, size_t to)
+{
+    if (act->blocks) {
+        s->m->k->quantize(act->f32 + t * act->stride + from, to - from,
+                          act->blocks + (t * act->cols + from) / 32);
+    }
+}
+
 /* x += w * act; every thread its own columns of x. */
 static void add_product(const step *s, int thread, const rv_matrix *w, const rv_act *act)
 {
@@ -351,20 +367,21 @@ static void add_product(const step *s, int thread, const rv_matrix *w, const rv_
 static void feed_forward(const step *s, int thread, const rv_lfm2_layer_file *l)
 {
     const rv_lfm2 *m = s->m;
-    rv_act act;
-    ready(s, thread, m->x, m->shape->hidden, l->ffn_norm, 0, s->n, &act);
     size_t from, to, ff = m->shape->ff;
+    rv_act act, next;
+    ready(s, thread, m->x, m->shape->hidden, l->ffn_norm, 0, s->n, &act);
+    next_layout(s, m->gate, ff, &next);
     rv_pool_split(ff, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
     if (from < to) {
         m->k->matmul(&l->ffn_gate, &act, from, to, m->gate, ff);
         m->k->matmul(&l->ffn_up, &act, from, to, m->up, ff);
         for (size_t t = 0; t < s->n; t++) {
             m->k->silu_mul(m->gate + t * ff + from, m->up + t * ff + from, to - from);
+            next_columns(s, &next, t, from, to);
         }
     }
     meet(s, thread);
-    ready(s, thread, m->gate, ff, NULL, 0, s->n, &act);
-    add_product(s, thread, &l->ffn_down, &act);
+    add_product(s, thread, &l->ffn_down, &next);
 }
 
 /* in_proj gives B, C and z one below the other. A thread takes the same channels [from, to) of all three, writes them side
@@ -375,8 +392,9 @@ static void short_conv(const step *s, int thread, size_t layer)
     const rv_lfm2 *m = s->m;
     const rv_lfm2_layer_file *l = &m->layers[layer];
     size_t h = m->shape->hidden, history = m->shape->conv_taps - 1;
-    rv_act act;
+    rv_act act, next;
     ready(s, thread, m->x, h, l->attn_norm, 0, s->n, &act);
+    next_layout(s, m->y, h, &next);
 
     size_t from = 0, to = thread == 0 ? h : 0; /* rows can only be cut at RV_ROW_STEP */
     if (h % RV_ROW_STEP == 0) {
@@ -395,14 +413,14 @@ static void short_conv(const step *s, int thread, size_t layer)
     for (size_t t = 0; t < s->n && width; t++) {
         m->k->shortconv(m->u + t * 3 * h + 3 * from, l->conv + from * (history + 1), state, width,
                         history + 1, m->y + t * h + from);
+        next_columns(s, &next, t, from, to);
         if (s->mark && t + 1 == s->how->mark_after) {
             float *mark = s->mark + rv_kv_conv_at(s->seq, layer) + from * history;
             memcpy(mark, state, width * history * sizeof *mark);
         }
     }
     meet(s, thread);
-    ready(s, thread, m->y, h, NULL, 0, s->n, &act);
-    add_product(s, thread, &l->out_proj, &act);
+    add_product(s, thread, &l->out_proj, &next);
 }
 
 /* Queries and the key of one key/value head of token t: normalised, rotated; key and value into the cache. */
