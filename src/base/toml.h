@@ -26,7 +26,17 @@ struct rv_toml_value {
 
 typedef struct rv_toml rv_toml;
 
-/** rv_toml_parse - name is for messages ("ruvllm.toml"). RV_E_FORMAT: "name:line: what was found, what is allowed". */
+/**
+ * rv_toml_parse - the whole document, or the first thing that is wrong with it.
+ *
+ * name   for messages ("ruvllm.toml")
+ * text   [n] bytes, UTF-8; not needed any more afterwards
+ *
+ * Errors:  RV_E_FORMAT "name:line: what was found, what is allowed"; limits passed too.  RV_E_TOO_LARGE text over 1 MiB.
+ *          RV_E_NOMEM.
+ * Threads: any thread; the document is immutable, any thread.
+ * Source:  toml.io/en/v1.0.0
+ */
 rv_err rv_toml_parse(const rv_alloc *mem, const char *name, const char *text, size_t n, rv_toml **out) RV_MUST_CHECK;
 void rv_toml_free(rv_toml *doc); /* accepts NULL */
 const rv_toml_value *rv_toml_root(const rv_toml *doc);
