@@ -1,0 +1,510 @@
+"""Whole exercises: numbered passages, the questions on them, and the one right answer to each.
+
+Every builder returns an `Example`: the passages as the product would hand them over and a list of turns. Answers cite
+first, in the order in which the facts are needed, and then copy the value; what is not there is refused.
+"""
+
+import random
+import re
+from dataclasses import dataclass, field, replace
+
+import relations
+import words
+from facts import Fact, World, as_pair, new_fact, question, statement
+
+REFUSAL = "Not in the passages."
+
+
+@dataclass
+class Example:
+    passages: list[str]
+    turns: list[tuple[str, str]] = field(default_factory=list)  # user text, answer
+    bare: bool = False  # a general turn that is not introduced by `Question:`
+
+
+def answer(value: str, cites: list[int]) -> str:
+    return " ".join(f"[{n}]" for n in dict.fromkeys(cites)) + " " + value
+
+
+def user_text(passages: list[str], text: str, bare: bool = False) -> str:
+    """What the product writes into the user turn."""
+    lines = [f"[{n}] {p}" for n, p in enumerate(passages, 1)]
+    return "\n".join(lines + [text if bare else f"Question: {text}"])
+
+
+# ---------------------------------------------------------------------------------------------- plain sentences
+
+_FILLERS = """We were glad to see so many {g} {when}. | Please keep the doors closed in winter. | Thank you for your patience. | {g} are welcome at any time. |
+If you have any questions, please ask. | Many {g} have asked about this. | Everybody helped to clean up afterwards. | The weather was better than expected. |
+This page is updated from time to time. | Smoking is not allowed anywhere in the building. | Please leave the rooms as you found them. |
+Nothing else was decided {when}. | Some of the {goods} are still missing. | We ran out of {food} far too early. | The {thing} makes a strange noise when it rains. |
+Do not leave {goods} lying around. | It took longer than we had hoped. | More details will follow soon. | There is always something to do here. |
+Most {g} arrive by bus or on foot. | Bring your own {food} if you like. | Nobody remembers how the {thing} got here. | A few {g} stayed to talk. |
+Last year was a good year for us. | The {venue} was full of people {when}. | In case of fire, leave the building at once. | We would like to thank all {g}. |
+The old rules still apply. | Please be careful with the {thing}. | Wash your hands before you touch the {goods}. | It is best to come early. |
+You do not need to sign up in advance. | The {adj} {thing} is popular with {g}. | Children under six must come with an adult. | We are always looking for {goods} and {food}. |
+Dogs must be kept on a lead. | The path behind the {venue} can be muddy. | Not everyone likes {food}. | Anyone can suggest an idea. | Both teams did their best. |
+This has always been our custom. | The first hour is usually quiet. | Please switch off the lights when you leave. | Later we had {food} together. |
+A short break in the middle is a good idea. | The {g} were very happy with it. | It is hard to find {goods} of this kind. | See the notice on the door for more. |
+Everything was ready in time. | Tools go back to their place after use. | He who comes late has to wait. | There were no complaints {when}. | The lift is out of order again.
+| The lamp above the door flickers. | We hope to repeat this soon. | Ask a neighbour if nobody answers. | The floor of the {venue} is slippery when wet.
+| Keep receipts for all {goods}. | New {g} get a short tour first. | One of the {goods} was damaged on the way. | Lunch was simple but good.""".replace("\n", " ").split("|")
+_FILLERS = [f.strip() for f in _FILLERS]
+_HEADINGS = """Notes | General | House rules | Opening hours | Contact | People | About us | Minutes | News | Rooms | Equipment | Prices | Services | Plans | History |
+Overview | Events | Calendar | Rules | Members | Inventory | Practical information | Who is who | Good to know | Team | Fees | Location | Access | Background | Details""".replace("\n", " ").split("|")
+_HEADINGS = [h.strip() for h in _HEADINGS]
+
+
+def filler(w: World) -> str:
+    """A sentence that answers no question; half are hand-made, half tell of something nobody will ask about."""
+    r = w.r
+    if r.random() < 0.3:
+        return statement(replace(w, held_forms=False), new_fact(replace(w, held_forms=False)))
+    text = r.choice(_FILLERS)
+    for slot, pick in (("{g}", lambda: r.choice(words.GROUPS)), ("{goods}", lambda: r.choice(words.GOODS)), ("{food}", lambda: r.choice(words.FOODS)),
+                       ("{thing}", lambda: r.choice(words.THINGS)), ("{venue}", lambda: r.choice(words.VENUES)), ("{adj}", lambda: r.choice(words.ADJECTIVES)),
+                       ("{when}", lambda: r.choice(("last week", "this time", "last month", "in spring", "this year", "on the last day")))):
+        if slot in text:
+            text = text.replace(slot, pick())
+    return words.capital(text)
+
+
+# ---------------------------------------------------------------------------------------------- passages
+
+@dataclass
+class Item:
+    """One thing that a passage says; `alone` keeps it in a passage of its own, as the product does with its own notes."""
+
+    tag: object
+    text: str
+    subject: str = ""
+    kind: str = ""
+    alone: bool = False
+
+
+def item(w: World, tag: object, fact: Fact, pair: float = 0.0, value: str | None = None) -> Item:
+    if w.chance(pair):
+        return Item(tag, as_pair(w, fact, value), alone=True)
+    return Item(tag, statement(w, fact, value), fact.subject, fact.subject_kind)
+
+
+def _pronoun(w: World, subject: str, kind: str) -> str:
+    if kind == "group":
+        return "They"
+    if kind != "person":
+        return "It"
+    first = subject.split()[0]
+    if first in words.WOMEN or first == "Ms":
+        return "She"
+    return "He" if first in words.MEN or first == "Mr" else w.r.choice(("She", "He"))
+
+
+def _prose(w: World, items: list[Item], notes: float) -> str:
+    """Join what one passage says into running text: neighbours about the same thing become `it`, `she`, or one sentence with `and`."""
+    if not w.chance(notes) or items[0].alone:
+        return " ".join(i.text for i in items)
+    items = sorted(items, key=lambda i: (i.subject == "", i.subject))
+    out: list[str] = []
+    last = ""
+    if w.chance(0.3):
+        first = items[0]
+        heading = w.r.choice(_HEADINGS) if w.chance(0.6) or not first.subject else words.capital(first.subject)
+        out.append(heading + ".")
+        if heading == words.capital(first.subject) and first.text.startswith(heading + " ") and w.chance(0.4):
+            last = first.subject
+    for i in items:
+        name, text = words.capital(i.subject), i.text
+        if last and i.subject == last and text.startswith(name + " "):
+            rest = text[len(name) + 1 :]
+            if w.chance(0.3) and out and out[-1].endswith(".") and out[-1].startswith((name, "It ", "She ", "He ")):
+                out[-1] = f"{out[-1][:-1]} and {rest}"
+            elif w.chance(0.7):
+                out.append(f"{_pronoun(w, i.subject, i.kind)} {rest}")
+            else:
+                out.append(text)
+        else:
+            out.append(text)
+        last = i.subject
+        while w.chance(0.3):
+            out.append(filler(w))
+            last = "" if w.chance(0.5) else last
+    if w.chance(0.25):
+        out.insert(0, filler(w))
+    return " ".join(out)
+
+
+def lay_out(w: World, items: list[Item], count: int, notes: float) -> tuple[list[str], dict]:
+    """Spread the items over `count` passages; returns the texts and the passage number of every tag."""
+    r = w.r
+    free = [i for i in items if not i.alone]
+    alone = [i for i in items if i.alone]
+    r.shuffle(free)
+    room = max(count - len(alone), 1 if free else 0)
+    bins: list[list[Item]] = [[] for _ in range(room)]
+    while len(free) < room:
+        free.append(Item(None, filler(w)))
+    homes: dict[str, list[Item]] = {}
+    for n, i in enumerate(free):
+        together = homes.get(i.subject) if i.subject and w.chance(0.6 * notes) else None
+        target = bins[n] if n < room and not together else (together if together is not None else r.choice(bins))
+        target.append(i)
+        homes.setdefault(i.subject, target)
+    for b in bins:
+        if not b:
+            b.append(Item(None, filler(w)))
+    bins += [[i] for i in alone]
+    r.shuffle(bins)
+    where = {i.tag: n for n, b in enumerate(bins, 1) for i in b if i.tag is not None}
+    return [_prose(w, b, notes) for b in bins], where
+
+
+def distractors(w: World, fact: Fact, count: int, taken: list[Fact]) -> list[Fact]:
+    """Facts that compete with the asked one: same relation and other entity, same entity and other relation, or anything."""
+    out: list[Fact] = []
+    claims = set().union(*(f.claims for f in taken + [fact]))
+    for _ in range(count * 20):
+        if len(out) >= count:
+            break
+        x = w.r.random()
+        if w.easy and w.chance(w.easy):
+            x = 0.3 if x < 0.5 else 0.9
+        if x < 0.4:
+            other = new_fact(w, like=fact)
+        elif x < 0.7:
+            other = new_fact(w, subject=fact.subject, subject_kind=fact.subject_kind)
+        elif x < 0.85 and out:
+            base = w.r.choice(out)
+            other = new_fact(w, subject=base.subject, subject_kind=base.subject_kind)
+        else:
+            other = new_fact(w)
+        if other.claims & claims or other.value == fact.value:
+            continue
+        claims |= other.claims
+        out.append(other)
+    return out
+
+
+_FIRST_NAMES = set(words.WOMEN) | set(words.MEN)
+
+
+def short_name(w: World, passages: list[str], fact: Fact, text: str) -> str:
+    """Users say `Anna` for Anna Keller and `the library` for the north library, when nothing else goes by that name."""
+    parts = fact.subject.split()
+    if len(parts) < 2 or fact.subject not in text:
+        return text
+    if fact.subject_kind == "person":
+        alias = parts[w.r.randrange(2)] if parts[0] in _FIRST_NAMES else parts[-1]
+        found = re.findall(rf"\b{re.escape(alias)}\b", " ".join(passages))
+    elif fact.subject_kind in ("thing", "venue", "event") and len(parts) > 2:
+        alias = "the " + " ".join(parts[2:])
+        found = re.findall(rf"\b{re.escape(' '.join(parts[2:]))}\b", " ".join(passages))
+    else:
+        return text
+    full = len(re.findall(re.escape(fact.subject), " ".join(passages), re.IGNORECASE))
+    return text.replace(fact.subject, alias) if len(found) == full and full else text
+
+
+def ask(w: World, passages: list[str], fact: Fact, subject: str | None = None) -> str:
+    text = question(w, fact, subject)
+    if subject is None and not w.held_forms and not w.easy and w.chance(0.12):
+        text = short_name(w, passages, fact, text)
+    return text
+
+
+# ---------------------------------------------------------------------------------------------- exercises
+
+@dataclass
+class Shape:
+    """How large and how difficult an exercise is."""
+
+    passages: int = 3
+    turns: int = 1
+    notes: float = 0.0  # share of passages written as running text with fillers and pronouns
+    pairs: float = 0.0  # share of facts stored as question and answer
+
+
+def _extra(w: World, count: int) -> int:
+    return w.r.choice((0, 0, 1, 2)) if count < 6 else w.r.choice((0, 1))
+
+
+def _missing(w: World, known: list[Fact]) -> Fact:
+    """A question that cannot be answered: half of the time the entity is there and the attribute is not."""
+    claims = set().union(*(f.claims for f in known)) if known else set()
+    while True:
+        base = w.r.choice(known) if known else None
+        x = w.r.random()
+        if base and x < 0.5:
+            fact = new_fact(w, subject=base.subject, subject_kind=base.subject_kind)
+        elif base and x < 0.85:
+            fact = new_fact(w, like=base)
+        else:
+            fact = new_fact(w)
+        if not fact.claims & claims and not (fact.key.startswith("act ") and any((fact.subject, "charge") in f.claims for f in known)):
+            return fact
+
+
+def _more(w: World, example: Example, facts: list[tuple[Fact, int]], shape: Shape) -> Example:
+    """Further questions on the same passages, some of which have no answer; then everything in random order."""
+    for _ in range(shape.turns - 1):
+        if w.chance(0.13) or not facts:
+            example.turns.append((question(w, _missing(w, [f for f, _ in facts])), REFUSAL))
+        else:
+            fact, number = w.r.choice(facts)
+            example.turns.append((ask(w, example.passages, fact), answer(fact.value, [number])))
+    w.r.shuffle(example.turns)
+    return example
+
+
+def one_hop(w: World, shape: Shape) -> Example:
+    fact = new_fact(w)
+    facts = [fact] + distractors(w, fact, max(shape.passages + _extra(w, shape.passages) - 1 - (w.chance(0.25) and shape.passages > 2), 0), [])
+    passages, where = lay_out(w, [item(w, n, f, shape.pairs) for n, f in enumerate(facts)], shape.passages, shape.notes)
+    if shape.pairs and w.chance(0.12):  # a correction of something else, or one that is the only source
+        n = where[0] if w.chance(0.5) else w.r.randint(1, len(passages))
+        if where[0] == n or not passages[n - 1].startswith("Q:"):
+            if not re.match(r"(Q|Correction|Update)", passages[n - 1]) and len(passages[n - 1]) < 90:
+                passages[n - 1] = w.r.choice(("Correction: ", "Update: ")) + passages[n - 1]
+            elif passages[n - 1].startswith("Q:"):
+                passages[n - 1] = "Correction: " + passages[n - 1]
+    example = Example(passages, [(ask(w, passages, fact), answer(fact.value, [where[0]]))])
+    return _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], shape)
+
+
+def refusal(w: World, shape: Shape) -> Example:
+    fact = new_fact(w)
+    facts = [fact] + distractors(w, fact, max(shape.passages + _extra(w, shape.passages) - 1, 0), [])
+    passages, where = lay_out(w, [item(w, n, f, shape.pairs) for n, f in enumerate(facts)], shape.passages, shape.notes)
+    example = Example(passages, [(question(w, _missing(w, facts)), REFUSAL)])
+    return _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], shape)
+
+
+def _chain(w: World, like: tuple[Fact, Fact] | None = None) -> tuple[Fact, Fact]:
+    if like:
+        first = new_fact(w, like=like[0])
+        return first, new_fact(w, like=like[1], subject=first.value)
+    while True:
+        first = new_fact(w, value_kind=w.r.choice(("person", "org", "place", "person", "thing")), hop=True)
+        if first.hops and first.value_kind in words.ENTITIES:
+            break
+    while True:
+        second = new_fact(w, subject=first.value, subject_kind=first.value_kind)
+        if not second.claims & first.claims:
+            return first, second
+
+
+def two_hop(w: World, shape: Shape) -> Example:
+    """The value of one fact is the subject of the next; a second chain of the same shape runs in parallel."""
+    chains = [_chain(w)]
+    if shape.passages > 2:
+        for _ in range(20):
+            second = _chain(w, chains[0])
+            if not (second[0].claims | second[1].claims) & (chains[0][0].claims | chains[0][1].claims):
+                chains.append(second)
+                break
+    facts = [f for chain in chains for f in chain]
+    count = max(shape.passages - len(facts), 0) + (_extra(w, shape.passages) if shape.passages > 2 else 0)
+    for other in distractors(w, facts[0], count, facts[1:]):
+        if other.subject not in {f.value for f in facts}:
+            facts.append(other)
+    passages, where = lay_out(w, [item(w, n, f, shape.pairs / 2) for n, f in enumerate(facts)], shape.passages, shape.notes)
+
+    def through(n: int) -> tuple[str, str]:
+        first, second = chains[n]
+        hop = w.r.choice(first.hops).replace("{s}", first.subject)
+        return question(w, second, hop), answer(second.value, [where[2 * n], where[2 * n + 1]])
+
+    example = Example(passages, [through(0)])
+    single = replace(shape, turns=1)
+    for _ in range(shape.turns - 1):
+        if w.chance(0.5):
+            example.turns.append(through(w.r.randrange(len(chains))))
+        else:
+            _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], replace(single, turns=2))
+    w.r.shuffle(example.turns)
+    return example
+
+
+_CORRECTIONS = ("Correction: {x}", "Correction: {x}", "Correction: {x}", "Update: {x}", "Update: {x}", "This has changed: {x}", "The earlier note is wrong. {x}",
+                "Newer information: {x}", "Change: {x}", "Corrected: {x}", "New: {x}")
+_HELD_CORRECTIONS = ("As of today, {x}", "Please note the change: {x}")
+
+
+def correction(w: World, shape: Shape) -> Example:
+    """An older statement and a newer one, anywhere in the list; the newer one counts and is the only one cited."""
+    fact = new_fact(w)
+    new = fact.value
+    while new == fact.value:
+        new = words.make(fact.value_kind, w.r, w.held_names)
+    others = distractors(w, fact, max(shape.passages - 2 + _extra(w, shape.passages), 0), [])
+    items = [item(w, "old", fact, max(shape.pairs, 0.2) if not w.easy else 0.0)] + [item(w, n, f, shape.pairs) for n, f in enumerate(others)]
+    if w.chance(0.15) and shape.passages > 3:  # the same outdated fact may have been noted twice
+        items.append(item(w, "old2", fact, 0.5))
+    if w.chance(0.5) and not w.held_forms:
+        text = "Correction: " + as_pair(w, fact, new)
+    else:
+        text = w.r.choice(_HELD_CORRECTIONS if w.held_forms else _CORRECTIONS).replace("{x}", statement(w, fact, new))
+    items.append(Item("new", text, alone=True))
+    passages, where = lay_out(w, items, max(shape.passages, 2), shape.notes)
+    fact = replace(fact, value=new)
+    example = Example(passages, [(ask(w, passages, fact), answer(new, [where["new"]]))])
+    return _more(w, example, [(f, where[n]) for n, f in enumerate(others)] + [(fact, where["new"])], shape)
+
+
+# what is compared: attribute or named relation, the words for more and for less
+_MEASURES = (("weight", "heavier", "lighter"), ("height", "taller", "shorter"), ("length", "longer", "shorter"), ("width", "wider", "narrower"),
+             ("age", "older", "younger"), ("speed", "faster", "slower"), ("depth", "deeper", "shallower"), ("score", "higher", "lower"))
+_NAMED_COMPARISONS = (("cost", "more expensive", "cheaper"), ("ticket", "more expensive", "cheaper"), ("population", "larger", "smaller"), ("capacity", "larger", "smaller"))
+_COMPARE = ("Which is {c}, {a} or {b}?", "What is {c}: {a} or {b}?", "Is {a} or {b} {c}?", "Which one is {c}, {a} or {b}?", "{a} or {b}: which is {c}?")
+_COMPARE_OPEN = ("Which has the {c} {w}, {a} or {b}?", "What has the {c} {w}: {a} or {b}?", "Does {a} or {b} have the {c} {w}?")
+
+
+def comparison(w: World, shape: Shape) -> Example:
+    """Two numbers of the same kind; the answer is the name that goes with the larger or the smaller one."""
+    r = w.r
+    digits = r.choice((1, 2, 2, 3, 3, 4))
+    low = 10 ** (digits - 1) + (digits == 1)
+    x = r.randint(low, 10**digits - 1)
+    y = x
+    while y == x:
+        other = max(1, digits + r.choice((0, 0, 0, 0, -1, 1)))
+        y = r.randint(10 ** (other - 1) + (other == 1), 10**other - 1)
+    more = r.random() < 0.5
+    kind = r.random()
+    if kind < 0.4 and not w.held_forms:
+        key, hi, lo = r.choice(_NAMED_COMPARISONS)
+        relation = next(n for n in relations.NAMED if n.key == key)
+        left, right = new_fact(w, like=Fact(key, "", "", "", "", (), (), relation=relation)), new_fact(w, like=Fact(key, "", "", "", "", (), (), relation=relation))
+        unit = r.choice((" euros", " dollars", " crowns", " pounds")) if relation.value == "money" else ""
+        template, word = r.choice(_COMPARE), (hi if more else lo)
+    else:
+        subject_kind = r.choice(words.ENTITIES)
+        if kind < 0.8:
+            noun, hi, lo = r.choice([m for n, m in enumerate(_MEASURES) if (n % 4 == 3) == w.held_forms])
+            unit = " " + r.choice(words.UNITS)
+            template, word = r.choice(_COMPARE), (hi if more else lo)
+        else:
+            noun = r.choice([n for n in relations.ATTRIBUTES["number"] if words.is_held("attribute " + n) == w.held_forms] or ["tally"])
+            unit = ""
+            template, word = r.choice(_COMPARE_OPEN), r.choice(("larger", "higher") if more else ("smaller", "lower"))
+        like = Fact("open " + noun, "", subject_kind, "", "number", (), relations.OPEN_HELD_QUESTIONS if w.held_forms else relations.OPEN_QUESTIONS, attribute=noun)
+        left, right = new_fact(w, like=like), new_fact(w, like=like)
+        template = template.replace("{w}", noun)
+    while right.subject == left.subject or right.claims & left.claims:
+        right = new_fact(w, like=right)
+    left, right = replace(left, value=f"{x}{unit}"), replace(right, value=f"{y}{unit}")
+    others = distractors(w, left, max(shape.passages - 2 + _extra(w, shape.passages), 0), [right])
+    facts = [left, right] + others
+    passages, where = lay_out(w, [item(w, n, f, shape.pairs / 2) for n, f in enumerate(facts)], shape.passages, shape.notes)
+    text = words.capital(template.replace("{c}", word).replace("{a}", left.subject).replace("{b}", right.subject))
+    winner = left.subject if (x > y) == more else right.subject
+    example = Example(passages, [(text, answer(winner, [where[0], where[1]]))])
+    return _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], shape)
+
+
+def judge(w: World, shape: Shape) -> Example:
+    """Score somebody's answer: 5 right, 4 right value but citation wrong or missing, 3 refused although known, 2 other value, 1 invented."""
+    fact = new_fact(w)
+    others = distractors(w, fact, max(shape.passages - 1 + _extra(w, shape.passages), 1), [])
+    passages, where = lay_out(w, [item(w, n, f, shape.pairs) for n, f in enumerate([fact] + others)], shape.passages, shape.notes)
+    example = Example(passages)
+    for _ in range(shape.turns):
+        score, right = w.r.randint(1, 5), where[0]
+        wrong = w.r.choice([n for n in range(1, 10) if n != right])
+        cite = [w.r.choice((right, wrong))]
+        if score == 5:
+            given = answer(fact.value, [right])
+        elif score == 4:
+            given = answer(fact.value, [wrong]) if w.chance(0.5) else fact.value
+        elif score == 3:
+            given = REFUSAL
+        elif score == 2 and others:
+            given = answer(w.r.choice(others).value, cite)
+        else:
+            score = 1
+            value = words.make(fact.value_kind, w.r, w.held_names)
+            while value in " ".join(passages):
+                value = words.make("code" if w.chance(0.1) else fact.value_kind if fact.value_kind not in ("weekday", "colour", "number") else "phone", w.r, w.held_names)
+            given = answer(value, cite)
+        example.turns.append((f"{ask(w, passages, fact)}\nAnswer: {given}\nScore the answer from 1 to 5.", str(score)))
+    return example
+
+
+def quote(w: World, shape: Shape) -> Example:
+    """Say again what a passage says, or which passage speaks of somebody: the densest lesson in copying and in pointing."""
+    facts = [new_fact(w)]
+    while len(facts) < max(shape.passages, 2):
+        fact = new_fact(w)
+        if fact.subject not in [f.subject for f in facts]:
+            facts.append(fact)
+    texts = [statement(w, f) for f in facts]
+    example = Example(texts)
+    order = list(range(len(facts)))
+    w.r.shuffle(order)
+    for n in order[: shape.turns]:
+        x = w.r.random()
+        if x < 0.4:
+            example.turns.append((f"Quote the passage about {facts[n].subject}.", answer(texts[n], [n + 1])))
+        elif x < 0.65:
+            example.turns.append((f"Repeat passage {n + 1}.", answer(texts[n], [n + 1])))
+        else:
+            example.turns.append((w.r.choice(("Which passage is about {s}?", "Which passage mentions {s}?")).replace("{s}", facts[n].subject), f"[{n + 1}]"))
+    return example
+
+
+_CAN = "I answer questions from the passages I am given and name the passages I used. If the answer is not there, I say so."
+_GENERAL = (
+    (("Hello", "Hi", "Hey", "Hi there", "Good morning", "Good evening", "Good afternoon", "Hello there", "Hey there", "Greetings"), "Hello! Ask me a question about your notes."),
+    (("Thanks", "Thank you", "Thank you very much", "Thanks a lot", "Great, thanks", "Many thanks", "Thx", "Cheers"), "You are welcome."),
+    (("What can you do", "Help", "What do you do", "How can you help me", "How does this work", "What are you for", "What can I ask you", "Can you help me"), _CAN),
+    (("Who are you", "What are you", "What is your name", "Tell me about yourself", "Are you a robot", "Which model are you", "Introduce yourself"),
+     "I am a small demo model of ruvllm. I answer from passages."),
+    (("Goodbye", "Bye", "See you", "Good night", "See you later", "Bye bye", "That is all"), "Goodbye!"),
+    (("How are you", "How are you today", "How is it going", "Are you well", "How do you do"), "I am fine, thank you. What would you like to know?"),
+    (("OK", "Okay", "Fine", "Good", "Great", "I see", "Understood", "Nice", "All right"), "Good. Ask me a question about your notes."),
+)
+
+
+def general(w: World, shape: Shape) -> Example:
+    """Small talk, and questions that come without any passages."""
+    passages: list[str] = []
+    if w.chance(0.3):
+        passages = one_hop(w, replace(shape, turns=1)).passages
+    example = Example(passages, bare=w.chance(0.5))
+    for _ in range(w.r.choice((1, 1, 2, 3))):
+        if w.chance(0.65):
+            prompts, reply = w.r.choice(_GENERAL)
+            text = w.r.choice(prompts)
+            text = text.lower() if w.chance(0.3) else text
+            example.turns.append((text + w.r.choice(("", "", "?", ".", "!")), reply))
+        elif passages:
+            example.turns.append((question(w, _missing(w, [])), REFUSAL))
+        else:
+            example.turns.append((question(w, new_fact(w)), REFUSAL))
+    return example
+
+
+TASKS = dict(one=one_hop, two=two_hop, fix=correction, cmp=comparison, no=refusal, judge=judge, quote=quote, chat=general)
+
+# Share of each task while the training goes on: at the start, in the first half, at the end.
+_MIX_START = dict(one=66, quote=8, fix=6, two=4, cmp=2, no=4, judge=2, chat=3)
+_MIX_MIDDLE = dict(one=36, quote=4, fix=12, two=20, cmp=10, no=9, judge=7, chat=2)
+_MIX_END = dict(one=29, quote=1, fix=12, two=18, cmp=13, no=15, judge=9, chat=3)
+
+
+def sample(r: random.Random, p: float) -> Example:
+    """One exercise as it is set when the share `p` of the curriculum has passed."""
+    easy = 1.0 if p < 0.12 else max(0.0, 0.9 - (p - 0.12) * 4)
+    if p < 0.15:
+        mix, count, turns = dict(_MIX_START), r.choice((1, 2, 2, 3)), r.choice((4, 5, 6))
+    elif p < 0.45:
+        mix, count, turns = _MIX_MIDDLE, r.choice((1, 2, 3, 3, 4, 5)), r.choice((2, 3, 3, 4))
+    else:
+        mix, count, turns = _MIX_END, r.choice((1, 2, 3, 4, 4, 5, 6, 6, 7, 8)), r.choice((1, 2, 2, 3)) if p < 0.85 else r.choice((1, 1, 2))
+    if p < 0.10:
+        mix["quote"] += round(120 * (1 - p / 0.10))
+    task = r.choices(list(mix), list(mix.values()))[0]
+    notes = 0.0 if p < 0.2 else min(0.5, (p - 0.2) * 1.5) * (r.random() < 0.8)
+    pairs = 0.0 if p < 0.1 else 0.12
+    if task in ("two", "fix", "cmp"):
+        count = max(count, 2)
+    return TASKS[task](World(r, easy=easy), Shape(count, turns, notes, pairs))

@@ -1,0 +1,223 @@
+"""Train one demo tier, or all of them, from random weights on generated text.
+
+    train.py --smoke                          the whole recipe in about a minute, tiny: tokenizer, training, export, check
+    train.py --full --work DIR                all four tiers, one after the other, and their files in models/
+    train.py --tier s --work DIR              one tier; repeat with --resume to go on after a stop
+"""
+
+import argparse
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import evaluate
+import check_gguf
+import export_gguf
+import model as lfm2
+import tokenizer as bpe
+from batches import Batch, Encoder, stream
+from optimiser import Optimiser
+
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parent.parent / "models"
+BATCH = {"xs": 3500, "s": 3500, "m": 6000, "l": 7000}
+BUDGET = {"xs": 40, "s": 60, "m": 60, "l": 60}  # million tokens
+WARM_UP = 40
+OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
+EMA = 0.998  # the running mean of the weights is what is measured and shipped
+
+
+@dataclass
+class Plan:
+    """Where in the curriculum a run begins and ends, over how many tokens, and how the rate goes."""
+
+    tier: str
+    tokens: float
+    start: float = 0.0
+    stop: float = 1.0
+    rate: float = 0.02
+    decay: float = 0.35  # share of the run over which the rate falls to zero
+    aux: float = 0.3
+
+
+class Heads(nn.Module):
+    """Two linear readers that exist while training only: in which passage does this token stand, and which one is to be cited."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.passage = nn.Parameter(torch.zeros(10, hidden))
+        self.target = nn.Parameter(torch.zeros(10, hidden))
+
+
+class Trainer:
+    def __init__(self, plan: Plan, encoder: Encoder, seed: int, device: str):
+        torch.manual_seed(seed)
+        self.plan, self.encoder, self.seed, self.device = plan, encoder, seed, device
+        compute = torch.bfloat16 if device == "cuda" else torch.float32
+        self.model = lfm2.build(plan.tier, compute).to(device)
+        self.mean = lfm2.build(plan.tier, compute).to(device)
+        self.mean.load_state_dict(self.model.state_dict())
+        self.heads = Heads(self.model.config.hidden).to(device)
+        self.optimiser = Optimiser(self.model, plan.rate, 0.15 * plan.rate)
+        self.head_optimiser = torch.optim.Adam(self.heads.parameters(), lr=3e-3)
+        attention = self.model.config.attention
+        self.taps = (attention[1], attention[-2] if len(attention) > 3 else attention[-1])
+        self.step = self.seen = self.total = 0  # steps and tokens of this run, tokens of all runs
+        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0}
+
+    def progress(self) -> float:
+        p = self.plan
+        return p.start + (p.stop - p.start) * min(1.0, self.seen / p.tokens)
+
+    def scale(self) -> float:
+        left = 1 - self.seen / self.plan.tokens
+        return min(1.0, (self.step + 1) / WARM_UP) * min(1.0, max(0.01, left / max(self.plan.decay, 1e-6)))
+
+    def _pick(self, chosen: Tensor, count: int) -> Tensor:
+        return chosen[torch.randperm(len(chosen), device=chosen.device)[:count]]
+
+    def _loss(self, batch: Batch) -> Tensor:
+        ids, marks, passage, target = (torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.marks, batch.passage, batch.target))
+        states, tapped = self.model.hidden_states(ids, self.taps)
+        width = ids.shape[1]
+        here = torch.arange(ids.numel(), device=self.device).view_as(ids)[:, :-1].reshape(-1)
+        after, mark = ids[:, 1:].reshape(-1), marks[:, 1:].reshape(-1)
+        wanted = (mark > 0).nonzero()[:, 0]
+        others = self._pick(((mark == 0) & (after != bpe.PAD)).nonzero()[:, 0], max(len(wanted), 16))
+        chosen = torch.cat((wanted, others))
+        each = F.cross_entropy(self.model.head(states.reshape(-1, states.shape[-1])[here[chosen]]), after[chosen], reduction="none")
+        losses = {"answer": each[: len(wanted)].mean(), "other": each[len(wanted) :].mean()}
+        for name, tap, labels, known in (("passage", tapped[0], passage, passage > 0), ("target", tapped[1], target, target >= 0)):
+            at = self._pick(known.reshape(-1).nonzero()[:, 0], 1000)
+            if len(at):
+                logits = F.linear(tap.reshape(-1, tap.shape[-1])[at].float(), getattr(self.heads, name))
+                losses[name] = F.cross_entropy(logits, labels.reshape(-1)[at])
+        for name, value in losses.items():
+            self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
+        extra = losses.get("passage", 0) + losses.get("target", 0)
+        return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
+
+    def learn(self, batch: Batch) -> None:
+        self._loss(batch).backward()
+        self.optimiser.step(self.scale())
+        self.head_optimiser.step()
+        self.head_optimiser.zero_grad()
+        self.model.zero_grad(set_to_none=True)
+        count = int((batch.ids != bpe.PAD).sum())
+        self.step, self.seen, self.total = self.step + 1, self.seen + count, self.total + count
+        keep = min(EMA, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            for a, b in zip(self.mean.parameters(), self.model.parameters()):
+                a.lerp_(b, 1 - keep)
+
+    def save(self, path: Path) -> None:
+        state = dict(plan=vars(self.plan), seed=self.seed, step=self.step, seen=self.seen, total=self.total, model=self.model.state_dict(),
+                     mean=self.mean.state_dict(), heads=self.heads.state_dict(), optimiser=self.optimiser.state(), head_optimiser=self.head_optimiser.state_dict())
+        torch.save(state, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+
+    def load(self, path: Path, fresh: bool) -> None:
+        """Go on from a checkpoint; `fresh` keeps only the weights and starts the plan, the optimiser and its rate anew."""
+        state = torch.load(path, map_location=self.device)
+        for name in ("model", "mean", "heads"):
+            getattr(self, name).load_state_dict(state[name])
+        self.total = state["total"]
+        if not fresh:
+            self.step, self.seen = state["step"], state["seen"]
+            self.optimiser.load(state["optimiser"])
+            self.head_optimiser.load_state_dict(state["head_optimiser"])
+
+
+def run(trainer: Trainer, checkpoint: Path, every: float, cell_size: int, max_seconds: float) -> None:
+    """Train to the end of the plan; measure each kind of question and save every `every` million tokens."""
+    log = checkpoint.with_suffix(".log").open("a")
+
+    def report(line: dict) -> None:
+        text = json.dumps(line)
+        print(text, flush=True)
+        log.write(text + "\n")
+        log.flush()
+
+    def measure() -> None:
+        cells = evaluate.table(trainer.mean, trainer.encoder, cell_size)
+        mean = sum(whole for whole, _, _ in cells.values()) / len(cells)
+        report(dict(time=time.strftime("%H:%M:%S"), tokens=trainer.total, p=round(trainer.progress(), 3), step=trainer.step,
+                    per_second=round(trainer.seen_here / max(1e-9, time.time() - began)), loss={k: round(v, 3) for k, v in trainer.losses.items()},
+                    mean=round(mean, 1), cells={k: [round(x) for x in v] for k, v in cells.items()}))
+        trainer.save(checkpoint)
+
+    began, due, first = time.time(), trainer.seen + every * 1e6, trainer.seen
+    trainer.seen_here = 0
+    report(dict(plan=vars(trainer.plan), parameters=lfm2.parameters(trainer.model), seed=trainer.seed, torch=torch.__version__))
+    for batch in stream(trainer.encoder, trainer.seed * 1_000_003 + trainer.total, trainer.progress, BATCH[trainer.plan.tier]):
+        trainer.learn(batch)
+        trainer.seen_here = trainer.seen - first
+        if trainer.seen >= due:
+            measure()
+            due += every * 1e6
+        if trainer.seen >= trainer.plan.tokens or time.time() - began > max_seconds:
+            break
+    measure()
+
+
+def encoder_for(path: Path, examples: int = 25000) -> Encoder:
+    if not path.exists():
+        bpe.train(str(path), examples)
+    return Encoder(bpe.load(str(path)))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--smoke", action="store_true")
+    options.add_argument("--full", action="store_true")
+    options.add_argument("--tier", choices=lfm2.TIERS)
+    options.add_argument("--work", type=Path, default=Path("demo-models-work"), help="where checkpoints and logs go")
+    options.add_argument("--name", help="name of the checkpoint, the tier by default")
+    options.add_argument("--tokens", type=float, help="million tokens of this run")
+    options.add_argument("--from", dest="start", type=float, default=0.0, help="place in the curriculum where the run begins, 0..1")
+    options.add_argument("--rate", type=float, default=0.02, help="learning rate of Muon")
+    options.add_argument("--decay", type=float, default=0.35)
+    options.add_argument("--resume", action="store_true", help="go on from the checkpoint in --work")
+    options.add_argument("--init", type=Path, help="begin a new plan with the weights of this checkpoint")
+    options.add_argument("--every", type=float, default=1.0, help="million tokens between two measurements")
+    options.add_argument("--cell-size", type=int, default=60)
+    options.add_argument("--minutes", type=float, default=1e9, help="stop (resumably) after this long")
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--seed", type=int, default=1)
+    chosen = options.parse_args()
+    torch.set_num_threads(chosen.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen.work.mkdir(parents=True, exist_ok=True)
+
+    def train(tier: str, plan: Plan, encoder: Encoder, out: Path, every: float, size: int) -> None:
+        trainer = Trainer(plan, encoder, chosen.seed, device)
+        checkpoint = chosen.work / f"{chosen.name or tier}.pt"
+        if chosen.init or (chosen.resume and checkpoint.exists()):
+            trainer.load(chosen.init or checkpoint, fresh=bool(chosen.init))
+        run(trainer, checkpoint, every, size, chosen.minutes * 60)
+        export_gguf.export(trainer.mean, encoder.tokenizer, tier, out)
+
+    if chosen.smoke:
+        encoder = encoder_for(chosen.work / "smoke-tokenizer.json", 4000)
+        out = chosen.work / "smoke.gguf"
+        train("xs", Plan("xs", 0.35e6), encoder, out, 1.0, 10)
+        check_gguf.check(out, chosen.work / f"{chosen.name or 'xs'}.pt", str(chosen.work / "smoke-tokenizer.json"))
+        return
+    encoder = encoder_for(HERE / "tokenizer.json")
+    tiers = list(lfm2.TIERS) if chosen.full else [chosen.tier]
+    if tiers == [None]:
+        options.error("one of --smoke, --full, --tier is needed")
+    for tier in tiers:
+        plan = Plan(tier, (chosen.tokens or BUDGET[tier]) * 1e6, chosen.start, 1.0, chosen.rate, chosen.decay)
+        out = MODELS / f"demo-{tier}.gguf" if chosen.full else chosen.work / f"{chosen.name or tier}.gguf"
+        train(tier, plan, encoder, out, chosen.every, chosen.cell_size)
+
+
+if __name__ == "__main__":
+    main()
