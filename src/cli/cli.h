@@ -1,0 +1,141 @@
+/* The command line. One table (table.c) describes every command and option; help, man page, completions and parsing are
+ * made from it. A command is a function that gets what was typed and returns an exit code. */
+#ifndef RV_CLI_CLI_H
+#define RV_CLI_CLI_H
+
+#include "app/app.h"
+#include "base/str.h"
+#include <stdatomic.h>
+#include <stdio.h>
+
+/* Exit codes */
+enum { CMD_DONE = 0, CMD_FAILED = 1, CMD_USAGE = 2, CMD_INTERRUPTED = 130 };
+
+typedef struct cmd_option {
+    const char *name;   /* long name without the dashes */
+    char letter;        /* 0: none */
+    const char *value;  /* what it takes, "N"; NULL: a switch */
+    const char *config; /* configuration key that it sets, or NULL */
+    const char *help;
+} cmd_option;
+
+typedef struct cmd_line cmd_line;
+
+typedef struct cmd {
+    const char *name;               /* "memory add" */
+    const char *args;               /* "TEXT", "MODEL [PROMPT]", "" */
+    size_t min_args, max_args;
+    int (*run)(cmd_line *line);
+    const cmd_option *options;      /* ended by a row without a name; NULL: none of its own */
+    const char *summary;            /* one line */
+    const char *details;            /* paragraphs and examples, or NULL */
+} cmd;
+
+extern const cmd cmd_table[];       /* ended by a row without a name */
+extern const cmd_option cmd_common[]; /* options every command takes */
+
+#define CMD_MAX_GIVEN 64
+struct cmd_line {
+    const cmd *command;
+    char **args; /* [n_args] positional */
+    size_t n_args;
+    struct {
+        const cmd_option *option;
+        const char *value;
+    } given[CMD_MAX_GIVEN];
+    size_t n_given;
+    bool json;
+};
+
+/** cmd_main - the whole program: parse, run, exit code. */
+int cmd_main(int argc, char **argv);
+
+/* What was typed */
+bool cmd_has(const cmd_line *line, const char *option);
+const char *cmd_value(const cmd_line *line, const char *option, const char *otherwise); /* the last one given */
+/** cmd_int, cmd_float - number of an option into *out when given; wrong text or range: false, message printed. */
+bool cmd_int(const cmd_line *line, const char *option, int64_t low, int64_t high, int64_t *out);
+bool cmd_float(const cmd_line *line, const char *option, double low, double high, double *out);
+
+/* Talking: data on stdout, talk on stderr */
+/** cmd_fail - print the error's sentence; the exit code for it. */
+int cmd_fail(rv_err e);
+/** cmd_usage - print a sentence and where to find help; CMD_USAGE. */
+int cmd_usage(const cmd_line *line, const char *format, ...) RV_PRINTF(2, 3);
+void cmd_help(FILE *out, const cmd *command); /* NULL: the whole program */
+/** cmd_safe - text from outside for a terminal: control bytes other than newline and tab are made visible. */
+void cmd_safe(FILE *out, const char *text, size_t n);
+bool cmd_colour(FILE *out); /* a terminal, and NO_COLOR is not set */
+void cmd_bytes(char out[16], uint64_t bytes); /* "1.2 GB" */
+
+/** cmd_bar - progress on a terminal's stderr after two seconds, nothing in pipes; done == total ends the line. */
+typedef struct cmd_bar {
+    double start_ms, drawn_ms;
+    bool shown;
+} cmd_bar;
+void cmd_bar_init(cmd_bar *bar);
+void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total);
+void cmd_bar_end(cmd_bar *bar);
+
+/** cmd_config - configuration with this line's options on top. */
+rv_err cmd_config(const cmd_line *line, rv_config **out) RV_MUST_CHECK;
+/** cmd_open - configuration and the parts of the program a command needs. cmd_close accepts NULLs. */
+rv_err cmd_open(const cmd_line *line, rv_app_parts parts, rv_config **config, rv_app **app) RV_MUST_CHECK;
+void cmd_close(rv_config *config, rv_app *app);
+
+/** cmd_cancel - set by Ctrl-C once cmd_catch_interrupt was called; a second Ctrl-C ends the program. */
+extern atomic_bool cmd_cancel;
+void cmd_catch_interrupt(void);
+
+/** cmd_next_line - next line of input without its newline into *line (grows, *room); false at the end. Longer than 16 MiB: RV_E_TOO_LARGE in *e. */
+bool cmd_next_line(FILE *in, char **line, size_t *room, size_t *n, rv_err *e);
+
+/** cmd_repl - read messages from the terminal until its end or *over; work answers one. Its error ends the conversation. */
+typedef rv_err (*cmd_repl_line)(void *self, rv_str text, bool *over);
+rv_err cmd_repl(const cmd_line *line, const char *prompt, cmd_repl_line work, void *self) RV_MUST_CHECK;
+
+/* Models named on the command line: a file, or a name that the configuration knows. Caller's string. */
+rv_err cmd_model_path(const cmd_line *line, const char *name, char **path) RV_MUST_CHECK;
+/** cmd_engine - open that model with --threads, --ctx, --kv, --act; *pool belongs to it. */
+rv_err cmd_engine(const cmd_line *line, const char *name, rv_pool **pool, rv_engine **engine) RV_MUST_CHECK;
+/** cmd_sampling - --temperature, --top-k ... into s; false and a message when one is wrong. */
+bool cmd_sampling(const cmd_line *line, rv_sampling *s);
+extern const cmd_option cmd_engine_options[];
+
+/* Commands */
+int cmd_run(cmd_line *line);
+int cmd_chat(cmd_line *line);
+int cmd_query(cmd_line *line);
+int cmd_feedback(cmd_line *line);
+int cmd_serve(cmd_line *line);
+int cmd_init(cmd_line *line);
+int cmd_config_check(cmd_line *line);
+int cmd_config_show(cmd_line *line);
+int cmd_list(cmd_line *line);
+int cmd_show(cmd_line *line);
+int cmd_embed(cmd_line *line);
+int cmd_memory_add(cmd_line *line);
+int cmd_memory_import(cmd_line *line);
+int cmd_memory_search(cmd_line *line);
+int cmd_memory_get(cmd_line *line);
+int cmd_memory_list(cmd_line *line);
+int cmd_memory_rm(cmd_line *line);
+int cmd_memory_link(cmd_line *line);
+int cmd_memory_stats(cmd_line *line);
+int cmd_memory_check(cmd_line *line);
+int cmd_witness_verify(cmd_line *line);
+int cmd_witness_show(cmd_line *line);
+int cmd_eval_logits(cmd_line *line);
+int cmd_eval_dequant(cmd_line *line);
+int cmd_eval_tokenize(cmd_line *line);
+int cmd_eval_detokenize(cmd_line *line);
+int cmd_eval_chat(cmd_line *line);
+int cmd_eval_perplexity(cmd_line *line);
+int cmd_eval_qa(cmd_line *line);
+int cmd_bench_llm(cmd_line *line);
+int cmd_doctor(cmd_line *line);
+int cmd_completion(cmd_line *line);
+int cmd_man(cmd_line *line);
+int cmd_version(cmd_line *line);
+
+#endif

@@ -1,0 +1,57 @@
+/* config check, config show */
+#include "cli/cli.h"
+
+#include "base/json.h"
+
+#include <string.h>
+
+int cmd_config_check(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_err e = line->n_args ? rv_config_load(&rv_heap, line->args[0], &config) : cmd_config(line, &config);
+    if (!e) {
+        printf("%s\n", line->json ? "{\"ok\":true}" : "fine");
+    }
+    rv_config_free(config);
+    return e ? cmd_fail(e) : CMD_DONE;
+}
+
+static void show_value(const cmd_line *line, const char *key, const char *value, const char *origin, bool active)
+{
+    if (line->json) {
+        json_t *row = json_pack("{s:s, s:s?, s:s, s:b}", "key", key, "value", value, "origin", origin, "used", active);
+        rv_json_print(row, stdout);
+        json_decref(row);
+        return;
+    }
+    char left[128];
+    snprintf(left, sizeof left, "%s = ", key);
+    printf("%s", left);
+    cmd_safe(stdout, value ? value : "(unset)", strlen(value ? value : "(unset)"));
+    if (cmd_has(line, "origin")) {
+        printf("    # %s", origin);
+    }
+    printf("%s\n", active ? "" : "    # not used yet");
+}
+
+int cmd_config_show(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_err e = cmd_config(line, &config);
+    if (e) {
+        return cmd_fail(e);
+    }
+    for (size_t i = 0; i < rv_config_n_keys; i++) {
+        const rv_config_key *k = &rv_config_keys[i];
+        char key[128];
+        snprintf(key, sizeof key, "%s.%s", k->section, k->name);
+        show_value(line, key, rv_config_string(config, key), rv_config_origin(config, key), k->active);
+    }
+    for (int t = 0; t < RV_TIERS; t++) {
+        char key[64];
+        snprintf(key, sizeof key, "tiers.%s", rv_tier_names[t]);
+        show_value(line, key, rv_config_tier(config, t), rv_config_origin(config, key), true);
+    }
+    rv_config_free(config);
+    return CMD_DONE;
+}

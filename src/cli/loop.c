@@ -1,0 +1,372 @@
+/* query, chat, feedback, serve, init, witness: the whole loop in this process. */
+#include "cli/cli.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/rng.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { REQUEST_BYTES = 64 << 20 };
+
+typedef struct loop_job {
+    cmd_line *line;
+    rv_pipeline *pipeline;
+    const char *session; /* chat: of the conversation, in own storage */
+    char session_storage[37], last_request[37];
+    bool details;
+} loop_job;
+
+static bool print_piece(void *self, const rv_piece *piece)
+{
+    (void)self;
+    cmd_safe(stdout, piece->text, piece->n);
+    fflush(stdout);
+    return !ferror(stdout);
+}
+
+static void print_sources(const rv_request *r)
+{
+    for (size_t i = 0; i < r->n_sources; i++) {
+        const rv_source *s = &r->sources[i];
+        printf("  [%zu] %-5s ", i + 1, s->type);
+        cmd_safe(stdout, s->origin, strlen(s->origin));
+        printf("  ");
+        size_t n = strlen(s->text);
+        size_t shown = rv_utf8_whole(s->text, n > 100 ? 100 : n);
+        for (size_t k = 0; k < shown; k++) {
+            size_t run = strcspn(s->text + k, "\r\n");
+            run = run < shown - k ? run : shown - k;
+            cmd_safe(stdout, s->text + k, run);
+            k += run;
+            if (k < shown) {
+                putchar(' ');
+            }
+        }
+        printf("%s\n", shown < n ? " ..." : "");
+    }
+}
+
+static void print_times(const rv_request *r)
+{
+    printf("  model %s (%s)  confidence %.2f\n ", r->routed_model ? r->routed_model : "-", r->reason ? r->reason : "-",
+           r->confidence);
+    for (int s = 0; s < RV_STAGES; s++) {
+        printf(" %s %.1f ms", rv_stage_names[s], r->stage_ms[s]);
+    }
+    printf("  total %.1f ms\n", r->total_ms);
+    for (int s = 0; s < RV_STAGES; s++) {
+        if (r->stage_note[s]) {
+            printf("  %s: %s\n", rv_stage_names[s], r->stage_note[s]);
+        }
+    }
+}
+
+static rv_err fill_request(const loop_job *job, rv_request *r, const char *query, size_t n)
+{
+    const cmd_line *line = job->line;
+    int64_t max_tokens = 0;
+    if (!cmd_int(line, "max-tokens", 1, 1 << 20, &max_tokens)) {
+        return rv_fail(RV_E_CONFIG, "nothing was asked");
+    }
+    r->query = query;
+    r->query_bytes = n;
+    r->session_id = job->session;
+    r->user = cmd_value(line, "user", NULL);
+    r->max_tokens = (size_t)max_tokens;
+    r->private = cmd_has(line, "private");
+    r->extra.cancel = &cmd_cancel;
+    const char *model = cmd_value(line, "model", NULL);
+    return model ? rv_backend_resolve(job->pipeline->backend, model, &r->model) : RV_OK;
+}
+
+static rv_err ask(loop_job *job, const char *query, size_t n, bool details)
+{
+    rv_arena *arena = NULL;
+    rv_request r;
+    RV_TRY(rv_arena_new(&rv_heap, REQUEST_BYTES, &arena));
+    rv_err e = rv_request_init(&r, arena);
+    if (!e) {
+        e = fill_request(job, &r, query, n);
+    }
+    if (!e) {
+        r.extra.on_piece = job->line->json ? NULL : print_piece;
+        e = rv_pipeline_run(job->pipeline, &r);
+    }
+    if (!e && job->line->json) {
+        json_t *out = rv_request_json(&r);
+        rv_json_print(out, stdout);
+        json_decref(out);
+    } else if (!e) {
+        putchar('\n');
+        if (details) {
+            bool colour = cmd_colour(stdout);
+            printf("%s", colour ? "\033[2m" : "");
+            print_sources(&r);
+            print_times(&r);
+            printf("  request %s%s\n", r.request_id, colour ? "\033[0m" : "");
+        }
+    }
+    if (!e) {
+        memcpy(job->last_request, r.request_id, sizeof job->last_request);
+        e = r.generated.finish == RV_FINISH_CANCELLED ? rv_fail(RV_E_CANCELLED, "interrupted") : RV_OK;
+    }
+    rv_arena_free(arena);
+    return e;
+}
+
+int cmd_query(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_err e = cmd_open(line, RV_APP_ALL, &config, &app);
+    if (!e) {
+        loop_job job = { .line = line, .pipeline = rv_app_pipeline(app), .session = cmd_value(line, "session", NULL) };
+        cmd_catch_interrupt();
+        e = ask(&job, line->args[0], strlen(line->args[0]), true);
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    return code;
+}
+
+static rv_err give_feedback(const rv_pipeline *p, const cmd_line *line, const rv_feedback *feedback)
+{
+    rv_feedback_done done = { 0 };
+    RV_TRY(rv_feedback_store(p->db, p->memory, feedback, &done));
+    if (line->json) {
+        json_t *row = json_pack("{s:s, s:b, s:I, s:I}", "request_id", feedback->request_id, "stored", 1, "fact",
+                                (json_int_t)done.fact, "qa", (json_int_t)done.qa);
+        rv_json_print(row, stdout);
+        json_decref(row);
+    } else {
+        printf("Stored.");
+        if (done.fact) {
+            printf(" The correction is fact %lld.", (long long)done.fact);
+        }
+        if (done.qa) {
+            printf(" The answer is remembered as %lld.", (long long)done.qa);
+        }
+        putchar('\n');
+    }
+    return RV_OK;
+}
+
+int cmd_feedback(cmd_line *line)
+{
+    int64_t rating = 0;
+    if (!cmd_int(line, "rating", 1, 5, &rating)) {
+        return CMD_USAGE;
+    }
+    rv_feedback feedback = { .request_id = line->args[0],
+                             .rating = (int)rating,
+                             .correction = cmd_value(line, "correction", NULL) };
+    if (!rating && !feedback.correction) {
+        return cmd_usage(line, "--rating or --correction is needed");
+    }
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+    if (!e) {
+        e = give_feedback(rv_app_pipeline(app), line, &feedback);
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    return code;
+}
+
+static rv_err remember(const loop_job *job, rv_str text)
+{
+    rv_memory_new node = { .type = "note", .text = text.at, .text_bytes = text.n, .source = "user",
+                           .user = cmd_value(job->line, "user", NULL) };
+    int64_t id;
+    bool added;
+    RV_TRY(rv_memory_add(job->pipeline->memory, &node, &id, &added));
+    printf("%s as %lld.\n", added ? "Remembered" : "Was remembered already", (long long)id);
+    return RV_OK;
+}
+
+/* A line that begins with a slash. */
+static rv_err chat_command(loop_job *job, rv_str text, bool *over)
+{
+    rv_feedback feedback = { .request_id = job->last_request };
+    char correction[4096];
+    if (rv_str_eq(text, "/bye")) {
+        *over = true;
+        return RV_OK;
+    }
+    if (rv_str_eq(text, "/sources")) {
+        job->details = !job->details;
+        printf("Sources and times are %s.\n", job->details ? "shown" : "hidden");
+        return RV_OK;
+    }
+    if (rv_str_eq(text, "/new")) {
+        job->session = job->session_storage;
+        return rv_uuid(job->session_storage);
+    }
+    if (rv_str_starts(text, "/remember ")) {
+        return remember(job, rv_str_trim(rv_str_of(text.at + 10, text.n - 10)));
+    }
+    if (rv_str_eq(text, "/good")) {
+        feedback.rating = 5;
+    } else if (rv_str_eq(text, "/bad")) {
+        feedback.rating = 1;
+    } else if (rv_str_starts(text, "/correct ") && text.n - 9 < sizeof correction) {
+        snprintf(correction, sizeof correction, "%.*s", (int)(text.n - 9), text.at + 9);
+        feedback.correction = correction;
+    } else {
+        printf("/good  /bad  /correct TEXT  /remember TEXT  /sources  /new  /bye\n");
+        return RV_OK;
+    }
+    if (!*job->last_request) {
+        printf("There is no answer to rate yet.\n");
+        return RV_OK;
+    }
+    return give_feedback(job->pipeline, job->line, &feedback);
+}
+
+static rv_err converse_line(void *self, rv_str text, bool *over)
+{
+    loop_job *job = self;
+    rv_err e = text.at[0] == '/' ? chat_command(job, text, over) : ask(job, text.at, text.n, job->details);
+    if (e && e != RV_E_CANCELLED) { /* the conversation goes on: the next question may be fine */
+        cmd_fail(e);
+    }
+    return RV_OK;
+}
+
+/* Questions from a pipe: one line, one answer. */
+static rv_err answer_lines(loop_job *job)
+{
+    char *text = NULL;
+    size_t room = 0, n = 0;
+    rv_err e = RV_OK;
+    cmd_catch_interrupt();
+    while (!e && cmd_next_line(stdin, &text, &room, &n, &e)) {
+        if (n > 0) {
+            e = ask(job, text, n, false);
+        }
+    }
+    free(text);
+    return e;
+}
+
+int cmd_chat(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_err e = cmd_open(line, RV_APP_ALL, &config, &app);
+    if (!e) {
+        loop_job job = { .line = line, .pipeline = rv_app_pipeline(app) };
+        job.session = cmd_value(line, "session", job.session_storage);
+        e = rv_uuid(job.session_storage);
+        bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+        if (!e && terminal) {
+            fprintf(stderr, "Memory, routing and feedback are on. /good, /bad, /correct TEXT, /remember TEXT, /sources, /bye\n");
+        }
+        if (!e) {
+            e = terminal ? cmd_repl(line, "you> ", converse_line, &job) : answer_lines(&job);
+        }
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    return code;
+}
+
+int cmd_serve(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_err e = cmd_open(line, RV_APP_ALL, &config, &app);
+    if (!e) {
+        e = rv_app_serve(app);
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    return code;
+}
+
+int cmd_init(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+    bool written = false;
+    const char *file = e ? NULL : rv_config_user_file(config);
+    if (!e && !rv_file_exists(file)) {
+        e = rv_config_write_template(config, file);
+        written = true;
+    }
+    if (!e && line->json) {
+        json_t *row = json_pack("{s:s, s:s, s:b}", "data", rv_config_data_dir(config), "config", file, "written", written);
+        rv_json_print(row, stdout);
+        json_decref(row);
+    } else if (!e) {
+        printf("data           %s\nconfiguration  %s%s\n", rv_config_data_dir(config), file,
+               written ? "" : " (was there already)");
+        fprintf(stderr, "Next: `ruvllm memory import NOTES/`, then `ruvllm chat`.\n");
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    return code;
+}
+
+int cmd_witness_verify(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    uint64_t count = 0;
+    rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+    if (!e) {
+        e = rv_witness_verify(rv_app_pipeline(app)->db, &count);
+    }
+    if (!e) {
+        printf(line->json ? "{\"ok\":true,\"records\":%llu}\n" : "%llu records, the chain is whole\n",
+               (unsigned long long)count);
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    return code;
+}
+
+static rv_err show_witness(const cmd_line *line, rv_db *db, rv_arena *arena)
+{
+    rv_witness_record *records;
+    size_t n;
+    RV_TRY(rv_witness_get(db, line->args[0], arena, &records, &n));
+    if (n == 0) {
+        return rv_fail(RV_E_NOT_FOUND, "%s: nothing was recorded about this request", line->args[0]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        char created[32];
+        rv_clock_iso(records[i].created_ms, created);
+        json_t *body = NULL;
+        RV_TRY(rv_json_parse(records[i].body, strlen(records[i].body), &body));
+        json_t *row = json_pack("{s:I, s:s, s:s, s:s, s:o}", "seq", (json_int_t)records[i].seq, "created", created, "kind",
+                                records[i].kind, "hash", records[i].hash, "body", body);
+        rv_json_print(row, stdout);
+        json_decref(row);
+    }
+    return RV_OK;
+}
+
+int cmd_witness_show(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_arena *arena = NULL;
+    rv_err e = rv_arena_new(&rv_heap, REQUEST_BYTES, &arena);
+    if (!e) {
+        e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+    }
+    if (!e) {
+        e = show_witness(line, rv_app_pipeline(app)->db, arena);
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    rv_arena_free(arena);
+    return code;
+}

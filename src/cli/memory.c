@@ -1,0 +1,390 @@
+/* memory add, import, search, get, list, rm, link, stats, check */
+#include "cli/cli.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MAX_ANSWER = 256 << 20 };
+
+static bool parse_id(const char *text, int64_t *id) { return rv_parse_i64(rv_str_from(text), id) && *id > 0; }
+
+static size_t values_of(const cmd_line *line, const char *option, const char **out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < line->n_given; i++) {
+        if (strcmp(line->given[i].option->name, option) == 0) {
+            out[n++] = line->given[i].value;
+        }
+    }
+    return n;
+}
+
+/* 2026-01-31, 2026-01-31T12:00:00Z, or an age: 30m 12h 7d */
+static bool parse_time(const char *text, int64_t *ms)
+{
+    struct tm t = { 0 };
+    const char *end = strptime(text, "%Y-%m-%d", &t);
+    if (end && *end == 'T') {
+        end = strptime(end, "T%H:%M:%S", &t);
+        end = end && *end == 'Z' ? end + 1 : end;
+    }
+    if (end && *end == 0) {
+        *ms = (int64_t)timegm(&t) * 1000;
+        return true;
+    }
+    static const struct {
+        char letter;
+        int64_t ms;
+    } units[] = { { 's', 1000 }, { 'm', 60000 }, { 'h', 3600000 }, { 'd', 86400000 } };
+    size_t n = strlen(text);
+    int64_t count;
+    for (size_t u = 0; n > 1 && u < RV_COUNT(units); u++) {
+        if (text[n - 1] == units[u].letter && rv_parse_i64(rv_str_of(text, n - 1), &count) && count >= 0 && count < 1000000) {
+            *ms = rv_clock_wall_ms() - count * units[u].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool read_filter(const cmd_line *line, rv_memory_filter *f)
+{
+    *f = (rv_memory_filter){ .type = cmd_value(line, "type", NULL),
+                             .tag = cmd_value(line, "tag", NULL),
+                             .source = cmd_value(line, "source", NULL),
+                             .user = cmd_value(line, "user", NULL) };
+    const char *since = cmd_value(line, "since", NULL), *until = cmd_value(line, "until", NULL);
+    if ((since && !parse_time(since, &f->since_ms)) || (until && !parse_time(until, &f->until_ms))) {
+        cmd_usage(line, "--since and --until take 2026-01-31, 2026-01-31T12:00:00Z or an age like 30m, 12h, 7d");
+        return false;
+    }
+    return true;
+}
+
+static json_t *node_json(const rv_memory_node *n, bool scored)
+{
+    json_t *tags = json_array();
+    for (size_t i = 0; i < n->n_tags; i++) {
+        json_array_append_new(tags, json_string(n->tags[i]));
+    }
+    char created[32];
+    rv_clock_iso(n->created_ms, created);
+    json_t *row = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:f, s:s, s:I, s:I, s:I}", "id", (json_int_t)n->id, "type",
+                            n->type, "text", n->text, "source", n->source, "user", n->user, "origin", n->origin, "tags", tags,
+                            "confidence", n->confidence, "created", created, "corrected_by",
+                            (json_int_t)n->corrected_by, "offset", (json_int_t)n->offset, "length", (json_int_t)n->length);
+    json_t *metadata = NULL;
+    if (rv_json_parse(n->metadata, strlen(n->metadata), &metadata) == RV_OK) {
+        json_object_set_new(row, "metadata", metadata);
+    }
+    if (scored) {
+        json_object_set_new(row, "score", json_real(n->score));
+        json_object_set_new(row, "found_by", json_string(n->origin_side));
+    }
+    return row;
+}
+
+static void print_node(const cmd_line *line, const rv_memory_node *n, bool scored)
+{
+    if (line->json) {
+        json_t *row = node_json(n, scored);
+        rv_json_print(row, stdout);
+        json_decref(row);
+        return;
+    }
+    bool colour = cmd_colour(stdout);
+    printf("%s%lld%s  %s", colour ? "\033[1m" : "", (long long)n->id, colour ? "\033[0m" : "", n->type);
+    if (scored) {
+        printf("  %.4f %s", n->score, n->origin_side);
+    }
+    if (*n->source) {
+        printf("  ");
+        cmd_safe(stdout, n->source, strlen(n->source));
+    }
+    if (n->corrected_by) {
+        printf("  corrected by %lld", (long long)n->corrected_by);
+    }
+    printf("\n    ");
+    size_t length = strlen(n->text), shown = length > 240 ? 240 : length;
+    shown = rv_utf8_whole(n->text, shown);
+    for (size_t i = 0; i < shown;) { /* one line: line ends become spaces */
+        size_t run = strcspn(n->text + i, "\r\n");
+        run = run < shown - i ? run : shown - i;
+        cmd_safe(stdout, n->text + i, run);
+        i += run;
+        if (i < shown) {
+            putchar(' ');
+            i++;
+        }
+    }
+    printf("%s\n", shown < length ? " ..." : "");
+}
+
+/* Every command here: open, do, close. */
+typedef struct memory_job {
+    cmd_line *line;
+    rv_memory *memory;
+    rv_arena *arena;
+} memory_job;
+
+static int with_memory(cmd_line *line, rv_err (*work)(memory_job *job))
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    memory_job job = { .line = line };
+    rv_err e = rv_arena_new(&rv_heap, MAX_ANSWER, &job.arena);
+    if (!e) {
+        e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+    }
+    if (!e) {
+        job.memory = rv_app_pipeline(app)->memory;
+        e = work(&job);
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    rv_arena_free(job.arena);
+    return code;
+}
+
+static rv_err add(memory_job *job)
+{
+    const char *tags[CMD_MAX_GIVEN], *text = job->line->args[0];
+    rv_memory_new node = { .type = cmd_value(job->line, "type", "note"),
+                           .text = text,
+                           .source = cmd_value(job->line, "source", "user"),
+                           .user = cmd_value(job->line, "user", NULL),
+                           .tags = tags };
+    node.n_tags = values_of(job->line, "tag", tags);
+    const char *corrects = cmd_value(job->line, "corrects", NULL);
+    if (corrects && !parse_id(corrects, &node.corrects)) {
+        return rv_fail(RV_E_CONFIG, "--corrects takes an id, found `%s`", corrects);
+    }
+    int64_t id;
+    bool added;
+    RV_TRY(rv_memory_add(job->memory, &node, &id, &added));
+    if (job->line->json) {
+        json_t *row = json_pack("{s:I, s:b}", "id", (json_int_t)id, "added", added);
+        rv_json_print(row, stdout);
+        json_decref(row);
+    } else {
+        printf("%lld%s\n", (long long)id, added ? "" : " (was there already)");
+    }
+    return RV_OK;
+}
+
+int cmd_memory_add(cmd_line *line) { return with_memory(line, add); }
+
+static void import_progress(void *self, const char *path, size_t file, size_t n_files, size_t chunks)
+{
+    (void)chunks;
+    cmd_bar_draw(self, path, file, n_files);
+}
+
+static rv_err import_paths(memory_job *job)
+{
+    const char *tags[CMD_MAX_GIVEN];
+    size_t n_tags = values_of(job->line, "tag", tags);
+    rv_memory_import done = { 0 };
+    cmd_bar bar;
+    cmd_bar_init(&bar);
+    rv_err e = RV_OK;
+    for (size_t i = 0; i < job->line->n_args && !e; i++) {
+        e = rv_memory_import_path(job->memory, job->line->args[i], cmd_value(job->line, "user", NULL), tags, n_tags,
+                                  import_progress, &bar, &done);
+    }
+    cmd_bar_end(&bar);
+    RV_TRY(e);
+    if (job->line->json) {
+        json_t *row = json_pack("{s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)done.files, "unchanged",
+                                (json_int_t)done.unchanged, "replaced", (json_int_t)done.replaced, "chunks_added",
+                                (json_int_t)done.chunks_added, "chunks_removed", (json_int_t)done.chunks_removed);
+        rv_json_print(row, stdout);
+        json_decref(row);
+    } else {
+        printf("%zu files: %zu chunks added, %zu removed; %zu files unchanged\n", done.files, done.chunks_added,
+               done.chunks_removed, done.unchanged);
+    }
+    return RV_OK;
+}
+
+int cmd_memory_import(cmd_line *line) { return with_memory(line, import_paths); }
+
+static rv_err search(memory_job *job)
+{
+    static const char *const modes[] = { "hybrid", "vector", "words" };
+    rv_memory_query q = { .text = job->line->args[0], .k = 10 };
+    const char *mode = cmd_value(job->line, "mode", "hybrid");
+    size_t m = 0;
+    while (m < RV_COUNT(modes) && strcmp(mode, modes[m]) != 0) {
+        m++;
+    }
+    int64_t k = 10;
+    if (m == RV_COUNT(modes)) {
+        return rv_fail(RV_E_CONFIG, "--mode is hybrid, vector or words, found `%s`", mode);
+    }
+    if (!read_filter(job->line, &q.filter) || !cmd_int(job->line, "limit", 1, 1000, &k)) {
+        return rv_fail(RV_E_CONFIG, "nothing was searched");
+    }
+    q.mode = (rv_memory_mode)m;
+    q.k = (size_t)k;
+    rv_memory_hits hits;
+    RV_TRY(rv_memory_search(job->memory, &q, job->arena, &hits));
+    for (size_t i = 0; i < hits.n; i++) {
+        print_node(job->line, &hits.at[i], true);
+    }
+    if (hits.n == 0 && !job->line->json) {
+        fprintf(stderr, "Nothing found.\n");
+    }
+    return RV_OK;
+}
+
+int cmd_memory_search(cmd_line *line) { return with_memory(line, search); }
+
+static rv_err get(memory_job *job)
+{
+    int64_t id;
+    if (!parse_id(job->line->args[0], &id)) {
+        return rv_fail(RV_E_CONFIG, "an id is a whole number above 0, found `%s`", job->line->args[0]);
+    }
+    rv_memory_node node;
+    rv_memory_edge *edges;
+    size_t n;
+    RV_TRY(rv_memory_get(job->memory, id, job->arena, &node));
+    RV_TRY(rv_memory_neighbours(job->memory, id, job->arena, &edges, &n));
+    if (job->line->json) {
+        json_t *row = node_json(&node, false), *list = json_array();
+        for (size_t i = 0; i < n; i++) {
+            json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:f}", "from", (json_int_t)edges[i].from, "to",
+                                                  (json_int_t)edges[i].to, "type", edges[i].type, "weight",
+                                                  edges[i].weight));
+        }
+        json_object_set_new(row, "edges", list);
+        rv_json_print(row, stdout);
+        json_decref(row);
+        return RV_OK;
+    }
+    char created[32];
+    rv_clock_iso(node.created_ms, created);
+    printf("%lld  %s  %s", (long long)node.id, node.type, created);
+    printf(*node.user ? "  user " : "");
+    cmd_safe(stdout, node.user, strlen(node.user));
+    printf(*node.source ? "  from " : "");
+    cmd_safe(stdout, node.source, strlen(node.source));
+    if (node.length) {
+        printf(" bytes %llu..%llu", (unsigned long long)node.offset, (unsigned long long)(node.offset + node.length));
+    }
+    printf("\n\n");
+    cmd_safe(stdout, node.text, strlen(node.text));
+    putchar('\n');
+    for (size_t i = 0; i < n; i++) {
+        printf("%s%lld -%s-> %lld\n", i ? "" : "\n", (long long)edges[i].from, edges[i].type, (long long)edges[i].to);
+    }
+    return RV_OK;
+}
+
+int cmd_memory_get(cmd_line *line) { return with_memory(line, get); }
+
+static rv_err list(memory_job *job)
+{
+    rv_memory_filter filter;
+    int64_t limit = 50, after = 0;
+    if (!read_filter(job->line, &filter) || !cmd_int(job->line, "limit", 1, 10000, &limit) ||
+        !cmd_int(job->line, "after", 1, INT64_MAX, &after)) {
+        return rv_fail(RV_E_CONFIG, "nothing was listed");
+    }
+    rv_memory_hits hits;
+    RV_TRY(rv_memory_list(job->memory, &filter, (size_t)limit, after, job->arena, &hits));
+    for (size_t i = 0; i < hits.n; i++) {
+        print_node(job->line, &hits.at[i], false);
+    }
+    return RV_OK;
+}
+
+int cmd_memory_list(cmd_line *line) { return with_memory(line, list); }
+
+static rv_err rm(memory_job *job)
+{
+    rv_memory_filter filter;
+    size_t total = 0, removed = 0;
+    if (!read_filter(job->line, &filter)) {
+        return rv_fail(RV_E_CONFIG, "nothing was removed");
+    }
+    if (job->line->n_args == 0) {
+        filter.only_user = filter.user != NULL;
+        RV_TRY(rv_memory_rm(job->memory, 0, &filter, &total));
+    }
+    for (size_t i = 0; i < job->line->n_args; i++) {
+        int64_t id;
+        if (!parse_id(job->line->args[i], &id)) {
+            return rv_fail(RV_E_CONFIG, "an id is a whole number above 0, found `%s`; %zu removed before it",
+                           job->line->args[i], total);
+        }
+        RV_TRY(rv_memory_rm(job->memory, id, NULL, &removed));
+        total += removed;
+    }
+    if (job->line->json) {
+        json_t *row = json_pack("{s:I}", "removed", (json_int_t)total);
+        rv_json_print(row, stdout);
+        json_decref(row);
+    } else {
+        printf("%zu removed\n", total);
+    }
+    return RV_OK;
+}
+
+int cmd_memory_rm(cmd_line *line) { return with_memory(line, rm); }
+
+static rv_err link_nodes(memory_job *job)
+{
+    int64_t from, to;
+    double weight = 1;
+    if (!parse_id(job->line->args[0], &from) || !parse_id(job->line->args[1], &to) ||
+        !cmd_float(job->line, "weight", 0, 1, &weight)) {
+        return rv_fail(RV_E_CONFIG, "two ids are needed");
+    }
+    return rv_memory_link(job->memory, from, to, cmd_value(job->line, "type", "same_topic"), weight);
+}
+
+int cmd_memory_link(cmd_line *line) { return with_memory(line, link_nodes); }
+
+static rv_err stats(memory_job *job)
+{
+    rv_memory_stats s;
+    RV_TRY(rv_memory_get_stats(job->memory, &s));
+    if (job->line->json) {
+        json_t *row = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:i}", "nodes",
+                                (json_int_t)s.nodes, "edges", (json_int_t)s.edges, "documents", (json_int_t)s.documents,
+                                "chunks", (json_int_t)s.chunks, "notes", (json_int_t)s.notes, "facts",
+                                (json_int_t)s.facts, "qas", (json_int_t)s.qas, "vectors", (json_int_t)s.vectors,
+                                "vectors_dead", (json_int_t)s.vectors_dead, "db_bytes", (json_int_t)s.db_bytes,
+                                "vector_bytes", (json_int_t)s.vector_bytes, "embedder", s.embedder, "dimension",
+                                (int)s.dim);
+        rv_json_print(row, stdout);
+        json_decref(row);
+        return RV_OK;
+    }
+    char db[16], vectors[16];
+    cmd_bytes(db, s.db_bytes);
+    cmd_bytes(vectors, s.vector_bytes);
+    printf("nodes      %zu: %zu documents, %zu chunks, %zu notes, %zu facts, %zu questions with answers\n", s.nodes,
+           s.documents, s.chunks, s.notes, s.facts, s.qas);
+    printf("edges      %zu\n", s.edges);
+    printf("vectors    %zu of %zu dimensions by %s, %zu dead\n", s.vectors, s.dim, s.embedder, s.vectors_dead);
+    printf("on disk    %s records, %s vectors\n", db, vectors);
+    return RV_OK;
+}
+
+int cmd_memory_stats(cmd_line *line) { return with_memory(line, stats); }
+
+static rv_err check(memory_job *job)
+{
+    RV_TRY(rv_memory_check(job->memory));
+    printf("%s\n", job->line->json ? "{\"ok\":true}" : "fine");
+    return RV_OK;
+}
+
+int cmd_memory_check(cmd_line *line) { return with_memory(line, check); }

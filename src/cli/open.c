@@ -1,0 +1,177 @@
+/* What several commands share: configuration, opening the program's parts, models named on the command line. */
+#include "cli/cli.h"
+
+#include "base/file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+rv_err cmd_config(const cmd_line *line, rv_config **out)
+{
+    rv_config *c = NULL;
+    RV_TRY(rv_config_load(&rv_heap, cmd_value(line, "config", NULL), &c));
+    rv_err e = RV_OK;
+    for (size_t i = 0; i < line->n_given && !e; i++) {
+        const cmd_option *o = line->given[i].option;
+        const char *value = line->given[i].value;
+        if (strcmp(o->name, "data") == 0) {
+            e = rv_config_set(c, "system.data_dir", value, "--data");
+        } else if (strcmp(o->name, "set") == 0) {
+            const char *equals = strchr(value, '=');
+            char key[128];
+            if (!equals || (size_t)(equals - value) >= sizeof key) {
+                e = rv_fail(RV_E_CONFIG, "--set takes section.key=value, found `%s`", value);
+            } else {
+                snprintf(key, sizeof key, "%.*s", (int)(equals - value), value);
+                e = rv_config_set(c, key, equals + 1, "--set");
+            }
+        } else if (o->config) {
+            char origin[64];
+            snprintf(origin, sizeof origin, "--%s", o->name);
+            e = rv_config_set(c, o->config, value ? value : "true", origin);
+        }
+    }
+    if (e) {
+        rv_config_free(c);
+        return e;
+    }
+    *out = c;
+    return RV_OK;
+}
+
+rv_err cmd_open(const cmd_line *line, rv_app_parts parts, rv_config **config, rv_app **app)
+{
+    rv_config *c = NULL;
+    RV_TRY(cmd_config(line, &c));
+    rv_err e = rv_app_open(&rv_heap, c, parts, app);
+    if (e) {
+        rv_config_free(c);
+        return e;
+    }
+    *config = c;
+    return RV_OK;
+}
+
+void cmd_close(rv_config *config, rv_app *app)
+{
+    rv_app_close(app);
+    rv_config_free(config);
+}
+
+bool cmd_next_line(FILE *in, char **line, size_t *room, size_t *n, rv_err *e)
+{
+    enum { MAX_LINE = 16 << 20 };
+    ssize_t got = getline(line, room, in);
+    if (got < 0) {
+        *e = ferror(in) ? rv_fail(RV_E_IO, "reading standard input failed") : RV_OK;
+        return false;
+    }
+    if (got > MAX_LINE) {
+        *e = rv_fail(RV_E_TOO_LARGE, "a line of %zd bytes, at most %d are read", got, MAX_LINE);
+        return false;
+    }
+    while (got > 0 && ((*line)[got - 1] == '\n' || (*line)[got - 1] == '\r')) {
+        (*line)[--got] = 0;
+    }
+    *n = (size_t)got;
+    *e = RV_OK;
+    return true;
+}
+
+/* A path wins over a name; a name is asked of the configuration's tiers and models. */
+rv_err cmd_model_path(const cmd_line *line, const char *name, char **path)
+{
+    if (rv_file_exists(name)) {
+        *path = rv_strdup(&rv_heap, name);
+        return *path ? RV_OK : rv_fail(RV_E_NOMEM, "%s", name);
+    }
+    size_t n = strlen(name);
+    if (strchr(name, '/') || (n > 5 && strcmp(name + n - 5, ".gguf") == 0)) {
+        return rv_fail(RV_E_NOT_FOUND, "%s: there is no such model file; `ruvllm list` shows the models that can be used", name);
+    }
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    RV_TRY(cmd_open(line, RV_APP_MODELS, &config, &app));
+    rv_backend *b = rv_app_pipeline(app)->backend;
+    const char *id = NULL;
+    rv_err e = rv_backend_resolve(b, name, &id);
+    if (!e) {
+        rv_backend_model models[256];
+        size_t found = rv_backend_models(b, models, RV_COUNT(models));
+        e = rv_fail(RV_E_NOT_FOUND, "%s: not among the models", name);
+        for (size_t i = 0; i < found && i < RV_COUNT(models); i++) {
+            if (strcmp(models[i].id, id) == 0) {
+                *path = rv_strdup(&rv_heap, models[i].path);
+                e = *path ? RV_OK : rv_fail(RV_E_NOMEM, "%s", name);
+                break;
+            }
+        }
+    }
+    cmd_close(config, app);
+    return e;
+}
+
+static rv_err engine_options(const cmd_line *line, int64_t *threads, rv_engine_options *how)
+{
+    *how = rv_engine_options_default();
+    rv_config *c = NULL;
+    RV_TRY(cmd_config(line, &c));
+    *threads = rv_config_int(c, "inference.threads");
+    if (cmd_has(line, "ctx")) {
+        how->max_context = (uint32_t)rv_config_int(c, "inference.max_context");
+    }
+    rv_config_free(c);
+    if (*threads <= 0) {
+        *threads = rv_cpu_count();
+    }
+
+    const char *kv = cmd_value(line, "kv", "f16"), *act = cmd_value(line, "act", "q8");
+    if (strcmp(kv, "f16") != 0 && strcmp(kv, "f32") != 0) {
+        return rv_fail(RV_E_CONFIG, "--kv %s: this version has f16 and f32", kv);
+    }
+    if (strcmp(act, "q8") != 0 && strcmp(act, "f32") != 0) {
+        return rv_fail(RV_E_CONFIG, "--act %s: q8 (as always) or f32", act);
+    }
+    how->kv_type = strcmp(kv, "f32") == 0 ? RV_F32 : RV_F16;
+    how->act_f32 = strcmp(act, "f32") == 0;
+    return RV_OK;
+}
+
+rv_err cmd_engine(const cmd_line *line, const char *name, rv_pool **pool, rv_engine **engine)
+{
+    char *path = NULL;
+    rv_engine_options how;
+    int64_t threads = 0;
+    RV_TRY(engine_options(line, &threads, &how));
+    RV_TRY(cmd_model_path(line, name, &path));
+    rv_err e = rv_pool_new(&rv_heap, (int)threads, pool);
+    if (!e) {
+        how.pool = *pool;
+        e = rv_engine_open(&rv_heap, path, how, engine);
+        if (e) {
+            rv_pool_free(*pool);
+            *pool = NULL;
+        }
+    }
+    rv_free(&rv_heap, path);
+    return e;
+}
+
+bool cmd_sampling(const cmd_line *line, rv_sampling *s)
+{
+    double temperature = (double)s->temperature, top_p = (double)s->top_p, min_p = (double)s->min_p;
+    double repeat = (double)s->repeat_penalty;
+    int64_t top_k = s->top_k, seed = (int64_t)s->seed;
+    if (!cmd_float(line, "temperature", 0, 10, &temperature) || !cmd_float(line, "top-p", 0, 1, &top_p) ||
+        !cmd_float(line, "min-p", 0, 1, &min_p) || !cmd_float(line, "repeat-penalty", 0.1, 10, &repeat) ||
+        !cmd_int(line, "top-k", 0, INT32_MAX, &top_k) || !cmd_int(line, "seed", INT64_MIN, INT64_MAX, &seed)) {
+        return false;
+    }
+    s->temperature = (float)temperature;
+    s->top_p = (float)top_p;
+    s->min_p = (float)min_p;
+    s->repeat_penalty = (float)repeat;
+    s->top_k = (int32_t)top_k;
+    s->seed = (uint64_t)seed;
+    return true;
+}

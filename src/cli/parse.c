@@ -1,0 +1,317 @@
+/* From argv to a command line: finds the command (one or two words), its options and arguments. Long options as --name value
+ * or --name=value, letters as -n value or -nvalue, -- ends the options. A near miss gets a suggestion. */
+#include "cli/cli.h"
+
+#include "base/json.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const cmd_option *option_in(const cmd_option *table, const char *name, size_t n, char letter)
+{
+    for (const cmd_option *o = table; o && o->name; o++) {
+        bool same = letter ? o->letter == letter : strlen(o->name) == n && memcmp(o->name, name, n) == 0;
+        if (same) {
+            return o;
+        }
+    }
+    return NULL;
+}
+
+static const cmd_option *find_option(const cmd *command, const char *name, size_t n, char letter)
+{
+    const cmd_option *o = option_in(command->options, name, n, letter);
+    return o ? o : option_in(cmd_common, name, n, letter);
+}
+
+/* Number of single-character changes between two short words; both at most 31 characters, else far apart. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b), row[32];
+    if (n > 31 || m > 31) {
+        return 99;
+    }
+    for (size_t j = 0; j <= m; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            best = row[j] + 1 < best ? row[j] + 1 : best;
+            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+        }
+    }
+    return row[m];
+}
+
+static void suggest_command(const char *typed)
+{
+    const char *best = NULL;
+    size_t least = 3;
+    for (const cmd *c = cmd_table; c->name; c++) {
+        size_t d = distance(typed, c->name);
+        if (d < least) {
+            least = d;
+            best = c->name;
+        }
+    }
+    if (best) {
+        fprintf(stderr, "Did you mean `ruvllm %s`?\n", best);
+    } else {
+        fprintf(stderr, "`ruvllm --help` lists the commands.\n");
+    }
+}
+
+static void suggest_option(const cmd *command, const char *typed)
+{
+    const char *best = NULL;
+    size_t least = 3;
+    const cmd_option *tables[] = { command->options, cmd_common };
+    for (size_t t = 0; t < RV_COUNT(tables); t++) {
+        for (const cmd_option *o = tables[t]; o && o->name; o++) {
+            size_t d = distance(typed, o->name);
+            if (d < least) {
+                least = d;
+                best = o->name;
+            }
+        }
+    }
+    if (best) {
+        fprintf(stderr, "Did you mean --%s? ", best);
+    }
+    fprintf(stderr, "`ruvllm %s --help` lists the options.\n", command->name);
+}
+
+/* The command whose name is the first one or two words; *words says how many. */
+static const cmd *find_command(int argc, char **argv, int *words)
+{
+    for (const cmd *c = cmd_table; c->name; c++) {
+        const char *space = strchr(c->name, ' ');
+        if (!space && strcmp(c->name, argv[1]) == 0) {
+            *words = 1;
+            return c;
+        }
+        size_t n = space ? (size_t)(space - c->name) : 0;
+        if (space && argc > 2 && strlen(argv[1]) == n && memcmp(c->name, argv[1], n) == 0 &&
+            strcmp(space + 1, argv[2]) == 0) {
+            *words = 2;
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static bool is_group(const char *word)
+{
+    size_t n = strlen(word);
+    for (const cmd *c = cmd_table; c->name; c++) {
+        if (strncmp(c->name, word, n) == 0 && c->name[n] == ' ') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int help_group(FILE *out, const char *word)
+{
+    fprintf(out, "Commands of `ruvllm %s`:\n\n", word);
+    size_t n = strlen(word);
+    for (const cmd *c = cmd_table; c->name; c++) {
+        if (strncmp(c->name, word, n) == 0 && c->name[n] == ' ') {
+            char call[96];
+            snprintf(call, sizeof call, "%s %s", c->name, c->args);
+            fprintf(out, "  %-34s %s\n", call, c->summary);
+        }
+    }
+    return out == stdout ? CMD_DONE : CMD_USAGE;
+}
+
+static bool give(cmd_line *line, const cmd_option *option, const char *value)
+{
+    if (line->n_given == CMD_MAX_GIVEN) {
+        fprintf(stderr, "ruvllm: more than %d options\n", CMD_MAX_GIVEN);
+        return false;
+    }
+    line->given[line->n_given].option = option;
+    line->given[line->n_given++].value = value;
+    return true;
+}
+
+/* One argument that begins with a dash. Returns how many words it used, 0 when it is wrong (message printed). */
+static int read_option(cmd_line *line, int left, char **at)
+{
+    const char *word = at[0];
+    bool is_long = word[1] == '-';
+    const char *name = word + (is_long ? 2 : 1);
+    size_t n = is_long ? strcspn(name, "=") : 1;
+    const cmd_option *o = find_option(line->command, name, n, is_long ? 0 : name[0]);
+    if (!o) {
+        fprintf(stderr, "ruvllm %s: unknown option ", line->command->name);
+        cmd_safe(stderr, word, is_long ? n + 2 : 2);
+        fprintf(stderr, ". ");
+        char typed[32];
+        snprintf(typed, sizeof typed, "%.*s", (int)(n < 31 ? n : 31), name);
+        suggest_option(line->command, typed);
+        return 0;
+    }
+    const char *rest = name + n;
+    const char *attached = is_long ? (*rest == '=' ? rest + 1 : NULL) : (*rest ? rest : NULL);
+    if (!o->value) {
+        if (attached) {
+            fprintf(stderr, "ruvllm %s: --%s takes no value\n", line->command->name, o->name);
+            return 0;
+        }
+        return give(line, o, NULL) ? 1 : 0;
+    }
+    if (attached) {
+        return give(line, o, attached) ? 1 : 0;
+    }
+    if (left < 2) {
+        fprintf(stderr, "ruvllm %s: --%s needs %s\n", line->command->name, o->name, o->value);
+        return 0;
+    }
+    return give(line, o, at[1]) ? 2 : 0;
+}
+
+static bool read_line(cmd_line *line, int argc, char **argv)
+{
+    bool options_over = false;
+    for (int i = 0; i < argc;) {
+        const char *word = argv[i];
+        if (!options_over && strcmp(word, "--") == 0) {
+            options_over = true;
+            i++;
+        } else if (!options_over && word[0] == '-' && word[1] != 0) {
+            int used = read_option(line, argc - i, argv + i);
+            if (used == 0) {
+                return false;
+            }
+            i += used;
+        } else {
+            line->args[line->n_args++] = argv[i++];
+        }
+    }
+    return true;
+}
+
+int cmd_main(int argc, char **argv)
+{
+    rv_json_setup();
+    if (argc < 2) {
+        cmd_help(stderr, NULL);
+        return CMD_USAGE;
+    }
+    const char *first = argv[1];
+    bool asks_help = strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0;
+    if (asks_help && argc == 2) {
+        cmd_help(stdout, NULL);
+        return CMD_DONE;
+    }
+    if (asks_help) {
+        argv++; /* `ruvllm help memory add` is `ruvllm memory add --help` */
+        argc--;
+    }
+    if (strcmp(first, "--version") == 0) {
+        argv[1] = (char[]){ "version" };
+    }
+
+    int words = 0;
+    const cmd *command = find_command(argc, argv, &words);
+    if (!command && is_group(argv[1])) {
+        bool wants_help = asks_help || (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0));
+        return help_group(wants_help ? stdout : stderr, argv[1]);
+    }
+    if (!command) {
+        fprintf(stderr, "ruvllm: there is no command ");
+        cmd_safe(stderr, argv[1], strlen(argv[1]));
+        fprintf(stderr, ". ");
+        suggest_command(argv[1]);
+        return CMD_USAGE;
+    }
+    if (asks_help) {
+        cmd_help(stdout, command);
+        return CMD_DONE;
+    }
+
+    cmd_line line = { .command = command };
+    line.args = calloc((size_t)argc, sizeof *line.args);
+    if (!line.args) {
+        return cmd_fail(rv_fail(RV_E_NOMEM, "starting"));
+    }
+    int code = CMD_USAGE;
+    if (read_line(&line, argc - 1 - words, argv + 1 + words)) {
+        line.json = cmd_has(&line, "json");
+        rv_log_level level = RV_LOG_WARN;
+        const char *wanted = cmd_value(&line, "log-level", NULL);
+        if (cmd_has(&line, "help")) {
+            cmd_help(stdout, command);
+            code = CMD_DONE;
+        } else if (line.n_args < command->min_args || line.n_args > command->max_args) {
+            code = cmd_usage(&line, "%s", line.n_args < command->min_args ? "something is missing" : "too many arguments");
+        } else if (wanted && !rv_log_parse_level(wanted, &level)) {
+            code = cmd_usage(&line, "--log-level is one of error, warn, info, debug");
+        } else {
+            rv_log_setup(level, false);
+            code = command->run(&line);
+            if (fflush(stdout) != 0 && code == CMD_DONE) {
+                code = cmd_fail(rv_fail(RV_E_IO, "writing to standard output failed"));
+            }
+        }
+    }
+    free(line.args);
+    return code;
+}
+
+bool cmd_has(const cmd_line *line, const char *option)
+{
+    for (size_t i = 0; i < line->n_given; i++) {
+        if (strcmp(line->given[i].option->name, option) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *cmd_value(const cmd_line *line, const char *option, const char *otherwise)
+{
+    for (size_t i = line->n_given; i-- > 0;) {
+        if (strcmp(line->given[i].option->name, option) == 0) {
+            return line->given[i].value;
+        }
+    }
+    return otherwise;
+}
+
+bool cmd_int(const cmd_line *line, const char *option, int64_t low, int64_t high, int64_t *out)
+{
+    const char *text = cmd_value(line, option, NULL);
+    int64_t value = 0;
+    if (!text) {
+        return true;
+    }
+    if (!rv_parse_i64(rv_str_from(text), &value) || value < low || value > high) {
+        cmd_usage(line, "--%s is a whole number from %lld to %lld, found `%s`", option, (long long)low, (long long)high, text);
+        return false;
+    }
+    *out = value;
+    return true;
+}
+
+bool cmd_float(const cmd_line *line, const char *option, double low, double high, double *out)
+{
+    const char *text = cmd_value(line, option, NULL);
+    double value = 0;
+    if (!text) {
+        return true;
+    }
+    if (!rv_parse_f64(rv_str_from(text), &value) || !(value >= low && value <= high)) {
+        cmd_usage(line, "--%s is a number from %g to %g, found `%s`", option, low, high, text);
+        return false;
+    }
+    *out = value;
+    return true;
+}

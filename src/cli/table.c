@@ -1,0 +1,198 @@
+/* Every command and option, once. The order is the order of --help. */
+#include "cli/cli.h"
+
+const cmd_option cmd_common[] = {
+    { "json", 0, NULL, NULL, "print JSON for machines" },
+    { "data", 0, "DIR", NULL, "keep everything of this run in DIR (also RUVLLM_DATA)" },
+    { "config", 0, "FILE", NULL, "read this configuration instead of the user's and the system's" },
+    { "set", 0, "KEY=VALUE", NULL, "set one configuration key, as in --set server.port=9000; may be repeated" },
+    { "log-level", 0, "LEVEL", "system.log_level", "error, warn, info or debug" },
+    { "help", 'h', NULL, NULL, "explain this command" },
+    { NULL, 0, NULL, NULL, NULL },
+};
+
+#define ENGINE_OPTIONS                                                                                      \
+    { "threads", 't', "N", "inference.threads", "compute threads" },                                        \
+        { "ctx", 'c', "N", "inference.max_context", "tokens one conversation may hold" },                   \
+        { "kv", 0, "TYPE", NULL, "type of the key/value cache: f16 or f32" },                               \
+        { "act", 0, "TYPE", NULL, "f32 keeps activations in float32 (slow and exact, for measuring)" }
+
+#define SAMPLING_OPTIONS                                                                                    \
+    { "temperature", 0, "T", NULL, "0 is greedy; default 0.3" },                                            \
+        { "top-k", 0, "K", NULL, "sample among the K best; 0 is off" },                                     \
+        { "top-p", 0, "P", NULL, "sample among the best that hold P of the probability; 1 is off" },        \
+        { "min-p", 0, "P", NULL, "drop tokens below P times the best one's probability; default 0.15" },    \
+        { "repeat-penalty", 0, "X", NULL, "weaken tokens of the last 64; 1 is off; default 1.05" },         \
+        { "seed", 0, "N", NULL, "same seed, same text" },                                                   \
+        { "max-tokens", 'n', "N", NULL, "stop after N tokens" },                                            \
+        { "stop", 0, "TEXT", NULL, "stop before this text; may be repeated" }
+
+#define LAST { NULL, 0, NULL, NULL, NULL }
+
+static const cmd_option run_options[] = {
+    SAMPLING_OPTIONS,
+    { "system", 's', "TEXT", NULL, "system message" },
+    { "raw", 0, NULL, NULL, "complete the prompt as it is, without the chat format" },
+    ENGINE_OPTIONS,
+    LAST,
+};
+static const cmd_option loop_options[] = {
+    { "session", 's', "ID", NULL, "continue this conversation" },
+    { "user", 'u', "NAME", NULL, "whose memories may be used" },
+    { "model", 'm', "NAME", NULL, "use this tier or model instead of what the router picks" },
+    { "max-tokens", 'n', "N", NULL, "longest answer; default 256" },
+    { "private", 0, NULL, NULL, "write nothing: no turn, no episode, no witness" },
+    LAST,
+};
+static const cmd_option feedback_options[] = {
+    { "rating", 'r', "1..5", NULL, "how good the answer was" },
+    { "correction", 'c', "TEXT", NULL, "what the answer should have been" },
+    LAST,
+};
+static const cmd_option serve_options[] = {
+    { "listen", 0, "ADDRESS", "server.listen", "address to listen on" },
+    { "port", 'p', "N", "server.port", "port to listen on; 0 picks a free one" },
+    { "insecure", 0, NULL, "server.insecure", "listen beyond this machine without keys" },
+    { "threads", 't', "N", "inference.threads", "compute threads" },
+    { "ctx", 'c', "N", "inference.max_context", "tokens one conversation may hold" },
+    { "model", 'm', "NAME", "inference.model", "model that answers by default: tier, name or file" },
+    LAST,
+};
+static const cmd_option config_show_options[] = {
+    { "origin", 0, NULL, NULL, "say where each value comes from" },
+    LAST,
+};
+static const cmd_option embed_options[] = {
+    { "embedder", 0, "NAME", "embedding.model", "which embedder" },
+    LAST,
+};
+#define FILTER_OPTIONS                                                                                      \
+    { "type", 0, "TYPE", NULL, "only nodes of this type: document, chunk, note, fact, qa" },                \
+        { "tag", 0, "TAG", NULL, "only nodes with this tag" },                                              \
+        { "source", 0, "SOURCE", NULL, "only nodes from this source (a file, user, feedback)" },            \
+        { "user", 'u', "NAME", NULL, "this user's nodes" },                                                 \
+        { "since", 0, "TIME", NULL, "not older: 2026-01-31, 2026-01-31T12:00:00Z, or 30m, 12h, 7d ago" },   \
+        { "until", 0, "TIME", NULL, "not newer, the same forms" }
+static const cmd_option memory_add_options[] = {
+    { "type", 0, "TYPE", NULL, "type of the node; default note" },
+    { "tag", 0, "TAG", NULL, "tag; may be repeated" },
+    { "source", 0, "SOURCE", NULL, "where it comes from; default user" },
+    { "user", 'u', "NAME", NULL, "whose memory; default everybody's" },
+    { "corrects", 0, "ID", NULL, "the node that this one corrects" },
+    LAST,
+};
+static const cmd_option memory_import_options[] = {
+    { "tag", 0, "TAG", NULL, "tag for every chunk; may be repeated" },
+    { "user", 'u', "NAME", NULL, "whose memory; default everybody's" },
+    LAST,
+};
+static const cmd_option memory_search_options[] = {
+    FILTER_OPTIONS,
+    { "mode", 0, "MODE", NULL, "hybrid (default), vector or words" },
+    { "limit", 'k', "N", NULL, "how many; default 10" },
+    LAST,
+};
+static const cmd_option memory_list_options[] = {
+    FILTER_OPTIONS,
+    { "limit", 'k', "N", NULL, "how many; default 50" },
+    { "after", 0, "ID", NULL, "continue below this id" },
+    LAST,
+};
+static const cmd_option memory_rm_options[] = { FILTER_OPTIONS, LAST };
+static const cmd_option memory_link_options[] = {
+    { "type", 0, "TYPE", NULL, "cites, follows, same_topic, derived, contains or corrects; default same_topic" },
+    { "weight", 0, "W", NULL, "0 to 1; default 1" },
+    LAST,
+};
+const cmd_option cmd_engine_options[] = { ENGINE_OPTIONS, LAST };
+static const cmd_option eval_logits_options[] = {
+    { "ids", 0, "LIST", NULL, "token ids, 1,2,3" },
+    { "out", 'o', "FILE", NULL, "where the float32 rows go" },
+    { "from", 0, "P", NULL, "first position that is wanted; default 0" },
+    { "chunk", 0, "N", NULL, "feed the prompt N tokens at a time; default whole" },
+    ENGINE_OPTIONS,
+    LAST,
+};
+static const cmd_option eval_dequant_options[] = {
+    { "rows", 0, "N", NULL, "how many rows from the first; default all" },
+    { "out", 'o', "FILE", NULL, "where the float32 rows go" },
+    LAST,
+};
+static const cmd_option eval_tokenize_options[] = {
+    { "jsonl", 0, NULL, NULL, "lines {\"text\"} in, {\"ids\"} out (the only form there is)" },
+    { "bos", 0, NULL, NULL, "put the begin token first when the model wants one" },
+    { "no-special", 0, NULL, NULL, "control texts are ordinary text" },
+    LAST,
+};
+static const cmd_option jsonl_options[] = {
+    { "jsonl", 0, NULL, NULL, "JSON lines in and out (the only form there is)" },
+    LAST,
+};
+static const cmd_option eval_qa_options[] = {
+    { "jsonl", 0, NULL, NULL, "JSON lines in (the only form there is)" },
+    { "out", 'o', "FILE", NULL, "every question's answer as JSON lines" },
+    { "max-tokens", 'n', "N", NULL, "longest answer; default 64" },
+    ENGINE_OPTIONS,
+    LAST,
+};
+static const cmd_option bench_llm_options[] = {
+    { "prompt", 'p', "N", NULL, "prompt tokens; default 512" },
+    { "gen", 'n', "N", NULL, "generated tokens; default 128" },
+    { "repeat", 'r', "N", NULL, "runs of each; default 5, the median counts" },
+    ENGINE_OPTIONS,
+    LAST,
+};
+
+const cmd cmd_table[] = {
+    { "run", "MODEL [PROMPT]", 1, 2, cmd_run, run_options, "generate from a model file or name",
+      "Without PROMPT a terminal gets a conversation; otherwise the prompt is read from standard input.\n\n"
+      "  ruvllm run ./lfm2-350m.gguf 'Write a haiku about C.'\n"
+      "  git diff | ruvllm run 1.2b --system 'Summarise this change.'" },
+    { "chat", "", 0, 0, cmd_chat, loop_options, "talk to the whole loop: memory, routing, learning",
+      "Inside: /good or /bad rates the last answer, /correct TEXT says what it should have been,\n"
+      "/remember TEXT adds a note, /sources shows what the answer stands on, /new starts a new conversation, /bye ends." },
+    { "query", "TEXT", 1, 1, cmd_query, loop_options, "one question through the whole loop",
+      "  ruvllm query 'When does the library open?'\n"
+      "  ruvllm query --json --session work 'And on Sundays?'" },
+    { "feedback", "REQUEST", 1, 1, cmd_feedback, feedback_options, "rate or correct an answer",
+      "  ruvllm feedback 3f0c... --rating 2 --correction 'It opens at 10:00.'" },
+    { "serve", "", 0, 0, cmd_serve, serve_options, "HTTP server: OpenAI's API and the loop",
+      "Ends on SIGTERM or Ctrl-C after the running answers are done; a second signal ends at once." },
+    { "init", "", 0, 0, cmd_init, NULL, "make a data folder and a configuration to edit", NULL },
+    { "config check", "[FILE]", 0, 1, cmd_config_check, NULL, "validate a configuration", NULL },
+    { "config show", "", 0, 0, cmd_config_show, config_show_options, "print the configuration in force", NULL },
+    { "list", "", 0, 0, cmd_list, NULL, "models that can be used", NULL },
+    { "show", "FILE", 1, 1, cmd_show, NULL, "check a model file completely and print what it is",
+      "Looks at everything a run would need: shapes, tokens, merges, finite scales. Refuses with one sentence." },
+    { "embed", "TEXT", 1, 1, cmd_embed, embed_options, "print the vector of a text", NULL },
+    { "memory add", "TEXT", 1, 1, cmd_memory_add, memory_add_options, "remember a text",
+      "  ruvllm memory add 'The workshop closes at six.' --tag hours" },
+    { "memory import", "PATH...", 1, 1024, cmd_memory_import, memory_import_options, "read .txt and .md files or folders",
+      "An unchanged file adds nothing; a changed one replaces what it had." },
+    { "memory search", "TEXT", 1, 1, cmd_memory_search, memory_search_options, "find what is remembered", NULL },
+    { "memory get", "ID", 1, 1, cmd_memory_get, NULL, "one node with its links", NULL },
+    { "memory list", "", 0, 0, cmd_memory_list, memory_list_options, "newest first", NULL },
+    { "memory rm", "[ID...]", 0, 1024, cmd_memory_rm, memory_rm_options, "forget by id or by filter",
+      "A document takes its chunks along. Without an id at least one filter is needed.\n\n"
+      "  ruvllm memory rm 17\n  ruvllm memory rm --user anna --type note" },
+    { "memory link", "FROM TO", 2, 2, cmd_memory_link, memory_link_options, "connect two nodes", NULL },
+    { "memory stats", "", 0, 0, cmd_memory_stats, NULL, "how much is remembered", NULL },
+    { "memory check", "", 0, 0, cmd_memory_check, NULL, "verify database, words, vectors and graph against each other", NULL },
+    { "witness show", "REQUEST", 1, 1, cmd_witness_show, NULL, "what was recorded about a request", NULL },
+    { "witness verify", "", 0, 0, cmd_witness_verify, NULL, "walk the hash chain of everything recorded", NULL },
+    { "eval logits", "MODEL", 1, 1, cmd_eval_logits, eval_logits_options, "raw logits of a prompt as float32", NULL },
+    { "eval dequant", "MODEL TENSOR", 2, 2, cmd_eval_dequant, eval_dequant_options, "rows of a tensor as float32", NULL },
+    { "eval tokenize", "MODEL", 1, 1, cmd_eval_tokenize, eval_tokenize_options, "token ids of texts", NULL },
+    { "eval detokenize", "MODEL", 1, 1, cmd_eval_detokenize, jsonl_options, "texts of token ids", NULL },
+    { "eval chat", "MODEL", 1, 1, cmd_eval_chat, jsonl_options, "prompt and ids of conversations", NULL },
+    { "eval perplexity", "MODEL FILE", 2, 2, cmd_eval_perplexity, cmd_engine_options, "how well a model predicts a text", NULL },
+    { "eval qa", "MODEL [FILE]", 1, 2, cmd_eval_qa, eval_qa_options, "exact match of answers, per cell",
+      "Lines {\"prompt\" or \"messages\", \"answer\", \"cell\"} from FILE or standard input; greedy." },
+    { "bench llm", "MODEL", 1, 1, cmd_bench_llm, bench_llm_options, "prefill and decode speed as JSON lines", NULL },
+    { "doctor", "", 0, 0, cmd_doctor, NULL, "look at machine, models, configuration and data", "Exit code 0: fine; 1: warnings; 2: faults." },
+    { "completion", "SHELL", 1, 1, cmd_completion, NULL, "completions for bash, zsh or fish",
+      "  ruvllm completion bash > ~/.local/share/bash-completion/completions/ruvllm" },
+    { "man", "", 0, 0, cmd_man, NULL, "the manual page, as mdoc", "  ruvllm man | man -l -" },
+    { "version", "", 0, 0, cmd_version, NULL, "version, compiler and CPU level", NULL },
+    { NULL, NULL, 0, 0, NULL, NULL, NULL, NULL },
+};

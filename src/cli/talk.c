@@ -1,0 +1,179 @@
+/* What a person sees: help, errors, progress, text made safe for a terminal. */
+#include "cli/cli.h"
+
+#include "base/clock.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *group_of(const char *name, size_t *n)
+{
+    *n = strcspn(name, " ");
+    return name;
+}
+
+static void help_options(FILE *out, const cmd_option *options)
+{
+    for (const cmd_option *o = options; o && o->name; o++) {
+        char left[64];
+        snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+                 o->letter ? "," : " ", o->name, o->value ? " " : "", o->value ? o->value : "");
+        fprintf(out, "  %-28s %s\n", left, o->help);
+    }
+}
+
+void cmd_help(FILE *out, const cmd *command)
+{
+    if (command) {
+        fprintf(out, "ruvllm %s %s\n\n%c%s.\n", command->name, command->args, command->summary[0] - 'a' + 'A',
+                command->summary + 1);
+        if (command->details) {
+            fprintf(out, "\n%s\n", command->details);
+        }
+        if (command->options && command->options->name) {
+            fprintf(out, "\nOptions:\n");
+            help_options(out, command->options);
+        }
+        fprintf(out, "\nCommon options:\n");
+        help_options(out, cmd_common);
+        return;
+    }
+    fprintf(out, "ruvllm: local LFM2 models that remember. No cloud, no telemetry.\n\n"
+                 "Start:\n"
+                 "  ruvllm run MODEL.gguf 'Hello'      generate from a model file\n"
+                 "  ruvllm memory import NOTES/        remember documents\n"
+                 "  ruvllm chat                        talk about them\n"
+                 "  ruvllm serve                       the same over HTTP, with OpenAI's API\n\nCommands:\n");
+    const char *last = "";
+    size_t last_n = 0;
+    for (const cmd *c = cmd_table; c->name; c++) {
+        size_t n;
+        const char *group = group_of(c->name, &n);
+        if (c->name[n] == ' ' && n == last_n && memcmp(group, last, n) == 0) {
+            continue; /* one line a group; `ruvllm memory --help` has the rest */
+        }
+        last = group;
+        last_n = n;
+        if (c->name[n] == 0) {
+            char call[64];
+            snprintf(call, sizeof call, "%s %s", c->name, c->args);
+            fprintf(out, "  %-24s %s\n", call, c->summary);
+            continue;
+        }
+        char verbs[128] = "";
+        for (const cmd *g = c; g->name && strncmp(g->name, group, n) == 0 && g->name[n] == ' '; g++) {
+            size_t used = strlen(verbs);
+            snprintf(verbs + used, sizeof verbs - used, "%s%s", used ? " | " : "", g->name + n + 1);
+        }
+        fprintf(out, "  %-24.*s %s\n", (int)n, group, verbs);
+    }
+    fprintf(out, "\n`ruvllm COMMAND --help` explains one. Everything that lists or reports takes --json.\n");
+}
+
+int cmd_fail(rv_err e)
+{
+    if (e == RV_E_CANCELLED) {
+        return CMD_INTERRUPTED;
+    }
+    const char *text = rv_err_text();
+    fprintf(stderr, "ruvllm: %s\n", *text ? text : rv_err_name(e));
+    return e == RV_E_CONFIG ? CMD_USAGE : CMD_FAILED;
+}
+
+int cmd_usage(const cmd_line *line, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    fprintf(stderr, "ruvllm %s: ", line->command->name);
+    cmd_safe(stderr, text, strlen(text));
+    fprintf(stderr, "\nUsage: ruvllm %s %s   (`ruvllm %s --help`)\n", line->command->name, line->command->args,
+            line->command->name);
+    return CMD_USAGE;
+}
+
+void cmd_safe(FILE *out, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        uint32_t code;
+        size_t length = rv_utf8_decode(text + i, n - i, &code);
+        bool control = length == 0 || (code < 0x20 && code != '\n' && code != '\t') || (code >= 0x7f && code < 0xa0) ||
+                       (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+        if (control) {
+            fprintf(out, "\\x%02x", (unsigned char)text[i]);
+            for (size_t k = 1; k < length; k++) {
+                fprintf(out, "\\x%02x", (unsigned char)text[i + k]);
+            }
+        } else {
+            fwrite(text + i, 1, length, out);
+        }
+        i += length ? length : 1;
+    }
+}
+
+bool cmd_colour(FILE *out)
+{
+    const char *no = getenv("NO_COLOR");
+    return isatty(fileno(out)) && !(no && *no);
+}
+
+void cmd_bytes(char out[16], uint64_t bytes)
+{
+    static const char *const units[] = { "B", "KB", "MB", "GB", "TB" };
+    double x = (double)bytes;
+    size_t u = 0;
+    while (x >= 1000 && u + 1 < RV_COUNT(units)) {
+        x /= 1000;
+        u++;
+    }
+    snprintf(out, 16, u == 0 || x >= 100 ? "%.0f %s" : "%.1f %s", x, units[u]);
+}
+
+void cmd_bar_init(cmd_bar *bar) { *bar = (cmd_bar){ .start_ms = rv_clock_ms() }; }
+
+void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total)
+{
+    double now = rv_clock_ms(), spent = now - bar->start_ms;
+    bool due = spent > 2000 && now - bar->drawn_ms > 100;
+    if (!isatty(STDERR_FILENO) || !due || total == 0) {
+        return;
+    }
+    bar->drawn_ms = now;
+    bar->shown = true;
+    double share = (double)done / (double)total;
+    int cells = (int)(share * 24);
+    double left_s = done ? spent / 1000 * (1 - share) / share : 0;
+    fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %llu/%llu  %.0f s left  ", cells, "########################", 24 - cells,
+            "", share * 100, (unsigned long long)done, (unsigned long long)total, left_s);
+    cmd_safe(stderr, what, strlen(what) > 40 ? 40 : strlen(what));
+    fflush(stderr);
+}
+
+void cmd_bar_end(cmd_bar *bar)
+{
+    if (bar->shown) {
+        fprintf(stderr, "\r\033[K");
+    }
+}
+
+atomic_bool cmd_cancel;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    if (atomic_exchange(&cmd_cancel, true)) {
+        _exit(CMD_INTERRUPTED);
+    }
+}
+
+void cmd_catch_interrupt(void)
+{
+    atomic_store(&cmd_cancel, false);
+    struct sigaction action = { .sa_handler = on_interrupt };
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
