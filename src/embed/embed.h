@@ -4,6 +4,7 @@
 #define RV_EMBED_EMBED_H
 #include "base/alloc.h"
 #include "base/err.h"
+#include <stddef.h>
 
 typedef struct rv_embed rv_embed;
 
