@@ -3,6 +3,7 @@
 #include "base/rng.h"
 
 #include <inttypes.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,14 +21,17 @@ void rv_json_setup(void)
     json_object_seed(seed);
 }
 
-/* Counts brackets outside strings. Malformed text is jansson's to refuse; here only the depth matters, and a bracket
- * that jansson would recurse into is always counted. */
+/* Counts brackets outside strings, and refuses zero bytes, which jansson would take for the end. All else that is
+ * malformed is jansson's to refuse: a bracket that it would recurse into is always counted here. */
 static rv_err check_depth(const char *text, size_t n)
 {
     size_t depth = 0, line = 1, line_at = 0;
     bool in_string = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
+        if (c == 0) {
+            return rv_fail(RV_E_FORMAT, "line %zu column %zu: a zero byte", line, i - line_at + 1);
+        }
         if (in_string) {
             if (c == '\\') {
                 i++;
@@ -56,7 +60,8 @@ rv_err rv_json_parse(const char *text, size_t n, json_t **out)
 {
     RV_TRY(check_depth(text, n));
     json_error_t why;
-    json_t *value = json_loadb(text ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    json_t *value =
+        json_loadb(text ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
     if (!value) {
         return rv_fail(json_error_code(&why) == json_error_out_of_memory ? RV_E_NOMEM : RV_E_FORMAT,
                        "line %d column %d: %s", why.line, why.column, why.text);
@@ -109,6 +114,9 @@ rv_err rv_json_get_string(const json_t *object, const char *field, const char **
     }
     if (!json_is_string(v)) {
         return wrong(field, "a string", v);
+    }
+    if (!n && strlen(json_string_value(v)) != json_string_length(v)) {
+        return rv_fail(RV_E_ARG, "%s: expected a string without \\u0000", field);
     }
     *out = json_string_value(v);
     if (n) {
@@ -275,8 +283,8 @@ void rv_json_float(rv_text *t, float x)
             return;
         }
     }
-    for (int digits = 6; digits <= 9;
-         digits++) { /* six always survive the way there and back, nine always suffice */
+    /* Six digits survive the way there and back unless x is denormal; nine always suffice. */
+    for (int digits = size < FLT_MIN ? 1 : 6; digits <= 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)x);
         if (strtof(text, NULL) == x) {
             break;

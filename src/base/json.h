@@ -10,12 +10,23 @@
 /** rv_json_setup - once, before threads start: seeds the hash, so that keys from outside cannot be made to collide. */
 void rv_json_setup(void);
 
-/** rv_json_parse - one JSON text, nothing after it. Depth at most 64 (1 + nested), no duplicate keys, no NUL in strings
- * unless they are allowed by jansson's flag. *out is the caller's (json_decref). RV_E_FORMAT says line and column. */
+/**
+ * rv_json_parse - one JSON text, nothing after it; any value, not only objects.
+ *
+ * text   [n] bytes; NULL when n is 0
+ * out    the caller's (json_decref)
+ *
+ * Refused beside what RFC 8259 refuses: more than 64 levels (found before anything recurses), two keys of one name, a key
+ * with \u0000. A string value may hold \u0000.
+ * Errors:  RV_E_FORMAT with line and column.  RV_E_NOMEM.
+ * Threads: any thread; the value is for one thread at a time.
+ */
 rv_err rv_json_parse(const char *text, size_t n, json_t **out) RV_MUST_CHECK;
 
 /* rv_json_get_*: field of an object into *out. Absent or null: *out untouched, RV_OK. Wrong type or out of [low, high]:
- * RV_E_ARG, text "<field>: expected ..., found ...". rv_json_need_string: absent is an error too. */
+ * RV_E_ARG, text "<field>: expected ..., found ...". rv_json_need_string: absent is an error too. Strings are borrowed and
+ * terminated; with n NULL one that holds \u0000 is an error, because the caller would see only its beginning.
+ * A number without a fraction (3.0) is an integer. */
 rv_err rv_json_get_string(const json_t *object, const char *field, const char **out, size_t *n) RV_MUST_CHECK;
 rv_err rv_json_need_string(const json_t *object, const char *field, const char **out, size_t *n) RV_MUST_CHECK;
 rv_err rv_json_get_int(const json_t *object, const char *field, int64_t low, int64_t high, int64_t *out) RV_MUST_CHECK;
