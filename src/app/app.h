@@ -3,6 +3,10 @@
 #define RV_APP_APP_H
 #include "app/config.h"
 #include "pipeline/pipeline.h"
+#include "store/session.h"
+#include "store/witness.h"
+#include "store/session.h"
+#include "store/witness.h"
 
 typedef struct rv_app rv_app;
 

@@ -31,6 +31,7 @@ typedef struct config_value {
 struct rv_config {
     const rv_alloc *mem;
     config_value *values; /* [rv_config_n_keys] */
+    char *user_file;
 };
 
 /* Where a value came from: names it in messages and in rv_config_origin, and is where relative paths start. */
@@ -488,7 +489,8 @@ static rv_err put_file(rv_config *c, const char *file)
     size_t n = 0;
     rv_err e = rv_file_read(c->mem, file, FILE_MAX_BYTES, &text, &n);
     if (e == RV_E_TOO_LARGE) {
-        return rv_fail(RV_E_CONFIG, "%s: too many bytes for a configuration, longer than %d", file, FILE_MAX_BYTES);
+        return rv_fail(RV_E_CONFIG, "%s: too many bytes for a configuration, longer than %d", file,
+                       FILE_MAX_BYTES);
     }
     if (!e) {
         e = rv_toml_parse(c->mem, file, text, n, &doc);
@@ -505,30 +507,32 @@ static rv_err put_file(rv_config *c, const char *file)
     return e == RV_OK || e == RV_E_NOMEM ? e : rv_err_set_text(RV_E_CONFIG, rv_err_text());
 }
 
-static rv_err put_file_if_there(rv_config *c, const char *file)
-{
-    return access(file, F_OK) == 0 ? put_file(c, file) : RV_OK;
-}
-
-/* base/ruvllm.toml, base being a variable of the environment or (unset) ~/otherwise. */
-static rv_err put_user_file(rv_config *c)
+static rv_err find_user_file(rv_config *c)
 {
     const char *named = getenv("RUVLLM_CONFIG"), *data = getenv("RUVLLM_DATA"),
                *xdg = getenv("XDG_CONFIG_HOME");
-    if (named && *named) {
-        return put_file(c, named);
-    }
+    const char *home = home_folder();
     char path[PATH_MAX_BYTES + 1];
-    int n;
-    if (data && *data) {
-        n = snprintf(path, sizeof path, "%s/ruvllm.toml", data);
-    } else if (xdg && xdg[0] == '/') {
-        n = snprintf(path, sizeof path, "%s/ruvllm/ruvllm.toml", xdg);
-    } else {
-        const char *home = home_folder();
-        n = home ? snprintf(path, sizeof path, "%s/.config/ruvllm/ruvllm.toml", home) : 0;
+    int n = named && *named        ? snprintf(path, sizeof path, "%s", named)
+            : data && *data        ? snprintf(path, sizeof path, "%s/ruvllm.toml", data)
+            : xdg && xdg[0] == '/' ? snprintf(path, sizeof path, "%s/ruvllm/ruvllm.toml", xdg)
+            : home                 ? snprintf(path, sizeof path, "%s/.config/ruvllm/ruvllm.toml", home)
+                                   : snprintf(path, sizeof path, "ruvllm.toml");
+    if (n < 0 || (size_t)n >= sizeof path) {
+        return rv_fail(RV_E_CONFIG, "the path of the configuration is longer than %d bytes", PATH_MAX_BYTES);
     }
-    return n > 0 && (size_t)n < sizeof path ? put_file_if_there(c, path) : RV_OK;
+    return absolute(c->mem, ".", path, &c->user_file);
+}
+
+/* A file that was named must be there; the usual places may be empty. */
+static rv_err put_usual_files(rv_config *c)
+{
+    const char *named = getenv("RUVLLM_CONFIG");
+    if (access(system_file, F_OK) == 0) {
+        RV_TRY(put_file(c, system_file));
+    }
+    RV_TRY(find_user_file(c));
+    return (named && *named) || access(c->user_file, F_OK) == 0 ? put_file(c, c->user_file) : RV_OK;
 }
 
 /* ---- environment ---- */
@@ -632,11 +636,11 @@ rv_err rv_config_load(const rv_alloc *mem, const char *file, rv_config **out)
     rv_err e = c->values ? put_built_in(c) : rv_fail(RV_E_NOMEM, "reading the configuration");
     if (!e && file) {
         e = put_file(c, file);
-    } else if (!e) {
-        e = put_file_if_there(c, system_file);
         if (!e) {
-            e = put_user_file(c);
+            e = absolute(mem, ".", file, &c->user_file);
         }
+    } else if (!e) {
+        e = put_usual_files(c);
     }
     if (!e) {
         e = put_environment(c);
@@ -659,6 +663,7 @@ void rv_config_free(rv_config *c)
         rv_free(c->mem, c->values[i].origin);
     }
     rv_free(c->mem, c->values);
+    rv_free(c->mem, c->user_file);
     rv_free(c->mem, c);
 }
 
@@ -714,4 +719,63 @@ const char *rv_config_tier(const rv_config *c, int tier)
 const char *rv_config_data_dir(const rv_config *c)
 {
     return rv_config_string(c, "system.data_dir");
+}
+const char *rv_config_user_file(const rv_config *c)
+{
+    return c->user_file;
+}
+
+/* ---- template ---- */
+
+static void write_key(rv_text *t, const rv_config_key *key)
+{
+    bool bare = strchr(key->name, '.') == NULL;
+    const char *q = bare ? "" : "\"", *value = key->built_in;
+    bool quoted = key->type != RV_CONFIG_INT && key->type != RV_CONFIG_FLOAT && key->type != RV_CONFIG_BOOL;
+    rv_text_addf(t, "# %s\n", key->help);
+    rv_text_addf(t, "# %s%s%s = ", q, key->name, q);
+    if (key->type == RV_CONFIG_LIST) {
+        for (const char *at = value; *at;) {
+            int n = (int)strcspn(at, ",");
+            rv_text_addf(t, "%s\"%.*s\"", at == value ? "[" : ", ", n, at);
+            at += n + (at[n] == ',');
+        }
+        rv_text_adds(t, "]\n");
+    } else {
+        rv_text_addf(t, "%s%s%s\n", quoted ? "\"" : "", value ? value : "...", quoted ? "\"" : "");
+    }
+}
+
+rv_err rv_config_write_template(const rv_config *c, const char *path)
+{
+    if (access(path, F_OK) == 0) {
+        return rv_fail(RV_E_ARG, "%s: is there already", path);
+    }
+    const char *slash = strrchr(path, '/'), *section = "";
+    if (slash && slash > path) {
+        char *folder = rv_strndup(c->mem, path, (size_t)(slash - path));
+        rv_err e = folder ? rv_dir_make(folder) : rv_fail(RV_E_NOMEM, "%s", path);
+        rv_free(c->mem, folder);
+        RV_TRY(e);
+    }
+    rv_text t;
+    rv_text_init(&t, c->mem, FILE_MAX_BYTES);
+    rv_text_adds(&t, "# Configuration of ruvllm. Take the # from a line to change what it sets.\n");
+    for (size_t i = 0; i < rv_config_n_keys; i++) {
+        const rv_config_key *key = &rv_config_keys[i];
+        if (!key->active) {
+            continue;
+        }
+        if (strcmp(section, key->section) != 0) {
+            section = key->section;
+            rv_text_addf(&t, "\n[%s]\n", section);
+        }
+        write_key(&t, key);
+    }
+    rv_err e = rv_text_check(&t);
+    if (!e) {
+        e = rv_file_replace(path, rv_text_get(&t), t.n);
+    }
+    rv_text_deinit(&t);
+    return e;
 }

@@ -72,4 +72,10 @@ const char *rv_config_origin(const rv_config *c, const char *key);
 const char *rv_config_tier(const rv_config *c, int tier);
 /** rv_config_data_dir - absolute; --data, RUVLLM_DATA, system.data_dir, $XDG_DATA_HOME/ruvllm, ~/.local/share/ruvllm. */
 const char *rv_config_data_dir(const rv_config *c);
+
+/** rv_config_user_file - where the user's file is or would be (see the top); the one given to rv_config_load, if any. */
+const char *rv_config_user_file(const rv_config *c);
+/** rv_config_write_template - a file with every active key, commented out, with its help and built-in value; 0600, missing
+ * folders are made. Errors: RV_E_ARG it is there already.  RV_E_IO. */
+rv_err rv_config_write_template(const rv_config *c, const char *path) RV_MUST_CHECK;
 #endif

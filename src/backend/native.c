@@ -1,0 +1,421 @@
+/* Models of this machine. Two locks: `lock` guards the list (who is loaded, held, used when) and is never held while a
+ * model is read; `compute` is held while the shared pool works, because a pool has one job at a time. */
+#include "backend/backend.h"
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/file.h"
+#include "base/metrics.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* What one prompt may cost before the model's own limit is looked at: 16 MiB of ids, 64 MiB of text. */
+enum { MAX_PROMPT_IDS = 4 << 20, MAX_PROMPT_BYTES = 64 << 20 };
+
+const char *const rv_tier_names[RV_TIERS] = { "350m", "700m", "1.2b", "2.6b" };
+
+typedef struct model {
+    char *path, *name; /* name: of the file, without .gguf */
+    const char *id;    /* a tier's name, else name */
+    int tier;
+    uint64_t file_bytes;
+    int64_t created;
+    rv_engine *engine; /* NULL: not loaded */
+    size_t held;
+    uint64_t used; /* turn of the last take */
+    uint32_t n_ctx;
+} model;
+
+struct rv_backend {
+    const rv_alloc *mem;
+    rv_pool *pool;
+    rv_engine_options engine_options;
+    size_t max_loaded;
+    model *models;           /* [n_models] fixed after open */
+    size_t n_models, chosen; /* chosen: the default, n_models when there is none */
+    pthread_mutex_t lock, compute;
+    pthread_cond_t changed; /* an engine came, went, or is held less */
+    bool loading;
+    uint64_t turn;
+};
+
+static rv_metric metrics[] = {
+    { .kind = RV_GAUGE, .name = "ruvllm_models_loaded", .help = "Models in memory." },
+    { .kind = RV_COUNTER, .name = "ruvllm_model_loads_total", .help = "Models read from their files." },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_model_evictions_total",
+      .help = "Models dropped to make room for another." },
+    { .kind = RV_HISTOGRAM, .name = "ruvllm_model_load_seconds", .help = "Time to read a model." },
+};
+enum { LOADED, LOADS, EVICTIONS, LOAD_TIME };
+
+static void register_metrics(void)
+{
+    rv_metrics_register(metrics, RV_COUNT(metrics));
+}
+
+/* ---- the list ---- */
+
+/* Copies the file's name without folders and .gguf. */
+static char *name_of(const rv_alloc *mem, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    size_t n = strlen(base);
+    if (n > 5 && strcmp(base + n - 5, ".gguf") == 0) {
+        n -= 5;
+    }
+    return rv_strndup(mem, base, n);
+}
+
+static rv_err add_model(rv_backend *b, const char *path, int tier)
+{
+    char what[32] = "model";
+    if (tier >= 0) {
+        snprintf(what, sizeof what, "tier %s", rv_tier_names[tier]);
+    }
+    struct stat st;
+    if (stat(path, &st) < 0) {
+        return rv_fail(errno == ENOENT || errno == ENOTDIR ? RV_E_NOT_FOUND : RV_E_IO, "%s: %s: %s", what,
+                       path, strerror(errno));
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return rv_fail(RV_E_IO, "%s: %s: not a file", what, path);
+    }
+    model m = { .tier = tier,
+                .file_bytes = (uint64_t)st.st_size,
+                .created = (int64_t)st.st_mtime,
+                .path = rv_strdup(b->mem, path),
+                .name = name_of(b->mem, path) };
+    if (!m.path || !m.name) {
+        rv_free(b->mem, m.path);
+        rv_free(b->mem, m.name);
+        return rv_fail(RV_E_NOMEM, "%s: %s", what, path);
+    }
+    m.id = tier >= 0 ? rv_tier_names[tier] : m.name;
+    b->models[b->n_models++] = m;
+    return RV_OK;
+}
+
+static model *find_path(rv_backend *b, const char *path)
+{
+    for (size_t i = 0; i < b->n_models; i++) {
+        if (strcmp(b->models[i].path, path) == 0) {
+            return &b->models[i];
+        }
+    }
+    return NULL;
+}
+
+/* Ids come before file names, so that a file called 350m.gguf cannot hide a tier. */
+static model *find_name(rv_backend *b, const char *name)
+{
+    for (size_t i = 0; i < b->n_models; i++) {
+        if (strcmp(b->models[i].id, name) == 0) {
+            return &b->models[i];
+        }
+    }
+    size_t n = strlen(name);
+    n -= n > 5 && strcmp(name + n - 5, ".gguf") == 0 ? 5 : 0;
+    for (size_t i = 0; i < b->n_models; i++) {
+        if (strlen(b->models[i].name) == n && memcmp(b->models[i].name, name, n) == 0) {
+            return &b->models[i];
+        }
+    }
+    return find_path(b, name);
+}
+
+static rv_err not_found(rv_backend *b, const char *name)
+{
+    if (b->n_models == 0) {
+        return rv_fail(RV_E_NOT_FOUND,
+                       "there is no model: name files under [tiers], or put demo-*.gguf into the folder "
+                       "RUVLLM_MODELS names");
+    }
+    char list[400] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < b->n_models && used < sizeof list - 64; i++) {
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%.48s", i ? ", " : "", b->models[i].id);
+    }
+    return rv_fail(RV_E_NOT_FOUND, "no model \"%.200s\"; there are: %s", name, list);
+}
+
+static rv_err add_files(rv_backend *b, const rv_backend_options *how)
+{
+    for (int t = 0; t < RV_TIERS; t++) {
+        if (how->tiers[t]) {
+            RV_TRY(add_model(b, how->tiers[t], t));
+        }
+    }
+    for (size_t i = 0; i < how->n_files; i++) {
+        if (!find_path(b, how->files[i])) {
+            RV_TRY(add_model(b, how->files[i], -1));
+        }
+    }
+    const char *wish = how->default_model;
+    if (wish && !find_name(b, wish)) {
+        if (!rv_file_exists(wish)) {
+            return not_found(b, wish);
+        }
+        RV_TRY(add_model(b, wish, -1));
+    }
+    for (size_t i = 0; i < b->n_models; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(b->models[i].id, b->models[j].id) == 0) {
+                return rv_fail(RV_E_ARG, "%s and %s would both be called \"%s\"; rename one",
+                               b->models[j].path, b->models[i].path, b->models[i].id);
+            }
+        }
+    }
+    b->chosen = b->n_models;
+    if (wish) {
+        b->chosen = (size_t)(find_name(b, wish) - b->models);
+    } else if (b->n_models > 0) {
+        b->chosen = 0; /* tiers stand first, smallest to largest */
+        while (b->chosen + 1 < b->n_models && b->models[b->chosen + 1].tier >= 0) {
+            b->chosen++;
+        }
+    }
+    return RV_OK;
+}
+
+rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_backend **out)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_metrics);
+
+    rv_backend *b = rv_new(mem, sizeof *b);
+    if (!b) {
+        return rv_fail(RV_E_NOMEM, "opening the models");
+    }
+    *b = (rv_backend){ .mem = mem, .max_loaded = how->max_loaded ? how->max_loaded : 1 };
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_mutex_init(&b->compute, NULL);
+    pthread_cond_init(&b->changed, NULL);
+    b->models = rv_new_array(mem, RV_TIERS + how->n_files + 1, sizeof *b->models);
+    rv_err e = b->models ? add_files(b, how) : rv_fail(RV_E_NOMEM, "opening the models");
+    if (!e) {
+        e = rv_pool_new(mem, how->threads > 0 ? how->threads : rv_cpu_count(), &b->pool);
+    }
+    if (e) {
+        rv_backend_close(b);
+        return e;
+    }
+    b->engine_options = rv_engine_options_default();
+    b->engine_options.pool = b->pool;
+    b->engine_options.max_context = how->max_context;
+    b->engine_options.kv_type = how->kv_type;
+    *out = b;
+    return RV_OK;
+}
+
+void rv_backend_close(rv_backend *b)
+{
+    if (!b) {
+        return;
+    }
+    for (size_t i = 0; i < b->n_models; i++) {
+        assert(b->models[i].held == 0);
+        if (b->models[i].engine) {
+            rv_engine_close(b->models[i].engine);
+            rv_metric_add(&metrics[LOADED], -1);
+        }
+        rv_free(b->mem, b->models[i].path);
+        rv_free(b->mem, b->models[i].name);
+    }
+    rv_free(b->mem, b->models);
+    rv_pool_free(b->pool);
+    pthread_cond_destroy(&b->changed);
+    pthread_mutex_destroy(&b->compute);
+    pthread_mutex_destroy(&b->lock);
+    rv_free(b->mem, b);
+}
+
+size_t rv_backend_models(rv_backend *b, rv_backend_model *out, size_t max)
+{
+    pthread_mutex_lock(&b->lock);
+    for (size_t i = 0; i < b->n_models && i < max; i++) {
+        const model *m = &b->models[i];
+        out[i] = (rv_backend_model){ m->id,          m->path,       m->tier,  m->engine != NULL,
+                                     i == b->chosen, m->file_bytes, m->n_ctx, m->created };
+    }
+    pthread_mutex_unlock(&b->lock);
+    return b->n_models;
+}
+
+rv_err rv_backend_resolve(rv_backend *b, const char *name, const char **id)
+{
+    bool any = !name || !*name || strcmp(name, "default") == 0;
+    const model *m = !any ? find_name(b, name) : b->chosen < b->n_models ? &b->models[b->chosen] : NULL;
+    if (!m) {
+        return not_found(b, any ? "default" : name);
+    }
+    *id = m->id;
+    return RV_OK;
+}
+
+/* ---- loading ---- */
+
+/* With the lock: whether another model may be loaded now, and which one has to go for it (NULL: none). */
+static bool find_room(rv_backend *b, model **victim)
+{
+    size_t loaded = 0;
+    *victim = NULL;
+    for (size_t i = 0; i < b->n_models; i++) {
+        model *m = &b->models[i];
+        loaded += m->engine != NULL;
+        if (m->engine && m->held == 0 && (!*victim || m->used < (*victim)->used)) {
+            *victim = m;
+        }
+    }
+    if (loaded < b->max_loaded) {
+        *victim = NULL;
+        return true;
+    }
+    return *victim != NULL;
+}
+
+/* Without the lock, b->loading being ours. */
+static rv_err swap_engines(rv_backend *b, rv_engine *old, const char *path, rv_engine **out)
+{
+    if (old) {
+        rv_engine_close(old);
+        rv_metric_add(&metrics[EVICTIONS], 1);
+        rv_metric_add(&metrics[LOADED], -1);
+    }
+    double start = rv_clock_ms();
+    pthread_mutex_lock(&b->compute);
+    rv_err e = rv_engine_open(b->mem, path, b->engine_options, out);
+    pthread_mutex_unlock(&b->compute);
+    if (!e) {
+        rv_metric_add(&metrics[LOADS], 1);
+        rv_metric_add(&metrics[LOADED], 1);
+        rv_metric_time(&metrics[LOAD_TIME], rv_clock_ms() - start);
+    }
+    return e;
+}
+
+rv_err rv_backend_take(rv_backend *b, const char *id, rv_engine **out)
+{
+    model *m = find_name(b, id), *victim;
+    if (!m) {
+        return not_found(b, id);
+    }
+    rv_err e = RV_OK;
+    pthread_mutex_lock(&b->lock);
+    while (!m->engine && !e) {
+        if (b->loading || !find_room(b, &victim)) {
+            pthread_cond_wait(&b->changed, &b->lock);
+            continue;
+        }
+        b->loading = true;
+        rv_engine *old = victim ? victim->engine : NULL, *fresh = NULL;
+        if (victim) {
+            victim->engine = NULL;
+        }
+        pthread_mutex_unlock(&b->lock);
+        e = swap_engines(b, old, m->path, &fresh);
+        pthread_mutex_lock(&b->lock);
+        b->loading = false;
+        m->engine = fresh;
+        m->n_ctx = fresh ? rv_engine_get_info(fresh)->n_ctx : m->n_ctx;
+        pthread_cond_broadcast(&b->changed);
+    }
+    if (!e) {
+        m->held++;
+        m->used = ++b->turn;
+        *out = m->engine;
+    }
+    pthread_mutex_unlock(&b->lock);
+    return e;
+}
+
+void rv_backend_put(rv_backend *b, rv_engine *engine)
+{
+    pthread_mutex_lock(&b->lock);
+    for (size_t i = 0; i < b->n_models; i++) {
+        if (b->models[i].engine == engine) {
+            assert(b->models[i].held > 0);
+            b->models[i].held--;
+        }
+    }
+    pthread_cond_broadcast(&b->changed);
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- generating ---- */
+
+static rv_err prompt_ids(const rv_engine *engine, const rv_backend_request *r, const rv_alloc *mem,
+                         rv_ids *ids)
+{
+    const rv_tok *tok = rv_engine_tok(engine);
+    if (r->messages) {
+        rv_text text;
+        rv_text_init(&text, mem, MAX_PROMPT_BYTES);
+        rv_err e = rv_chat_render(tok, rv_engine_get_info(engine)->family, r->messages, r->tools,
+                                  (rv_chat_options){ .add_generation_prompt = true }, &text, ids);
+        rv_text_deinit(&text);
+        return e;
+    }
+    if (rv_tok_adds_bos(tok)) {
+        RV_TRY(rv_ids_add(ids, rv_tok_bos(tok)));
+    }
+    size_t before = ids->n;
+    RV_TRY(rv_tok_encode(tok, r->prompt, r->prompt_bytes, RV_TOK_SPECIAL, ids));
+    if (before == 1 && ids->n > 1 && ids->at[1] == ids->at[0]) { /* the text brought its own */
+        memmove(ids->at, ids->at + 1, (ids->n - 1) * sizeof *ids->at);
+        ids->n--;
+    }
+    return RV_OK;
+}
+
+rv_err rv_backend_generate(rv_backend *b, const rv_backend_request *request, rv_generated *out)
+{
+    rv_engine *engine;
+    RV_TRY(rv_backend_take(b, request->model, &engine));
+    rv_ids ids;
+    rv_ids_init(&ids, b->mem, MAX_PROMPT_IDS);
+    rv_generate how = request->how;
+    how.prompt = request->prompt_ids;
+    how.n_prompt = request->n_prompt_ids;
+    rv_err e = RV_OK;
+    if (!request->prompt_ids) {
+        e = prompt_ids(engine, request, b->mem, &ids);
+        how.prompt = ids.at;
+        how.n_prompt = ids.n;
+    }
+    if (!e) {
+        double asked = rv_clock_ms();
+        pthread_mutex_lock(&b->compute);
+        double waited = rv_clock_ms() - asked;
+        e = rv_engine_generate(engine, &how, out);
+        pthread_mutex_unlock(&b->compute);
+        if (!e) {
+            out->wait_ms += waited;
+        }
+    }
+    rv_ids_deinit(&ids);
+    rv_backend_put(b, engine);
+    return e;
+}
+
+rv_err rv_backend_count_tokens(rv_backend *b, const char *id, const char *text, size_t n, size_t *out)
+{
+    rv_engine *engine;
+    RV_TRY(rv_backend_take(b, id, &engine));
+    rv_ids ids;
+    rv_ids_init(&ids, b->mem, MAX_PROMPT_IDS);
+    rv_err e = rv_tok_encode(rv_engine_tok(engine), text, n, RV_TOK_PLAIN, &ids);
+    if (!e) {
+        *out = ids.n;
+    }
+    rv_ids_deinit(&ids);
+    rv_backend_put(b, engine);
+    return e;
+}
