@@ -1,5 +1,6 @@
 /* The only file that asks what the CPU can do. Baseline flags: nothing here may need more than any CPU has. */
 #include "kernels/kernels_priv.h"
+#include "kernels/matmul/layout_priv.h"
 #include "base/log.h"
 
 #include <stdlib.h>
@@ -9,13 +10,22 @@
         .name = #L, .level = (id), .dot_f32 = rv_dot_f32_##L, .l2sq_f32 = rv_l2sq_f32_##L,                   \
         .dot_i8 = rv_dot_i8_##L, .rmsnorm = rv_rmsnorm_##L, .add = rv_add_##L, .silu_mul = rv_silu_mul_##L,  \
         .rope = rv_rope_##L, .softmax = rv_softmax_##L, .shortconv = rv_shortconv_##L,                       \
-        .f32_to_f16 = rv_f32_to_f16_##L, .f16_to_f32 = rv_f16_to_f32_##L, .expand = RV_EXPAND_TABLE(L),      \
+        .f32_to_f16 = rv_f32_to_f16_##L, .f16_to_f32 = rv_f16_to_f32_##L, .expand = rv_expand_table_##L,     \
         .quantize = rv_quantize_##L, .pack_bytes = rv_pack_bytes_##L, .pack = (pack_or_null),                \
         .matmul = rv_matmul_##L, .attend = rv_attend_##L,                                                    \
     }
 
 static const rv_kernels scalar = TABLE(scalar, RV_CPU_SCALAR, NULL);
+
+#if defined(__x86_64__)
+static const rv_kernels avx2 = TABLE(avx2, RV_CPU_AVX2, rv_pack_strips);
+static const rv_kernels avx512 = TABLE(avx512, RV_CPU_AVX512, rv_pack_strips);
+static const rv_kernels *const tables[RV_CPU_LEVELS] = {
+    [RV_CPU_SCALAR] = &scalar, [RV_CPU_AVX2] = &avx2, [RV_CPU_AVX512] = &avx512
+};
+#else
 static const rv_kernels *const tables[RV_CPU_LEVELS] = { [RV_CPU_SCALAR] = &scalar };
+#endif
 
 const rv_kernels *rv_kernels_at(rv_cpu_level level)
 {

@@ -21,8 +21,8 @@ typedef struct rv_act_block {
     int8_t q[32];  /* x ~ d * q, |q| <= 127 */
     float d;       /* largest |x| / 127 */
     float s;       /* d * sum of q, for types with a minimum */
-    int32_t o[4];  /* for types kept with an offset: -8 * sum, -128 * sum, -32 * sum of q[0..15], -32 * sum of q[16..31] */
-    int32_t unused[2];
+    int32_t o[5];  /* for types kept with an offset: -8, -16 and -128 times the sum of q, -32 times that of its halves */
+    int32_t unused;
 } rv_act_block;
 
 /* Activations of n_tokens columns: float32 always; int8 beside it when cols is a multiple of 32 and scratch was given. */
@@ -44,6 +44,8 @@ typedef struct rv_attend_step {
     float *max, *sum, *acc;    /* running state: [n_q] starts at -inf, [n_q] at 0, [n_q][dim] at 0 */
 } rv_attend_step;
 
+typedef void rv_expand_fn(const void *row, float *out, size_t n);
+
 typedef struct rv_kernels {
     const char *name; /* "avx512" */
     rv_cpu_level level;
@@ -63,7 +65,7 @@ typedef struct rv_kernels {
     void (*f16_to_f32)(const uint16_t *x, float *out, size_t n);
 
     /* weights */
-    void (*expand[RV_TYPE_LIMIT])(const void *row, float *out, size_t n); /* NULL for types we do not read */
+    rv_expand_fn *const *expand; /* [RV_TYPE_LIMIT] one row as float32; NULL for types we do not read */
     void (*quantize)(const float *x, size_t n, rv_act_block *out); /* n a multiple of 32; out [n / 32] */
     /* bytes of this level's layout for a matrix; 0: it reads raw rows, and pack is not called */
     size_t (*pack_bytes)(rv_type type, size_t rows, size_t cols);

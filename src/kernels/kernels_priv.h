@@ -15,17 +15,7 @@
     void rv_shortconv_##L(const float *u, const float *conv, float *state, size_t h, size_t k, float *out);  \
     void rv_f32_to_f16_##L(const float *x, uint16_t *out, size_t n);                                         \
     void rv_f16_to_f32_##L(const uint16_t *x, float *out, size_t n);                                         \
-    void rv_expand_f32_##L(const void *row, float *out, size_t n);                                           \
-    void rv_expand_f16_##L(const void *row, float *out, size_t n);                                           \
-    void rv_expand_bf16_##L(const void *row, float *out, size_t n);                                          \
-    void rv_expand_q4_0_##L(const void *row, float *out, size_t n);                                          \
-    void rv_expand_q4_1_##L(const void *row, float *out, size_t n);                                          \
-    void rv_expand_q5_0_##L(const void *row, float *out, size_t n);                                          \
-    void rv_expand_q5_1_##L(const void *row, float *out, size_t n);                                          \
-    void rv_expand_q8_0_##L(const void *row, float *out, size_t n);                                          \
-    void rv_expand_q4_k_##L(const void *row, float *out, size_t n);                                          \
-    void rv_expand_q5_k_##L(const void *row, float *out, size_t n);                                          \
-    void rv_expand_q6_k_##L(const void *row, float *out, size_t n);                                          \
+    extern rv_expand_fn *const rv_expand_table_##L[RV_TYPE_LIMIT];                                           \
     void rv_quantize_##L(const float *x, size_t n, rv_act_block *out);                                       \
     size_t rv_pack_bytes_##L(rv_type type, size_t rows, size_t cols);                                        \
     void rv_matmul_##L(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,      \
@@ -37,13 +27,4 @@ RV_DECLARE_LEVEL(avx2)
 RV_DECLARE_LEVEL(avx512)
 RV_DECLARE_LEVEL(neon)
 
-/* The expand functions of a level, indexed by rv_type. */
-#define RV_EXPAND_TABLE(L)                                                                                   \
-    {                                                                                                        \
-        [RV_F32] = rv_expand_f32_##L, [RV_F16] = rv_expand_f16_##L, [RV_BF16] = rv_expand_bf16_##L,          \
-        [RV_Q4_0] = rv_expand_q4_0_##L, [RV_Q4_1] = rv_expand_q4_1_##L, [RV_Q5_0] = rv_expand_q5_0_##L,      \
-        [RV_Q5_1] = rv_expand_q5_1_##L, [RV_Q8_0] = rv_expand_q8_0_##L, [RV_Q4_K] = rv_expand_q4_k_##L,      \
-        [RV_Q5_K] = rv_expand_q5_k_##L, [RV_Q6_K] = rv_expand_q6_k_##L,                                      \
-    }
-typedef void rv_expand_fn(const void *row, float *out, size_t n);
 #endif

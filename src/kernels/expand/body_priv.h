@@ -5,12 +5,12 @@
 
 #include <string.h>
 
-void LEVEL(expand_f32)(const void *row, float *out, size_t n)
+static void expand_f32(const void *row, float *out, size_t n)
 {
     memcpy(out, row, n * sizeof *out);
 }
 
-void LEVEL(expand_bf16)(const void *row, float *out, size_t n)
+static void expand_bf16(const void *row, float *out, size_t n)
 {
     const uint16_t *x = row;
     for (size_t i = 0; i < n; i++) {
@@ -18,7 +18,7 @@ void LEVEL(expand_bf16)(const void *row, float *out, size_t n)
     }
 }
 
-void LEVEL(expand_f16)(const void *row, float *out, size_t n)
+static void expand_f16(const void *row, float *out, size_t n)
 {
     LEVEL(f16_to_f32)(row, out, n);
 }
@@ -45,35 +45,41 @@ static inline void expand_min(rv_unpack_fn *unpack, const void *row, float *out,
     }
 }
 
-void LEVEL(expand_q4_0)(const void *row, float *out, size_t n)
+static void expand_q4_0(const void *row, float *out, size_t n)
 {
     expand_plain(rv_unpack_q4_0, row, out, n);
 }
-void LEVEL(expand_q4_1)(const void *row, float *out, size_t n)
+static void expand_q4_1(const void *row, float *out, size_t n)
 {
     expand_min(rv_unpack_q4_1, row, out, n);
 }
-void LEVEL(expand_q5_0)(const void *row, float *out, size_t n)
+static void expand_q5_0(const void *row, float *out, size_t n)
 {
     expand_plain(rv_unpack_q5_0, row, out, n);
 }
-void LEVEL(expand_q5_1)(const void *row, float *out, size_t n)
+static void expand_q5_1(const void *row, float *out, size_t n)
 {
     expand_min(rv_unpack_q5_1, row, out, n);
 }
-void LEVEL(expand_q8_0)(const void *row, float *out, size_t n)
+static void expand_q8_0(const void *row, float *out, size_t n)
 {
     expand_plain(rv_unpack_q8_0, row, out, n);
 }
-void LEVEL(expand_q4_k)(const void *row, float *out, size_t n)
+static void expand_q4_k(const void *row, float *out, size_t n)
 {
     expand_min(rv_unpack_q4_k, row, out, n);
 }
-void LEVEL(expand_q5_k)(const void *row, float *out, size_t n)
+static void expand_q5_k(const void *row, float *out, size_t n)
 {
     expand_min(rv_unpack_q5_k, row, out, n);
 }
-void LEVEL(expand_q6_k)(const void *row, float *out, size_t n)
+static void expand_q6_k(const void *row, float *out, size_t n)
 {
     expand_plain(rv_unpack_q6_k, row, out, n);
 }
+
+rv_expand_fn *const LEVEL(expand_table)[RV_TYPE_LIMIT] = {
+    [RV_F32] = expand_f32,   [RV_F16] = expand_f16,   [RV_BF16] = expand_bf16, [RV_Q4_0] = expand_q4_0,
+    [RV_Q4_1] = expand_q4_1, [RV_Q5_0] = expand_q5_0, [RV_Q5_1] = expand_q5_1, [RV_Q8_0] = expand_q8_0,
+    [RV_Q4_K] = expand_q4_k, [RV_Q5_K] = expand_q5_k, [RV_Q6_K] = expand_q6_k,
+};

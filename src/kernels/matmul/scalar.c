@@ -23,8 +23,6 @@ static const format formats[RV_TYPE_LIMIT] = {
     [RV_Q5_K] = { rv_unpack_q5_k, false, true },  [RV_Q6_K] = { rv_unpack_q6_k, true, false },
 };
 
-static rv_expand_fn *const expand[RV_TYPE_LIMIT] = RV_EXPAND_TABLE(scalar);
-
 static int32_t dot_16(const int8_t *a, const int8_t *b)
 {
     int32_t sum = 0;
@@ -87,7 +85,8 @@ static void matmul_f32(const rv_matrix *w, const rv_act *x, size_t row_from, siz
             for (size_t c = 0; c < w->cols; c += CHUNK) {
                 float weights[CHUNK];
                 size_t len = w->cols - c < CHUNK ? w->cols - c : CHUNK;
-                expand[w->type](row + c / info->block_weights * info->block_bytes, weights, len);
+                rv_expand_table_scalar[w->type](row + c / info->block_weights * info->block_bytes, weights,
+                                                len);
                 for (size_t t = 0; t < n; t++) {
                     const float *a = x->f32 + (first + t) * x->stride + c;
                     for (size_t i = 0; i < len; i++) {

@@ -28,8 +28,10 @@ void rv_quantize_scalar(const float *x, size_t n, rv_act_block *out)
         out[b].d = max <= 1e-30f ? 0 : max / 127.0f;
         out[b].s = out[b].d * (float)all;
         out[b].o[0] = -8 * all;
-        out[b].o[1] = -128 * all;
-        out[b].o[2] = -32 * sum[0];
-        out[b].o[3] = -32 * sum[1];
+        out[b].o[1] = -16 * all;
+        out[b].o[2] = -128 * all;
+        out[b].o[3] = -32 * sum[0];
+        out[b].o[4] = -32 * sum[1];
+        out[b].unused = 0;
     }
 }

@@ -1,0 +1,4 @@
+#include "kernels/simd_avx512_priv.h"
+
+enum { TILE = 8 };
+#include "kernels/matmul/body_priv.h"

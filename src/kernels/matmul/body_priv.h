@@ -1,0 +1,326 @@
+/* Matrix times activations, for one vector level. Include after a simd_*_priv.h and after defining TILE, the largest
+ * number of tokens (1, 2, 4 or 8) whose sums fit the registers.
+ *
+ * Quantised: weights come from the packed layout, unpacked once for TILE tokens; a lane is a row, so nothing is summed
+ * across lanes and each output has one float32 accumulator that takes the blocks in column order, rounded as
+ * matmul/scalar.c says. float32: the rows of a group are expanded CHUNK columns at a time and multiplied; each output has
+ * one vector accumulator. Either way an output's arithmetic is the same in any tile, so batches do not change it. */
+#include "kernels/matmul/layout_priv.h"
+
+#include <assert.h>
+
+/* ---- int8 activations ---- */
+
+/* 32 columns of LANES rows as unsigned bytes; w[v] holds columns 4v .. 4v + 3. */
+INLINE void load_codes(rv_type type, const uint8_t *block, vi w[8])
+{
+    if (type == RV_Q8_0) {
+        for (size_t v = 0; v < 8; v++) {
+            w[v] = vi_load(block + v * RV_LINE);
+        }
+        return;
+    }
+    const vi nibble = vi_set_bytes(15), bit_4 = vi_set_bytes(0x10), bits_45 = vi_set_bytes(0x30);
+    for (size_t v = 0; v < 4; v++) {
+        vi codes = vi_load(block + v * RV_LINE);
+        w[v] = vi_and(codes, nibble);
+        w[4 + v] = vi_and(vi_right(codes, 4), nibble);
+    }
+    const uint8_t *high = block + 4 * RV_LINE;
+    if (type == RV_Q5_0 || type == RV_Q5_1 || type == RV_Q5_K) {
+        vi bits = vi_load(high);
+        w[0] = vi_and_or(vi_left(bits, 4), bit_4, w[0]);
+        w[1] = vi_and_or(vi_left(bits, 3), bit_4, w[1]);
+        w[2] = vi_and_or(vi_left(bits, 2), bit_4, w[2]);
+        w[3] = vi_and_or(vi_left(bits, 1), bit_4, w[3]);
+        w[4] = vi_and_or(bits, bit_4, w[4]);
+        w[5] = vi_and_or(vi_right(bits, 1), bit_4, w[5]);
+        w[6] = vi_and_or(vi_right(bits, 2), bit_4, w[6]);
+        w[7] = vi_and_or(vi_right(bits, 3), bit_4, w[7]);
+    }
+    if (type == RV_Q6_K) {
+        for (size_t half = 0; half < 8; half += 4) {
+            vi bits = vi_load(high + half / 4 * RV_LINE);
+            w[half] = vi_and_or(vi_left(bits, 4), bits_45, w[half]);
+            w[half + 1] = vi_and_or(vi_left(bits, 2), bits_45, w[half + 1]);
+            w[half + 2] = vi_and_or(bits, bits_45, w[half + 2]);
+            w[half + 3] = vi_and_or(vi_right(bits, 2), bits_45, w[half + 3]);
+        }
+    }
+}
+
+typedef struct unit_scales {
+    vf d, dmin; /* K types */
+} unit_scales;
+
+typedef struct block_scales {
+    vf first, last,
+        min; /* scale of columns 0..15 and 16..31 (last only in Q6_K), what s is multiplied with: added, or subtracted in K types */
+} block_scales;
+
+INLINE unit_scales load_unit_scales(rv_type type, const uint8_t *unit, size_t lane)
+{
+    unit_scales u = { vf_set(0), vf_set(0) };
+    if (type == RV_Q4_K || type == RV_Q5_K || type == RV_Q6_K) {
+        u.d = vf_load_f16((const uint16_t *)unit + lane);
+    }
+    if (type == RV_Q4_K || type == RV_Q5_K) {
+        u.dmin = vf_load_f16((const uint16_t *)unit + 16 + lane);
+    }
+    return u;
+}
+
+INLINE block_scales load_block_scales(rv_type type, const uint8_t *unit, unit_scales u, size_t i, size_t lane)
+{
+    const uint8_t *scales = unit + RV_HEAD_K_SCALES + lane, *mins = unit + RV_HEAD_K_MINS + lane;
+    const uint16_t *halves = (const uint16_t *)unit + 16 * i + lane;
+    block_scales s = { vf_set(0), vf_set(0), vf_set(0) };
+    switch (type) {
+    case RV_Q4_1:
+    case RV_Q5_1:
+        s.first = vf_load_f16(halves);
+        s.min = vf_load_f16(halves + 32);
+        break;
+    case RV_Q4_K:
+    case RV_Q5_K:
+        s.first = vf_mul(u.d, vf_load_u8(scales + 16 * i));
+        s.min = vf_mul(u.dmin, vf_load_u8(mins + 16 * i));
+        break;
+    case RV_Q6_K:
+        s.first = vf_mul(u.d, vf_load_i8((const int8_t *)scales + 32 * i));
+        s.last = vf_mul(u.d, vf_load_i8((const int8_t *)scales + 32 * i + 16));
+        break;
+    default: s.first = vf_load_f16(halves);
+    }
+    return s;
+}
+
+INLINE vi dot_lines(vi sum, const vi *w, const int8_t *q, size_t lines)
+{
+    for (size_t v = 0; v < lines; v++) {
+        sum = vi_dot_u7(sum, w[v], vi_set_4(q + 4 * v));
+    }
+    return sum;
+}
+
+INLINE vf add_block(rv_type type, const vi w[8], const block_scales *scales, const rv_act_block *a, vf sum)
+{
+    vf value;
+    if (type == RV_Q6_K) {
+        vi first = dot_lines(vi_set(a->o[3]), w, a->q, 4),
+           last = dot_lines(vi_set(a->o[4]), w + 4, a->q + 16, 4);
+        value = vf_fma(vf_from_i(last), scales->last, vf_mul(vf_from_i(first), scales->first));
+    } else if (type == RV_Q8_0) {
+        vi dot = vi_start_biased(&a->o[2]);
+        for (size_t v = 0; v < 8; v++) {
+            dot = vi_dot_biased(dot, w[v], vi_set_4(a->q + 4 * v));
+        }
+        value = vf_mul(vf_from_i(dot), scales->first);
+    } else {
+        vi start = type == RV_Q4_0 ? vi_set(a->o[0]) : type == RV_Q5_0 ? vi_set(a->o[1]) : vi_zero();
+        value = vf_mul(vf_from_i(dot_lines(start, w, a->q, 8)), scales->first);
+    }
+    sum = vf_fma(value, vf_set(a->d), sum);
+    if (type == RV_Q4_1 || type == RV_Q5_1) {
+        sum = vf_fma(scales->min, vf_set(a->s), sum);
+    }
+    if (type == RV_Q4_K || type == RV_Q5_K) {
+        sum = vf_fnma(scales->min, vf_set(a->s), sum);
+    }
+    return sum;
+}
+
+/* LANES rows of a strip times n tokens; type and n are constants where this is called. */
+INLINE void strip_tile(rv_type type, size_t n, const uint8_t *strip, size_t lane, const rv_act_block *a,
+                       size_t n_blocks, float *out, size_t out_stride, size_t n_rows)
+{
+    const rv_layout l = rv_layout_of(type);
+    const size_t block_bytes = rv_layout_block_bytes(l);
+    vf sum[TILE];
+    for (size_t t = 0; t < n; t++) {
+        sum[t] = vf_set(0);
+    }
+    for (size_t first = 0; first < n_blocks; first += l.unit_blocks, strip += rv_layout_unit_bytes(l)) {
+        const size_t left = n_blocks - first, count = left < l.unit_blocks ? left : l.unit_blocks;
+        const unit_scales unit = load_unit_scales(type, strip, lane);
+        for (size_t i = 0; i < count; i++, a++) {
+            vi w[8];
+            load_codes(type, strip + l.head_bytes + i * block_bytes + 4 * lane, w);
+            const block_scales scales = load_block_scales(type, strip, unit, i, lane);
+            for (size_t t = 0; t < n; t++) {
+                sum[t] = add_block(type, w, &scales, a + t * n_blocks, sum[t]);
+            }
+        }
+    }
+    for (size_t t = 0; t < n; t++) {
+        if (n_rows >= LANES) {
+            vf_store(out + t * out_stride, sum[t]);
+        } else {
+            vf_store_n(out + t * out_stride, sum[t], n_rows);
+        }
+    }
+}
+
+/* n tokens of one strip */
+INLINE void strip_rows(rv_type type, size_t n, const uint8_t *strip, const rv_act *x, size_t token,
+                       size_t n_rows, float *out, size_t out_stride)
+{
+    const size_t n_blocks = x->cols / 32;
+    for (size_t lane = 0; lane < n_rows; lane += LANES) {
+        strip_tile(type, n, strip, lane, x->blocks + token * n_blocks, n_blocks,
+                   out + token * out_stride + lane, out_stride, n_rows - lane);
+    }
+}
+
+INLINE void matmul_strips(rv_type type, const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to,
+                          float *out, size_t out_stride)
+{
+    const rv_layout l = rv_layout_of(type);
+    const size_t strip_bytes = rv_layout_units(l, w->cols) * rv_layout_unit_bytes(l);
+    for (size_t row = row_from; row < row_to; row += RV_STRIP) {
+        const uint8_t *strip = (const uint8_t *)w->packed + row / RV_STRIP * strip_bytes;
+        const size_t n_rows = row_to - row < RV_STRIP ? row_to - row : RV_STRIP;
+        size_t t = 0;
+        for (; x->n_tokens - t >= TILE; t += TILE) {
+            strip_rows(type, TILE, strip, x, t, n_rows, out + row, out_stride);
+        }
+        if (TILE > 4 && x->n_tokens - t >= 4) {
+            strip_rows(type, 4, strip, x, t, n_rows, out + row, out_stride);
+            t += 4;
+        }
+        if (x->n_tokens - t >= 2) {
+            strip_rows(type, 2, strip, x, t, n_rows, out + row, out_stride);
+            t += 2;
+        }
+        if (x->n_tokens - t >= 1) {
+            strip_rows(type, 1, strip, x, t, n_rows, out + row, out_stride);
+        }
+    }
+}
+
+typedef void matmul_fn(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,
+                       size_t out_stride);
+
+#define MATMUL_STRIPS(name, type)                                                                            \
+    static void name(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,        \
+                     size_t out_stride)                                                                      \
+    {                                                                                                        \
+        matmul_strips(type, w, x, row_from, row_to, out, out_stride);                                        \
+    }
+MATMUL_STRIPS(matmul_q4_0, RV_Q4_0)
+MATMUL_STRIPS(matmul_q4_1, RV_Q4_1)
+MATMUL_STRIPS(matmul_q5_0, RV_Q5_0)
+MATMUL_STRIPS(matmul_q5_1, RV_Q5_1)
+MATMUL_STRIPS(matmul_q8_0, RV_Q8_0)
+MATMUL_STRIPS(matmul_q4_k, RV_Q4_K)
+MATMUL_STRIPS(matmul_q5_k, RV_Q5_K)
+MATMUL_STRIPS(matmul_q6_k, RV_Q6_K)
+
+static matmul_fn *const by_type[RV_TYPE_LIMIT] = {
+    [RV_Q4_0] = matmul_q4_0, [RV_Q4_1] = matmul_q4_1, [RV_Q5_0] = matmul_q5_0, [RV_Q5_1] = matmul_q5_1,
+    [RV_Q8_0] = matmul_q8_0, [RV_Q4_K] = matmul_q4_k, [RV_Q5_K] = matmul_q5_k, [RV_Q6_K] = matmul_q6_k,
+};
+
+/* ---- float32 activations ---- */
+
+enum { CHUNK = 256, GROUP_ROWS = 4, GROUP_TOKENS = LANES == 16 ? 4 : 2 };
+
+/* rows [n_rows][CHUNK] times n tokens, added to sum [GROUP_ROWS][GROUP_TOKENS] */
+INLINE void multiply_chunk(size_t n_rows, size_t n, const float *const *rows, const float *x, size_t stride,
+                           size_t len, vf *sums)
+{
+    vf sum[GROUP_ROWS * GROUP_TOKENS];
+    for (size_t i = 0; i < n_rows * n; i++) {
+        sum[i] = sums[i];
+    }
+    size_t c = 0;
+    for (; c + LANES <= len; c += LANES) {
+        vf a[GROUP_TOKENS];
+        for (size_t t = 0; t < n; t++) {
+            a[t] = vf_load(x + t * stride + c);
+        }
+        for (size_t r = 0; r < n_rows; r++) {
+            vf w = vf_load(rows[r] + c);
+            for (size_t t = 0; t < n; t++) {
+                sum[r * n + t] = vf_fma(w, a[t], sum[r * n + t]);
+            }
+        }
+    }
+    for (size_t r = 0; c < len && r < n_rows; r++) {
+        vf w = vf_load_n(rows[r] + c, len - c);
+        for (size_t t = 0; t < n; t++) {
+            sum[r * n + t] = vf_fma(w, vf_load_n(x + t * stride + c, len - c), sum[r * n + t]);
+        }
+    }
+    for (size_t i = 0; i < n_rows * n; i++) {
+        sums[i] = sum[i];
+    }
+}
+
+INLINE void float_tile(size_t n_rows, size_t n, const rv_matrix *w, const rv_act *x, size_t row, size_t token,
+                       size_t row_bytes, float *out, size_t out_stride)
+{
+    const rv_type_info *info = rv_type_get((uint32_t)w->type);
+    vf sum[GROUP_ROWS * GROUP_TOKENS];
+    for (size_t i = 0; i < n_rows * n; i++) {
+        sum[i] = vf_set(0);
+    }
+    for (size_t c = 0; c < w->cols; c += CHUNK) {
+        float buffer[GROUP_ROWS][CHUNK];
+        const float *rows[GROUP_ROWS];
+        const size_t len = w->cols - c < CHUNK ? w->cols - c : CHUNK;
+        for (size_t r = 0; r < n_rows; r++) {
+            const char *at =
+                (const char *)w->raw + (row + r) * row_bytes + c / info->block_weights * info->block_bytes;
+            rows[r] = buffer[r];
+            LEVEL(expand_table)[w->type](at, buffer[r], len);
+        }
+        multiply_chunk(n_rows, n, rows, x->f32 + token * x->stride + c, x->stride, len, sum);
+    }
+    for (size_t r = 0; r < n_rows; r++) {
+        for (size_t t = 0; t < n; t++) {
+            out[(token + t) * out_stride + row + r] = vf_sum(sum[r * n + t]);
+        }
+    }
+}
+
+static void matmul_float(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,
+                         size_t out_stride)
+{
+    size_t row_bytes = 0, row = row_from;
+    bool whole = rv_type_row_bytes(w->type, w->cols, &row_bytes);
+    assert(whole && w->raw);
+    (void)whole;
+    for (; row + GROUP_ROWS <= row_to; row += GROUP_ROWS) {
+        size_t t = 0;
+        for (; t + GROUP_TOKENS <= x->n_tokens; t += GROUP_TOKENS) {
+            float_tile(GROUP_ROWS, GROUP_TOKENS, w, x, row, t, row_bytes, out, out_stride);
+        }
+        for (; t < x->n_tokens; t++) {
+            float_tile(GROUP_ROWS, 1, w, x, row, t, row_bytes, out, out_stride);
+        }
+    }
+    for (; row < row_to; row++) {
+        for (size_t t = 0; t < x->n_tokens; t++) {
+            float_tile(1, 1, w, x, row, t, row_bytes, out, out_stride);
+        }
+    }
+}
+
+void LEVEL(matmul)(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,
+                   size_t out_stride)
+{
+    assert(w->cols == x->cols && row_to <= w->rows);
+    if (!x->blocks || !by_type[w->type]) {
+        matmul_float(w, x, row_from, row_to, out, out_stride);
+    } else if (w->packed) {
+        by_type[w->type](w, x, row_from, row_to, out, out_stride);
+    } else {
+        rv_matmul_scalar(w, x, row_from, row_to, out, out_stride); /* same bits, raw rows */
+    }
+}
+
+size_t LEVEL(pack_bytes)(rv_type type, size_t rows, size_t cols)
+{
+    return rv_pack_bytes_strips(type, rows, cols);
+}
