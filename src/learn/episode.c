@@ -1,0 +1,494 @@
+/* Two tables: what was asked and answered, and what was said about it. Feedback touches memory first (each node is durable
+ * by itself) and writes its own row last, in one transaction with the witness: until that row is there nothing was
+ * acknowledged, and doing it all again gives the same nodes, because memory knows equal texts. */
+#include "learn/episode.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/metrics.h"
+#include "store/witness.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { CORRECTION_MAX_BYTES = 64 << 10, MAX_SOURCES = 64, ARENA_BYTES = 8 << 20 };
+
+static const char refusal[] = "Not in the passages";
+
+static const char *const steps[] = {
+    "CREATE TABLE episode ("
+    "  request_id TEXT PRIMARY KEY, session_id TEXT NOT NULL, user TEXT NOT NULL, question TEXT NOT NULL,"
+    "  answer TEXT NOT NULL, model TEXT NOT NULL, sources TEXT NOT NULL," /* JSON array of ids */
+    "  confidence REAL NOT NULL, total_ms REAL NOT NULL, created_ms INTEGER NOT NULL);"
+    "CREATE TABLE feedback ("
+    "  request_id TEXT NOT NULL REFERENCES episode(request_id), kind TEXT NOT NULL CHECK (kind IN ('rating', "
+    "'correction')),"
+    "  rating INTEGER NOT NULL, correction TEXT NOT NULL," /* 0 and '' where the kind has none */
+    "  node INTEGER NOT NULL,"                             /* memory node that stands for it, 0: none */
+    "  created_ms INTEGER NOT NULL, PRIMARY KEY (request_id, kind)) WITHOUT ROWID;"
+    "CREATE INDEX feedback_node ON feedback(node) WHERE node > 0;",
+};
+
+static rv_metric metrics[] = {
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_feedback_total",
+      .help = "Feedback stored.",
+      .labels = "kind=\"rating\"" },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_feedback_total",
+      .help = "Feedback stored.",
+      .labels = "kind=\"correction\"" },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_writebacks_total",
+      .help = "Nodes made from feedback.",
+      .labels = "type=\"qa\"" },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_writebacks_total",
+      .help = "Nodes made from feedback.",
+      .labels = "type=\"fact\"" },
+};
+enum { RATINGS, CORRECTIONS, QAS, FACTS };
+
+static void register_metrics(void)
+{
+    rv_metrics_register(metrics, RV_COUNT(metrics));
+}
+
+rv_err rv_episode_setup(rv_db *db)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_metrics);
+    return rv_db_migrate(db, "learn", steps, RV_COUNT(steps));
+}
+
+/* ---- episodes ---- */
+
+static bool bind_text(sqlite3_stmt *s, int at, const char *text)
+{
+    return sqlite3_bind_text(s, at, text ? text : "", -1, SQLITE_STATIC) == SQLITE_OK;
+}
+
+rv_err rv_episode_append(sqlite3 *conn, const rv_episode *e)
+{
+    rv_text ids;
+    rv_text_init(&ids, &rv_heap, 32 * (e->n_sources + 1));
+    rv_text_addc(&ids, '[');
+    for (size_t i = 0; i < e->n_sources; i++) {
+        rv_text_addf(&ids, "%s%lld", i ? "," : "", (long long)e->sources[i]);
+    }
+    rv_text_addc(&ids, ']');
+    rv_err err = rv_text_check(&ids);
+    sqlite3_stmt *s = NULL;
+    if (!err) {
+        bool ok = sqlite3_prepare_v2(conn, "INSERT INTO episode VALUES (?,?,?,?,?,?,?,?,?,?)", -1, &s,
+                                     NULL) == SQLITE_OK &&
+                  bind_text(s, 1, e->request_id) && bind_text(s, 2, e->session_id) &&
+                  bind_text(s, 3, e->user) && bind_text(s, 4, e->question) && bind_text(s, 5, e->answer) &&
+                  bind_text(s, 6, e->model) && bind_text(s, 7, rv_text_get(&ids)) &&
+                  sqlite3_bind_double(s, 8, e->confidence) == SQLITE_OK &&
+                  sqlite3_bind_double(s, 9, e->total_ms) == SQLITE_OK &&
+                  sqlite3_bind_int64(s, 10, e->created_ms) == SQLITE_OK && sqlite3_step(s) == SQLITE_DONE;
+        err = ok ? RV_OK : rv_db_fail(conn, "writing an episode");
+    }
+    sqlite3_finalize(s);
+    rv_text_deinit(&ids);
+    return err;
+}
+
+static const char *column_text(sqlite3_stmt *s, int at, rv_arena *arena)
+{
+    const char *text = (const char *)sqlite3_column_text(s, at);
+    return rv_arena_strndup(arena, text ? text : "", (size_t)sqlite3_column_bytes(s, at));
+}
+
+static rv_err read_sources(const char *text, rv_arena *arena, rv_episode *out)
+{
+    json_t *ids = NULL;
+    RV_TRY(rv_json_parse(text, strlen(text), &ids));
+    size_t n = json_array_size(ids);
+    int64_t *at = rv_arena_take(arena, (n + 1) * sizeof *at);
+    for (size_t i = 0; at && i < n; i++) {
+        at[i] = json_integer_value(json_array_get(ids, i));
+    }
+    json_decref(ids);
+    out->sources = at;
+    out->n_sources = n;
+    return at ? RV_OK : rv_fail(RV_E_NOMEM, "reading an episode");
+}
+
+static rv_err read_episode(sqlite3 *conn, const char *request_id, rv_arena *arena, rv_episode *out)
+{
+    static const char sql[] =
+        "SELECT e.session_id, e.user, e.question, e.answer, e.model, e.sources, e.confidence,"
+        " e.total_ms, e.created_ms, r.rating, c.correction FROM episode e"
+        " LEFT JOIN feedback r ON r.request_id = e.request_id AND r.kind = 'rating'"
+        " LEFT JOIN feedback c ON c.request_id = e.request_id AND c.kind = 'correction'"
+        " WHERE e.request_id = ?";
+    sqlite3_stmt *s = NULL;
+    rv_err e = RV_OK;
+    int got = SQLITE_ERROR;
+    if (sqlite3_prepare_v2(conn, sql, -1, &s, NULL) == SQLITE_OK && bind_text(s, 1, request_id)) {
+        got = sqlite3_step(s);
+    }
+    if (got == SQLITE_ROW) {
+        rv_episode found = { .request_id = rv_arena_strdup(arena, request_id) };
+        const char **texts[] = { &found.session_id, &found.user, &found.question, &found.answer,
+                                 &found.model };
+        bool have_all = found.request_id != NULL;
+        for (int i = 0; i < (int)RV_COUNT(texts); i++) {
+            *texts[i] = column_text(s, i, arena);
+            have_all = have_all && *texts[i];
+        }
+        found.confidence = sqlite3_column_double(s, 6);
+        found.total_ms = sqlite3_column_double(s, 7);
+        found.created_ms = sqlite3_column_int64(s, 8);
+        found.rating = sqlite3_column_int(s, 9);
+        found.correction = column_text(s, 10, arena);
+        const char *sources = column_text(s, 5, arena);
+        e = have_all && found.correction && sources ? read_sources(sources, arena, &found)
+                                                    : rv_fail(RV_E_NOMEM, "reading an episode");
+        if (!e) {
+            *out = found;
+        }
+    } else if (got == SQLITE_DONE) {
+        e = rv_fail(RV_E_NOT_FOUND, "no request %.64s: it was never made, was private, or learning was off",
+                    request_id);
+    } else {
+        e = rv_db_fail(conn, "reading an episode");
+    }
+    sqlite3_finalize(s);
+    return e;
+}
+
+rv_err rv_episode_get(rv_db *db, const char *request_id, rv_arena *arena, rv_episode *out)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_reader(db, &conn));
+    rv_err e = read_episode(conn, request_id, arena, out);
+    rv_db_reader_done(db, conn);
+    return e;
+}
+
+/* ---- what an answer says ---- */
+
+bool rv_episode_is_refusal(const char *answer)
+{
+    rv_str a = rv_str_trim(rv_str_from(answer));
+    a.n -= a.n > 0 && a.at[a.n - 1] == '.';
+    return a.n == 0 || rv_str_eq(a, refusal);
+}
+
+/* A citation "[12]" at the start of text: its length and number, or 0. */
+static size_t citation(const char *text, size_t *number)
+{
+    size_t n = 1, value = 0;
+    while (text[0] == '[' && text[n] >= '0' && text[n] <= '9' && n < 5) {
+        value = value * 10 + (size_t)(text[n++] - '0');
+    }
+    if (n == 1 || text[n] != ']') {
+        return 0;
+    }
+    *number = value;
+    return n + 1;
+}
+
+/* The sources an answer cites, each once, in the order of the answer. */
+static size_t cited_sources(const rv_episode *e, int64_t out[MAX_SOURCES])
+{
+    size_t n = 0, number;
+    for (const char *at = e->answer; *at; at++) {
+        if (!citation(at, &number) || number < 1 || number > e->n_sources || n == MAX_SOURCES) {
+            continue;
+        }
+        int64_t id = e->sources[number - 1];
+        bool known = false;
+        for (size_t i = 0; i < n; i++) {
+            known = known || out[i] == id;
+        }
+        if (!known) {
+            out[n++] = id;
+        }
+    }
+    return n;
+}
+
+/* Copies text with single blanks between words, so that a node is one line. */
+static const char *one_line(rv_arena *arena, const char *text)
+{
+    char *out = rv_arena_strdup(arena, text), *to = out;
+    for (const char *at = out; at && *at; at++) {
+        bool blank = *at == ' ' || (*at >= '\t' && *at <= '\r');
+        if (!blank) {
+            *to++ = *at;
+        } else if (to > out && to[-1] != ' ') {
+            *to++ = ' ';
+        }
+    }
+    if (out) {
+        to -= to > out && to[-1] == ' ';
+        *to = 0;
+    }
+    return out;
+}
+
+static const char *without_citations(rv_arena *arena, const char *answer)
+{
+    char *out = rv_arena_strdup(arena, answer), *to = out;
+    size_t number;
+    for (const char *at = out; at && *at;) {
+        size_t skip = citation(at, &number);
+        if (skip > 0) {
+            at += skip;
+        } else {
+            *to++ = *at++;
+        }
+    }
+    if (!out) {
+        return NULL;
+    }
+    *to = 0;
+    return one_line(arena, out);
+}
+
+/* ---- feedback ---- */
+
+typedef struct job {
+    rv_db *db;
+    rv_memory *memory;
+    rv_arena *arena;
+    const rv_feedback *feedback;
+    rv_episode episode;
+    int64_t cited[MAX_SOURCES]; /* those that are still there */
+    size_t n_cited;
+    bool all_recalled; /* every cited one is itself an earlier answer or correction */
+} job;
+
+/* A source may have been removed since the answer; then there is nothing to correct or to derive from. */
+static rv_err look_at_cited(job *j)
+{
+    int64_t ids[MAX_SOURCES];
+    size_t n = cited_sources(&j->episode, ids);
+    j->all_recalled = true;
+    for (size_t i = 0; i < n; i++) {
+        rv_memory_node node;
+        rv_err e = rv_memory_get(j->memory, ids[i], j->arena, &node);
+        if (e == RV_E_NOT_FOUND) {
+            continue;
+        }
+        if (e) {
+            return e;
+        }
+        j->cited[j->n_cited++] = ids[i];
+        j->all_recalled = j->all_recalled && (strcmp(node.type, "qa") == 0 || strcmp(node.type, "fact") == 0);
+    }
+    j->all_recalled = j->all_recalled && j->n_cited > 0;
+    return RV_OK;
+}
+
+static rv_err add_node(job *j, const char *type, const char *text, const char *edge, int64_t *out)
+{
+    bool corrects = strcmp(edge, "corrects") == 0, added;
+    int64_t first = j->n_cited > 0 ? j->cited[0] : 0, id = 0;
+    rv_memory_new node = { .type = type,
+                           .text = text,
+                           .source = "feedback",
+                           .origin = j->episode.request_id,
+                           .user = *j->episode.user ? j->episode.user : NULL };
+    if (corrects) {
+        node.corrects = first;
+    } else {
+        node.derived_from = first;
+    }
+    RV_TRY(rv_memory_add(j->memory, &node, &id, &added));
+    /* An equal node may have been there with edges of its own: then the first edge is missing too. */
+    for (size_t i = added ? 1 : 0; i < j->n_cited; i++) {
+        if (j->cited[i] != id) {
+            RV_TRY(rv_memory_link(j->memory, id, j->cited[i], edge, 1));
+        }
+    }
+    *out = id;
+    return RV_OK;
+}
+
+static rv_err add_fact(job *j, int64_t *out)
+{
+    const char *question = collapsed(j, j->episode.question),
+               *correction = collapsed(j, j->feedback->correction);
+    const char *text = question && correction
+                           ? rv_arena_printf(j->arena, "Correction: Q: %s A: %s", question, correction)
+                           : NULL;
+    return text ? add_node(j, "fact", text, "corrects", out) : rv_fail(RV_E_NOMEM, "storing a correction");
+}
+
+static rv_err add_qa(job *j, int64_t *out)
+{
+    const char *question = one_line(j->arena, j->episode.question);
+    const char *answer = without_citations(j->arena, j->episode.answer);
+    if (!question || !answer) {
+        return rv_fail(RV_E_NOMEM, "storing an answer");
+    }
+    if (!*answer || rv_episode_is_refusal(answer) || j->all_recalled) {
+        return RV_OK;
+    }
+    const char *text = rv_arena_printf(j->arena, "Q: %s A: %s", question, answer);
+    return text ? add_node(j, "qa", text, "derived", out) : rv_fail(RV_E_NOMEM, "storing an answer");
+}
+
+/* The node that stands for earlier feedback of this kind, and on how many other rows it stands. 0: none. */
+static rv_err earlier_node(job *j, const char *kind, int64_t *node, int64_t *others)
+{
+    static const char sql[] =
+        "SELECT f.node, (SELECT count(*) FROM feedback o WHERE o.node = f.node AND o.node > 0"
+        " AND NOT (o.request_id = f.request_id AND o.kind = f.kind))"
+        " FROM feedback f WHERE f.request_id = ? AND f.kind = ?";
+    sqlite3 *conn;
+    sqlite3_stmt *s = NULL;
+    RV_TRY(rv_db_reader(j->db, &conn));
+    *node = *others = 0;
+    int got = SQLITE_ERROR;
+    if (sqlite3_prepare_v2(conn, sql, -1, &s, NULL) == SQLITE_OK && bind_text(s, 1, j->episode.request_id) &&
+        bind_text(s, 2, kind)) {
+        got = sqlite3_step(s);
+    }
+    if (got == SQLITE_ROW) {
+        *node = sqlite3_column_int64(s, 0);
+        *others = sqlite3_column_int64(s, 1);
+    }
+    rv_err e = got == SQLITE_ROW || got == SQLITE_DONE ? RV_OK : rv_db_fail(conn, "reading feedback");
+    sqlite3_finalize(s);
+    rv_db_reader_done(j->db, conn);
+    return e;
+}
+
+/* Take back the node of earlier feedback, now that keep stands in its place. */
+static rv_err withdraw(job *j, const char *kind, int64_t keep)
+{
+    int64_t node, others;
+    RV_TRY(earlier_node(j, kind, &node, &others));
+    if (node == 0 || node == keep || others > 0) {
+        return RV_OK;
+    }
+    size_t removed;
+    rv_err e = rv_memory_rm(j->memory, node, NULL, &removed);
+    return e == RV_E_NOT_FOUND ? RV_OK : e;
+}
+
+static rv_err put_row(sqlite3 *conn, const job *j, const char *kind, int rating, const char *correction,
+                      int64_t node)
+{
+    sqlite3_stmt *s = NULL;
+    bool ok = sqlite3_prepare_v2(conn, "INSERT OR REPLACE INTO feedback VALUES (?,?,?,?,?,?)", -1, &s,
+                                 NULL) == SQLITE_OK &&
+              bind_text(s, 1, j->episode.request_id) && bind_text(s, 2, kind) &&
+              sqlite3_bind_int(s, 3, rating) == SQLITE_OK && bind_text(s, 4, correction) &&
+              sqlite3_bind_int64(s, 5, node) == SQLITE_OK &&
+              sqlite3_bind_int64(s, 6, rv_clock_wall_ms()) == SQLITE_OK && sqlite3_step(s) == SQLITE_DONE;
+    rv_err e = ok ? RV_OK : rv_db_fail(conn, "writing feedback");
+    sqlite3_finalize(s);
+    return e;
+}
+
+static rv_err put_witness(sqlite3 *conn, const job *j, const rv_feedback_done *done)
+{
+    json_t *body = json_pack("{s:i, s:s, s:I, s:I}", "rating", j->feedback->rating, "correction",
+                             j->feedback->correction ? j->feedback->correction : "", "fact",
+                             (json_int_t)done->fact, "qa", (json_int_t)done->qa);
+    rv_text text;
+    rv_text_init(&text, &rv_heap, 8 * CORRECTION_MAX_BYTES);
+    rv_err e = body ? RV_OK : rv_fail(RV_E_NOMEM, "storing feedback");
+    if (!e) {
+        rv_json_text(body, &text);
+        e = rv_text_check(&text);
+    }
+    if (!e) {
+        e = rv_witness_append(conn, "feedback", j->episode.request_id, rv_text_get(&text), text.n);
+    }
+    rv_text_deinit(&text);
+    json_decref(body);
+    return e;
+}
+
+static rv_err put_rows(job *j, const rv_feedback_done *done)
+{
+    const rv_feedback *f = j->feedback;
+    sqlite3 *conn;
+    RV_TRY(rv_db_begin(j->db, &conn));
+    rv_err e = RV_OK;
+    if (f->correction) {
+        e = put_row(conn, j, "correction", 0, f->correction, done->fact);
+        if (!e && f->rating == 0 && j->episode.rating > 0) { /* its qa node is gone */
+            e = put_row(conn, j, "rating", j->episode.rating, "", 0);
+        }
+    }
+    if (!e && f->rating > 0) {
+        e = put_row(conn, j, "rating", f->rating, "", done->qa);
+    }
+    if (!e) {
+        e = put_witness(conn, j, done);
+    }
+    if (e) {
+        rv_db_rollback(j->db);
+        return e;
+    }
+    return rv_db_commit(j->db);
+}
+
+static rv_err apply(job *j, rv_feedback_done *out)
+{
+    const rv_feedback *f = j->feedback;
+    rv_feedback_done done = { 0 };
+    RV_TRY(rv_episode_get(j->db, f->request_id, j->arena, &j->episode));
+    RV_TRY(look_at_cited(j));
+    bool corrected = f->correction || *j->episode.correction;
+    if (f->correction) {
+        RV_TRY(add_fact(j, &done.fact));
+        RV_TRY(withdraw(j, "correction", done.fact));
+    }
+    if (f->rating >= 4 && !corrected) {
+        RV_TRY(add_qa(j, &done.qa));
+    }
+    if (f->rating > 0 || f->correction) {
+        RV_TRY(withdraw(j, "rating", done.qa));
+    }
+    RV_TRY(put_rows(j, &done));
+    rv_metric_add(&metrics[RATINGS], f->rating > 0);
+    rv_metric_add(&metrics[CORRECTIONS], f->correction != NULL);
+    rv_metric_add(&metrics[QAS], done.qa > 0);
+    rv_metric_add(&metrics[FACTS], done.fact > 0);
+    *out = done;
+    return RV_OK;
+}
+
+static rv_err check_feedback(const rv_feedback *f)
+{
+    if (f->rating < 0 || f->rating > 5) {
+        return rv_fail(RV_E_ARG, "rating: found %d, allowed is 1 to 5", f->rating);
+    }
+    if (f->rating == 0 && !f->correction) {
+        return rv_fail(RV_E_ARG, "feedback needs a rating (1 to 5), a correction, or both");
+    }
+    if (f->correction) {
+        size_t n = strnlen(f->correction, CORRECTION_MAX_BYTES + 1);
+        if (n > CORRECTION_MAX_BYTES || rv_str_trim(rv_str_of(f->correction, n)).n == 0 ||
+            !rv_utf8_valid(f->correction, n)) {
+            return rv_fail(RV_E_ARG, "correction: allowed is a text in UTF-8, 1 to %d bytes",
+                           CORRECTION_MAX_BYTES);
+        }
+    }
+    return RV_OK;
+}
+
+rv_err rv_feedback_store(rv_db *db, rv_memory *memory, const rv_feedback *feedback, rv_feedback_done *out)
+{
+    /* Reading what was said before and writing what is said now belong together, across several transactions. */
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    RV_TRY(check_feedback(feedback));
+    job j = { .db = db, .memory = memory, .feedback = feedback };
+    RV_TRY(rv_arena_new(&rv_heap, ARENA_BYTES, &j.arena));
+    pthread_mutex_lock(&one_at_a_time);
+    rv_err e = apply(&j, out);
+    pthread_mutex_unlock(&one_at_a_time);
+    rv_arena_free(j.arena);
+    return e;
+}
