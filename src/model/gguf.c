@@ -376,7 +376,7 @@ static rv_err place_tensors(rv_gguf *g, cursor *c, const uint64_t *offsets)
         }
         if (offsets[i] > room || t->bytes > room - offsets[i]) {
             return complain(
-                c, "offset %llu and %zu bytes lie beyond the end of file: the data section has %zu bytes",
+                c, "offset %llu with %zu bytes goes beyond the end of file: the data section has %zu",
                 (unsigned long long)offsets[i], t->bytes, room);
         }
         t->at = g->map.at + g->data_at + offsets[i];

@@ -650,25 +650,35 @@ static const special_token *match_special(const specials *s, const char *at, siz
     return best;
 }
 
-static rv_err encode_text(work *w, const specials *cuts, const char *text, size_t n)
+/* Cuts at the special tokens of each span; what lies between two cuts is one text, whichever spans it came from. */
+static rv_err encode_text(work *w, const char *text, const rv_tok_span *spans, size_t n_spans)
 {
-    size_t from = 0;
-    for (size_t at = 0; at < n;) {
-        const special_token *found =
-            cuts->starts[(uint8_t)text[at]] ? match_special(cuts, text + at, n - at) : NULL;
-        if (!found) {
-            at++;
-            continue;
+    size_t from = 0, at = 0, end = 0;
+    for (size_t i = 0; i < n_spans; i++) {
+        const specials *cuts = &w->tok->cuts[spans[i].special];
+        end += spans[i].n;
+        while (at < end) {
+            const special_token *found =
+                cuts->starts[(uint8_t)text[at]] ? match_special(cuts, text + at, end - at) : NULL;
+            if (!found) {
+                at++;
+                continue;
+            }
+            RV_TRY(encode_plain(w, text + from, at - from));
+            RV_TRY(rv_ids_add(w->out, found->id));
+            from = at += found->text.n;
         }
-        RV_TRY(encode_plain(w, text + from, at - from));
-        RV_TRY(rv_ids_add(w->out, found->id));
-        from = at += found->text.n;
     }
-    return encode_plain(w, text + from, n - from);
+    return encode_plain(w, text + from, end - from);
 }
 
-rv_err rv_tok_encode(const rv_tok *tok, const char *text, size_t n, rv_tok_special special, rv_ids *out)
+rv_err rv_tok_encode_spans(const rv_tok *tok, const char *text, const rv_tok_span *spans, size_t n_spans,
+                           rv_ids *out)
 {
+    size_t n = 0;
+    for (size_t i = 0; i < n_spans; i++) {
+        n += spans[i].n;
+    }
     /* No token is longer than longest, so such a text cannot fit, and need not be worked through to see that. */
     if (n / tok->longest > out->max - out->n || n >= NONE) {
         return rv_fail(RV_E_TOO_LARGE, "a text of %zu bytes makes more than %zu tokens", n,
@@ -676,11 +686,16 @@ rv_err rv_tok_encode(const rv_tok *tok, const char *text, size_t n, rv_tok_speci
     }
     size_t before = out->n;
     work w = { .tok = tok, .out = out };
-    rv_err e = encode_text(&w, &tok->cuts[special], text, n);
+    rv_err e = encode_text(&w, text, spans, n_spans);
     rv_free(tok->mem, w.symbols);
     rv_free(tok->mem, w.heap);
     if (e) {
         out->n = before;
     }
     return e;
+}
+
+rv_err rv_tok_encode(const rv_tok *tok, const char *text, size_t n, rv_tok_special special, rv_ids *out)
+{
+    return rv_tok_encode_spans(tok, text, &(rv_tok_span){ n, special }, 1, out);
 }

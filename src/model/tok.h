@@ -51,6 +51,19 @@ rv_err rv_ids_add(rv_ids *ids, int32_t id) RV_MUST_CHECK;
  */
 rv_err rv_tok_encode(const rv_tok *tok, const char *text, size_t n, rv_tok_special special,
                      rv_ids *out) RV_MUST_CHECK;
+/* A stretch of a text and how to read control texts in it. */
+typedef struct rv_tok_span {
+    size_t n;
+    rv_tok_special special;
+} rv_tok_span;
+
+/**
+ * rv_tok_encode_spans - the same for a text of spans, back to back: a control text becomes its id only inside one span
+ * of RV_TOK_SPECIAL. Borders of spans are no borders of tokens, so the ids differ from those of the whole text in one
+ * piece only where a control text was kept from being one.
+ */
+rv_err rv_tok_encode_spans(const rv_tok *tok, const char *text, const rv_tok_span *spans, size_t n_spans,
+                           rv_ids *out) RV_MUST_CHECK;
 /** rv_tok_bytes - the bytes a token stands for (control tokens: their literal text). Valid as long as tok. */
 rv_str rv_tok_bytes(const rv_tok *tok, int32_t id);
 /** rv_tok_decode - append the bytes of ids; control tokens are left out unless with_control. */
