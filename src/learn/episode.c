@@ -313,8 +313,8 @@ static rv_err add_node(job *j, const char *type, const char *text, const char *e
 
 static rv_err add_fact(job *j, int64_t *out)
 {
-    const char *question = collapsed(j, j->episode.question),
-               *correction = collapsed(j, j->feedback->correction);
+    const char *question = one_line(j->arena, j->episode.question);
+    const char *correction = one_line(j->arena, j->feedback->correction);
     const char *text = question && correction
                            ? rv_arena_printf(j->arena, "Correction: Q: %s A: %s", question, correction)
                            : NULL;

@@ -1,0 +1,27 @@
+/* One function per stage, in the order they run. Each translates between rv_request and its module; what it could not do
+ * it returns as an error (pipeline.c decides how bad that is) or leaves in stage_note. */
+#ifndef RV_PIPELINE_PIPELINE_PRIV_H
+#define RV_PIPELINE_PIPELINE_PRIV_H
+#include "pipeline/pipeline.h"
+
+rv_err rv_stage_embed(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
+rv_err rv_stage_memory(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
+rv_err rv_stage_router(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
+rv_err rv_stage_attend(const rv_pipeline *p, rv_request *r, const rv_engine *engine) RV_MUST_CHECK;
+rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
+rv_err rv_stage_learn(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
+
+/** rv_stage_count_fallback, rv_stage_count_tokens - the pipeline's counters. */
+void rv_stage_count_fallback(void);
+void rv_stage_count_tokens(size_t prompt, size_t completion);
+
+/** rv_prompt_messages - history, then the user's turn with the passages; a new array. */
+rv_err rv_prompt_messages(const rv_request *r, const rv_source *passages, size_t n,
+                          json_t **out) RV_MUST_CHECK;
+/** rv_prompt_passage - passage number (from 1) as it stands in the prompt, newline included. */
+void rv_prompt_passage(rv_text *t, size_t number, const char *text);
+/** rv_prompt_answer_tokens - tokens kept free for the answer: what was asked for, at most a quarter of the context. */
+size_t rv_prompt_answer_tokens(const rv_request *r, size_t n_ctx);
+
+enum { RV_PIPELINE_MAX_SOURCES = 8, RV_PIPELINE_DEFAULT_TOKENS = 256 };
+#endif

@@ -1,0 +1,140 @@
+/* attend: which passages the model sees, and in what order. Graph attention is not there yet; passages come in the order of
+ * the fused score, a correction always before what it corrects, cut to max_sources and to the tokens the context has left. */
+#include "pipeline/pipeline_priv.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A passage that shares no word with the question has to be this near in meaning. Measured on examples/notes. */
+#define WEAK_COSINE 0.25
+
+enum { MAX_HITS = 64 };
+
+static size_t hit_of(const rv_request *r, int64_t id)
+{
+    size_t i = 0;
+    while (i < r->hits.n && r->hits.at[i].id != id) {
+        i++;
+    }
+    return i;
+}
+
+static bool is_weak(const rv_memory_node *node)
+{
+    return isnan(node->words_score) && !(node->vector_score >= WEAK_COSINE) &&
+           strcmp(node->origin_side, "graph") != 0;
+}
+
+/* Hits in the order they may be used: by score, a correction pulled up before what it corrects. What ranks below its own
+ * correction for this question is wrong for this question, and left out. */
+static size_t order_hits(const rv_request *r, size_t order[MAX_HITS])
+{
+    bool used[MAX_HITS] = { false };
+    size_t n = 0, hits = r->hits.n < MAX_HITS ? r->hits.n : MAX_HITS;
+    for (size_t i = 0; i < hits; i++) {
+        size_t at = i;
+        if (used[i] || is_weak(&r->hits.at[i])) {
+            continue;
+        }
+        for (size_t step = 0; step < hits; step++) { /* along the chain of corrections, which may be a ring */
+            size_t by = r->hits.at[at].corrected_by ? hit_of(r, r->hits.at[at].corrected_by) : hits;
+            if (by >= hits || by == i) {
+                break;
+            }
+            if (used[by]) {
+                at = hits;
+                break;
+            }
+            at = by;
+        }
+        if (at < hits && at != i) {
+            used[at] = true;
+            order[n++] = at;
+            at = i;
+        }
+        if (at < hits) {
+            used[at] = true;
+            order[n++] = at;
+        }
+    }
+    return n;
+}
+
+static rv_err count_frame(const rv_request *r, const rv_engine *engine, size_t *out)
+{
+    json_t *messages;
+    RV_TRY(rv_prompt_messages(r, NULL, 0, &messages));
+    rv_text text;
+    rv_ids ids;
+    rv_text_init(&text, &rv_heap, SIZE_MAX);
+    rv_ids_init(&ids, &rv_heap, SIZE_MAX / sizeof(int32_t));
+    rv_err e = rv_chat_render(rv_engine_tok(engine), rv_engine_get_info(engine)->family, messages, NULL,
+                              (rv_chat_options){ .add_generation_prompt = true }, &text, &ids);
+    *out = ids.n;
+    rv_ids_deinit(&ids);
+    rv_text_deinit(&text);
+    json_decref(messages);
+    return e;
+}
+
+/* The session's oldest turns go first, until what was said takes at most half of the room. */
+static rv_err fit_history(rv_request *r, const rv_engine *engine, size_t room, size_t *frame)
+{
+    RV_TRY(count_frame(r, engine, frame));
+    while (*frame > room / 2 && r->n_history > 0) {
+        r->history++;
+        r->n_history--;
+        RV_TRY(count_frame(r, engine, frame));
+    }
+    return RV_OK;
+}
+
+static rv_err count_passage(const rv_engine *engine, const char *text, size_t *out)
+{
+    rv_text line;
+    rv_ids ids;
+    rv_text_init(&line, &rv_heap, SIZE_MAX);
+    rv_ids_init(&ids, &rv_heap, SIZE_MAX / sizeof(int32_t));
+    rv_prompt_passage(&line, 8, text);
+    rv_err e = rv_text_check(&line);
+    if (!e) {
+        e = rv_tok_encode(rv_engine_tok(engine), line.at, line.n, RV_TOK_PLAIN, &ids);
+    }
+    *out = ids.n;
+    rv_ids_deinit(&ids);
+    rv_text_deinit(&line);
+    return e;
+}
+
+rv_err rv_stage_attend(const rv_pipeline *p, rv_request *r, const rv_engine *engine)
+{
+    enum { BORDERS = 8 }; /* tokens may be cut differently where the parts meet */
+    size_t n_ctx = rv_engine_get_info(engine)->n_ctx, room = n_ctx - rv_prompt_answer_tokens(r, n_ctx), frame;
+    RV_TRY(fit_history(r, engine, room, &frame));
+    r->context_tokens = room > frame + BORDERS ? room - frame - BORDERS : 0;
+
+    size_t order[MAX_HITS], n = order_hits(r, order), max = p->max_sources, tokens = 0, too_long = 0;
+    max = max == 0 ? 5 : max > RV_PIPELINE_MAX_SOURCES ? RV_PIPELINE_MAX_SOURCES : max;
+    r->sources = rv_arena_take(r->arena, max * sizeof *r->sources);
+    if (!r->sources) {
+        return rv_fail(RV_E_NOMEM, "choosing passages");
+    }
+    for (size_t i = 0; i < n && r->n_sources < max; i++) {
+        const rv_memory_node *node = &r->hits.at[order[i]];
+        size_t cost;
+        RV_TRY(count_passage(engine, node->text, &cost));
+        if (tokens + cost > r->context_tokens) {
+            too_long++;
+            continue;
+        }
+        tokens += cost;
+        r->sources[r->n_sources++] =
+            (rv_source){ node->id, node->type, node->text, node->source, node->score };
+    }
+    r->stage_note[RV_STAGE_ATTEND] =
+        too_long ? rv_arena_printf(r->arena,
+                                   "order: fused score (no graph attention yet); %zu passages did not fit",
+                                   too_long)
+                 : "order: fused score (no graph attention yet)";
+    return RV_OK;
+}

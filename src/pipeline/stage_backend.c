@@ -1,0 +1,80 @@
+/* backend: prompt to answer, streamed to the caller while it comes. */
+#include "pipeline/pipeline_priv.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { ANSWER_MAX_BYTES = 16 << 20 };
+
+typedef struct listener {
+    const rv_generate *caller; /* on_piece and self as the caller gave them */
+    rv_text text;
+    double deadline_ms; /* 0: none */
+    bool late;
+} listener;
+
+static bool on_piece(void *self, const rv_piece *piece)
+{
+    listener *l = self;
+    rv_text_add(&l->text, piece->text, piece->n);
+    if (l->caller->on_piece && !l->caller->on_piece(l->caller->self, piece)) {
+        return false;
+    }
+    l->late = l->deadline_ms > 0 && rv_clock_ms() > l->deadline_ms;
+    return !l->late && !l->text.failed;
+}
+
+static double time_so_far(const rv_request *r)
+{
+    double sum = 0;
+    for (int i = 0; i < RV_STAGES; i++) {
+        sum += r->stage_ms[i];
+    }
+    return sum;
+}
+
+static rv_err take_answer(rv_request *r, listener *l)
+{
+    RV_TRY(rv_text_check(&l->text));
+    r->text = rv_arena_strndup(r->arena, rv_text_get(&l->text), l->text.n);
+    if (!r->text) {
+        return rv_fail(RV_E_NOMEM, "keeping the answer");
+    }
+    if (l->late) {
+        r->generated.finish = RV_FINISH_LENGTH;
+        r->stage_note[RV_STAGE_BACKEND] = "stopped at max_latency_ms";
+        if (l->text.n == 0) {
+            return rv_fail(RV_E_TIMEOUT, "no answer within %.0f ms", r->max_latency_ms);
+        }
+    } else if (r->generated.finish == RV_FINISH_CANCELLED) {
+        return rv_fail(RV_E_CANCELLED, "the answer was cancelled");
+    }
+    r->confidence = r->generated.completion_tokens > 0 ? exp(r->generated.mean_logprob) : 0;
+    rv_stage_count_tokens(r->generated.prompt_tokens, r->generated.completion_tokens);
+    return RV_OK;
+}
+
+rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
+{
+    json_t *messages;
+    RV_TRY(rv_prompt_messages(r, r->sources, r->n_sources, &messages));
+    listener l = { .caller = &r->extra };
+    rv_text_init(&l.text, &rv_heap, ANSWER_MAX_BYTES);
+    if (r->max_latency_ms > 0) {
+        l.deadline_ms = rv_clock_ms() - time_so_far(r) + r->max_latency_ms;
+    }
+    rv_backend_request request = { .model = r->routed_model, .messages = messages, .how = r->extra };
+    request.how.max_tokens = r->max_tokens ? r->max_tokens : RV_PIPELINE_DEFAULT_TOKENS;
+    request.how.sampling = r->sampling;
+    request.how.on_piece = on_piece;
+    request.how.self = &l;
+    rv_err e = rv_backend_generate(p->backend, &request, &r->generated);
+    if (!e) {
+        e = take_answer(r, &l);
+    }
+    rv_text_deinit(&l.text);
+    json_decref(messages);
+    return e;
+}
