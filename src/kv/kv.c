@@ -182,12 +182,15 @@ rv_err rv_kv_seq_new(rv_kv *kv, size_t max_tokens, rv_kv_seq **out)
         return rv_fail(RV_E_NOMEM, "sequence of %zu tokens: no memory", max_tokens);
     }
     *seq = (rv_kv_seq){ .kv = kv, .pages = pages, .max_pages = max_pages, .max_tokens = max_tokens };
+    bool fits = kv->state_bytes <= kv->budget_bytes - kv->used_bytes;
     seq->conv = new_state(kv);
     if (!seq->conv) {
         rv_free(kv->mem, seq);
         rv_free(kv->mem, pages);
-        return rv_fail(RV_E_FULL, "sequence: its state of %zu bytes does not fit, %zu of %zu bytes in use",
-                       kv->state_bytes, kv->used_bytes, kv->budget_bytes);
+        return fits ? rv_fail(RV_E_NOMEM, "sequence: no memory for its state of %zu bytes", kv->state_bytes)
+                    : rv_fail(RV_E_FULL,
+                              "sequence: its state of %zu bytes does not fit, %zu of %zu bytes in use",
+                              kv->state_bytes, kv->used_bytes, kv->budget_bytes);
     }
     seq->next = kv->sequences;
     kv->sequences = seq;
@@ -289,7 +292,8 @@ void rv_kv_advance(rv_kv_seq *seq, size_t n)
     seq->n_tokens += n;
 }
 
-/* First byte of the keys of one head in one page; its values lie n_kv_heads * 16 * head_dim elements further. */
+/* First byte of the keys of one head in one page; its values lie n_kv_heads * 16 * head_dim elements further.
+ */
 static uint8_t *head_at(const rv_kv_seq *seq, size_t layer, size_t head, size_t page)
 {
     const rv_kv *kv = seq->kv;
@@ -340,7 +344,8 @@ size_t rv_kv_conv_at(const rv_kv_seq *seq, size_t layer)
     return seq->kv->offset[layer];
 }
 
-/* The mark whose loss costs least: the one closest behind the mark before it (the first one: behind the start). */
+/* The mark whose loss costs least: the one closest behind the mark before it (the first one: behind the
+ * start). */
 static size_t cheapest_mark(const rv_kv_seq *seq)
 {
     size_t best = 0, best_gap = seq->marks[0].n_tokens;

@@ -1,8 +1,9 @@
-/* One step is one job: every thread walks through all layers and owns a range of the rows of each product. What a thread
- * has computed it finishes as far as it can without the others (silu, convolution, quantisation, residual), and meets them only
- * where the next product needs whole rows: twice a layer in the feed-forward half, two or three times in the other.
- * With one token the norm and the quantisation before a product are so short that every thread does them for
- * itself instead of waiting for one that does; with several, tokens are dealt out. */
+/* One step is one job: every thread walks through all layers and owns a range of the rows of each product.
+ * What a thread has computed it finishes as far as it can without the others (silu, convolution,
+ * quantisation, residual), and meets them only where the next product needs whole rows: twice a layer in the
+ * feed-forward half, two or three times in the other. With one token the norm and the quantisation before a
+ * product are so short that every thread does them for itself instead of waiting for one that does; with
+ * several, tokens are dealt out. */
 #include "model/lfm2.h"
 
 #include <assert.h>
@@ -11,7 +12,6 @@
 #include <sys/mman.h>
 
 enum {
-    CHUNK_MAX = 128,         /* one read of the weights serves this many tokens of a prompt */
     CHUNK_BYTES = 256 << 20, /* scratch of a chunk stays below this, for files with odd shapes */
     WEIGHTS_ALIGN = 2 << 20, /* of the packed weights: they are streamed, so huge pages help */
     MATRIX_ALIGN = 4096,
@@ -140,7 +140,7 @@ static rv_err make_scratch(rv_lfm2 *m, size_t max_chunk)
     m->max_chunk = 2;
     size_t each = lay_out(m, NULL) - one + 1;
     size_t fits = larger(CHUNK_BYTES / each, 1);
-    m->max_chunk = fits < CHUNK_MAX ? fits : CHUNK_MAX;
+    m->max_chunk = fits < RV_LFM2_CHUNK_MAX ? fits : RV_LFM2_CHUNK_MAX;
     if (max_chunk && max_chunk < m->max_chunk) {
         m->max_chunk = max_chunk;
     }
@@ -186,7 +186,8 @@ static size_t packed_size(const rv_lfm2 *m, const rv_matrix *w)
     return (bytes + MATRIX_ALIGN - 1) / MATRIX_ALIGN * MATRIX_ALIGN;
 }
 
-/* The i-th matrix of the model, NULL past the last: all of a layer's slots, then the head. Slots a layer does not have are empty. */
+/* The i-th matrix of the model, NULL past the last: all of a layer's slots, then the head. Slots a layer does
+ * not have are empty. */
 static rv_matrix *matrix_at(rv_lfm2 *m, size_t i)
 {
     enum { SLOTS = 9 };
@@ -309,8 +310,9 @@ static void meet(const step *s, int thread)
 }
 
 /**
- * Make rows [first, first + n) of src ready as the right side of a product: normalised when weight is given, quantised
- * unless activations stay float32. With one row each thread makes its own copy; with more they share the work and wait.
+ * Make rows [first, first + n) of src ready as the right side of a product: normalised when weight is given,
+ * quantised unless activations stay float32. With one row each thread makes its own copy; with more they
+ * share the work and wait.
  */
 static void ready(const step *s, int thread, const float *src, size_t cols, const float *weight, size_t first,
                   size_t n, rv_act *act)
@@ -334,8 +336,8 @@ static void ready(const step *s, int thread, const float *src, size_t cols, cons
     }
 }
 
-/* The same for a product whose right side is made of columns that one thread each has computed: described here, quantised by
- * their owners with next_columns, complete after the next meeting. */
+/* The same for a product whose right side is made of columns that one thread each has computed: described
+ * here, quantised by their owners with next_columns, complete after the next meeting. */
 static void next_layout(const step *s, const float *x, size_t cols, rv_act *act)
 {
     rv_act_layout(x, cols, cols, s->n, s->m->act_f32 ? NULL : s->m->act_next, act);
@@ -384,9 +386,10 @@ static void feed_forward(const step *s, int thread, const rv_lfm2_layer_file *l)
     add_product(s, thread, &l->ffn_down, &next);
 }
 
-/* in_proj gives B, C and z one below the other. A thread takes the same channels [from, to) of all three, writes them side
- * by side as [B C z][to - from] at 3 * from of the row, and convolves them at once. The products index their output by row,
- * so the base of C and z is moved down by up to 2 * hidden: that much lies free before u. */
+/* in_proj gives B, C and z one below the other. A thread takes the same channels [from, to) of all three,
+ * writes them side by side as [B C z][to - from] at 3 * from of the row, and convolves them at once. The
+ * products index their output by row, so the base of C and z is moved down by up to 2 * hidden: that much
+ * lies free before u. */
 static void short_conv(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
@@ -441,9 +444,9 @@ static void prepare_head(const step *s, size_t layer, size_t t, size_t head)
     rv_kv_put(s->seq, m->k, layer, head, s->past + t, key, m->value + (t * n_kv + head) * dim);
 }
 
-/* Attention of one key/value head for tokens [from, to), which lie in one page; the result takes the place of the queries.
- * A token always goes page by page and ends within its own, so its sums do not depend on its company: the pages that
- * all of these tokens see whole are read once for all. */
+/* Attention of one key/value head for tokens [from, to), which lie in one page; the result takes the place of
+ * the queries. A token always goes page by page and ends within its own, so its sums do not depend on its
+ * company: the pages that all of these tokens see whole are read once for all. */
 static void attend_page(const step *s, const lane *own, size_t layer, size_t head, size_t from, size_t to)
 {
     const rv_lfm2 *m = s->m;

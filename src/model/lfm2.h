@@ -1,11 +1,14 @@
-/* From token ids to logits: the forward pass of an LFM2 file. A chunk of consecutive tokens of one sequence goes through
- * all layers in one job of the compute pool. Every output element is summed in an order that does not depend on the
- * chunk, on the other tokens in it or on the number of threads, so logits are the same bits however a prompt is cut. */
+/* From token ids to logits: the forward pass of an LFM2 file. A chunk of consecutive tokens of one sequence
+ * goes through all layers in one job of the compute pool. Every output element is summed in an order that
+ * does not depend on the chunk, on the other tokens in it or on the number of threads, so logits are the same
+ * bits however a prompt is cut. */
 #ifndef RV_MODEL_LFM2_H
 #define RV_MODEL_LFM2_H
 #include "base/pool.h"
 #include "kv/kv.h"
 #include "model/lfm2_file.h"
+
+#define RV_LFM2_CHUNK_MAX 128 /* one read of the weights serves this many tokens of a prompt */
 
 typedef struct rv_lfm2 rv_lfm2;
 
@@ -13,12 +16,12 @@ typedef struct rv_lfm2_options {
     const rv_kernels *kernels; /* NULL: rv_kernels_best() */
     rv_pool *pool;             /* NULL: the calling thread alone */
     bool act_f32;              /* activations stay float32; weights are read from the file as they are */
-    size_t max_chunk;          /* 0: chosen by the model's size, at most 128 */
+    size_t max_chunk;          /* 0: chosen by the model's size, at most RV_LFM2_CHUNK_MAX */
 } rv_lfm2_options;
 
 /**
- * rv_lfm2_open - bring the weights into the layout of the kernels, on the pool, and make scratch for one chunk. What was
- * packed is given back to the file's mapping.
+ * rv_lfm2_open - bring the weights into the layout of the kernels, on the pool, and make scratch for one
+ * chunk. What was packed is given back to the file's mapping.
  *
  * file    outlives the model
  * Errors: RV_E_NOMEM.
@@ -26,8 +29,8 @@ typedef struct rv_lfm2_options {
 rv_err rv_lfm2_open(const rv_alloc *mem, const rv_lfm2_file *file, rv_lfm2_options how,
                     rv_lfm2 **out) RV_MUST_CHECK;
 void rv_lfm2_close(rv_lfm2 *m); /* accepts NULL */
-/** rv_lfm2_max_chunk - tokens one step may hold; rv_lfm2_resident_bytes - weights in our layout (the file's where they
- * are read in place) and scratch. */
+/** rv_lfm2_max_chunk - tokens one step may hold; rv_lfm2_resident_bytes - weights in our layout (the file's
+ * where they are read in place) and scratch. */
 size_t rv_lfm2_max_chunk(const rv_lfm2 *m);
 size_t rv_lfm2_resident_bytes(const rv_lfm2 *m);
 /** rv_lfm2_kv_shape - what a cache for this file holds; borrows from the file. */
@@ -45,9 +48,8 @@ typedef struct rv_lfm2_step {
 /**
  * rv_lfm2_run - append step->n tokens to the sequence.
  *
- * Errors:  RV_E_CONTEXT or RV_E_FULL from rv_kv_reserve.  RV_E_ARG an id that is not in the vocabulary. The sequence is
- *          then as before.
- * Threads: one thread at a time for model, cache and pool together.
+ * Errors:  RV_E_CONTEXT or RV_E_FULL from rv_kv_reserve.  RV_E_ARG an id that is not in the vocabulary. The
+ * sequence is then as before. Threads: one thread at a time for model, cache and pool together.
  */
 rv_err rv_lfm2_run(rv_lfm2 *m, rv_kv_seq *seq, const rv_lfm2_step *step) RV_MUST_CHECK;
 #endif
