@@ -11,42 +11,26 @@
 
 /* ---- int8 activations ---- */
 
-/* 32 columns of LANES rows as unsigned bytes; w[v] holds columns 4v .. 4v + 3. */
-INLINE void load_codes(rv_type type, const uint8_t *block, vi w[8])
+/* Columns 4v .. 4v + 3 of LANES rows of a block, as unsigned bytes. */
+INLINE vi load_codes(rv_type type, const uint8_t *block, size_t v)
 {
     if (type == RV_Q8_0) {
-        for (size_t v = 0; v < 8; v++) {
-            w[v] = vi_load(block + v * RV_LINE);
-        }
-        return;
+        return vi_load(block + v * RV_LINE);
     }
-    const vi nibble = vi_set_bytes(15), bit_4 = vi_set_bytes(0x10), bits_45 = vi_set_bytes(0x30);
-    for (size_t v = 0; v < 4; v++) {
-        vi codes = vi_load(block + v * RV_LINE);
-        w[v] = vi_and(codes, nibble);
-        w[4 + v] = vi_and(vi_right(codes, 4), nibble);
-    }
+    vi codes = vi_load(block + v % 4 * RV_LINE);
+    codes = vi_and(v < 4 ? codes : vi_right(codes, 4), vi_set_bytes(0x0f));
     const uint8_t *high = block + 4 * RV_LINE;
     if (type == RV_Q5_0 || type == RV_Q5_1 || type == RV_Q5_K) {
         vi bits = vi_load(high);
-        w[0] = vi_and_or(vi_left(bits, 4), bit_4, w[0]);
-        w[1] = vi_and_or(vi_left(bits, 3), bit_4, w[1]);
-        w[2] = vi_and_or(vi_left(bits, 2), bit_4, w[2]);
-        w[3] = vi_and_or(vi_left(bits, 1), bit_4, w[3]);
-        w[4] = vi_and_or(bits, bit_4, w[4]);
-        w[5] = vi_and_or(vi_right(bits, 1), bit_4, w[5]);
-        w[6] = vi_and_or(vi_right(bits, 2), bit_4, w[6]);
-        w[7] = vi_and_or(vi_right(bits, 3), bit_4, w[7]);
+        return vi_and_or(v < 4 ? vi_left(bits, 4 - (unsigned)v) : vi_right(bits, (unsigned)v - 4), vi_set_bytes(0x10),
+                         codes);
     }
     if (type == RV_Q6_K) {
-        for (size_t half = 0; half < 8; half += 4) {
-            vi bits = vi_load(high + half / 4 * RV_LINE);
-            w[half] = vi_and_or(vi_left(bits, 4), bits_45, w[half]);
-            w[half + 1] = vi_and_or(vi_left(bits, 2), bits_45, w[half + 1]);
-            w[half + 2] = vi_and_or(bits, bits_45, w[half + 2]);
-            w[half + 3] = vi_and_or(vi_right(bits, 2), bits_45, w[half + 3]);
-        }
+        vi bits = vi_load(high + v / 4 * RV_LINE);
+        return vi_and_or(v % 4 < 2 ? vi_left(bits, 4 - 2 * (unsigned)(v % 4)) : vi_right(bits, 2 * (unsigned)(v % 4) - 4),
+                         vi_set_bytes(0x30), codes);
     }
+    return codes;
 }
 
 typedef struct unit_scales {
@@ -95,39 +79,60 @@ INLINE block_scales load_block_scales(rv_type type, const uint8_t *unit, unit_sc
     return s;
 }
 
-INLINE vi dot_lines(vi sum, const vi *w, const int8_t *q, size_t lines)
+/* Where the integer sum of a token starts: what the offset of the codes adds, taken off beforehand. */
+INLINE vi start_dot(rv_type type, const rv_act_block *a, size_t v)
 {
-    for (size_t v = 0; v < lines; v++) {
-        sum = vi_dot_u7(sum, w[v], vi_set_4(q + 4 * v));
+    switch (type) {
+    case RV_Q4_0: return vi_set(a->o[0]);
+    case RV_Q5_0: return vi_set(a->o[1]);
+    case RV_Q8_0: return vi_start_biased(&a->o[2]);
+    case RV_Q6_K: return vi_set(a->o[v < 4 ? 3 : 4]);
+    default: return vi_zero();
     }
-    return sum;
 }
 
-INLINE vf add_block(rv_type type, const vi w[8], const block_scales *scales, const rv_act_block *a, vf sum)
+/* dot[t] = columns 4 from .. 4 to of the block times token t. Line by line for all tokens, so that the n chains of dot
+ * products hide each other's latency and a line of codes lives in a register only while it is used. */
+INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act_block *a, size_t stride, size_t from,
+                      size_t to, vi *dot)
 {
-    vf value;
-    if (type == RV_Q6_K) {
-        vi first = dot_lines(vi_set(a->o[3]), w, a->q, 4),
-           last = dot_lines(vi_set(a->o[4]), w + 4, a->q + 16, 4);
-        value = vf_fma(vf_from_i(last), scales->last, vf_mul(vf_from_i(first), scales->first));
-    } else if (type == RV_Q8_0) {
-        vi dot = vi_start_biased(&a->o[2]);
-        for (size_t v = 0; v < 8; v++) {
-            dot = vi_dot_biased(dot, w[v], vi_set_4(a->q + 4 * v));
+    for (size_t t = 0; t < n; t++) {
+        dot[t] = start_dot(type, a + t * stride, from);
+    }
+    for (size_t v = from; v < to; v++) {
+        vi codes = load_codes(type, block, v);
+        for (size_t t = 0; t < n; t++) {
+            vi bytes = vi_set_4(a[t * stride].q + 4 * v);
+            dot[t] = type == RV_Q8_0 ? vi_dot_biased(dot[t], codes, bytes) : vi_dot_u7(dot[t], codes, bytes);
         }
-        value = vf_mul(vf_from_i(dot), scales->first);
-    } else {
-        vi start = type == RV_Q4_0 ? vi_set(a->o[0]) : type == RV_Q5_0 ? vi_set(a->o[1]) : vi_zero();
-        value = vf_mul(vf_from_i(dot_lines(start, w, a->q, 8)), scales->first);
     }
-    sum = vf_fma(value, vf_set(a->d), sum);
-    if (type == RV_Q4_1 || type == RV_Q5_1) {
-        sum = vf_fma(scales->min, vf_set(a->s), sum);
+}
+
+/* One block of LANES rows times n tokens, added to sum. */
+INLINE void add_block(rv_type type, size_t n, const uint8_t *block, block_scales scales, const rv_act_block *a,
+                      size_t stride, vf *sum)
+{
+    vi dot[TILE];
+    vf value[TILE];
+    dot_lines(type, n, block, a, stride, 0, type == RV_Q6_K ? 4 : 8, dot);
+    for (size_t t = 0; t < n; t++) {
+        value[t] = vf_mul(vf_from_i(dot[t]), scales.first);
     }
-    if (type == RV_Q4_K || type == RV_Q5_K) {
-        sum = vf_fnma(scales->min, vf_set(a->s), sum);
+    if (type == RV_Q6_K) {
+        dot_lines(type, n, block, a, stride, 4, 8, dot);
+        for (size_t t = 0; t < n; t++) {
+            value[t] = vf_fma(vf_from_i(dot[t]), scales.last, value[t]);
+        }
     }
-    return sum;
+    for (size_t t = 0; t < n; t++) {
+        sum[t] = vf_fma(value[t], vf_set(a[t * stride].d), sum[t]);
+        if (type == RV_Q4_1 || type == RV_Q5_1) {
+            sum[t] = vf_fma(scales.min, vf_set(a[t * stride].s), sum[t]);
+        }
+        if (type == RV_Q4_K || type == RV_Q5_K) {
+            sum[t] = vf_fnma(scales.min, vf_set(a[t * stride].s), sum[t]);
+        }
+    }
 }
 
 /* LANES rows of a strip times n tokens; type and n are constants where this is called. */
@@ -144,12 +149,8 @@ INLINE void strip_tile(rv_type type, size_t n, const uint8_t *strip, size_t lane
         const size_t left = n_blocks - first, count = left < l.unit_blocks ? left : l.unit_blocks;
         const unit_scales unit = load_unit_scales(type, strip, lane);
         for (size_t i = 0; i < count; i++, a++) {
-            vi w[8];
-            load_codes(type, strip + l.head_bytes + i * block_bytes + 4 * lane, w);
-            const block_scales scales = load_block_scales(type, strip, unit, i, lane);
-            for (size_t t = 0; t < n; t++) {
-                sum[t] = add_block(type, w, &scales, a + t * n_blocks, sum[t]);
-            }
+            add_block(type, n, strip + l.head_bytes + i * block_bytes + 4 * lane,
+                      load_block_scales(type, strip, unit, i, lane), a, n_blocks, sum);
         }
     }
     for (size_t t = 0; t < n; t++) {

@@ -1,0 +1,260 @@
+/* How near are the products of weights and activations to what the machine allows? Two cases per type: one token (decode:
+ * bounded by reading the weights) and 512 tokens (prefill: bounded by the int8 dot product). Both limits are measured here,
+ * in the same run and on the same memory.
+ *
+ *     bench_kernels_matmul [THREADS [TYPE [TOKENS]]]      RV_CPU chooses the level */
+#include "kernels/kernels.h"
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/pool.h"
+#include "base/rng.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { COLS = 1024, PREFILL_TOKENS = 512, PREFILL_ROWS = 4608, DECODE_BYTES = 192 << 20, RUNS = 15 };
+
+typedef struct bench {
+    const rv_kernels *k;
+    rv_pool *pool;
+    int threads;
+    rv_matrix w;
+    rv_act act;
+    float *out;
+    const void *read_from; /* what the bandwidth job reads */
+    size_t read_bytes;
+    uint64_t sink[256];
+    double peak_gops;
+} bench;
+
+/* ---- the limits ---- */
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+__attribute__((target("avx512f"))) static uint64_t read_all(const char *p, size_t n)
+{
+    __m512i sum[8];
+    for (int i = 0; i < 8; i++) {
+        sum[i] = _mm512_setzero_si512();
+    }
+    for (size_t at = 0; at + 512 <= n; at += 512) {
+        for (int i = 0; i < 8; i++) {
+            sum[i] = _mm512_add_epi64(sum[i], _mm512_loadu_si512(p + at + 64 * i));
+        }
+    }
+    uint64_t all = 0;
+    for (int i = 0; i < 8; i++) {
+        all += (uint64_t)_mm512_reduce_add_epi64(sum[i]);
+    }
+    return all;
+}
+
+/* The dot-product instruction on registers alone, ten independent chains; 128 operations (64 products, 64 sums) each. */
+__attribute__((target("avx512f,avx512vnni"))) static double dot_gops(void)
+{
+    long rounds = 3000000;
+    const double ops = 10.0 * 128 * (double)rounds, from = rv_clock_ms();
+    __asm__ volatile("1:\n\t"
+                     "vpdpbusd %%zmm10, %%zmm10, %%zmm0\n\tvpdpbusd %%zmm10, %%zmm10, %%zmm1\n\t"
+                     "vpdpbusd %%zmm10, %%zmm10, %%zmm2\n\tvpdpbusd %%zmm10, %%zmm10, %%zmm3\n\t"
+                     "vpdpbusd %%zmm10, %%zmm10, %%zmm4\n\tvpdpbusd %%zmm10, %%zmm10, %%zmm5\n\t"
+                     "vpdpbusd %%zmm10, %%zmm10, %%zmm6\n\tvpdpbusd %%zmm10, %%zmm10, %%zmm7\n\t"
+                     "vpdpbusd %%zmm10, %%zmm10, %%zmm8\n\tvpdpbusd %%zmm10, %%zmm10, %%zmm9\n\t"
+                     "decq %0\n\tjnz 1b"
+                     : "+r"(rounds)
+                     :
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "cc");
+    return ops / (rv_clock_ms() - from) / 1e6;
+}
+
+#else
+
+static uint64_t read_all(const char *p, size_t n)
+{
+    uint64_t sum = 0, x;
+    for (size_t at = 0; at + sizeof x <= n; at += sizeof x) {
+        memcpy(&x, p + at, sizeof x);
+        sum += x;
+    }
+    return sum;
+}
+
+static double dot_gops(void)
+{
+    return 0; /* not known */
+}
+
+#endif
+
+static void read_job(void *arg, int thread, int n_threads)
+{
+    bench *b = arg;
+    size_t from, to;
+    rv_pool_split(b->read_bytes, 4096, thread, n_threads, &from, &to);
+    b->sink[thread] += read_all((const char *)b->read_from + from, to - from);
+}
+
+static void peak_job(void *arg, int thread, int n_threads)
+{
+    bench *b = arg;
+    (void)n_threads;
+    double gops = dot_gops();
+    if (thread == 0) {
+        b->peak_gops = gops > b->peak_gops ? gops : b->peak_gops;
+    }
+}
+
+/* ---- the products ---- */
+
+static void product_job(void *arg, int thread, int n_threads)
+{
+    bench *b = arg;
+    size_t from, to;
+    rv_pool_split(b->w.rows, RV_ROW_STEP, thread, n_threads, &from, &to);
+    b->k->matmul(&b->w, &b->act, from, to, b->out, b->w.rows);
+}
+
+static void pack_job(void *arg, int thread, int n_threads)
+{
+    bench *b = arg;
+    size_t from, to;
+    rv_pool_split(b->w.rows, RV_ROW_STEP, thread, n_threads, &from, &to);
+    b->k->pack(&b->w, from, to, (void *)b->w.packed);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef struct timing {
+    double best_ms, median_ms;
+} timing;
+
+static timing time_job(bench *b, rv_pool_job job, int runs)
+{
+    double ms[RUNS];
+    for (int i = 0; i < runs; i++) {
+        double from = rv_clock_ms();
+        rv_pool_run(b->pool, job, b);
+        ms[i] = rv_clock_ms() - from;
+    }
+    qsort(ms, (size_t)runs, sizeof *ms, by_value);
+    return (timing){ ms[0], ms[runs / 2] };
+}
+
+static void *need(void *p)
+{
+    if (!p) {
+        fprintf(stderr, "bench: out of memory\n");
+        exit(1);
+    }
+    return p;
+}
+
+/* Random codes, scales of a size as in models: byte 1 of each half-precision number is set to an exponent near 2^-7. */
+static void fill_weights(rv_type type, uint8_t *raw, size_t bytes)
+{
+    const rv_type_info *info = rv_type_get((uint32_t)type);
+    rv_rng rng;
+    rv_rng_init(&rng, type + 1u);
+    for (size_t i = 0; i + 8 <= bytes; i += 8) {
+        uint64_t x = rv_rng_next(&rng);
+        memcpy(raw + i, &x, sizeof x);
+    }
+    for (size_t i = 0; i < bytes; i += info->block_bytes) {
+        switch (type) {
+        case RV_F32: raw[i + 3] = 0x3c; break;
+        case RV_F16: raw[i + 1] = 0x20; break;
+        case RV_BF16: raw[i + 1] = 0x3c; break;
+        case RV_Q6_K: raw[i + 209] = 0x04; break;
+        case RV_Q4_1:
+        case RV_Q5_1:
+        case RV_Q4_K:
+        case RV_Q5_K: raw[i + 3] = 0x14; /* fall through */
+        default: raw[i + 1] = 0x14;
+        }
+    }
+}
+
+static void bench_case(bench *b, rv_type type, size_t rows, size_t n_tokens, int runs)
+{
+    const rv_type_info *info = rv_type_get((uint32_t)type);
+    size_t row_bytes = 0;
+    (void)rv_type_row_bytes(type, COLS, &row_bytes);
+    void *raw = need(rv_new_aligned(&rv_heap, 64, rows * row_bytes)), *packed = NULL;
+    fill_weights(type, raw, rows * row_bytes);
+    b->w = (rv_matrix){ .type = type, .rows = rows, .cols = COLS, .raw = raw };
+    size_t pack_bytes = b->k->pack_bytes(type, rows, COLS);
+    timing pack = { 0, 0 };
+    if (pack_bytes) {
+        b->w.packed = packed = need(rv_new_aligned(&rv_heap, 64, pack_bytes));
+        pack = time_job(b, pack_job, 1);
+    }
+    b->read_from = packed ? packed : raw;
+    b->read_bytes = packed ? pack_bytes : rows * row_bytes;
+
+    float *x = need(rv_new_array(&rv_heap, n_tokens * COLS, sizeof *x));
+    rv_rng rng;
+    rv_rng_init(&rng, 7);
+    for (size_t i = 0; i < n_tokens * COLS; i++) {
+        x[i] = (float)rv_rng_unit(&rng) - 0.5f;
+    }
+    void *scratch = need(rv_new_aligned(&rv_heap, 64, rv_act_bytes(COLS, n_tokens)));
+    rv_act_fill(b->k, x, COLS, COLS, n_tokens, scratch, &b->act);
+    b->out = need(rv_new_array(&rv_heap, n_tokens * rows, sizeof *b->out));
+
+    (void)time_job(b, product_job, 1);
+    timing product = time_job(b, product_job, runs), bandwidth = time_job(b, read_job, n_tokens == 1 ? runs : 1);
+    if (rv_cpu_has(RV_CPU_AVX512)) {
+        (void)time_job(b, peak_job, 3);
+    }
+    double gb = (double)b->read_bytes / 1e6, gop = 2.0 * (double)rows * COLS * (double)n_tokens / 1e6;
+    double limit_gops = b->peak_gops * b->threads;
+    printf("{\"bench\":\"kernels_matmul\",\"version\":\"%s\",\"level\":\"%s\",\"threads\":%d,\"type\":\"%s\","
+           "\"rows\":%zu,\"cols\":%d,\"tokens\":%zu,\"best_ms\":%.3f,\"median_ms\":%.3f,",
+           RV_VERSION, b->k->name, b->threads, info->name, rows, COLS, n_tokens, product.best_ms, product.median_ms);
+    if (n_tokens == 1) {
+        printf("\"gb_per_s\":%.2f,\"read_gb_per_s\":%.2f,\"share_of_read\":%.3f,\"pack_gb_per_s\":%.2f}\n",
+               gb / product.best_ms, gb / bandwidth.best_ms, bandwidth.best_ms / product.best_ms,
+               pack.best_ms > 0 ? gb / pack.best_ms : 0);
+    } else {
+        printf("\"gop_per_s\":%.1f,\"int8_peak_gop_per_s\":%.1f,\"share_of_peak\":%.3f}\n", gop / product.best_ms,
+               limit_gops, limit_gops > 0 ? gop / product.best_ms / limit_gops : 0);
+    }
+    fflush(stdout);
+    rv_free(&rv_heap, raw);
+    rv_free(&rv_heap, packed);
+    rv_free(&rv_heap, x);
+    rv_free(&rv_heap, scratch);
+    rv_free(&rv_heap, b->out);
+}
+
+int main(int argc, char **argv)
+{
+    bench b = { .k = rv_kernels_best(), .threads = argc > 1 ? atoi(argv[1]) : 1 };
+    size_t only_tokens = argc > 3 ? (size_t)atoi(argv[3]) : 0;
+    if (rv_pool_new(&rv_heap, b.threads, &b.pool)) {
+        fprintf(stderr, "bench: %s\n", rv_err_text());
+        return 1;
+    }
+    for (uint32_t type = 0; type < RV_TYPE_LIMIT; type++) {
+        const rv_type_info *info = rv_type_get(type);
+        if (!info || (argc > 2 && strcmp(argv[2], "all") != 0 && strcmp(argv[2], info->name) != 0)) {
+            continue;
+        }
+        size_t row_bytes = 0;
+        (void)rv_type_row_bytes((rv_type)type, COLS, &row_bytes);
+        if (only_tokens <= 1) {
+            bench_case(&b, (rv_type)type, DECODE_BYTES / row_bytes / RV_ROW_STEP * RV_ROW_STEP, 1, RUNS);
+        }
+        if (only_tokens != 1) {
+            bench_case(&b, (rv_type)type, PREFILL_ROWS, only_tokens ? only_tokens : PREFILL_TOKENS, 5);
+        }
+    }
+    rv_pool_free(b.pool);
+    return 0;
+}
