@@ -9,6 +9,10 @@
 rv_err cmd_config(const cmd_line *line, rv_config **out)
 {
     rv_config *c = NULL;
+    const char *data = cmd_value(line, "data", NULL);
+    if (data) { /* the folder may hold a configuration of its own, which is then read */
+        setenv("RUVLLM_DATA", data, 1);
+    }
     RV_TRY(rv_config_load(&rv_heap, cmd_value(line, "config", NULL), &c));
     rv_err e = RV_OK;
     for (size_t i = 0; i < line->n_given && !e; i++) {

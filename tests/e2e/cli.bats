@@ -1,0 +1,169 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# The command line as a new user meets it. RUVLLM names the program; every test has an empty home of its own.
+
+setup() {
+    : "${RUVLLM:=$BATS_TEST_DIRNAME/../../build/release/ruvllm}"
+    home=$(mktemp -d "$BATS_TMPDIR/ruvllm-cli-XXXXXX")
+    export HOME=$home XDG_CONFIG_HOME=$home/config XDG_DATA_HOME=$home/data XDG_STATE_HOME=$home/state XDG_CACHE_HOME=$home/cache
+    unset RUVLLM_DATA NO_COLOR
+    model=$BATS_TEST_DIRNAME/../../tests/data/golden/a-q8_0.gguf
+}
+
+teardown() {
+    rm -rf "$home"
+}
+
+@test "without arguments it explains itself on stderr and exits 2" {
+    run --separate-stderr "$RUVLLM"
+    [ "$status" -eq 2 ]
+    [ -z "$output" ]
+    [[ "$stderr" == *"Commands:"* ]]
+}
+
+@test "--help goes to stdout and exits 0, for the program, a group and a command" {
+    for args in "--help" "memory --help" "memory add --help" "help memory add" "serve -h"; do
+        run --separate-stderr "$RUVLLM" $args
+        [ "$status" -eq 0 ]
+        [ -n "$output" ]
+        [ -z "$stderr" ]
+    done
+}
+
+@test "every command explains itself" {
+    "$RUVLLM" man | sed -n 's/^\.It Ic \([a-z ]*\).*/\1/p' | while read -r command; do
+        "$RUVLLM" $(echo "$command" | sed 's/ Ar .*//') --help > /dev/null
+    done
+}
+
+@test "a near miss gets a suggestion and exit code 2" {
+    run "$RUVLLM" memroy
+    [ "$status" -eq 2 ]
+    run "$RUVLLM" sevre
+    [ "$status" -eq 2 ]
+    [[ "$output" == *'`ruvllm serve`'* ]]
+    run "$RUVLLM" serve --prot 1
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"--port"* ]]
+}
+
+@test "wrong values are named with what is allowed" {
+    run "$RUVLLM" serve --port 99999999
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"port"* && "$output" == *"65535"* ]]
+    run "$RUVLLM" bench llm "$model" -r 0
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"--repeat"* ]]
+}
+
+@test "terminal escapes in arguments are not echoed" {
+    run "$RUVLLM" $'ev\e[31mil'
+    [ "$status" -eq 2 ]
+    [[ "$output" != *$'\e'* ]]
+}
+
+@test "a missing model, a folder and a text file are one sentence and exit code 1" {
+    for file in "$home/none.gguf" "$home" "$BATS_TEST_FILENAME"; do
+        run "$RUVLLM" show "$file"
+        [ "$status" -eq 1 ]
+        [ "$(echo "$output" | wc -l)" -eq 1 ]
+    done
+}
+
+@test "show prints what a file holds, also as JSON" {
+    run "$RUVLLM" show "$model"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"5 layers: 2 attention"* ]]
+    "$RUVLLM" show --json "$model" | jq -e '.layers == 5 and .heads == 4 and .types == "F32 18, Q8_0 30"' || {
+        "$RUVLLM" show --json "$model"
+        false
+    }
+}
+
+@test "tokenize and detokenize are each other's inverse" {
+    text='Naïve "quotes", 123 tabs	and 日本語 🙂'
+    ids=$(jq -nc --arg t "$text" '{text: $t}' | "$RUVLLM" eval tokenize "$model" --jsonl)
+    back=$(echo "$ids" | "$RUVLLM" eval detokenize "$model" --jsonl | jq -r .text)
+    [ "$back" = "$text" ]
+}
+
+@test "run completes a raw prompt deterministically under one seed" {
+    first=$("$RUVLLM" run "$model" --raw --seed 7 --temperature 1 -n 16 "Once" | sha256sum)
+    again=$(echo "Once" | "$RUVLLM" run "$model" --raw --seed 7 --temperature 1 -n 16 --threads 1 | sha256sum)
+    other=$("$RUVLLM" run "$model" --raw --seed 8 --temperature 1 -n 16 "Once" | sha256sum)
+    [ "$first" = "$again" ]
+    [ "$first" != "$other" ]
+}
+
+@test "bench llm prints JSON lines with median, least and most" {
+    "$RUVLLM" bench llm "$model" -p 32 -n 8 -r 3 -t 2 | jq -se 'length == 2 and all(.[]; .min <= .tokens_per_second and .tokens_per_second <= .max and .min > 0)'
+}
+
+@test "init makes folders only the user can read, and a configuration that passes its own check" {
+    run "$RUVLLM" init
+    [ "$status" -eq 0 ]
+    [ "$(stat -c %a "$XDG_DATA_HOME/ruvllm")" = 700 ]
+    [ "$(stat -c %a "$XDG_DATA_HOME/ruvllm/ruvllm.db")" = 600 ]
+    [ "$(stat -c %a "$XDG_CONFIG_HOME/ruvllm/ruvllm.toml")" = 600 ]
+    run "$RUVLLM" config check "$XDG_CONFIG_HOME/ruvllm/ruvllm.toml"
+    [ "$status" -eq 0 ]
+    [ ! -e "$HOME/.ruvllm" ]
+}
+
+@test "memory add, search, get, list and rm tell the same story" {
+    id=$("$RUVLLM" memory add --json "The workshop closes at six." --tag hours | jq .id)
+    "$RUVLLM" memory add "The cat is called Miso." > /dev/null
+    "$RUVLLM" memory search --json "When does the workshop close?" -k 1 | jq -e --argjson id "$id" '.id == $id'
+    "$RUVLLM" memory get --json "$id" | jq -e '.tags == ["hours"] and .type == "note"'
+    [ "$("$RUVLLM" memory list --json --tag hours | wc -l)" -eq 1 ]
+    [ "$("$RUVLLM" memory add --json "The workshop closes at six." | jq .added)" = false ]
+    [ "$("$RUVLLM" memory rm --json "$id" | jq .removed)" -eq 1 ]
+    run "$RUVLLM" memory get "$id"
+    [ "$status" -eq 1 ]
+    run "$RUVLLM" memory rm
+    [ "$status" -ne 0 ]
+    "$RUVLLM" memory check
+}
+
+@test "importing an unchanged folder again adds nothing" {
+    mkdir "$home/notes"
+    printf '# Hours\n\nThe library opens at nine. It closes at five.\n' > "$home/notes/a.md"
+    printf 'The garden has forty beds.\n' > "$home/notes/b.txt"
+    [ "$("$RUVLLM" memory import --json "$home/notes" | jq .files)" -eq 2 ]
+    "$RUVLLM" memory import --json "$home/notes" | jq -e '.unchanged == 2 and .chunks_added == 0'
+    printf 'The garden has fifty beds.\n' > "$home/notes/b.txt"
+    "$RUVLLM" memory import --json "$home/notes" | jq -e '.unchanged == 1 and .replaced == 1'
+    "$RUVLLM" memory search --json "beds in the garden" -k 1 | jq -e '.text | contains("fifty")'
+}
+
+@test "config show says where a value comes from" {
+    RUVLLM_SERVER_PORT=9001 "$RUVLLM" config show --origin | grep -q '^server.port = 9001 .*RUVLLM_SERVER_PORT'
+    "$RUVLLM" config show --origin --set server.port=9002 | grep -q '^server.port = 9002 .*--set'
+}
+
+@test "doctor finds a fresh home healthy" {
+    run "$RUVLLM" doctor --json
+    [ "$status" -le 1 ]
+    [[ "$output" != *'"fault"'* ]]
+}
+
+@test "the manual page is clean mdoc" {
+    command -v mandoc > /dev/null || skip "mandoc is not installed"
+    "$RUVLLM" man > "$home/ruvllm.1"
+    run mandoc -Tlint -Wwarning "$home/ruvllm.1"
+    echo "$output"
+    [ "$status" -eq 0 ]
+}
+
+@test "completions are valid for their shells" {
+    "$RUVLLM" completion bash | bash -n
+    "$RUVLLM" completion bash | grep -q memory
+    run "$RUVLLM" completion tcsh
+    [ "$status" -eq 2 ]
+    if command -v zsh > /dev/null; then "$RUVLLM" completion zsh | zsh -n; fi
+}
+
+@test "a full disk on standard output is an error" {
+    run bash -c "'$RUVLLM' config show > /dev/full"
+    [ "$status" -eq 1 ]
+}
