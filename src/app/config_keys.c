@@ -36,7 +36,7 @@ const rv_config_key rv_config_keys[] = {
          "folder of database, vectors and models; unset: $XDG_DATA_HOME/ruvllm"),
     INT("system", "max_memory_mb", 64, 16777216, "8192", later, "memory the whole program may use"),
     INT("system", "max_concurrent_requests", 1, 256, "10", now,
-        "requests in the loop at once (worker threads)"),
+        "requests in the loop at once (worker threads, at most 64 of them)"),
     CHOICE("system", "log_level", "error|warn|info|debug", "info", now, "what is logged to stderr"),
     CHOICE("system", "log_format", "logfmt|json", "logfmt", now, "form of a log line"),
 

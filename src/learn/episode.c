@@ -64,11 +64,6 @@ rv_err rv_episode_setup(rv_db *db)
 
 /* ---- episodes ---- */
 
-static bool bind_text(sqlite3_stmt *s, int at, const char *text)
-{
-    return sqlite3_bind_text(s, at, text ? text : "", -1, SQLITE_STATIC) == SQLITE_OK;
-}
-
 rv_err rv_episode_append(sqlite3 *conn, const rv_episode *e)
 {
     rv_text ids;
@@ -79,19 +74,11 @@ rv_err rv_episode_append(sqlite3 *conn, const rv_episode *e)
     }
     rv_text_addc(&ids, ']');
     rv_err err = rv_text_check(&ids);
-    sqlite3_stmt *s = NULL;
     if (!err) {
-        bool ok = sqlite3_prepare_v2(conn, "INSERT INTO episode VALUES (?,?,?,?,?,?,?,?,?,?)", -1, &s,
-                                     NULL) == SQLITE_OK &&
-                  bind_text(s, 1, e->request_id) && bind_text(s, 2, e->session_id) &&
-                  bind_text(s, 3, e->user) && bind_text(s, 4, e->question) && bind_text(s, 5, e->answer) &&
-                  bind_text(s, 6, e->model) && bind_text(s, 7, rv_text_get(&ids)) &&
-                  sqlite3_bind_double(s, 8, e->confidence) == SQLITE_OK &&
-                  sqlite3_bind_double(s, 9, e->total_ms) == SQLITE_OK &&
-                  sqlite3_bind_int64(s, 10, e->created_ms) == SQLITE_OK && sqlite3_step(s) == SQLITE_DONE;
-        err = ok ? RV_OK : rv_db_fail(conn, "writing an episode");
+        err = rv_db_exec(conn, "INSERT INTO episode VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)", "tttttttffi",
+                         e->request_id, e->session_id, e->user ? e->user : "", e->question, e->answer,
+                         e->model, rv_text_get(&ids), e->confidence, e->total_ms, e->created_ms);
     }
-    sqlite3_finalize(s);
     rv_text_deinit(&ids);
     return err;
 }
@@ -117,6 +104,29 @@ static rv_err read_sources(const char *text, rv_arena *arena, rv_episode *out)
     return at ? RV_OK : rv_fail(RV_E_NOMEM, "reading an episode");
 }
 
+static rv_err read_row(sqlite3_stmt *s, const char *request_id, rv_arena *arena, rv_episode *out)
+{
+    rv_episode found = { .request_id = rv_arena_strdup(arena, request_id),
+                         .confidence = sqlite3_column_double(s, 6),
+                         .total_ms = sqlite3_column_double(s, 7),
+                         .created_ms = sqlite3_column_int64(s, 8),
+                         .rating = sqlite3_column_int(s, 9),
+                         .correction = column_text(s, 10, arena) };
+    const char **texts[] = { &found.session_id, &found.user, &found.question, &found.answer, &found.model };
+    const char *sources = column_text(s, 5, arena);
+    bool have_all = found.request_id && found.correction && sources;
+    for (int i = 0; i < (int)RV_COUNT(texts); i++) {
+        *texts[i] = column_text(s, i, arena);
+        have_all = have_all && *texts[i];
+    }
+    if (!have_all) {
+        return rv_fail(RV_E_NOMEM, "reading an episode");
+    }
+    RV_TRY(read_sources(sources, arena, &found));
+    *out = found;
+    return RV_OK;
+}
+
 static rv_err read_episode(sqlite3 *conn, const char *request_id, rv_arena *arena, rv_episode *out)
 {
     static const char sql[] =
@@ -124,38 +134,17 @@ static rv_err read_episode(sqlite3 *conn, const char *request_id, rv_arena *aren
         " e.total_ms, e.created_ms, r.rating, c.correction FROM episode e"
         " LEFT JOIN feedback r ON r.request_id = e.request_id AND r.kind = 'rating'"
         " LEFT JOIN feedback c ON c.request_id = e.request_id AND c.kind = 'correction'"
-        " WHERE e.request_id = ?";
+        " WHERE e.request_id = ?1";
     sqlite3_stmt *s = NULL;
-    rv_err e = RV_OK;
-    int got = SQLITE_ERROR;
-    if (sqlite3_prepare_v2(conn, sql, -1, &s, NULL) == SQLITE_OK && bind_text(s, 1, request_id)) {
-        got = sqlite3_step(s);
-    }
-    if (got == SQLITE_ROW) {
-        rv_episode found = { .request_id = rv_arena_strdup(arena, request_id) };
-        const char **texts[] = { &found.session_id, &found.user, &found.question, &found.answer,
-                                 &found.model };
-        bool have_all = found.request_id != NULL;
-        for (int i = 0; i < (int)RV_COUNT(texts); i++) {
-            *texts[i] = column_text(s, i, arena);
-            have_all = have_all && *texts[i];
-        }
-        found.confidence = sqlite3_column_double(s, 6);
-        found.total_ms = sqlite3_column_double(s, 7);
-        found.created_ms = sqlite3_column_int64(s, 8);
-        found.rating = sqlite3_column_int(s, 9);
-        found.correction = column_text(s, 10, arena);
-        const char *sources = column_text(s, 5, arena);
-        e = have_all && found.correction && sources ? read_sources(sources, arena, &found)
-                                                    : rv_fail(RV_E_NOMEM, "reading an episode");
-        if (!e) {
-            *out = found;
-        }
-    } else if (got == SQLITE_DONE) {
+    bool row = false;
+    RV_TRY(rv_db_prepare(conn, &s, sql, "t", request_id));
+    rv_err e = rv_db_step(s, &row);
+    if (!e && !row) {
         e = rv_fail(RV_E_NOT_FOUND, "no request %.64s: it was never made, was private, or learning was off",
                     request_id);
-    } else {
-        e = rv_db_fail(conn, "reading an episode");
+    }
+    if (!e) {
+        e = read_row(s, request_id, arena, out);
     }
     sqlite3_finalize(s);
     return e;
@@ -335,28 +324,17 @@ static rv_err add_qa(job *j, int64_t *out)
     return text ? add_node(j, "qa", text, "derived", out) : rv_fail(RV_E_NOMEM, "storing an answer");
 }
 
-/* The node that stands for earlier feedback of this kind, and on how many other rows it stands. 0: none. */
-static rv_err earlier_node(job *j, const char *kind, int64_t *node, int64_t *others)
+/* The node that stands for earlier feedback of this kind and for no other feedback, 0: none. */
+static rv_err earlier_node(job *j, const char *kind, int64_t *node)
 {
     static const char sql[] =
-        "SELECT f.node, (SELECT count(*) FROM feedback o WHERE o.node = f.node AND o.node > 0"
-        " AND NOT (o.request_id = f.request_id AND o.kind = f.kind))"
-        " FROM feedback f WHERE f.request_id = ? AND f.kind = ?";
+        "SELECT f.node FROM feedback f WHERE f.request_id = ?1 AND f.kind = ?2 AND NOT EXISTS"
+        " (SELECT 1 FROM feedback o WHERE o.node = f.node AND o.node > 0"
+        "  AND NOT (o.request_id = f.request_id AND o.kind = f.kind))";
     sqlite3 *conn;
-    sqlite3_stmt *s = NULL;
     RV_TRY(rv_db_reader(j->db, &conn));
-    *node = *others = 0;
-    int got = SQLITE_ERROR;
-    if (sqlite3_prepare_v2(conn, sql, -1, &s, NULL) == SQLITE_OK && bind_text(s, 1, j->episode.request_id) &&
-        bind_text(s, 2, kind)) {
-        got = sqlite3_step(s);
-    }
-    if (got == SQLITE_ROW) {
-        *node = sqlite3_column_int64(s, 0);
-        *others = sqlite3_column_int64(s, 1);
-    }
-    rv_err e = got == SQLITE_ROW || got == SQLITE_DONE ? RV_OK : rv_db_fail(conn, "reading feedback");
-    sqlite3_finalize(s);
+    *node = 0;
+    rv_err e = rv_db_int(conn, node, sql, "tt", j->episode.request_id, kind);
     rv_db_reader_done(j->db, conn);
     return e;
 }
@@ -364,9 +342,9 @@ static rv_err earlier_node(job *j, const char *kind, int64_t *node, int64_t *oth
 /* Take back the node of earlier feedback, now that keep stands in its place. */
 static rv_err withdraw(job *j, const char *kind, int64_t keep)
 {
-    int64_t node, others;
-    RV_TRY(earlier_node(j, kind, &node, &others));
-    if (node == 0 || node == keep || others > 0) {
+    int64_t node;
+    RV_TRY(earlier_node(j, kind, &node));
+    if (node == 0 || node == keep) {
         return RV_OK;
     }
     size_t removed;
@@ -377,16 +355,8 @@ static rv_err withdraw(job *j, const char *kind, int64_t keep)
 static rv_err put_row(sqlite3 *conn, const job *j, const char *kind, int rating, const char *correction,
                       int64_t node)
 {
-    sqlite3_stmt *s = NULL;
-    bool ok = sqlite3_prepare_v2(conn, "INSERT OR REPLACE INTO feedback VALUES (?,?,?,?,?,?)", -1, &s,
-                                 NULL) == SQLITE_OK &&
-              bind_text(s, 1, j->episode.request_id) && bind_text(s, 2, kind) &&
-              sqlite3_bind_int(s, 3, rating) == SQLITE_OK && bind_text(s, 4, correction) &&
-              sqlite3_bind_int64(s, 5, node) == SQLITE_OK &&
-              sqlite3_bind_int64(s, 6, rv_clock_wall_ms()) == SQLITE_OK && sqlite3_step(s) == SQLITE_DONE;
-    rv_err e = ok ? RV_OK : rv_db_fail(conn, "writing feedback");
-    sqlite3_finalize(s);
-    return e;
+    return rv_db_exec(conn, "INSERT OR REPLACE INTO feedback VALUES (?1,?2,?3,?4,?5,?6)", "ttitii",
+                      j->episode.request_id, kind, (int64_t)rating, correction, node, rv_clock_wall_ms());
 }
 
 static rv_err put_witness(sqlite3 *conn, const job *j, const rv_feedback_done *done)

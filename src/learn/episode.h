@@ -10,7 +10,7 @@
 rv_err rv_episode_setup(rv_db *db) RV_MUST_CHECK;
 
 typedef struct rv_episode {
-    const char *request_id, *session_id, *user, *question, *answer, *model; /* NULL is stored as "" */
+    const char *request_id, *session_id, *user, *question, *answer, *model; /* user NULL is stored as "" */
     const int64_t *sources; /* [n_sources] memory ids that were in the prompt, in order: [1] is sources[0] */
     size_t n_sources;
     double confidence, total_ms;

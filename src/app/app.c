@@ -1,0 +1,246 @@
+/* Opens what the configuration asks for, in the order of the layers, and closes it the other way round. */
+#include "app/app.h"
+
+#include "base/cpu.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "app/app_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const demo_names[RV_TIERS] = { "demo-xs.gguf", "demo-s.gguf", "demo-m.gguf",
+                                                  "demo-l.gguf" };
+
+/* ---- model files ---- */
+
+static bool has_demo_model(const char *folder)
+{
+    for (int t = 0; t < RV_TIERS; t++) {
+        char *path = rv_path_join(&rv_heap, folder, demo_names[t]);
+        bool there = path && rv_file_exists(path);
+        rv_free(&rv_heap, path);
+        if (there) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* base/tail when demo models are there, into app->models_dir. */
+static bool try_models_dir(rv_app *app, const char *base, const char *tail)
+{
+    char *folder = rv_path_join(app->mem, base, tail);
+    if (folder && has_demo_model(folder)) {
+        app->models_dir = folder;
+        return true;
+    }
+    rv_free(app->mem, folder);
+    return false;
+}
+
+static void find_models_dir(rv_app *app)
+{
+    static const char *const near_program[] = { "models", "../models", "../../models",
+                                                "../share/ruvllm/models" };
+    const char *named = getenv("RUVLLM_MODELS");
+    if (named && *named) {
+        app->models_dir = rv_strdup(app->mem, named);
+        return;
+    }
+    char program[4096];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (n > 0) {
+        program[n] = 0;
+        char *slash = strrchr(program, '/');
+        if (slash) {
+            *slash = 0;
+        }
+        for (size_t i = 0; slash && i < RV_COUNT(near_program); i++) {
+            if (try_models_dir(app, program, near_program[i])) {
+                return;
+            }
+        }
+    }
+    (void)try_models_dir(app, rv_config_data_dir(app->config),
+                         "models"); /* none: every tier has to be configured */
+}
+
+/* folder/name or folder/name.gguf if it is a file; NULL otherwise. */
+static char *model_in(const rv_alloc *mem, const char *folder, const char *name)
+{
+    static const char *const endings[] = { "", ".gguf" };
+    for (size_t i = 0; folder && i < RV_COUNT(endings); i++) {
+        rv_text path;
+        rv_text_init(&path, mem, 1 << 16);
+        rv_text_addf(&path, "%s/%s%s", folder, name, endings[i]);
+        if (!path.failed && rv_file_exists(path.at)) {
+            return rv_text_take(&path);
+        }
+        rv_text_deinit(&path);
+    }
+    return NULL;
+}
+
+/* The file a configured model stands for; a name that is no file stays as it is, it may be a tier. */
+static rv_err model_file(rv_app *app, const char *key, char **out)
+{
+    const char *name = rv_config_string(app->config, key);
+    if (strstr(name, "://")) {
+        return rv_fail(RV_E_UNSUPPORTED,
+                       "%s: %s is %s: this version reads model files only; download it and name the file",
+                       rv_config_origin(app->config, key), key, name);
+    }
+    char *path = NULL;
+    if (!strchr(name, '/')) {
+        char *own = rv_path_join(app->mem, rv_config_data_dir(app->config), "models");
+        path = model_in(app->mem, app->models_dir, name);
+        path = path ? path : model_in(app->mem, own, name);
+        path = path ? path : model_in(app->mem, ".", name);
+        rv_free(app->mem, own);
+    }
+    path = path ? path : rv_strdup(app->mem, name);
+    *out = path;
+    return path ? RV_OK : rv_fail(RV_E_NOMEM, "opening the models");
+}
+
+static bool tier_in_use(const rv_config *c, int tier)
+{
+    size_t n = strlen(rv_tier_names[tier]);
+    for (const char *at = rv_config_string(c, "inference.models"); *at;) {
+        size_t len = strcspn(at, ",");
+        if (len == n && memcmp(at, rv_tier_names[tier], n) == 0) {
+            return true;
+        }
+        at += len + (at[len] == ',');
+    }
+    return false;
+}
+
+static rv_err find_tiers(rv_app *app, char *files[RV_TIERS])
+{
+    for (int t = 0; t < RV_TIERS; t++) {
+        char key[32];
+        snprintf(key, sizeof key, "tiers.%s", rv_tier_names[t]);
+        if (!tier_in_use(app->config, t)) {
+            continue;
+        }
+        if (rv_config_tier(app->config, t)) {
+            RV_TRY(model_file(app, key, &files[t]));
+        } else {
+            files[t] = model_in(app->mem, app->models_dir, demo_names[t]);
+        }
+    }
+    return RV_OK;
+}
+
+static rv_err open_backend(rv_app *app)
+{
+    const rv_config *c = app->config;
+    char *files[RV_TIERS] = { NULL }, *chosen = NULL;
+    rv_err e = find_tiers(app, files);
+    if (!e && rv_config_string(c, "inference.model")) {
+        e = model_file(app, "inference.model", &chosen);
+    }
+    if (!e) {
+        rv_backend_options how = {
+            .threads = (int)rv_config_int(c, "inference.threads"),
+            .max_context = (uint32_t)rv_config_int(c, "inference.max_context"),
+            .kv_type = strcmp(rv_config_string(c, "inference.kv_type"), "f32") == 0 ? RV_F32 : RV_F16,
+            .max_loaded = (size_t)rv_config_int(c, "inference.max_loaded_models"),
+            .tiers = { files[0], files[1], files[2], files[3] },
+            .default_model = chosen,
+        };
+        e = rv_backend_open(app->mem, &how, &app->pipeline.backend);
+    }
+    for (int t = 0; t < RV_TIERS; t++) {
+        rv_free(app->mem, files[t]);
+    }
+    rv_free(app->mem, chosen);
+    return e;
+}
+
+/* ---- memory ---- */
+
+static rv_err embed_for_memory(const void *self, const char *text, size_t n, float *out)
+{
+    return rv_embed_text(self, text, n, out);
+}
+
+static rv_err open_memory(rv_app *app)
+{
+    const char *dir = rv_config_data_dir(app->config);
+    rv_pipeline *p = &app->pipeline;
+    RV_TRY(rv_db_open(app->mem, dir, &p->db));
+    rv_memory_embedder embedder = { rv_embed_name(p->embed), rv_embed_dim(p->embed), embed_for_memory,
+                                    p->embed };
+    return rv_memory_open(app->mem, p->db, dir, embedder, &p->memory);
+}
+
+/* ---- all of it ---- */
+
+static rv_err setup_log(const rv_config *c)
+{
+    rv_log_level level;
+    if (!rv_log_parse_level(rv_config_string(c, "system.log_level"), &level)) {
+        return rv_fail(RV_E_CONFIG, "system.log_level: %s is no level",
+                       rv_config_string(c, "system.log_level"));
+    }
+    rv_log_setup(level, strcmp(rv_config_string(c, "system.log_format"), "json") == 0);
+    return RV_OK;
+}
+
+rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts parts, rv_app **out)
+{
+    RV_TRY(setup_log(config));
+    rv_json_setup();
+    rv_app *app = rv_new(mem, sizeof *app);
+    if (!app) {
+        return rv_fail(RV_E_NOMEM, "starting");
+    }
+    *app = (rv_app){ .mem = mem, .config = config };
+    app->pipeline.max_sources = (size_t)rv_config_int(config, "attention.max_sources");
+    app->pipeline.learning = rv_config_bool(config, "learning.enabled");
+    find_models_dir(app);
+
+    rv_err e = rv_embed_open(mem, rv_config_string(config, "embedding.model"), &app->pipeline.embed);
+    if (!e && (parts & RV_APP_MEMORY)) {
+        e = open_memory(app);
+    }
+    if (!e && (parts & RV_APP_MODELS)) {
+        e = open_backend(app);
+    }
+    if (!e) {
+        e = rv_pipeline_setup(&app->pipeline);
+    }
+    if (e) {
+        rv_app_close(app);
+        return e;
+    }
+    *out = app;
+    return RV_OK;
+}
+
+void rv_app_close(rv_app *app)
+{
+    if (!app) {
+        return;
+    }
+    rv_backend_close(app->pipeline.backend);
+    rv_memory_close(app->pipeline.memory);
+    rv_db_close(app->pipeline.db);
+    rv_embed_close(app->pipeline.embed);
+    rv_free(app->mem, app->models_dir);
+    rv_free(app->mem, app);
+}
+
+rv_pipeline *rv_app_pipeline(rv_app *app)
+{
+    return &app->pipeline;
+}
+const char *rv_app_models_dir(const rv_app *app)
+{
+    return app->models_dir;
+}

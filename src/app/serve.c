@@ -1,0 +1,123 @@
+/* The server's life: what it refuses to start with, where it can be reached, how it ends. */
+#include "api/api.h"
+#include "app/app_priv.h"
+#include "base/log.h"
+
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_WORKERS = 64, MAX_HEADER_BYTES = 32 << 10 };
+
+/* Signal handlers take no argument, so this is the one thing they can reach. Set before they are, cleared after. */
+static rv_http_server *volatile serving;
+
+static void on_signal(int number)
+{
+    (void)number;
+    if (serving) {
+        rv_http_stop(serving); /* a second one ends at once */
+    }
+}
+
+static void catch_signals(struct sigaction old[2])
+{
+    struct sigaction ours = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    sigemptyset(&ours.sa_mask);
+    sigaction(SIGTERM, &ours, &old[0]);
+    sigaction(SIGINT, &ours, &old[1]);
+    signal(SIGPIPE, SIG_IGN); /* a client that left is seen at its write */
+}
+
+static bool is_loopback(const char *address)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, address, &v4) == 1) {
+        return ntohl(v4.s_addr) >> 24 == 127;
+    }
+    if (inet_pton(AF_INET6, address, &v6) == 1) {
+        return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
+    }
+    return strcmp(address, "localhost") == 0;
+}
+
+static rv_err check_exposure(const rv_config *c)
+{
+    static const char *const wishes[] = { "server.api_keys_file", "server.tls_cert", "server.tls_key" };
+    for (size_t i = 0; i < RV_COUNT(wishes); i++) {
+        if (rv_config_string(c, wishes[i])) {
+            return rv_fail(
+                RV_E_CONFIG,
+                "%s: %s is set, but this version has neither API keys nor TLS and will not start as "
+                "if it had; unset it and put a proxy in front",
+                rv_config_origin(c, wishes[i]), wishes[i]);
+        }
+    }
+    const char *listen = rv_config_string(c, "server.listen");
+    if (!is_loopback(listen) && !rv_config_bool(c, "server.insecure")) {
+        return rv_fail(RV_E_CONFIG,
+                       "%s: server.listen is %s, which others can reach, and there are no API keys in this "
+                       "version; listen on 127.0.0.1, or say --insecure if that is meant",
+                       rv_config_origin(c, "server.listen"), listen);
+    }
+    return RV_OK;
+}
+
+static void print_where(rv_app *app, const char *listen, int port)
+{
+    const char *open = strchr(listen, ':') ? "[" : "", *close = *open ? "]" : "";
+    char base[128];
+    snprintf(base, sizeof base, "http://%s%s%s:%d", open, listen, close, port);
+    rv_backend_model models[RV_TIERS + 1];
+    size_t n = rv_backend_models(app->pipeline.backend, models, RV_COUNT(models));
+    fprintf(stderr,
+            "ruvllm %s is listening\n  API      %s/v1\n  metrics  %s/v1/metrics\n  data     %s\n  models  ",
+            RV_VERSION, base, base, rv_config_data_dir(app->config));
+    for (size_t i = 0; i < n && i < RV_COUNT(models); i++) {
+        fprintf(stderr, " %s%s", models[i].id, models[i].is_default ? " (default)" : "");
+    }
+    fprintf(stderr, "%s\nTry it:\n  curl -s %s/v1/query -d '{\"query\": \"What do you know?\"}'\n",
+            n ? "" : " none yet", base);
+}
+
+rv_err rv_app_serve(rv_app *app)
+{
+    const rv_config *c = app->config;
+    RV_TRY(check_exposure(c));
+    int64_t workers = rv_config_int(c, "system.max_concurrent_requests");
+    rv_api_options api_options = { .workers = (int)(workers < MAX_WORKERS ? workers : MAX_WORKERS),
+                                   .max_queue = (size_t)rv_config_int(c, "server.max_queue"),
+                                   .version = RV_VERSION };
+    rv_api *api = NULL;
+    rv_http_server *server = NULL;
+    struct sigaction old[2];
+    RV_TRY(rv_api_new(app->mem, &app->pipeline, api_options, &api));
+    rv_http_options http_options = {
+        .listen = rv_config_string(c, "server.listen"),
+        .port = (int)rv_config_int(c, "server.port"),
+        .max_connections = (size_t)rv_config_int(c, "server.max_connections"),
+        .max_body_bytes = (size_t)rv_config_int(c, "server.max_body_bytes"),
+        .max_header_bytes = MAX_HEADER_BYTES,
+        .request_timeout_ms = (int)rv_config_int(c, "server.request_timeout_ms"),
+        .handle = rv_api_handle,
+        .self = api,
+    };
+    rv_err e = rv_http_listen(app->mem, &http_options, &server);
+    if (!e) {
+        serving = server;
+        catch_signals(old);
+        print_where(app, http_options.listen, rv_http_port(server));
+        e = rv_http_run(server, (int)rv_config_int(c, "server.drain_ms"));
+        rv_log(RV_LOG_INFO, "server.stopped", (char *)NULL);
+    }
+    rv_api_free(api); /* finishes what is queued, and needs the server's requests for it */
+    if (serving) {
+        sigaction(SIGTERM, &old[0], NULL);
+        sigaction(SIGINT, &old[1], NULL);
+        serving = NULL;
+    }
+    rv_http_free(server);
+    return e;
+}
