@@ -40,12 +40,12 @@
 #define CHECK_OK(call)                                                                                                 \
     do {                                                                                                               \
         rv_err check_e = (call);                                                                                       \
-        CHECK(check_e == RV_OK, #call ": %s: %s", rv_err_name(check_e), rv_err_text());                                \
+        CHECK(check_e == RV_OK, "%s: %s: %s", #call, rv_err_name(check_e), rv_err_text());                               \
     } while (0)
 #define CHECK_ERR(call, code)                                                                                          \
     do {                                                                                                               \
         rv_err check_e = (call);                                                                                       \
-        CHECK(check_e == (code), #call ": expected %s, got %s: %s", rv_err_name(code), rv_err_name(check_e),           \
+        CHECK(check_e == (code), "%s: expected %s, got %s: %s", #call, rv_err_name(code), rv_err_name(check_e),        \
               rv_err_text());                                                                                          \
     } while (0)
 
