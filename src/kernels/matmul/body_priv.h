@@ -22,12 +22,13 @@ INLINE vi load_codes(rv_type type, const uint8_t *block, size_t v)
     const uint8_t *high = block + 4 * RV_LINE;
     if (type == RV_Q5_0 || type == RV_Q5_1 || type == RV_Q5_K) {
         vi bits = vi_load(high);
-        return vi_and_or(v < 4 ? vi_left(bits, 4 - (unsigned)v) : vi_right(bits, (unsigned)v - 4), vi_set_bytes(0x10),
-                         codes);
+        return vi_and_or(v < 4 ? vi_left(bits, 4 - (unsigned)v) : vi_right(bits, (unsigned)v - 4),
+                         vi_set_bytes(0x10), codes);
     }
     if (type == RV_Q6_K) {
         vi bits = vi_load(high + v / 4 * RV_LINE);
-        return vi_and_or(v % 4 < 2 ? vi_left(bits, 4 - 2 * (unsigned)(v % 4)) : vi_right(bits, 2 * (unsigned)(v % 4) - 4),
+        return vi_and_or(v % 4 < 2 ? vi_left(bits, 4 - 2 * (unsigned)(v % 4))
+                                   : vi_right(bits, 2 * (unsigned)(v % 4) - 4),
                          vi_set_bytes(0x30), codes);
     }
     return codes;
@@ -93,8 +94,8 @@ INLINE vi start_dot(rv_type type, const rv_act_block *a, size_t v)
 
 /* dot[t] = columns 4 from .. 4 to of the block times token t. Line by line for all tokens, so that the n chains of dot
  * products hide each other's latency and a line of codes lives in a register only while it is used. */
-INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act_block *a, size_t stride, size_t from,
-                      size_t to, vi *dot)
+INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act_block *a, size_t stride,
+                      size_t from, size_t to, vi *dot)
 {
     for (size_t t = 0; t < n; t++) {
         dot[t] = start_dot(type, a + t * stride, from);
@@ -109,8 +110,8 @@ INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act
 }
 
 /* One block of LANES rows times n tokens, added to sum. */
-INLINE void add_block(rv_type type, size_t n, const uint8_t *block, block_scales scales, const rv_act_block *a,
-                      size_t stride, vf *sum)
+INLINE void add_block(rv_type type, size_t n, const uint8_t *block, block_scales scales,
+                      const rv_act_block *a, size_t stride, vf *sum)
 {
     vi dot[TILE];
     vf value[TILE];
@@ -135,6 +136,16 @@ INLINE void add_block(rv_type type, size_t n, const uint8_t *block, block_scales
     }
 }
 
+/* One token reads its weights faster than the machine notices that it should fetch them: 0.65 of the read bandwidth
+ * without this, 0.95 with it (bench/kernels_matmul, Q4_K). The distance may pass the end of the matrix; that is only a hint. */
+INLINE void prefetch_block(rv_layout l, const uint8_t *at)
+{
+    const uintptr_t ahead = (uintptr_t)at + 16384;
+    for (size_t i = 0; i < rv_layout_unit_bytes(l) / l.unit_blocks; i += RV_LINE) {
+        __builtin_prefetch((const void *)(ahead + i), 0, 2);
+    }
+}
+
 /* LANES rows of a strip times n tokens; type and n are constants where this is called. */
 INLINE void strip_tile(rv_type type, size_t n, const uint8_t *strip, size_t lane, const rv_act_block *a,
                        size_t n_blocks, float *out, size_t out_stride, size_t n_rows)
@@ -149,6 +160,9 @@ INLINE void strip_tile(rv_type type, size_t n, const uint8_t *strip, size_t lane
         const size_t left = n_blocks - first, count = left < l.unit_blocks ? left : l.unit_blocks;
         const unit_scales unit = load_unit_scales(type, strip, lane);
         for (size_t i = 0; i < count; i++, a++) {
+            if (n < TILE) { /* with a full tile the arithmetic takes longer than the memory */
+                prefetch_block(l, strip + i * block_bytes);
+            }
             add_block(type, n, strip + l.head_bytes + i * block_bytes + 4 * lane,
                       load_block_scales(type, strip, unit, i, lane), a, n_blocks, sum);
         }
