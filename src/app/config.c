@@ -279,7 +279,7 @@ static rv_err put_toml_list(rv_config *c, size_t i, const rv_toml_value *v, cons
     const rv_config_key *key = &rv_config_keys[i];
     char found[SHOWN_BYTES + 8];
     rv_text joined;
-    rv_text_init(&joined, c->mem, 1024);
+    rv_text_init(&joined, c->mem, FILE_MAX_BYTES);
     rv_err e = RV_OK;
     for (const rv_toml_value *item = v->child; item && !e; item = item->next) {
         if (item->type != RV_TOML_STRING) {
@@ -290,8 +290,8 @@ static rv_err put_toml_list(rv_config *c, size_t i, const rv_toml_value *v, cons
             rv_text_addf(&joined, "%s%.*s", joined.n ? "," : "", (int)item->string.n, item->string.at);
         }
     }
-    if (!e && joined.failed) {
-        e = refuse(key, from, "a longer one");
+    if (!e) {
+        e = rv_text_check(&joined);
     }
     if (!e && joined.n == 0) {
         e = refuse(key, from, "an empty list");
