@@ -7,14 +7,24 @@
 typedef struct rv_api rv_api;
 
 typedef struct rv_api_options {
-    int workers;            /* threads that run requests */
-    size_t max_queue;       /* waiting requests; past it 503 + Retry-After */
-    const char *version;
+    int workers; /* threads that generate, 1 .. 64; two more do what is quick, so that health never waits for a model */
+    size_t max_queue;    /* requests waiting for a worker; past it 503 and Retry-After */
+    const char *version; /* shown by health; copied */
 } rv_api_options;
 
-/** rv_api_new - pipeline is borrowed and outlives it. */
+/**
+ * rv_api_new - starts the worker threads. pipeline is borrowed and outlives it; its backend, db, memory and embed may each
+ * be NULL, then the routes that need it answer 503.
+ *
+ * Errors:  RV_E_NOMEM.  RV_E_IO a thread could not be started.
+ * Threads: once at a time; metrics are registered at the first call.
+ */
 rv_err rv_api_new(const rv_alloc *mem, rv_pipeline *pipeline, rv_api_options how, rv_api **out) RV_MUST_CHECK;
-void rv_api_free(rv_api *api); /* accepts NULL; finishes what is queued, after the server stopped */
-/** rv_api_handle - for rv_http_options.handle, self = rv_api. Never blocks. */
+
+/** rv_api_free - accepts NULL; finishes what is queued (those whose client has left at once), after the server stopped. */
+void rv_api_free(rv_api *api);
+
+/** rv_api_handle - for rv_http_options.handle, self = rv_api. Never blocks: routes the request, checks what needs no
+ * parsing, and queues it. Threads: the net thread. */
 void rv_api_handle(void *api, rv_http_request *request);
 #endif

@@ -1,0 +1,436 @@
+/* Memories and sessions: the same verbs as the command line. */
+#include "api/api_priv.h"
+#include "store/session.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { TAGS_MAX = 64, LIST_MAX = 1000, LIST_USUAL = 100, SEARCH_USUAL = 10 };
+
+/* ---- shapes ---- */
+
+static void set_string(json_t *o, const char *name, const char *text)
+{
+    if (text && *text) {
+        json_object_set_new(o, name, json_string(text));
+    }
+}
+
+/* Fields that say nothing are left out; score and its parts only stand in what a search found. */
+static json_t *node_json(const rv_memory_node *n, bool found)
+{
+    json_t *tags = json_array(), *metadata = NULL;
+    for (size_t i = 0; i < n->n_tags; i++) {
+        json_array_append_new(tags, json_string(n->tags[i]));
+    }
+    json_t *o =
+        json_pack("{s:I, s:s, s:s, s:o, s:f, s:I}", "id", (json_int_t)n->id, "type", n->type, "text", n->text,
+                  "tags", tags, "confidence", n->confidence, "created_ms", (json_int_t)n->created_ms);
+    set_string(o, "source", n->source);
+    set_string(o, "user", n->user);
+    set_string(o, "origin", n->origin);
+    if (n->length) {
+        json_object_set_new(o, "offset", json_integer((json_int_t)n->offset));
+        json_object_set_new(o, "length", json_integer((json_int_t)n->length));
+    }
+    if (n->corrected_by) {
+        json_object_set_new(o, "corrected_by", json_integer(n->corrected_by));
+    }
+    if (n->metadata && rv_json_parse(n->metadata, strlen(n->metadata), &metadata) == RV_OK) {
+        json_object_set_new(o, "metadata", metadata);
+    }
+    if (found) {
+        json_object_set_new(o, "score", json_real(n->score));
+        set_string(o, "found_by", n->origin_side);
+        if (!isnan(n->vector_score)) {
+            json_object_set_new(o, "vector_score", json_real(n->vector_score));
+        }
+        if (!isnan(n->words_score)) {
+            json_object_set_new(o, "words_score", json_real(n->words_score));
+        }
+    }
+    return o;
+}
+
+static json_t *hits_json(const rv_memory_hits *hits, bool found)
+{
+    json_t *data = json_array();
+    for (size_t i = 0; i < hits->n; i++) {
+        json_array_append_new(data, node_json(&hits->at[i], found));
+    }
+    return data;
+}
+
+/* ---- reading ---- */
+
+static bool has_memory(rv_api_call *call)
+{
+    if (call->pipeline->memory) {
+        return true;
+    }
+    rv_api_refuse(call, 503, NULL, NULL, "this server has no memory open");
+    return false;
+}
+
+static rv_err filter_from_query(rv_api_call *call, rv_memory_filter *f)
+{
+    RV_TRY(rv_api_query_string(call, "type", &f->type));
+    RV_TRY(rv_api_query_string(call, "tag", &f->tag));
+    RV_TRY(rv_api_query_string(call, "source", &f->source));
+    RV_TRY(rv_api_query_string(call, "user", &f->user));
+    RV_TRY(rv_api_query_int(call, "since_ms", 0, INT64_MAX, &f->since_ms));
+    return rv_api_query_int(call, "until_ms", 0, INT64_MAX, &f->until_ms);
+}
+
+static rv_err filter_from_body(const json_t *o, rv_memory_filter *f)
+{
+    RV_TRY(rv_json_get_string(o, "type", &f->type, NULL));
+    RV_TRY(rv_json_get_string(o, "tag", &f->tag, NULL));
+    RV_TRY(rv_json_get_string(o, "source", &f->source, NULL));
+    RV_TRY(rv_json_get_string(o, "user", &f->user, NULL));
+    RV_TRY(rv_json_get_int(o, "since_ms", 0, INT64_MAX, &f->since_ms));
+    return rv_json_get_int(o, "until_ms", 0, INT64_MAX, &f->until_ms);
+}
+
+static rv_err read_mode(const char *text, rv_memory_mode *mode)
+{
+    static const char *const names[] = {
+        [RV_MEMORY_HYBRID] = "hybrid", [RV_MEMORY_VECTOR] = "vector", [RV_MEMORY_WORDS] = "words"
+    };
+    for (size_t i = 0; i < RV_COUNT(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *mode = (rv_memory_mode)i;
+            return RV_OK;
+        }
+    }
+    return rv_fail(RV_E_ARG, "mode: expected \"hybrid\", \"vector\" or \"words\"");
+}
+
+/* The number in the path, or 0 after having answered. */
+static int64_t node_id(rv_api_call *call)
+{
+    int64_t id = 0;
+    if (!rv_parse_i64(rv_str_from(call->id), &id) || id <= 0) {
+        rv_api_refuse(call, 404, "id", NULL, "no memory has the id \"%.40s\"", call->id);
+        return 0;
+    }
+    return id;
+}
+
+/* ---- memories ---- */
+
+static rv_err read_tags(rv_api_call *call, rv_memory_new *node)
+{
+    json_t *tags = NULL;
+    RV_TRY(rv_json_get_array(call->body, "tags", &tags));
+    size_t n = json_array_size(tags);
+    if (n > TAGS_MAX) {
+        return rv_fail(RV_E_ARG, "tags: expected at most %d, found %zu", TAGS_MAX, n);
+    }
+    const char **list = rv_arena_take(call->arena, (n + 1) * sizeof *list);
+    if (!list) {
+        return rv_fail(RV_E_NOMEM, "reading tags");
+    }
+    for (size_t i = 0; i < n; i++) {
+        list[i] = json_string_value(json_array_get(tags, i));
+        if (!list[i]) {
+            return rv_fail(RV_E_ARG, "tags[%zu]: expected a string", i);
+        }
+    }
+    node->tags = list;
+    node->n_tags = n;
+    return RV_OK;
+}
+
+static rv_err read_new(rv_api_call *call, rv_memory_new *node)
+{
+    static const char *const fields[] = { "text",       "type",     "source",   "user",  "tags",
+                                          "confidence", "metadata", "corrects", "parent" };
+    const json_t *o = call->body;
+    json_t *metadata = NULL;
+    node->type = "note";
+    node->source = "user";
+    RV_TRY(rv_api_only(o, fields, RV_COUNT(fields)));
+    RV_TRY(rv_json_need_string(o, "text", &node->text, &node->text_bytes));
+    RV_TRY(rv_json_get_string(o, "type", &node->type, NULL));
+    RV_TRY(rv_json_get_string(o, "source", &node->source, NULL));
+    RV_TRY(rv_json_get_string(o, "user", &node->user, NULL));
+    RV_TRY(rv_json_get_double(o, "confidence", 0, 1, &node->confidence));
+    RV_TRY(rv_json_get_object(o, "metadata", &metadata));
+    RV_TRY(rv_json_get_int(o, "corrects", 1, INT64_MAX, &node->corrects));
+    RV_TRY(rv_json_get_int(o, "parent", 1, INT64_MAX, &node->parent));
+    node->metadata = metadata;
+    if (node->text_bytes ==
+        0) { /* 0 would mean "until the zero" to the store, and an empty text is refused here by name */
+        return rv_fail(RV_E_ARG, "text: expected a text, found an empty one");
+    }
+    if (strcmp(node->type, "note") != 0 && strcmp(node->type, "fact") != 0) {
+        return rv_fail(RV_E_ARG,
+                       "type: expected \"note\" or \"fact\"; the others are made by import and feedback");
+    }
+    return read_tags(call, node);
+}
+
+void rv_api_memory_add(rv_api_call *call)
+{
+    rv_memory_new node = { 0 };
+    int64_t id = 0;
+    bool added = false;
+    if (!has_memory(call)) {
+        return;
+    }
+    rv_err e = read_new(call, &node);
+    if (!e) {
+        e = rv_memory_add(call->pipeline->memory, &node, &id, &added);
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    rv_api_send(call, added ? 201 : 200, json_pack("{s:I, s:b}", "id", (json_int_t)id, "added", (int)added));
+}
+
+void rv_api_memory_list(rv_api_call *call)
+{
+    rv_memory_filter filter = { 0 };
+    rv_memory_hits hits = { 0 };
+    int64_t limit = LIST_USUAL, after = 0;
+    if (!has_memory(call)) {
+        return;
+    }
+    rv_err e = filter_from_query(call, &filter);
+    if (!e) {
+        e = rv_api_query_int(call, "limit", 1, LIST_MAX, &limit);
+    }
+    if (!e) {
+        e = rv_api_query_int(call, "after", 0, INT64_MAX, &after);
+    }
+    if (!e) {
+        e = rv_memory_list(call->pipeline->memory, &filter, (size_t)limit, after, call->arena, &hits);
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    bool full = hits.n == (size_t)limit; /* there may be more: ask again with after=next */
+    json_t *next = full ? json_integer(hits.at[hits.n - 1].id) : json_null();
+    rv_api_send(
+        call, 200,
+        json_pack("{s:s, s:o, s:o}", "object", "list", "data", hits_json(&hits, false), "next", next));
+}
+
+static rv_err read_search(rv_api_call *call, rv_memory_query *q)
+{
+    static const char *const fields[] = { "query",  "k",    "mode",     "type",     "tag",
+                                          "source", "user", "since_ms", "until_ms", "with_corrected" };
+    int64_t k = SEARCH_USUAL;
+    const char *mode = "hybrid";
+    if (call->body) {
+        RV_TRY(rv_api_only(call->body, fields, RV_COUNT(fields)));
+        RV_TRY(rv_json_need_string(call->body, "query", &q->text, &q->text_bytes));
+        RV_TRY(rv_json_get_int(call->body, "k", 1, LIST_MAX, &k));
+        RV_TRY(rv_json_get_string(call->body, "mode", &mode, NULL));
+        RV_TRY(rv_json_get_bool(call->body, "with_corrected", &q->with_corrected));
+        RV_TRY(filter_from_body(call->body, &q->filter));
+    } else {
+        RV_TRY(rv_api_query_string(call, "query", &q->text));
+        RV_TRY(rv_api_query_int(call, "k", 1, LIST_MAX, &k));
+        RV_TRY(rv_api_query_string(call, "mode", &mode));
+        RV_TRY(filter_from_query(call, &q->filter));
+        q->text_bytes = q->text ? strlen(q->text) : 0;
+    }
+    if (q->text_bytes == 0) {
+        return rv_fail(RV_E_ARG, "query: expected a text to search for");
+    }
+    q->k = (size_t)k;
+    return read_mode(mode, &q->mode);
+}
+
+void rv_api_memory_search(rv_api_call *call)
+{
+    rv_memory_query q = { 0 };
+    rv_memory_hits hits = { 0 };
+    if (!has_memory(call)) {
+        return;
+    }
+    rv_err e = read_search(call, &q);
+    if (!e) {
+        e = rv_memory_search(call->pipeline->memory, &q, call->arena, &hits);
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    rv_api_send(call, 200, json_pack("{s:s, s:o}", "object", "list", "data", hits_json(&hits, true)));
+}
+
+void rv_api_memory_get(rv_api_call *call)
+{
+    rv_memory_node node;
+    rv_memory_edge *edges = NULL;
+    size_t n = 0;
+    int64_t id = has_memory(call) ? node_id(call) : 0;
+    if (!id) {
+        return;
+    }
+    rv_err e = rv_memory_get(call->pipeline->memory, id, call->arena, &node);
+    if (!e) {
+        e = rv_memory_neighbours(call->pipeline->memory, id, call->arena, &edges, &n);
+    }
+    if (e == RV_E_NOT_FOUND) {
+        rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);
+        return;
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    json_t *o = node_json(&node, false), *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:f}", "from", (json_int_t)edges[i].from, "to",
+                                              (json_int_t)edges[i].to, "type", edges[i].type, "weight",
+                                              edges[i].weight));
+    }
+    json_object_set_new(o, "edges", list);
+    rv_api_send(call, 200, o);
+}
+
+/* With an id that one; without, everything the filter names. A filter that names nothing is refused, never "all". */
+void rv_api_memory_rm(rv_api_call *call)
+{
+    rv_memory_filter filter = { 0 };
+    size_t removed = 0;
+    int64_t id = 0;
+    rv_err e = RV_OK;
+    if (!has_memory(call)) {
+        return;
+    }
+    if (call->id) {
+        id = node_id(call);
+        if (!id) {
+            return;
+        }
+    } else {
+        e = filter_from_query(call, &filter);
+        filter.only_user = filter.user != NULL; /* one user's memories, not also everybody's */
+        if (!e && !filter.type && !filter.tag && !filter.source && !filter.user && !filter.since_ms &&
+            !filter.until_ms) {
+            e = rv_fail(
+                RV_E_ARG,
+                "say what to remove: an id in the path, or type, tag, source, user, since_ms or until_ms");
+        }
+    }
+    if (!e) {
+        e = rv_memory_rm(call->pipeline->memory, id, &filter, &removed);
+    }
+    if (e == RV_E_NOT_FOUND || (!e && id && removed == 0)) {
+        rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);
+    } else if (e) {
+        rv_api_fail(call, e);
+    } else {
+        rv_api_send(call, 200, json_pack("{s:I}", "removed", (json_int_t)removed));
+    }
+}
+
+/* ---- sessions ---- */
+
+static bool session_id_good(rv_api_call *call)
+{
+    if (rv_session_check_id(call->id, strlen(call->id)) == RV_OK) {
+        return true;
+    }
+    rv_api_refuse(call, 404, "id", NULL, "no session has this id");
+    return false;
+}
+
+static bool has_db(rv_api_call *call)
+{
+    if (call->pipeline->db) {
+        return true;
+    }
+    rv_api_refuse(call, 503, NULL, NULL, "this server has no database open");
+    return false;
+}
+
+void rv_api_session_list(rv_api_call *call)
+{
+    const char *user = NULL;
+    int64_t limit = LIST_USUAL;
+    rv_session_info *sessions = NULL;
+    size_t n = 0;
+    if (!has_db(call)) {
+        return;
+    }
+    rv_err e = rv_api_query_string(call, "user", &user);
+    if (!e) {
+        e = rv_api_query_int(call, "limit", 1, LIST_MAX, &limit);
+    }
+    if (!e) {
+        e = rv_session_list(call->pipeline->db, user, (size_t)limit, call->arena, &sessions, &n);
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    json_t *data = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(data, json_pack("{s:s, s:I, s:I, s:I}", "id", sessions[i].id, "turns",
+                                              (json_int_t)sessions[i].turns, "created_ms",
+                                              (json_int_t)sessions[i].created_ms, "last_ms",
+                                              (json_int_t)sessions[i].last_ms));
+    }
+    rv_api_send(call, 200, json_pack("{s:s, s:o}", "object", "list", "data", data));
+}
+
+void rv_api_session_get(rv_api_call *call)
+{
+    const char *user = NULL;
+    int64_t limit = LIST_USUAL;
+    rv_turn *turns = NULL;
+    size_t n = 0;
+    if (!has_db(call) || !session_id_good(call)) {
+        return;
+    }
+    rv_err e = rv_api_query_string(call, "user", &user);
+    if (!e) {
+        e = rv_api_query_int(call, "limit", 1, LIST_MAX, &limit);
+    }
+    if (!e) {
+        e = rv_session_recent(call->pipeline->db, call->id, user, (size_t)limit, call->arena, &turns, &n);
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    if (n == 0) {
+        rv_api_refuse(call, 404, "id", NULL, "no session has this id");
+        return;
+    }
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I}", "request_id", turns[i].request_id,
+                                              "question", turns[i].question, "answer", turns[i].answer,
+                                              "created_ms", (json_int_t)turns[i].created_ms));
+    }
+    rv_api_send(call, 200, json_pack("{s:s, s:o}", "id", call->id, "turns", list));
+}
+
+void rv_api_session_rm(rv_api_call *call)
+{
+    const char *user = NULL;
+    size_t removed = 0;
+    if (!has_db(call) || !session_id_good(call)) {
+        return;
+    }
+    rv_err e = rv_api_query_string(call, "user", &user);
+    if (!e) {
+        e = rv_session_rm(call->pipeline->db, call->id, user, &removed);
+    }
+    if (e == RV_E_NOT_FOUND || (!e && removed == 0)) {
+        rv_api_refuse(call, 404, "id", NULL, "no session has this id");
+    } else if (e) {
+        rv_api_fail(call, e);
+    } else {
+        rv_api_send(call, 200, json_pack("{s:I}", "removed", (json_int_t)removed));
+    }
+}
