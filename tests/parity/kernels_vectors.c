@@ -1,0 +1,362 @@
+/* The vector operations of every level against float64, with bounds counted in roundings; integer ones exactly. */
+#include "kernels_matrix.h"
+
+static const size_t sizes[] = { 0,  1,  2,  7,  8,  9,   15,  16,  17,  31,   32,  33,
+                                48, 63, 64, 65, 96, 127, 128, 384, 385, 1024, 4099 };
+
+/* Levels this CPU can run, one after the other. */
+static const rv_kernels *next_level(int *level)
+{
+    while (*level < RV_CPU_LEVELS) {
+        const rv_kernels *k = rv_kernels_at((rv_cpu_level)(*level)++);
+        if (k) {
+            return k;
+        }
+    }
+    return NULL;
+}
+
+#define EACH_LEVEL(k)                                                                                        \
+    for (int each_level = 0; each_level < RV_CPU_LEVELS;)                                                    \
+        for (const rv_kernels *k = next_level(&each_level); k; k = NULL)
+
+static float *random_floats(rv_rng *rng, size_t n)
+{
+    float *x = fenced_floats(n);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = rv_rng_normal(rng) * (rv_rng_below(rng, 20) == 0 ? 1000.0f : 1.0f);
+    }
+    return x;
+}
+
+static float *copy_floats(const float *x, size_t n)
+{
+    float *y = fenced_floats(n);
+    memcpy(y, x, n * sizeof *y);
+    return y;
+}
+
+TEST(dot_f32_and_l2sq_f32_are_within_rounding_of_float64)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 11);
+    for (size_t s = 0; s < RV_COUNT(sizes); s++) {
+        size_t n = sizes[s];
+        float *a = random_floats(&rng, n), *b = random_floats(&rng, n);
+        double dot = 0, dot_mass = 0, distance = 0;
+        for (size_t i = 0; i < n; i++) {
+            double product = (double)a[i] * (double)b[i], diff = (double)a[i] - (double)b[i];
+            dot += product;
+            dot_mass += fabs(product);
+            distance += diff * diff;
+        }
+        double roundings = ((double)n / 32 + 12) * FLT_EPSILON;
+        EACH_LEVEL(k)
+        {
+            double error = fabs((double)k->dot_f32(a, b, n) - dot);
+            CHECK(error <= roundings * dot_mass, "%s dot n=%zu error %g of %g", k->name, n, error, dot_mass);
+            error = fabs((double)k->l2sq_f32(a, b, n) - distance);
+            CHECK(error <= roundings * distance, "%s l2sq n=%zu error %g of %g", k->name, n, error, distance);
+        }
+    }
+}
+
+TEST(dot_i8_is_exact_for_all_values)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 12);
+    for (size_t s = 0; s < RV_COUNT(sizes) * 3; s++) {
+        size_t n = sizes[s / 3];
+        int8_t *a = (int8_t *)fenced_bytes(n), *b = (int8_t *)fenced_bytes(n);
+        int32_t want = 0;
+        for (size_t i = 0; i < n; i++) {
+            a[i] = s % 3 == 0 ? (int8_t)rv_rng_next(&rng) : -128;
+            b[i] = s % 3 == 2 ? -128 : s % 3 == 1 ? 127 : (int8_t)rv_rng_next(&rng);
+            want += a[i] * b[i];
+        }
+        EACH_LEVEL(k)
+        {
+            int32_t got = k->dot_i8(a, b, n);
+            CHECK(got == want, "%s n=%zu: %d, exact %d", k->name, n, got, want);
+        }
+    }
+}
+
+TEST(rmsnorm_is_within_rounding_of_float64_also_in_place)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 13);
+    for (size_t s = 0; s < RV_COUNT(sizes); s++) {
+        size_t n = sizes[s];
+        float *x = random_floats(&rng, n), *weight = random_floats(&rng, n);
+        double squares = 0;
+        for (size_t i = 0; i < n; i++) {
+            squares += (double)x[i] * (double)x[i];
+        }
+        EACH_LEVEL(k)
+        {
+            float *out = copy_floats(x, n);
+            k->rmsnorm(out, weight, n, 1e-5f, out);
+            for (size_t i = 0; i < n; i++) {
+                double want = (double)x[i] * (double)weight[i] / sqrt(squares / (double)n + (double)1e-5f);
+                double bound = ((double)n / 32 + 16) * FLT_EPSILON * fabs(want);
+                CHECK(fabs((double)out[i] - want) <= bound, "%s n=%zu [%zu] %g, exact %g", k->name, n, i,
+                      (double)out[i], want);
+            }
+        }
+    }
+}
+
+TEST(add_is_the_same_bits_at_every_level)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 14);
+    for (size_t s = 0; s < RV_COUNT(sizes); s++) {
+        size_t n = sizes[s];
+        float *x = random_floats(&rng, n), *y = random_floats(&rng, n);
+        EACH_LEVEL(k)
+        {
+            float *sum = copy_floats(x, n);
+            k->add(sum, y, n);
+            for (size_t i = 0; i < n; i++) {
+                CHECK(sum[i] == x[i] + y[i], "%s n=%zu [%zu]", k->name, n, i);
+            }
+        }
+    }
+}
+
+TEST(silu_mul_is_within_6_ulp_of_float64)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 15);
+    static const float special[] = { 0,      -0.0f, 1e-40f, -1e-40f, 87,  88,       89,
+                                     100,    -86,   -87,    -88,     -89, -100,     1e30f,
+                                     -1e30f, 0.5f,  -0.5f,  1e-4f,   -20, -0.3466f, 1e38f };
+    for (size_t s = 0; s < RV_COUNT(sizes); s++) {
+        size_t n = sizes[s];
+        float *gate = fenced_floats(n), *up = fenced_floats(n);
+        for (size_t i = 0; i < n; i++) {
+            gate[i] = i < RV_COUNT(special) ? special[i] : rv_rng_normal(&rng) * 8;
+            up[i] = rv_rng_normal(&rng);
+        }
+        EACH_LEVEL(k)
+        {
+            float *out = copy_floats(gate, n);
+            k->silu_mul(out, up, n);
+            for (size_t i = 0; i < n; i++) {
+                double z = (double)gate[i], want = z / (1 + exp(-z)) * (double)up[i];
+                double bound =
+                    6 * FLT_EPSILON * fabs(want) + 1e-35 * fabs((double)up[i]); /* where exp overflows */
+                if (fabs(z) > 1e29) {
+                    bound += 1e-7 * fabs(z); /* -1e30 / 2e38 */
+                }
+                CHECK(fabs((double)out[i] - want) <= bound, "%s silu(%g) * %g = %g, exact %g", k->name, z,
+                      (double)up[i], (double)out[i], want);
+            }
+        }
+    }
+}
+
+TEST(softmax_is_within_rounding_of_float64_and_gives_zero_for_minus_infinity)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 16);
+    for (size_t s = 1; s < RV_COUNT(sizes) + 1; s++) {
+        size_t n = s < RV_COUNT(sizes) ? sizes[s] : 65536;
+        float *x = fenced_floats(n);
+        double max = -INFINITY, sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            x[i] = rv_rng_normal(&rng) * 12;
+            if (i > 0 && rv_rng_below(&rng, 10) == 0) {
+                x[i] = -INFINITY;
+            }
+            max = fmax(max, (double)x[i]);
+        }
+        for (size_t i = 0; i < n; i++) {
+            sum += exp((double)x[i] - max);
+        }
+        EACH_LEVEL(k)
+        {
+            float *p = copy_floats(x, n);
+            k->softmax(p, n);
+            for (size_t i = 0; i < n; i++) {
+                double want = exp((double)x[i] - max) / sum;
+                double argument = 1 + fabs((double)x[i] - max); /* x - max is rounded before exp */
+                double bound = (argument + 8 + (double)n / 8) * FLT_EPSILON * want + 2e-38;
+                if (isinf(x[i])) {
+                    bound = 0;
+                }
+                CHECK(fabs((double)p[i] - want) <= bound, "%s n=%zu x=%g: %g, exact %g", k->name, n,
+                      (double)x[i], (double)p[i], want);
+            }
+        }
+    }
+}
+
+TEST(rope_turns_pairs_half_a_head_apart)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 17);
+    static const size_t dims[] = { 2, 8, 16, 30, 32, 34, 64, 80, 128, 256 };
+    for (size_t s = 0; s < RV_COUNT(dims); s++) {
+        size_t dim = dims[s], half = dim / 2, heads = 3;
+        float *x = random_floats(&rng, heads * dim), *c = fenced_floats(half), *sn = fenced_floats(half);
+        for (size_t i = 0; i < half; i++) {
+            double angle = 1000 * rv_rng_unit(&rng);
+            c[i] = (float)cos(angle);
+            sn[i] = (float)sin(angle);
+        }
+        EACH_LEVEL(k)
+        {
+            float *y = copy_floats(x, heads * dim);
+            k->rope(y, c, sn, heads, dim);
+            for (size_t j = 0; j < heads * half; j++) {
+                size_t low = j / half * dim + j % half, high = low + half;
+                double a = (double)x[low], b = (double)x[high], co = (double)c[j % half],
+                       si = (double)sn[j % half];
+                double bound = 2 * FLT_EPSILON * (fabs(a) + fabs(b));
+                CHECK(fabs((double)y[low] - (a * co - b * si)) <= bound, "%s dim %zu low %zu", k->name, dim,
+                      j);
+                CHECK(fabs((double)y[high] - (b * co + a * si)) <= bound, "%s dim %zu high %zu", k->name, dim,
+                      j);
+            }
+        }
+    }
+}
+
+TEST(shortconv_equals_its_formula_step_by_step)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 18);
+    static const size_t widths[] = { 1, 5, 16, 17, 64, 100, 1024 };
+    for (size_t s = 0; s < RV_COUNT(widths) * 4; s++) {
+        const size_t h = widths[s / 4], k_taps = 2 + s % 4, steps = 6;
+        float *conv = random_floats(&rng, h * k_taps), *u = random_floats(&rng, steps * 3 * h);
+        EACH_LEVEL(k)
+        {
+            float *past = fenced_floats(h * (k_taps - 1)), *out = fenced_floats(h);
+            for (size_t t = 0; t < steps; t++) {
+                k->shortconv(u + t * 3 * h, conv, past, h, k_taps, out);
+                for (size_t c = 0; c < h; c++) {
+                    double sum = 0, mass = 0;
+                    for (size_t i = 0; i < k_taps && i <= t; i++) { /* i steps back */
+                        const float *then = u + (t - i) * 3 * h;
+                        double tap = (double)conv[c * k_taps + k_taps - 1 - i];
+                        double product = tap * (double)then[c] * (double)then[2 * h + c];
+                        sum += product;
+                        mass += fabs(product);
+                    }
+                    double gate = (double)u[t * 3 * h + h + c],
+                           bound = (double)(k_taps + 3) * FLT_EPSILON * mass * fabs(gate);
+                    CHECK(fabs((double)out[c] - gate * sum) <= bound, "%s h=%zu k=%zu step %zu channel %zu",
+                          k->name, h, k_taps, t, c);
+                }
+            }
+            for (size_t c = 0; c < h; c++) {
+                const float *last = u + (steps - 1) * 3 * h;
+                CHECK(past[c * (k_taps - 1) + k_taps - 2] == last[c] * last[2 * h + c], "%s newest state",
+                      k->name);
+            }
+        }
+    }
+}
+
+TEST(halves_convert_as_the_definition_for_every_value)
+{
+    EACH_LEVEL(k)
+    {
+        uint16_t *halves = (uint16_t *)fenced_bytes(65536 * sizeof *halves), back;
+        float *floats = fenced_floats(65536);
+        for (size_t i = 0; i < 65536; i++) {
+            halves[i] = (uint16_t)i;
+        }
+        k->f16_to_f32(halves, floats, 65536);
+        for (size_t i = 0; i < 65536; i++) {
+            float want = rv_f16_to_f32((uint16_t)i);
+            CHECK(memcmp(&floats[i], &want, sizeof want) == 0, "%s: %04zx gives %a, not %a", k->name, i,
+                  (double)floats[i], (double)want);
+            k->f32_to_f16(&floats[i], &back, 1);
+            bool same = back == i || (isnan(want) && (back & 0x7fff) > 0x7c00);
+            CHECK(same, "%s: %04zx comes back as %04x", k->name, i, (unsigned)back);
+        }
+    }
+}
+
+TEST(floats_round_to_halves_as_the_definition)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 19);
+    const size_t n = 20011;
+    float *x = fenced_floats(n);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)rv_rng_next(&rng);
+        if (i % 2) { /* near the range of halves, and often exactly between two of them */
+            bits = (bits & 0x80000000u) | (100 + bits % 48) << 23 | (bits & 0x7ff000u);
+        }
+        memcpy(&x[i], &bits, sizeof bits);
+    }
+    EACH_LEVEL(k)
+    {
+        uint16_t *got = (uint16_t *)fenced_bytes(n * sizeof *got);
+        k->f32_to_f16(x, got, n);
+        for (size_t i = 0; i < n; i++) {
+            uint16_t want = rv_f32_to_f16(x[i]);
+            bool both_nan = (got[i] & 0x7fff) > 0x7c00 && (want & 0x7fff) > 0x7c00;
+            CHECK(got[i] == want || both_nan, "%s: %a gives %04x, not %04x", k->name, (double)x[i],
+                  (unsigned)got[i], (unsigned)want);
+        }
+    }
+}
+
+TEST(quantised_blocks_are_the_same_bits_at_every_level)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 20);
+    static const float scales[] = { 0, 1e-44f, 1e-31f, 1e-30f, 2e-30f, 1e-6f, 1, 1e6f, 3e38f };
+    for (size_t round = 0; round < 200; round++) {
+        const size_t n = 32 * (1 + round % 7);
+        float *x = fenced_floats(n);
+        for (size_t i = 0; i < n; i++) {
+            float scale = scales[(round + i / 32) % RV_COUNT(scales)];
+            x[i] = (float)(2 * rv_rng_unit(&rng) - 1) * scale;
+            if (rv_rng_below(&rng, 4) == 0) {
+                x[i] = scale * ((float)((int)rv_rng_below(&rng, 255) - 127) / 254); /* ties */
+            }
+        }
+        rv_act_block *want = (rv_act_block *)fenced_bytes(n * 2);
+        rv_kernels_at(RV_CPU_SCALAR)->quantize(x, n, want);
+        EACH_LEVEL(k)
+        {
+            rv_act_block *got = (rv_act_block *)fenced_bytes(n * 2);
+            k->quantize(x, n, got);
+            for (size_t b = 0; b < n / 32; b++) {
+                CHECK(memcmp(&got[b], &want[b], sizeof *got) == 0, "%s round %zu: d %a not %a, s %a not %a",
+                      k->name, round, (double)got[b].d, (double)want[b].d, (double)got[b].s,
+                      (double)want[b].s);
+            }
+        }
+        for (size_t i = 0; i < n; i++) {
+            const rv_act_block *block = &want[i / 32];
+            double error = fabs((double)x[i] - (double)block->d * block->q[i % 32]);
+            CHECK(error <= 0.5001 * (double)block->d + 1e-30, "value %g is %g off", (double)x[i], error);
+        }
+    }
+}
+
+TEST(a_block_that_is_not_finite_shows_it)
+{
+    EACH_LEVEL(k)
+    {
+        for (size_t at = 0; at < 32; at++) {
+            float *x = fenced_floats(32);
+            rv_act_block block;
+            x[at] = NAN;
+            x[(at + 5) % 32] = 4;
+            k->quantize(x, 32, &block);
+            CHECK(isnan(block.d), "%s: NaN at %zu became d = %g", k->name, at, (double)block.d);
+            x[at] = INFINITY;
+            k->quantize(x, 32, &block);
+            CHECK(isinf(block.d), "%s: infinity at %zu became d = %g", k->name, at, (double)block.d);
+        }
+    }
+}
