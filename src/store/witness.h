@@ -1,5 +1,5 @@
 /* Witness: an append-only chain of what was asked, decided and answered; each record holds the SHA-256 of the one before, so
- * that a changed, removed or reordered record shows. */
+ * that a changed, removed or reordered record shows. The last hash is kept apart, so that a cut-off end shows too. */
 #ifndef RV_STORE_WITNESS_H
 #define RV_STORE_WITNESS_H
 #include "base/arena.h"
@@ -7,10 +7,16 @@
 #include "store/db.h"
 
 rv_err rv_witness_setup(rv_db *db) RV_MUST_CHECK;
-/** rv_witness_append - inside the caller's transaction. kind: "request", "feedback", "memory". body: JSON object text. */
+/** rv_witness_append - inside the caller's transaction. kind: "request", "feedback", "memory". body: JSON object text.
+ * What is hashed: docs/formats/database.md. */
 rv_err rv_witness_append(sqlite3 *conn, const char *kind, const char *request_id, const char *body, size_t n) RV_MUST_CHECK;
 /** rv_witness_verify - walk the chain. *count records read; RV_E_CORRUPT names the first record that does not fit. */
 rv_err rv_witness_verify(rv_db *db, uint64_t *count) RV_MUST_CHECK;
-typedef struct rv_witness_record { int64_t seq; int64_t created_ms; const char *kind, *request_id, *body, *hash; } rv_witness_record;
+typedef struct rv_witness_record {
+    int64_t seq; /* from 1 */
+    int64_t created_ms;
+    const char *kind, *request_id, *body, *hash; /* hash: 64 hexadecimal digits */
+} rv_witness_record;
+/** rv_witness_get - the records of one request, oldest first, in arena; each is checked against its own hash. None: *n is 0. */
 rv_err rv_witness_get(rv_db *db, const char *request_id, rv_arena *arena, rv_witness_record **out, size_t *n) RV_MUST_CHECK;
 #endif

@@ -1,0 +1,221 @@
+/* hash = SHA-256(previous hash, seq, created_ms, then length and bytes of kind, request id and body; numbers as 8 bytes,
+ * little-endian). The first record follows 32 zero bytes. */
+#include "store/witness.h"
+#include "base/clock.h"
+
+#include <openssl/evp.h>
+#include <string.h>
+
+enum { HASH = 32 };
+
+static const char *const steps[] = {
+    "CREATE TABLE witness(seq INTEGER PRIMARY KEY, created_ms INTEGER NOT NULL, kind TEXT NOT NULL, "
+    "request_id TEXT NOT NULL,"
+    " body TEXT NOT NULL, hash BLOB NOT NULL) STRICT;"
+    "CREATE INDEX witness_request ON witness(request_id);"
+    "CREATE TABLE witness_head(one INTEGER PRIMARY KEY CHECK(one = 1), seq INTEGER NOT NULL, hash BLOB NOT "
+    "NULL) STRICT;"
+    "INSERT INTO witness_head VALUES(1, 0, zeroblob(32))",
+};
+
+rv_err rv_witness_setup(rv_db *db)
+{
+    return rv_db_migrate(db, "witness", steps, RV_COUNT(steps));
+}
+
+typedef struct record {
+    int64_t seq, created_ms;
+    rv_str kind, request_id, body;
+} record;
+
+static bool add_int(EVP_MD_CTX *ctx, int64_t value)
+{
+    unsigned char bytes[8];
+    for (int i = 0; i < 8; i++) {
+        bytes[i] = (unsigned char)((uint64_t)value >> (8 * i));
+    }
+    return EVP_DigestUpdate(ctx, bytes, sizeof bytes) == 1;
+}
+
+static bool add_text(EVP_MD_CTX *ctx, rv_str text)
+{
+    return add_int(ctx, (int64_t)text.n) && EVP_DigestUpdate(ctx, text.at, text.n) == 1;
+}
+
+static rv_err hash_of(const unsigned char previous[HASH], const record *r, unsigned char out[HASH])
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool good = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
+                EVP_DigestUpdate(ctx, previous, HASH) == 1 && add_int(ctx, r->seq) &&
+                add_int(ctx, r->created_ms) && add_text(ctx, r->kind) && add_text(ctx, r->request_id) &&
+                add_text(ctx, r->body) && EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+    EVP_MD_CTX_free(ctx);
+    return good ? RV_OK : rv_fail(RV_E_NOMEM, "witness: SHA-256 failed");
+}
+
+/* The last record's number and hash. */
+static rv_err read_head(sqlite3 *conn, int64_t *seq, unsigned char hash[HASH])
+{
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(conn, &stmt, "SELECT seq, hash FROM witness_head", ""));
+    bool row;
+    rv_err e = rv_db_step(stmt, &row);
+    if (!e && (!row || sqlite3_column_bytes(stmt, 1) != HASH)) {
+        e = rv_fail(RV_E_CORRUPT,
+                    "witness: the head of the chain is missing; restore the database from a backup");
+    }
+    if (!e) {
+        *seq = sqlite3_column_int64(stmt, 0);
+        memcpy(hash, sqlite3_column_blob(stmt, 1), HASH);
+    }
+    sqlite3_finalize(stmt);
+    return e;
+}
+
+rv_err rv_witness_append(sqlite3 *conn, const char *kind, const char *request_id, const char *body, size_t n)
+{
+    unsigned char previous[HASH], hash[HASH];
+    int64_t last;
+    RV_TRY(read_head(conn, &last, previous));
+    record r = { last + 1, rv_clock_wall_ms(), rv_str_from(kind), rv_str_from(request_id),
+                 rv_str_of(body, n) };
+    RV_TRY(hash_of(previous, &r, hash));
+    RV_TRY(rv_db_exec(conn, "INSERT INTO witness VALUES(?1,?2,?3,?4,?5,?6)", "iitssb", r.seq, r.created_ms,
+                      kind, r.request_id.at ? r.request_id.at : "", r.request_id.n, body, n, hash,
+                      (size_t)HASH));
+    return rv_db_exec(conn, "UPDATE witness_head SET seq=?1, hash=?2", "ib", r.seq, hash, (size_t)HASH);
+}
+
+static rv_str column_str(sqlite3_stmt *stmt, int column)
+{
+    const char *text = (const char *)sqlite3_column_text(stmt, column);
+    return rv_str_of(text ? text : "", (size_t)sqlite3_column_bytes(stmt, column));
+}
+
+/* Columns: seq, created_ms, kind, request_id, body, hash. Fits the record before it and its own hash? */
+static rv_err check_record(sqlite3_stmt *stmt, const unsigned char previous[HASH], unsigned char hash[HASH])
+{
+    record r = { sqlite3_column_int64(stmt, 0), sqlite3_column_int64(stmt, 1), column_str(stmt, 2),
+                 column_str(stmt, 3), column_str(stmt, 4) };
+    RV_TRY(hash_of(previous, &r, hash));
+    if (sqlite3_column_bytes(stmt, 5) != HASH || memcmp(sqlite3_column_blob(stmt, 5), hash, HASH) != 0) {
+        return rv_fail(RV_E_CORRUPT,
+                       "witness: record %lld does not fit its hash: it, or the one before it, was changed",
+                       (long long)r.seq);
+    }
+    return RV_OK;
+}
+
+rv_err rv_witness_verify(rv_db *db, uint64_t *count)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_reader(db, &conn));
+    unsigned char previous[HASH] = { 0 }, hash[HASH], head[HASH];
+    int64_t next = 1, last = 0;
+    sqlite3_stmt *stmt = NULL;
+    rv_err e = read_head(conn, &last, head);
+    if (!e) {
+        e = rv_db_prepare(conn, &stmt,
+                          "SELECT seq, created_ms, kind, request_id, body, hash FROM witness ORDER BY seq",
+                          "");
+    }
+    for (bool row = true; !e && row;) {
+        e = rv_db_step(stmt, &row);
+        if (e || !row) {
+            break;
+        }
+        if (sqlite3_column_int64(stmt, 0) != next) {
+            e = rv_fail(RV_E_CORRUPT, "witness: record %lld is missing", (long long)next);
+            break;
+        }
+        e = check_record(stmt, previous, hash);
+        memcpy(previous, hash, HASH);
+        next++;
+    }
+    if (!e && (last != next - 1 || memcmp(head, previous, HASH) != 0)) {
+        e = rv_fail(RV_E_CORRUPT, "witness: the chain ends at record %lld, expected %lld",
+                    (long long)(next - 1), (long long)last);
+    }
+    sqlite3_finalize(stmt);
+    rv_db_reader_done(db, conn);
+    if (!e) {
+        *count = (uint64_t)(next - 1);
+    }
+    return e;
+}
+
+static const char *hex(rv_arena *arena, const unsigned char hash[HASH])
+{
+    static const char digits[] = "0123456789abcdef";
+    char *out = rv_arena_take(arena, 2 * HASH + 1);
+    for (size_t i = 0; out && i < HASH; i++) {
+        out[2 * i] = digits[hash[i] >> 4];
+        out[2 * i + 1] = digits[hash[i] & 15];
+    }
+    return out;
+}
+
+static rv_err read_record(sqlite3 *conn, sqlite3_stmt *stmt, rv_arena *arena, rv_witness_record *out)
+{
+    unsigned char previous[HASH] = { 0 }, hash[HASH];
+    int64_t seq = sqlite3_column_int64(stmt, 0);
+    if (seq > 1) {
+        sqlite3_stmt *before;
+        RV_TRY(rv_db_prepare(conn, &before, "SELECT hash FROM witness WHERE seq=?1", "i", seq - 1));
+        bool row;
+        rv_err e = rv_db_step(before, &row);
+        if (!e && (!row || sqlite3_column_bytes(before, 0) != HASH)) {
+            e = rv_fail(RV_E_CORRUPT, "witness: record %lld is missing", (long long)(seq - 1));
+        }
+        if (!e) {
+            memcpy(previous, sqlite3_column_blob(before, 0), HASH);
+        }
+        sqlite3_finalize(before);
+        RV_TRY(e);
+    }
+    RV_TRY(check_record(stmt, previous, hash));
+    rv_str kind = column_str(stmt, 2), request = column_str(stmt, 3), body = column_str(stmt, 4);
+    *out = (rv_witness_record){ .seq = seq,
+                                .created_ms = sqlite3_column_int64(stmt, 1),
+                                .kind = rv_arena_strndup(arena, kind.at, kind.n),
+                                .request_id = rv_arena_strndup(arena, request.at, request.n),
+                                .body = rv_arena_strndup(arena, body.at, body.n),
+                                .hash = hex(arena, hash) };
+    return out->kind && out->request_id && out->body && out->hash
+               ? RV_OK
+               : rv_fail(RV_E_NOMEM, "witness: no memory to read");
+}
+
+rv_err rv_witness_get(rv_db *db, const char *request_id, rv_arena *arena, rv_witness_record **out, size_t *n)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_reader(db, &conn));
+    int64_t count = 0;
+    sqlite3_stmt *stmt = NULL;
+    rv_err e = rv_db_int(conn, &count, "SELECT count(*) FROM witness WHERE request_id=?1", "t", request_id);
+    rv_witness_record *records = e ? NULL : rv_arena_take(arena, (size_t)count * sizeof *records);
+    if (!e && !records) {
+        e = rv_fail(RV_E_NOMEM, "witness: no memory to read");
+    }
+    if (!e) {
+        e = rv_db_prepare(conn, &stmt,
+                          "SELECT seq, created_ms, kind, request_id, body, hash FROM witness WHERE "
+                          "request_id=?1 ORDER BY seq",
+                          "t", request_id);
+    }
+    size_t at = 0;
+    for (bool row = true; !e && at < (size_t)count;) {
+        e = rv_db_step(stmt, &row);
+        if (e || !row) {
+            break;
+        }
+        e = read_record(conn, stmt, arena, &records[at++]);
+    }
+    sqlite3_finalize(stmt);
+    rv_db_reader_done(db, conn);
+    if (!e) {
+        *out = records;
+        *n = at;
+    }
+    return e;
+}
