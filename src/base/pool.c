@@ -5,6 +5,7 @@
  * No wake-up is lost: a sleeper counts itself before it looks at the number for the last time, and the waker changes the
  * number before it looks at the count, both sequentially consistent; one of the two sees the other. */
 #include "base/pool.h"
+#include "base/clock.h"
 #include "base/cpu.h"
 
 #include <assert.h>
@@ -17,9 +18,12 @@
 
 enum {
     THREADS_MAX = 256,
-    LINE = 64,    /* bytes of a cache line */
-    SPINS = 1500, /* pauses: 20 to 60 us */
-    YIELDS = 50,
+    LINE = 64, /* bytes of a cache line */
+    /* Spinning is for the other thread being about to arrive: a barrier between equal parts takes 0.2 us. On a busy machine
+     * the awaited thread may be queued behind us on this very processor, so yielding has to come soon. 200 yields are 50 us
+     * where nobody else wants the processor. */
+    SPIN_NS = 5000,
+    YIELDS = 200,
 };
 
 /* A number that threads wait on. */
@@ -64,6 +68,22 @@ static void pause_cpu(void)
     atomic_signal_fence(memory_order_seq_cst);
 }
 #endif
+
+/* How many pauses take SPIN_NS: processors differ by a factor of ten. The best of three, because others run here too. */
+static int measure_spins(void)
+{
+    enum { PAUSES = 200 };
+    uint64_t best = UINT64_MAX;
+    for (int try = 0; try < 3; try++) {
+        uint64_t start = rv_clock_ns();
+        for (int i = 0; i < PAUSES; i++) {
+            pause_cpu();
+        }
+        uint64_t ns = rv_clock_ns() - start;
+        best = ns < best ? ns : best;
+    }
+    return (int)(PAUSES * (uint64_t)SPIN_NS / (best < PAUSES ? PAUSES : best));
+}
 
 static void gate_init(gate *g)
 {
@@ -163,9 +183,8 @@ rv_err rv_pool_new(const rv_alloc *mem, int n_threads, rv_pool **out)
     }
     pool->mem = mem;
     pool->n_threads = n_threads;
-    pool->spins = n_threads <= rv_cpu_count()
-                      ? SPINS
-                      : 0; /* spinning would keep the awaited thread off its processor */
+    /* With more threads than processors spinning would keep the awaited one from running. */
+    pool->spins = n_threads <= rv_cpu_count() ? measure_spins() : 0;
     gate_init(&pool->start);
     gate_init(&pool->busy);
     pool->workers = rv_new_array(mem, (size_t)n_threads, sizeof *pool->workers);
