@@ -12,22 +12,13 @@
 #include "kv/kv.h"
 #include "model/lfm2.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     CONTEXT_DEFAULT = 8192,
     MARK_EVERY = 256,
-    NLL_ROWS = 16,      /* rows of logits held at a time */
-    CANCEL_LOOK_MS = 20 /* how often a waiting call looks at its cancel flag */
+    NLL_ROWS = 16 /* rows of logits held at a time */
 };
-
-/* Calls wait in the order they came. */
-typedef struct waiter {
-    struct waiter *next;
-} waiter;
 
 struct rv_engine {
     const rv_alloc *mem;
@@ -43,10 +34,8 @@ struct rv_engine {
     char *path;
     rv_engine_info info;
 
-    pthread_mutex_t lock; /* of the two below; who is at work owns all the rest */
-    pthread_cond_t changed;
-    waiter *first;
-    bool at_work;
+    rv_turn *turn;     /* who has it owns all that changes above */
+    rv_turn *own_turn; /* ours to free, or NULL */
 };
 
 rv_engine_options rv_engine_options_default(void)
@@ -80,41 +69,66 @@ static rv_err name_model(rv_engine *e)
     return RV_OK;
 }
 
+/* The family decides nothing here: completions work without one, and asking for a chat says what is missing.
+ */
+static rv_err find_family(rv_engine *e)
+{
+    rv_err err = rv_chat_family_of(e->file->gguf, &e->info.family);
+    if (err == RV_E_UNSUPPORTED) {
+        e->info.family = RV_CHAT_NONE;
+        err = RV_OK;
+    }
+    return err;
+}
+
+static rv_err open_file(rv_engine *e, uint32_t max_context)
+{
+    RV_TRY(rv_lfm2_file_open(e->mem, e->path, false, &e->file));
+    RV_TRY(rv_tok_open(e->mem, e->file->gguf, &e->tok));
+    const rv_lfm2_shape *shape = &e->file->shape;
+    if (rv_tok_count(e->tok) != shape->n_vocab) {
+        return rv_fail(RV_E_FORMAT, "%s: tokenizer.ggml.tokens has %zu tokens, token_embd.weight %u rows",
+                       e->path, rv_tok_count(e->tok), shape->n_vocab);
+    }
+    uint32_t wanted = max_context ? max_context : CONTEXT_DEFAULT;
+    e->info = (rv_engine_info){ .path = e->path,
+                                .shape = *shape,
+                                .n_ctx = wanted < shape->n_ctx_train ? wanted : shape->n_ctx_train,
+                                .fingerprint = rv_gguf_fingerprint(e->file->gguf) };
+    if (e->info.n_ctx < 2) {
+        return rv_fail(RV_E_ARG, "%s: a context of %u tokens, expected at least 2", e->path, e->info.n_ctx);
+    }
+    RV_TRY(name_model(e));
+    return find_family(e);
+}
+
+/* In our turn, because packing the weights is work for the pool. */
+static rv_err open_model(rv_engine *e, rv_engine_options how)
+{
+    e->turn = how.turn;
+    if (!e->turn) {
+        RV_TRY(rv_turn_new(e->mem, &e->own_turn));
+        e->turn = e->own_turn;
+    }
+    e->kernels = rv_kernels_best();
+    rv_turn_begin(e->turn, NULL);
+    rv_lfm2_options options = { .kernels = e->kernels, .pool = how.pool, .act_f32 = how.act_f32 };
+    rv_err err = rv_lfm2_open(e->mem, e->file, options, &e->model);
+    rv_turn_end(e->turn);
+    return err;
+}
+
 static rv_err open_parts(rv_engine *e, const char *path, rv_engine_options how)
 {
     e->path = rv_strdup(e->mem, path);
     if (!e->path) {
         return rv_fail(RV_E_NOMEM, "%s: opening", path);
     }
-    RV_TRY(rv_lfm2_file_open(e->mem, path, false, &e->file));
-    RV_TRY(rv_tok_open(e->mem, e->file->gguf, &e->tok));
-    const rv_lfm2_shape *shape = &e->file->shape;
-    if (rv_tok_count(e->tok) != shape->n_vocab) {
-        return rv_fail(RV_E_FORMAT, "%s: tokenizer.ggml.tokens has %zu tokens, token_embd.weight %u rows",
-                       path, rv_tok_count(e->tok), shape->n_vocab);
-    }
-    uint32_t wanted = how.max_context ? how.max_context : CONTEXT_DEFAULT;
-    e->info = (rv_engine_info){ .path = e->path,
-                                .shape = *shape,
-                                .n_ctx = wanted < shape->n_ctx_train ? wanted : shape->n_ctx_train,
-                                .fingerprint = rv_gguf_fingerprint(e->file->gguf) };
-    if (e->info.n_ctx < 2) {
-        return rv_fail(RV_E_ARG, "%s: a context of %u tokens, expected at least 2", path, e->info.n_ctx);
-    }
-    RV_TRY(name_model(e));
-    rv_err family = rv_chat_family_of(e->file->gguf, &e->info.family);
-    if (family == RV_E_UNSUPPORTED) {
-        e->info.family = RV_CHAT_NONE; /* completions work; asking for a chat says what is missing */
-    } else if (family) {
-        return family;
-    }
-
-    e->kernels = rv_kernels_best();
-    rv_lfm2_options options = { .kernels = e->kernels, .pool = how.pool, .act_f32 = how.act_f32 };
-    RV_TRY(rv_lfm2_open(e->mem, e->file, options, &e->model));
+    RV_TRY(open_file(e, how.max_context));
+    RV_TRY(open_model(e, how));
     RV_TRY(open_cache(e, how.kv_type ? how.kv_type : RV_F16));
-    RV_TRY(rv_sampler_new(e->mem, shape->n_vocab, &e->sampler));
-    e->logits = rv_new_array(e->mem, shape->n_vocab, sizeof *e->logits);
+    RV_TRY(rv_sampler_new(e->mem, e->info.shape.n_vocab, &e->sampler));
+    e->logits = rv_new_array(e->mem, e->info.shape.n_vocab, sizeof *e->logits);
     e->ids = rv_new_array(e->mem, (size_t)e->info.n_ctx + 1, sizeof *e->ids);
     return e->logits && e->ids ? RV_OK : rv_fail(RV_E_NOMEM, "%s: opening", path);
 }
@@ -129,12 +143,6 @@ rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options h
         return rv_fail(RV_E_NOMEM, "%s: opening", path);
     }
     e->mem = mem;
-    pthread_mutex_init(&e->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     rv_err err = open_parts(e, path, how);
     if (err) {
         rv_engine_close(e);
@@ -149,8 +157,6 @@ void rv_engine_close(rv_engine *e)
     if (!e) {
         return;
     }
-    pthread_cond_destroy(&e->changed);
-    pthread_mutex_destroy(&e->lock);
     rv_free(e->mem, e->ids);
     rv_free(e->mem, e->logits);
     rv_sampler_free(e->sampler);
@@ -159,6 +165,7 @@ void rv_engine_close(rv_engine *e)
     rv_lfm2_close(e->model);
     rv_tok_close(e->tok);
     rv_lfm2_file_close(e->file);
+    rv_turn_free(e->own_turn);
     rv_free(e->mem, e->path);
     rv_free(e->mem, e);
 }
@@ -172,52 +179,9 @@ const rv_tok *rv_engine_tok(const rv_engine *e)
     return e->tok;
 }
 
-/* ---- one at a time ---- */
-
 static bool cancelled(const atomic_bool *cancel)
 {
     return cancel && atomic_load_explicit(cancel, memory_order_relaxed);
-}
-
-static void wait_changed(rv_engine *e)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += CANCEL_LOOK_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
-    pthread_cond_timedwait(&e->changed, &e->lock, &until);
-}
-
-/* False: cancelled while waiting. */
-static bool begin_work(rv_engine *e, const atomic_bool *cancel)
-{
-    waiter self = { 0 };
-    pthread_mutex_lock(&e->lock);
-    waiter **link = &e->first;
-    while (*link) {
-        link = &(*link)->next;
-    }
-    *link = &self;
-    bool mine;
-    while (!(mine = e->first == &self && !e->at_work) && !cancelled(cancel)) {
-        wait_changed(e);
-    }
-    for (link = &e->first; *link != &self; link = &(*link)->next) {
-    }
-    *link = self.next;
-    e->at_work |= mine;
-    pthread_cond_broadcast(&e->changed);
-    pthread_mutex_unlock(&e->lock);
-    return mine;
-}
-
-static void end_work(rv_engine *e)
-{
-    pthread_mutex_lock(&e->lock);
-    e->at_work = false;
-    pthread_cond_broadcast(&e->changed);
-    pthread_mutex_unlock(&e->lock);
 }
 
 /* ---- feeding ---- */
@@ -398,7 +362,7 @@ rv_err rv_engine_generate(rv_engine *e, const rv_generate *how, rv_generated *ou
     RV_TRY(check_request(e, how));
     rv_generated done = { .prompt_tokens = how->n_prompt };
     double start = rv_clock_ms();
-    if (!begin_work(e, how->cancel)) {
+    if (!rv_turn_begin(e->turn, how->cancel)) {
         done.finish = RV_FINISH_CANCELLED;
         done.wait_ms = rv_clock_ms() - start;
         *out = done;
@@ -417,7 +381,7 @@ rv_err rv_engine_generate(rv_engine *e, const rv_generate *how, rv_generated *ou
     done.wait_ms = began - start;
     done.prefill_ms = prefilled - began;
     done.decode_ms = rv_clock_ms() - prefilled;
-    end_work(e);
+    rv_turn_end(e->turn);
     if (!err) {
         *out = done;
     }
@@ -460,9 +424,9 @@ rv_err rv_engine_logits(rv_engine *e, const int32_t *ids, size_t n_ids, size_t f
         return rv_fail(RV_E_ARG, "logits from token %zu, expected 0 to %zu", from, n_ids - 1);
     }
     size_t most = rv_lfm2_max_chunk(e->model);
-    begin_work(e, NULL);
+    rv_turn_begin(e->turn, NULL);
     rv_err err = all_logits(e, ids, n_ids, from, chunk && chunk < most ? chunk : most, out);
-    end_work(e);
+    rv_turn_end(e->turn);
     return err;
 }
 
@@ -490,9 +454,9 @@ rv_err rv_engine_nll(rv_engine *e, const int32_t *ids, size_t n, double *out)
         return rv_fail(RV_E_NOMEM, "no memory for %d rows of logits", NLL_ROWS);
     }
     double sum = 0;
-    begin_work(e, NULL);
+    rv_turn_begin(e->turn, NULL);
     rv_err err = add_nll(e, ids, n, rows, &sum);
-    end_work(e);
+    rv_turn_end(e->turn);
     rv_free(e->mem, rows);
     if (!err) {
         *out = sum;
@@ -526,12 +490,12 @@ rv_err rv_engine_bench(rv_engine *e, size_t n_prompt, size_t n_gen, double *pref
         return rv_fail(RV_E_CONTEXT, "%zu tokens, the context holds %u", longest, e->info.n_ctx);
     }
     double first = 0, second = 0;
-    begin_work(e, NULL);
+    rv_turn_begin(e->turn, NULL);
     rv_err err = time_tokens(e, n_prompt, rv_lfm2_max_chunk(e->model), &first);
     if (!err) {
         err = time_tokens(e, n_gen, 1, &second);
     }
-    end_work(e);
+    rv_turn_end(e->turn);
     if (!err) {
         *prefill_ms = first;
         *decode_ms = second;

@@ -1,16 +1,18 @@
-/* The engine: one model file, its tokenizer and compute pool, and the generation of text from it. */
+/* The engine: one model file, its tokenizer and cache, and the generation of text from it on a compute pool.
+ */
 #ifndef RV_ENGINE_ENGINE_H
 #define RV_ENGINE_ENGINE_H
 #include "base/pool.h"
+#include "engine/turn.h"
 #include "model/chat.h"
 #include "model/lfm2_file.h"
 #include "model/tok.h"
-#include <stdatomic.h>
 
 typedef struct rv_engine rv_engine;
 
 typedef struct rv_engine_options {
     rv_pool *pool;        /* shared compute pool; NULL: the calling thread alone */
+    rv_turn *turn;        /* of that pool, for engines that share it; NULL: nobody else uses the pool */
     uint32_t max_context; /* 0: the model's, at most 8192; never more than the model's */
     rv_type kv_type;      /* RV_F16 (0 also means this) or RV_F32 */
     bool act_f32;         /* keep activations in float32 (measuring) */
@@ -19,47 +21,69 @@ typedef struct rv_engine_options {
 /** rv_engine_options_default - zero but kv_type RV_F16. */
 rv_engine_options rv_engine_options_default(void);
 
-rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options how, rv_engine **out) RV_MUST_CHECK;
+/**
+ * rv_engine_open - map and check the file, bring its weights into the layout of this CPU's kernels (on the
+ * pool, in turn), make a cache for one sequence.
+ *
+ * how     its pool and turn outlive the engine
+ *
+ * Errors: those of rv_lfm2_file_open and rv_tok_open.  RV_E_ARG a wrong kv_type, a context below 2.
+ * RV_E_NOMEM.
+ */
+rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options how,
+                      rv_engine **out) RV_MUST_CHECK;
 void rv_engine_close(rv_engine *engine); /* accepts NULL; no generation may run */
 
 typedef struct rv_engine_info {
     const char *path;
-    rv_str name;             /* general.name, else the file's name */
+    rv_str name; /* general.name, else the file's name */
     rv_lfm2_shape shape;
-    uint32_t n_ctx;          /* tokens one sequence may hold */
-    rv_chat_family family;
+    uint32_t n_ctx;        /* tokens one sequence may hold */
+    rv_chat_family family; /* RV_CHAT_NONE: completions only */
     uint64_t fingerprint;
-    size_t resident_bytes;   /* weights in our layout + caches */
+    size_t resident_bytes; /* weights in our layout, scratch, and the cache when it is full */
 } rv_engine_info;
-const rv_engine_info *rv_engine_get_info(const rv_engine *engine); /* immutable, any thread */
+
+/** rv_engine_get_info, rv_engine_tok - borrowed, valid until close. Immutable, any thread. */
+const rv_engine_info *rv_engine_get_info(const rv_engine *engine);
 const rv_tok *rv_engine_tok(const rv_engine *engine);
 
-typedef struct rv_bias { int32_t id; float bias; } rv_bias;
+typedef struct rv_bias {
+    int32_t id;
+    float bias;
+} rv_bias;
 
+/* Applied in this order: repeat, frequency and presence penalty, bias, temperature, top_k, top_p, min_p. */
 typedef struct rv_sampling {
-    float temperature;      /* 0: greedy */
-    int32_t top_k;          /* 0: off */
-    float top_p;            /* 1: off */
-    float min_p;            /* 0: off */
-    float repeat_penalty;   /* 1: off; over the last repeat_last tokens of prompt and answer */
+    float temperature;    /* 0: greedy; to 100 */
+    int32_t top_k;        /* 0: off */
+    float top_p;          /* 1: off; 0 .. 1 of the weight that is left, after temperature and top_k */
+    float min_p;          /* 0: off; 0 .. 1 of the largest weight, after temperature */
+    float repeat_penalty; /* 1: off; over the last repeat_last tokens of prompt and answer, each token once */
     int32_t repeat_last;
     float presence_penalty, frequency_penalty; /* 0: off; over the answer */
     uint64_t seed;
-    const rv_bias *bias;
+    const rv_bias *bias; /* [n_bias] added to logits; -100 bans, 100 forces */
     size_t n_bias;
 } rv_sampling;
-/** rv_sampling_default - the model card's: temperature 0.3, min_p 0.15, repeat_penalty 1.05 over 64 tokens, no others. */
+
+/** rv_sampling_default - the model card's: temperature 0.3, min_p 0.15, repeat_penalty 1.05 over 64 tokens,
+ * no others. */
 rv_sampling rv_sampling_default(void);
 
 #define RV_MAX_LOGPROBS 20
-typedef struct rv_token_prob { int32_t id; float logprob; } rv_token_prob;
+typedef struct rv_token_prob {
+    int32_t id;
+    float logprob;
+} rv_token_prob;
 
-/* What the caller sees while the answer grows: whole UTF-8 characters only, nothing that may still become a stop string. */
+/* What the caller sees while the answer grows: whole UTF-8 characters only (malformed bytes of a token become
+ * U+FFFD), nothing that may still become a stop string. There is a piece for each token but the end token. */
 typedef struct rv_piece {
-    const char *text;   /* n bytes, may be empty when a token only completes later */
+    const char *text; /* [n] bytes, not terminated; n is 0 when a token's text completes only later */
     size_t n;
-    int32_t token;      /* the token just sampled; -1 for the rest flushed at the end */
-    float logprob;      /* of that token under the model (temperature 1, no filters) */
+    int32_t token;            /* the token just sampled; -1 for the rest flushed at the end */
+    float logprob;            /* of that token under the model (temperature 1, no penalties, no filters) */
     const rv_token_prob *top; /* [n_top] best first, when asked for */
     size_t n_top;
 } rv_piece;
@@ -68,44 +92,58 @@ typedef enum rv_finish { RV_FINISH_STOP, RV_FINISH_LENGTH, RV_FINISH_CANCELLED }
 
 typedef struct rv_generate {
     const int32_t *prompt;
-    size_t n_prompt;            /* 1 .. n_ctx - 1 */
-    size_t max_tokens;          /* 0: as many as fit */
+    size_t n_prompt;   /* 1 .. n_ctx - 1 */
+    size_t max_tokens; /* 0: as many as fit */
     rv_sampling sampling;
-    const char *const *stops;   /* [n_stops] not part of the text */
+    const char *const *stops; /* [n_stops] UTF-8, not empty, at most 64; not part of the text */
     size_t n_stops;
-    int n_logprobs;             /* -1: none wanted; 0: of the token; up to RV_MAX_LOGPROBS best beside it */
-    bool ignore_end;            /* go on past the end token (benchmarks) */
-    bool keep_control;          /* print control tokens (raw completions that want them; tool calls need their markers) */
-    const atomic_bool *cancel;  /* may be NULL; looked at before every token and prefill chunk */
+    int n_logprobs;    /* -1: none wanted; 0: of the token; up to RV_MAX_LOGPROBS best beside it */
+    bool ignore_end;   /* go on past the end token (benchmarks) */
+    bool keep_control; /* print control tokens (raw completions, and tool calls, which need their markers) */
+    const atomic_bool
+        *cancel; /* may be NULL; looked at while waiting, before every token and every prefill chunk */
     bool (*on_piece)(void *self, const rv_piece *piece); /* false: stop (counts as cancelled). May be NULL */
     void *self;
 } rv_generate;
 
 typedef struct rv_generated {
     rv_finish finish;
-    const char *stop;           /* the stop string that ended it, else NULL */
-    size_t prompt_tokens, cached_tokens, completion_tokens;
+    const char *stop; /* the stop string that ended it, of the caller's, else NULL */
+    size_t prompt_tokens;
+    size_t cached_tokens;     /* of the prompt: taken over from the request before */
+    size_t completion_tokens; /* sampled, the end token included */
     double prefill_ms, decode_ms, wait_ms;
-    double mean_logprob, min_logprob; /* of the answer's tokens; 0 when there are none */
+    double mean_logprob, min_logprob; /* of the sampled tokens; 0 when there are none */
 } rv_generated;
 
 /**
- * rv_engine_generate - prefill the prompt, then sample token by token until an end token, a stop string, max_tokens, the
- * context's end or cancellation. The same prompt, sampling and seed give the same text, whatever ran before.
- * Errors:  RV_E_CONTEXT the prompt does not fit (text has both numbers).  RV_E_ARG an id or a setting out of range.
- * Threads: any thread; callers wait for each other.
+ * rv_engine_generate - prefill the prompt, then sample token by token until an end token, a stop string,
+ * max_tokens, the context's end or cancellation. The same prompt, sampling and seed give the same text,
+ * whatever ran before, with any number of threads.
+ *
+ * Errors:  RV_E_CONTEXT the prompt does not fit (the text has both numbers).  RV_E_ARG an id or a setting out
+ * of range. RV_E_CORRUPT the model gave no finite logit.  RV_E_NOMEM. A later call works after any of them.
+ * Threads: any thread; callers wait for each other, in order. on_piece runs on the caller's thread and must
+ * not call back.
  */
 rv_err rv_engine_generate(rv_engine *engine, const rv_generate *how, rv_generated *out) RV_MUST_CHECK;
 
 /**
- * rv_engine_logits - rows of float32 [n_ids - from][n_vocab], positions from..n_ids-1, prompt fed in pieces of chunk
- * tokens (0: as the engine likes). For measuring.
+ * rv_engine_logits - rows of float32 [n_ids - from][n_vocab], positions from .. n_ids - 1, prompt fed in
+ * pieces of at most chunk tokens (0: as the engine likes). For measuring; what the cache held is forgotten.
+ * Errors:  RV_E_CONTEXT n_ids is not 1 .. n_ctx.  RV_E_ARG an id or from out of range.
+ * Threads: any thread; callers wait for each other.
  */
-rv_err rv_engine_logits(rv_engine *engine, const int32_t *ids, size_t n_ids, size_t from, size_t chunk, float *out) RV_MUST_CHECK;
-/** rv_engine_nll - sum of -log p(ids[i] | ids[..i)) for i in [1, n); for perplexity. */
+rv_err rv_engine_logits(rv_engine *engine, const int32_t *ids, size_t n_ids, size_t from, size_t chunk,
+                        float *out) RV_MUST_CHECK;
+
+/** rv_engine_nll - sum of -log p(ids[i] | ids[0 .. i-1]) for i in 1 .. n - 1; for perplexity. Otherwise as
+ * rv_engine_logits. */
 rv_err rv_engine_nll(rv_engine *engine, const int32_t *ids, size_t n, double *out) RV_MUST_CHECK;
 
-/** rv_engine_bench - time prefill of n_prompt random ids and decode of n_gen tokens, n_batch sequences one after another
- * where batching is not there; milliseconds out. */
-rv_err rv_engine_bench(rv_engine *engine, size_t n_prompt, size_t n_gen, double *prefill_ms, double *decode_ms) RV_MUST_CHECK;
+/** rv_engine_bench - time to take in n_prompt random tokens, and n_gen random tokens one by one with logits
+ * each; both from an empty sequence, without sampling. Either may be 0. RV_E_CONTEXT: more than n_ctx.
+ * Otherwise as rv_engine_logits. */
+rv_err rv_engine_bench(rv_engine *engine, size_t n_prompt, size_t n_gen, double *prefill_ms,
+                       double *decode_ms) RV_MUST_CHECK;
 #endif

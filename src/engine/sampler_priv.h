@@ -2,8 +2,8 @@
  * settings and random numbers give the same token on every machine. The order is that of the model card's own
  * tools:
  *
- *   1. repetition penalty: each distinct token of the last repeat_last of prompt and answer, its logit divided
- *      by the penalty when positive, else multiplied
+ *   1. repetition penalty: each distinct token of the last repeat_last of prompt and answer, its logit
+ * divided by the penalty when positive, else multiplied
  *   2. frequency and presence penalty: logit - count * frequency - presence, for tokens of the answer
  *   3. bias added
  *      (temperature 0: the largest logit, the lowest id among equals, and done)
