@@ -4,11 +4,10 @@
 #include "base/toml.h"
 #include "base/arena.h"
 #include "base/rng.h"
+#include "base/toml_priv.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -300,6 +299,17 @@ static rv_err taken(const parser *p, const node *v, const char *wanted)
 
 /* ---- strings ---- */
 
+static rv_err keep_decoded(parser *p, rv_str *out)
+{
+    const rv_text *t = &p->decoded;
+    char *copy = t->failed ? NULL : rv_arena_strndup(p->arena, rv_text_get(t), t->n);
+    if (!copy) {
+        return no_memory(p);
+    }
+    *out = rv_str_of(copy, t->n);
+    return RV_OK;
+}
+
 static rv_err read_escape(parser *p, bool many_lines)
 {
     static const char names[] = "btnfr\"\\", codes[] = "\b\t\n\f\r\"\\";
@@ -390,13 +400,7 @@ static rv_err read_string(parser *p, rv_str *out, bool *many_lines)
             p->i++;
         }
     }
-    char *copy =
-        p->decoded.failed ? NULL : rv_arena_strndup(p->arena, rv_text_get(&p->decoded), p->decoded.n);
-    if (!copy) {
-        return no_memory(p);
-    }
-    *out = rv_str_of(copy, p->decoded.n);
-    return RV_OK;
+    return keep_decoded(p, out);
 }
 
 /* ---- keys ---- */
@@ -454,274 +458,6 @@ static rv_err walk_dots(parser *p, node *table, const key_path *key, node **out)
     return RV_OK;
 }
 
-/* ---- dates and times ---- */
-
-/* n digits of *s, moving on; false when they are not there or the number is outside low..high. */
-static bool take_number(rv_str *s, size_t n, int low, int high, int *out)
-{
-    int value = 0;
-    if (s->n < n) {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (!is_digit(s->at[i])) {
-            return false;
-        }
-        value = value * 10 + (s->at[i] - '0');
-    }
-    *s = rv_str_of(s->at + n, s->n - n);
-    *out = value;
-    return value >= low && value <= high;
-}
-
-static bool take_char(rv_str *s, char c)
-{
-    if (s->n == 0 || s->at[0] != c) {
-        return false;
-    }
-    *s = rv_str_of(s->at + 1, s->n - 1);
-    return true;
-}
-
-static bool take_date(rv_str *s, rv_text *out)
-{
-    static const int days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-    int year, month, day;
-    if (!take_number(s, 4, 0, 9999, &year) || !take_char(s, '-') || !take_number(s, 2, 1, 12, &month) ||
-        !take_char(s, '-') || !take_number(s, 2, 1, 31, &day)) {
-        return false;
-    }
-    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    if (day > days[month - 1] + (month == 2 && leap)) {
-        return false;
-    }
-    rv_text_addf(out, "%04d-%02d-%02d", year, month, day);
-    return true;
-}
-
-static bool take_time(rv_str *s, rv_text *out)
-{
-    int hour, minute, second;
-    if (!take_number(s, 2, 0, 23, &hour) || !take_char(s, ':') || !take_number(s, 2, 0, 59, &minute) ||
-        !take_char(s, ':') || !take_number(s, 2, 0, 60, &second)) { /* 60: a leap second */
-        return false;
-    }
-    rv_text_addf(out, "%02d:%02d:%02d", hour, minute, second);
-    if (!take_char(s, '.')) {
-        return true;
-    }
-    size_t digits = 0;
-    rv_text_addc(out, '.');
-    for (; s->n > 0 && is_digit(s->at[0]); digits++, *s = rv_str_of(s->at + 1, s->n - 1)) {
-        if (digits < 9) { /* more precise than a nanosecond is cut */
-            rv_text_addc(out, s->at[0]);
-        }
-    }
-    for (size_t i = digits; digits > 0 && i < 3; i++) {
-        rv_text_addc(out, '0');
-    }
-    return digits > 0;
-}
-
-/* Z or +hh:mm */
-static bool take_offset(rv_str *s, rv_text *out)
-{
-    if (take_char(s, 'Z') || take_char(s, 'z')) {
-        rv_text_addc(out, 'Z');
-        return true;
-    }
-    int hour, minute;
-    char sign = s->n > 0 ? s->at[0] : 0;
-    if ((sign != '+' && sign != '-') || !take_char(s, sign) || !take_number(s, 2, 0, 23, &hour) ||
-        !take_char(s, ':') || !take_number(s, 2, 0, 59, &minute)) {
-        return false;
-    }
-    rv_text_addf(out, "%c%02d:%02d", sign, hour, minute);
-    return true;
-}
-
-/* The normalised text into p->decoded, and which of the four types it is. */
-static bool parse_datetime(parser *p, rv_str s, rv_toml_type *type)
-{
-    rv_text *out = &p->decoded;
-    rv_text_clear(out);
-    if (s.n > 2 && s.at[2] == ':') {
-        *type = RV_TOML_TIME_LOCAL;
-        return take_time(&s, out) && s.n == 0;
-    }
-    if (!take_date(&s, out)) {
-        return false;
-    }
-    if (s.n == 0) {
-        *type = RV_TOML_DATE_LOCAL;
-        return true;
-    }
-    if (!take_char(&s, 'T') && !take_char(&s, 't') && !take_char(&s, ' ')) {
-        return false;
-    }
-    rv_text_addc(out, 'T');
-    if (!take_time(&s, out)) {
-        return false;
-    }
-    *type = s.n == 0 ? RV_TOML_DATETIME_LOCAL : RV_TOML_DATETIME;
-    return s.n == 0 || (take_offset(&s, out) && s.n == 0);
-}
-
-/* ---- numbers ---- */
-
-/* Digits of the base with single underscores between them. */
-static bool well_spaced(rv_str s, bool (*digit)(char))
-{
-    bool last_digit = false;
-    for (size_t i = 0; i < s.n; i++) {
-        bool is = digit(s.at[i]);
-        if (!is && (s.at[i] != '_' || !last_digit)) {
-            return false;
-        }
-        last_digit = is;
-    }
-    return last_digit;
-}
-
-static bool is_hex(char c)
-{
-    return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
-static bool is_octal(char c)
-{
-    return c >= '0' && c <= '7';
-}
-static bool is_binary(char c)
-{
-    return c == '0' || c == '1';
-}
-
-/* Decimal digits as they may begin a number: no zero before others. */
-static bool is_decimal(rv_str s)
-{
-    return well_spaced(s, is_digit) && (s.n == 1 || s.at[0] != '0');
-}
-
-/* 1 and the value, 0 when the digits are wrong, -1 when there are too many. */
-static int parse_based(rv_str digits, int base, bool (*digit)(char), uint64_t max, uint64_t *out)
-{
-    uint64_t value = 0;
-    if (!well_spaced(digits, digit)) {
-        return 0;
-    }
-    for (size_t i = 0; i < digits.n; i++) {
-        char c = digits.at[i];
-        if (c == '_') {
-            continue;
-        }
-        uint64_t d = (uint64_t)(is_digit(c) ? c - '0' : (c | 32) - 'a' + 10);
-        if (value > (max - d) / (uint64_t)base) {
-            return -1;
-        }
-        value = value * (uint64_t)base + d;
-    }
-    *out = value;
-    return 1;
-}
-
-static int parse_integer(rv_str s, int64_t *out)
-{
-    static const struct {
-        const char *prefix;
-        int base;
-        bool (*digit)(char);
-    } bases[] = { { "0x", 16, is_hex }, { "0o", 8, is_octal }, { "0b", 2, is_binary } };
-    uint64_t value;
-    for (size_t i = 0; i < RV_COUNT(bases); i++) {
-        if (rv_str_starts(s, bases[i].prefix)) {
-            int got =
-                parse_based(rv_str_of(s.at + 2, s.n - 2), bases[i].base, bases[i].digit, INT64_MAX, &value);
-            *out = got == 1 ? (int64_t)value : *out;
-            return got;
-        }
-    }
-    bool minus = s.n > 0 && s.at[0] == '-';
-    if (minus || (s.n > 0 && s.at[0] == '+')) {
-        s = rv_str_of(s.at + 1, s.n - 1);
-    }
-    if (s.n == 0 || !is_decimal(s)) {
-        return 0;
-    }
-    int got = parse_based(s, 10, is_digit, (uint64_t)INT64_MAX + minus, &value);
-    if (got == 1) {
-        *out = minus ? (int64_t)(0 - value) : (int64_t)value;
-    }
-    return got;
-}
-
-/* How many bytes of s belong to digits and underscores. */
-static size_t digit_span(rv_str s)
-{
-    size_t n = 0;
-    while (n < s.n && (is_digit(s.at[n]) || s.at[n] == '_')) {
-        n++;
-    }
-    return n;
-}
-
-/* The parts of a float are where they should be; what strtod makes of it is then what TOML means. */
-static bool is_float(rv_str s)
-{
-    if (s.n > 0 && (s.at[0] == '+' || s.at[0] == '-')) {
-        s = rv_str_of(s.at + 1, s.n - 1);
-    }
-    size_t whole = digit_span(s);
-    if (whole == 0 || !is_decimal(rv_str_of(s.at, whole))) {
-        return false;
-    }
-    s = rv_str_of(s.at + whole, s.n - whole);
-    bool more = s.n > 0;
-    if (take_char(&s, '.')) {
-        size_t part = digit_span(s);
-        if (part == 0 || !well_spaced(rv_str_of(s.at, part), is_digit)) {
-            return false;
-        }
-        s = rv_str_of(s.at + part, s.n - part);
-    }
-    if (take_char(&s, 'e') || take_char(&s, 'E')) {
-        if (!take_char(&s, '+')) {
-            (void)take_char(&s, '-');
-        }
-        size_t part = digit_span(s);
-        if (part == 0 || !well_spaced(rv_str_of(s.at, part), is_digit)) {
-            return false;
-        }
-        s = rv_str_of(s.at + part, s.n - part);
-    }
-    return more && s.n == 0;
-}
-
-static double float_value(parser *p, rv_str s)
-{
-    rv_text_clear(&p->decoded);
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.at[i] != '_') {
-            rv_text_addc(&p->decoded, s.at[i]);
-        }
-    }
-    return strtod(rv_text_get(&p->decoded), NULL);
-}
-
-/* inf and nan, with or without a sign. */
-static bool parse_special(rv_str s, double *out)
-{
-    bool minus = s.n > 0 && s.at[0] == '-';
-    if (minus || (s.n > 0 && s.at[0] == '+')) {
-        s = rv_str_of(s.at + 1, s.n - 1);
-    }
-    bool inf = rv_str_eq(s, "inf");
-    if (!inf && !rv_str_eq(s, "nan")) {
-        return false;
-    }
-    *out = !inf ? (double)NAN : minus ? -(double)INFINITY : (double)INFINITY;
-    return true;
-}
-
 /* ---- values ---- */
 
 /* The bytes of a number, date, time or word. A date may be parted from its time by one space. */
@@ -752,43 +488,34 @@ static rv_err read_word(parser *p, node *v)
         value->boolean = s.at[0] == 't';
         return RV_OK;
     }
-    if (parse_special(s, &value->number)) {
-        value->type = RV_TOML_FLOAT;
-        return RV_OK;
+    rv_toml_match dated = rv_toml_datetime(s, &p->decoded, &value->type);
+    if (dated == RV_TOML_WRONG) {
+        return fail(p, "\"%s\" is no date or time, expected a form like 1979-05-27T07:32:00Z", show(s).text);
     }
-    size_t lead = digit_span(s);
-    if (lead < s.n && ((lead == 4 && s.at[4] == '-') || (lead == 2 && s.at[2] == ':'))) {
-        if (!parse_datetime(p, s, &value->type)) {
-            return fail(p, "\"%s\" is no date or time, expected a form like 1979-05-27T07:32:00Z",
-                        show(s).text);
-        }
-        char *text =
-            p->decoded.failed ? NULL : rv_arena_strndup(p->arena, rv_text_get(&p->decoded), p->decoded.n);
-        if (!text) {
-            return no_memory(p);
-        }
-        value->string = rv_str_of(text, p->decoded.n);
-        return RV_OK;
+    if (dated == RV_TOML_FITS) {
+        return keep_decoded(p, &value->string);
     }
-    int got = parse_integer(s, &value->integer);
-    if (got < 0) {
+    rv_toml_match whole = rv_toml_integer(s, &value->integer);
+    if (whole == RV_TOML_WRONG) {
         return fail(p, "\"%s\" is too large, expected an integer of 64 bits", show(s).text);
     }
-    if (got) {
+    if (whole == RV_TOML_FITS) {
         value->type = RV_TOML_INTEGER;
         return RV_OK;
     }
-    if (!is_float(s)) {
+    rv_toml_match real = rv_toml_float(s, &p->decoded, &value->number);
+    if (p->decoded.failed) {
+        return no_memory(p);
+    }
+    if (real == RV_TOML_WRONG) {
+        return fail(p, "\"%s\" is too large for a float of 64 bits", show(s).text);
+    }
+    if (real == RV_TOML_OTHER) {
         return fail(p, "\"%s\" is no value; expected a number, true, false, a date, or a string in quotes",
                     show(s).text);
     }
     value->type = RV_TOML_FLOAT;
-    value->number = float_value(p, s);
-    if (p->decoded.failed) {
-        return no_memory(p);
-    }
-    return isfinite(value->number) ? RV_OK
-                                   : fail(p, "\"%s\" is too large for a float of 64 bits", show(s).text);
+    return RV_OK;
 }
 
 /* A value that begins here into parent; of an array or inline table only the bracket. */
