@@ -288,6 +288,34 @@ TEST(the_profiles_load_and_set_what_they_are_for)
     }
 }
 
+TEST(the_guide_has_a_row_for_every_key)
+{
+    char *guide = NULL;
+    size_t n = 0;
+    CHECK_OK(rv_file_read(&rv_heap, source_path("docs/guide/configuration.md"), 1 << 20, &guide, &n));
+    const char *at = guide, *section = "";
+    for (size_t i = 0; i < rv_config_n_keys; i++) {
+        const rv_config_key *key = &rv_config_keys[i];
+        char wanted[512];
+        if (strcmp(section, key->section) != 0) {
+            section = key->section;
+            snprintf(wanted, sizeof wanted, "### [%s]\n", section);
+            at = strstr(at, wanted);
+            CHECK(at, "no section [%s] after the one before", section);
+        }
+        snprintf(wanted, sizeof wanted, "\n| `%s` | ", key->name);
+        at = strstr(at, wanted);
+        CHECK(at, "no row for %s.%s", section, key->name);
+        snprintf(wanted, sizeof wanted, "| %s%s%s | %s%s |", key->built_in ? "`" : "",
+                 key->built_in ? key->built_in : "", key->built_in ? "`" : "", key->help,
+                 key->active ? "" : " *(not used yet)*");
+        size_t row = strcspn(at + 1, "\n");
+        CHECK(memmem(at, row + 1, wanted, strlen(wanted)), "%s.%s: expected \"%s\", found \"%.*s\"", section,
+              key->name, wanted, (int)row, at + 1);
+    }
+    rv_free(&rv_heap, guide);
+}
+
 /* What make_hostile_toml.py's own checker asks of a program, asked of the function. */
 static void check_hostile(const char *folder, const json_t *row, size_t *bad)
 {
