@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    TEXT_MAX_BYTES = 1 << 20,
+    TEXT_MAX_BYTES = 4 << 20,
     DEPTH_MAX = 64,
     VALUES_MAX = 65536,
     ARENA_MAX_BYTES = 64 << 20, /* of which the limits above let about 20 be used */

@@ -1,5 +1,5 @@
 /* TOML 1.0 reader. A document becomes a tree of values with the line each came from, so that a wrong value can be
- * reported by file, line and key. Limits: 1 MiB of text, depth 64, 65,536 values. */
+ * reported by file, line and key. Limits: 4 MiB of text, depth 64, 65,536 values. */
 #ifndef RV_BASE_TOML_H
 #define RV_BASE_TOML_H
 #include "base/alloc.h"
@@ -32,7 +32,7 @@ typedef struct rv_toml rv_toml;
  * name   for messages ("ruvllm.toml")
  * text   [n] bytes, UTF-8; not needed any more afterwards
  *
- * Errors:  RV_E_FORMAT "name:line: what was found, what is allowed"; limits passed too.  RV_E_TOO_LARGE text over 1 MiB.
+ * Errors:  RV_E_FORMAT "name:line: what was found, what is allowed"; limits passed too.  RV_E_TOO_LARGE text over 4 MiB.
  *          RV_E_NOMEM.
  * Threads: any thread; the document is immutable, any thread.
  * Source:  toml.io/en/v1.0.0

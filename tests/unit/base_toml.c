@@ -268,7 +268,7 @@ TEST(limits_are_kept_without_recursion)
     check_refused("x", ".a", 50000, RV_E_FORMAT, "nested deeper than 64");
     check_refused("[x", ".a", 50000, RV_E_FORMAT, "nested deeper than 64");
     check_refused("x = [", "1,", 100000, RV_E_FORMAT, "too many values");
-    check_refused("# ", "c", 1 << 20, RV_E_TOO_LARGE, "too long");
+    check_refused("# ", "c", 4 << 20, RV_E_TOO_LARGE, "too long");
     check_refused("", "k", 1 << 19, RV_E_FORMAT, "...\", expected =");
 
     size_t n;
