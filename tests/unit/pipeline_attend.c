@@ -1,0 +1,260 @@
+/* The prompt, and which passages get into it, over hits made by hand. */
+#include "pipeline/pipeline_priv.h"
+#include "test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct fixture {
+    rv_backend *backend;
+    rv_engine *engine;
+    rv_arena *arena;
+    rv_pipeline pipeline;
+    rv_request request;
+    rv_memory_node nodes[16];
+} fixture;
+
+static void open_fixture(fixture *f, uint32_t n_ctx, const char *query)
+{
+    const char *file = source_path("tests/data/golden/a-q8_0.gguf");
+    rv_backend_options how = {
+        .threads = 1, .max_context = n_ctx, .kv_type = RV_F16, .max_loaded = 1, .files = &file, .n_files = 1
+    };
+    *f = (fixture){ .pipeline = { .max_sources = 5 } };
+    CHECK_OK(rv_backend_open(&rv_heap, &how, &f->backend));
+    CHECK_OK(rv_backend_take(f->backend, "a-q8_0", &f->engine));
+    CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &f->arena));
+    CHECK_OK(rv_request_init(&f->request, f->arena));
+    f->request.query = query;
+    f->request.query_bytes = strlen(query);
+    f->request.hits.at = f->nodes;
+}
+
+static void close_fixture(fixture *f)
+{
+    rv_backend_put(f->backend, f->engine);
+    rv_backend_close(f->backend);
+    rv_arena_free(f->arena);
+}
+
+static void add_hit(fixture *f, int64_t id, const char *text, int64_t corrected_by)
+{
+    f->nodes[f->request.hits.n++] = (rv_memory_node){ .id = id,
+                                                      .type = "chunk",
+                                                      .text = text,
+                                                      .source = "notes.md",
+                                                      .user = "",
+                                                      .origin_side = "both",
+                                                      .corrected_by = corrected_by,
+                                                      .vector_score = 0.5,
+                                                      .words_score = 2,
+                                                      .score = 1.0 / (double)(60 + f->request.hits.n) };
+}
+
+static void check_sources(const fixture *f, const char *expected)
+{
+    char found[200] = "";
+    for (size_t i = 0; i < f->request.n_sources; i++) {
+        char one[32];
+        snprintf(one, sizeof one, "%s%lld", i ? " " : "", (long long)f->request.sources[i].id);
+        strcat(found, one);
+    }
+    CHECK(strcmp(found, expected) == 0, "sources %s, expected %s", found, expected);
+}
+
+TEST(passages_come_in_the_order_of_their_score_and_no_more_than_allowed)
+{
+    fixture f;
+    open_fixture(&f, 512, "Who?");
+    for (int64_t id = 1; id <= 7; id++) {
+        add_hit(&f, id, "A short passage.", 0);
+    }
+    CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+    check_sources(&f, "1 2 3 4 5");
+    CHECK(strstr(f.request.stage_note[RV_STAGE_ATTEND], "fused score"), "%s",
+          f.request.stage_note[RV_STAGE_ATTEND]);
+    CHECK(f.request.sources[0].score > f.request.sources[4].score, "scores");
+    close_fixture(&f);
+}
+
+TEST(a_correction_stands_before_what_it_corrects)
+{
+    fixture f;
+    open_fixture(&f, 512, "Who?");
+    add_hit(&f, 1, "Other.", 0);
+    add_hit(&f, 2, "Wrong in part.", 4); /* ranks above its correction: another question */
+    add_hit(&f, 3, "More.", 0);
+    add_hit(&f, 4, "Correction.", 0);
+    CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+    check_sources(&f, "1 4 2 3");
+    close_fixture(&f);
+}
+
+TEST(what_ranks_below_its_correction_is_left_out)
+{
+    fixture f;
+    open_fixture(&f, 512, "Who?");
+    add_hit(&f, 4, "Correction.", 0);
+    add_hit(&f, 2, "Wrong.", 4);
+    add_hit(&f, 3, "More.", 0);
+    CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+    check_sources(&f, "4 3");
+    close_fixture(&f);
+}
+
+TEST(a_chain_of_corrections_gives_the_last_one_and_a_ring_ends)
+{
+    fixture f;
+    open_fixture(&f, 512, "Who?");
+    add_hit(&f, 1, "First.", 2);
+    add_hit(&f, 2, "Second.", 3);
+    add_hit(&f, 3, "Third.", 0);
+    CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+    check_sources(&f, "3 1");
+    close_fixture(&f);
+
+    open_fixture(&f, 512, "Who?");
+    add_hit(&f, 1, "A.", 2);
+    add_hit(&f, 2, "B.", 3);
+    add_hit(&f, 3, "C.", 1);
+    add_hit(&f, 4, "Not in hits.", 99);
+    CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+    CHECK(f.request.n_sources >= 2 && f.request.n_sources <= 4, "%zu", f.request.n_sources);
+    CHECK(f.request.sources[f.request.n_sources - 1].id == 4, "a correction nobody may see changes nothing");
+    close_fixture(&f);
+}
+
+TEST(what_shares_no_word_and_is_far_in_meaning_is_dropped)
+{
+    fixture f;
+    open_fixture(&f, 512, "Who?");
+    add_hit(&f, 1, "Words alone.", 0);
+    f.nodes[0].vector_score = NAN;
+    add_hit(&f, 2, "Near, no words.", 0);
+    f.nodes[1].words_score = NAN;
+    add_hit(&f, 3, "Far, no words.", 0);
+    f.nodes[2].words_score = NAN;
+    f.nodes[2].vector_score = 0.02;
+    add_hit(&f, 4, "Along the graph.", 0);
+    f.nodes[3].words_score = f.nodes[3].vector_score = NAN;
+    f.nodes[3].origin_side = "graph";
+    CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+    check_sources(&f, "1 2 4");
+    close_fixture(&f);
+}
+
+TEST(what_does_not_fit_is_skipped_and_counted_and_the_rest_fits)
+{
+    fixture f;
+    open_fixture(&f, 128, "Who?");
+    char large[2000];
+    memset(large, 'x', sizeof large);
+    for (size_t i = 0; i < sizeof large; i += 5) {
+        large[i] = ' ';
+    }
+    large[sizeof large - 1] = 0;
+    add_hit(&f, 1, large, 0);
+    add_hit(&f, 2, "Small.", 0);
+    CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+    check_sources(&f, "2");
+    CHECK(strstr(f.request.stage_note[RV_STAGE_ATTEND], "1 passages did not fit"), "%s",
+          f.request.stage_note[RV_STAGE_ATTEND]);
+
+    /* Filled to the brim, the whole prompt has to fit with the answer's room left. */
+    f.request.n_sources = f.request.hits.n = 0;
+    for (int64_t id = 1; id <= 15; id++) {
+        add_hit(&f, id, "Seven words are in this short passage.", 0);
+    }
+    f.pipeline.max_sources = 8;
+    CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+    CHECK(f.request.n_sources > 0, "nothing fitted");
+    json_t *messages = NULL;
+    rv_text text;
+    rv_ids ids;
+    rv_text_init(&text, &rv_heap, 1 << 20);
+    rv_ids_init(&ids, &rv_heap, 1 << 20);
+    CHECK_OK(rv_prompt_messages(&f.request, f.request.sources, f.request.n_sources, &messages));
+    CHECK_OK(rv_chat_render(rv_engine_tok(f.engine), rv_engine_get_info(f.engine)->family, messages, NULL,
+                            (rv_chat_options){ .add_generation_prompt = true }, &text, &ids));
+    size_t room = 128 - rv_prompt_answer_tokens(&f.request, 128);
+    CHECK(ids.n <= room, "%zu tokens in a room of %zu", ids.n, room);
+    json_decref(messages);
+    rv_ids_deinit(&ids);
+    rv_text_deinit(&text);
+    close_fixture(&f);
+}
+
+TEST(the_oldest_turns_go_when_there_is_no_room_for_them)
+{
+    fixture f;
+    open_fixture(&f, 256, "And now?");
+    char long_answer[400];
+    memset(long_answer, 'y', sizeof long_answer);
+    for (size_t i = 0; i < sizeof long_answer; i += 4) {
+        long_answer[i] = ' ';
+    }
+    long_answer[sizeof long_answer - 1] = 0;
+    rv_turn turns[] = { { .question = "One?", .answer = long_answer },
+                        { .question = "Two?", .answer = "Yes." } };
+    f.request.history = turns;
+    f.request.n_history = 2;
+    CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+    CHECK(f.request.n_history == 1 && strcmp(f.request.history[0].question, "Two?") == 0, "%zu turns",
+          f.request.n_history);
+    close_fixture(&f);
+}
+
+/* ---- the prompt ---- */
+
+static const char *content(const json_t *messages, size_t i)
+{
+    return json_string_value(json_object_get(json_array_get(messages, i), "content"));
+}
+
+TEST(the_prompt_is_numbered_lines_and_the_question)
+{
+    rv_source passages[] = { { .text = "One\nline." }, { .text = "Two\r\n\tlines." } };
+    rv_request r = { .query = "Why? (cut here)", .query_bytes = 4 };
+    json_t *messages = NULL;
+    CHECK_OK(rv_prompt_messages(&r, passages, 2, &messages));
+    CHECK(json_array_size(messages) == 1, "%zu messages", json_array_size(messages));
+    CHECK(strcmp(content(messages, 0), "[1] One line.\n[2] Two   lines.\nQuestion: Why?") == 0, "%s",
+          content(messages, 0));
+    json_decref(messages);
+    CHECK_OK(rv_prompt_messages(&r, NULL, 0, &messages));
+    CHECK(strcmp(content(messages, 0), "Question: Why?") == 0, "%s", content(messages, 0));
+    json_decref(messages);
+}
+
+TEST(earlier_turns_come_before_it_without_passages)
+{
+    rv_turn turns[] = { { .question = "A?", .answer = "[1] a" }, { .question = "B?", .answer = "b" } };
+    rv_source passage = { .text = "P." };
+    rv_request r = { .query = "C?", .query_bytes = 2, .history = turns, .n_history = 2 };
+    json_t *messages = NULL;
+    CHECK_OK(rv_prompt_messages(&r, &passage, 1, &messages));
+    static const char *const expected[] = { "Question: A?", "[1] a", "Question: B?", "b",
+                                            "[1] P.\nQuestion: C?" };
+    CHECK(json_array_size(messages) == RV_COUNT(expected), "%zu messages", json_array_size(messages));
+    for (size_t i = 0; i < RV_COUNT(expected); i++) {
+        CHECK(strcmp(content(messages, i), expected[i]) == 0, "%zu: %s", i, content(messages, i));
+    }
+    json_decref(messages);
+}
+
+TEST(given_messages_stay_but_for_the_last_which_becomes_the_question)
+{
+    json_t *given = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", "Be brief.", "role",
+                              "user", "content", "C?");
+    rv_turn turn = { .question = "not used", .answer = "not used" };
+    rv_request r = { .query = "C?", .query_bytes = 2, .messages = given, .history = &turn, .n_history = 1 };
+    json_t *messages = NULL;
+    CHECK_OK(rv_prompt_messages(&r, NULL, 0, &messages));
+    CHECK(json_array_size(messages) == 2, "%zu messages", json_array_size(messages));
+    CHECK(strcmp(content(messages, 0), "Be brief.") == 0 && strcmp(content(messages, 1), "Question: C?") == 0,
+          "%s, %s", content(messages, 0), content(messages, 1));
+    json_decref(messages);
+    CHECK(strcmp(content(given, 1), "C?") == 0, "the caller's messages were changed");
+    json_decref(given);
+}
