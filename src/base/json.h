@@ -35,10 +35,15 @@ rv_err rv_json_get_bool(const json_t *object, const char *field, bool *out) RV_M
 rv_err rv_json_get_object(const json_t *object, const char *field, json_t **out) RV_MUST_CHECK; /* borrowed */
 rv_err rv_json_get_array(const json_t *object, const char *field, json_t **out) RV_MUST_CHECK;  /* borrowed */
 
-/** rv_json_text - compact text into t, key order kept. rv_json_print - the same to a stream, newline added. */
+/** rv_json_text - compact text added to t, key order kept; failure shows in rv_text_check.  rv_json_print - the same to a
+ * stream (FILE *), newline added. */
 void rv_json_text(const json_t *value, rv_text *t);
 void rv_json_print(const json_t *value, void *stdio_stream);
-/** rv_json_float - shortest decimal that reads back as the same float; non-finite as null. */
+
+/** rv_json_float - shortest decimal that reads back as the same float, with a fraction or exponent always, so that it stays a
+ * real number; non-finite as null. */
 void rv_json_float(rv_text *t, float x);
-void rv_json_string(rv_text *t, const char *at, size_t n); /* quoted and escaped */
+
+/** rv_json_string - quoted and escaped; malformed UTF-8 becomes U+FFFD. */
+void rv_json_string(rv_text *t, const char *at, size_t n);
 #endif

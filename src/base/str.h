@@ -17,7 +17,8 @@ bool rv_str_eq(rv_str a, const char *b);
 bool rv_str_starts(rv_str a, const char *prefix);
 rv_str rv_str_trim(rv_str a); /* ASCII white space off both ends */
 
-/* A text that failed to grow keeps what it has and remembers: check once, at the end, with rv_text_check. */
+/* A text that failed to grow keeps what it has and remembers: check once, at the end, with rv_text_check.
+ * Threads: one thread at a time. */
 typedef struct rv_text {
     const rv_alloc *mem;
     char *at; /* NULL while empty, else terminated */
@@ -25,16 +26,25 @@ typedef struct rv_text {
     bool failed;
 } rv_text;
 
+/** rv_text_init - an empty text of at most max_bytes (the zero at the end not counted); nothing is allocated yet. */
 void rv_text_init(rv_text *t, const rv_alloc *mem, size_t max_bytes);
-void rv_text_deinit(rv_text *t);
+void rv_text_deinit(rv_text *t); /* empty again, and usable */
+
+/** rv_text_add... - at the end, whole or not at all. The bytes must not be the text's own. */
 void rv_text_add(rv_text *t, const char *bytes, size_t n);
 void rv_text_adds(rv_text *t, const char *zero_terminated);
 void rv_text_addc(rv_text *t, char c);
 void rv_text_addf(rv_text *t, const char *format, ...) RV_PRINTF(2, 3);
+
+/** rv_text_clear - empty, keeps its memory, and forgets a failure. */
 void rv_text_clear(rv_text *t);
-rv_err rv_text_check(const rv_text *t) RV_MUST_CHECK; /* RV_E_NOMEM: memory or the maximum ran out */
-char *rv_text_take(rv_text *t);                       /* moves to the caller (rv_free with t->mem); "" when empty, NULL on failure */
-const char *rv_text_get(const rv_text *t);            /* terminated, "" when empty */
+
+/** rv_text_check - RV_E_NOMEM: memory or the maximum ran out since it was made or cleared. */
+rv_err rv_text_check(const rv_text *t) RV_MUST_CHECK;
+
+/** rv_text_take - moves to the caller (rv_free with t->mem); "" when empty, NULL on failure. t is empty afterwards. */
+char *rv_text_take(rv_text *t);
+const char *rv_text_get(const rv_text *t); /* terminated, "" when empty; valid until t changes */
 
 /* UTF-8 */
 /** rv_utf8_decode - one code point from at[0..n); returns its length 1..4, or 0 when malformed or n == 0. */
