@@ -223,7 +223,7 @@ static rv_err read_content(const json_t *message, size_t i, bool optional, rv_te
     const json_t *content = json_object_get(message, "content");
     if (json_is_string(content)) {
         rv_text_add(t, json_string_value(content), json_string_length(content));
-        return RV_OK;
+        return rv_text_check(t);
     }
     if (optional && (!content || json_is_null(content))) {
         return RV_OK;
@@ -244,7 +244,7 @@ static rv_err read_content(const json_t *message, size_t i, bool optional, rv_te
         rv_text_adds(t, k ? "\n" : "");
         rv_text_add(t, json_string_value(text), json_string_length(text));
     }
-    return RV_OK;
+    return rv_text_check(t);
 }
 
 static rv_err add_tools(render *r, const json_t *tools)
@@ -441,7 +441,6 @@ rv_err rv_chat_render(const rv_tok *tok, rv_chat_family family, const json_t *me
     };
     rv_text_init(&r.content, prompt->mem, prompt->max);
     rv_err e = add_all(&r, messages, tools, how.add_generation_prompt);
-    e = e ? e : rv_text_check(&r.content);
     e = e ? e : rv_text_check(prompt);
     if (!e && ids) {
         e = rv_tok_encode_spans(tok, prompt->at + start, r.spans, r.n_spans, ids);
