@@ -22,38 +22,41 @@
 #include <cmocka.h>
 
 /** TEST - a function that registers itself; tests run in the order of the file. */
-#define TEST(name)                                                                                                     \
-    static void test_##name(void **state);                                                                             \
-    __attribute__((constructor)) static void register_##name(void) { test_register(#name, test_##name); }              \
+#define TEST(name)                                                                                           \
+    static void test_##name(void **state);                                                                   \
+    __attribute__((constructor)) static void register_##name(void)                                           \
+    {                                                                                                        \
+        test_register(#name, test_##name);                                                                   \
+    }                                                                                                        \
     static void test_##name(__attribute__((unused)) void **state)
 
 /** CHECK - when cond is false, print file, line, cond and the message, and end the test. On the test's thread only:
  * elsewhere a failure ends the program. Comparisons are written so that NaN fails: err <= bound. */
-#define CHECK(cond, ...)                                                                                               \
-    do {                                                                                                               \
-        if (!(cond)) {                                                                                                 \
-            test_fail(__FILE__, __LINE__, #cond, __VA_ARGS__);                                                         \
-        }                                                                                                              \
+#define CHECK(cond, ...)                                                                                     \
+    do {                                                                                                     \
+        if (!(cond)) {                                                                                       \
+            test_fail(__FILE__, __LINE__, #cond, __VA_ARGS__);                                               \
+        }                                                                                                    \
     } while (0)
 
 /** CHECK_OK - the call returns RV_OK, else its text is printed.  CHECK_ERR - it returns that code. */
-#define CHECK_OK(call)                                                                                                 \
-    do {                                                                                                               \
-        rv_err check_e = (call);                                                                                       \
-        CHECK(check_e == RV_OK, "%s: %s: %s", #call, rv_err_name(check_e), rv_err_text());                               \
+#define CHECK_OK(call)                                                                                       \
+    do {                                                                                                     \
+        rv_err check_e = (call);                                                                             \
+        CHECK(check_e == RV_OK, "%s: %s: %s", #call, rv_err_name(check_e), rv_err_text());                   \
     } while (0)
-#define CHECK_ERR(call, code)                                                                                          \
-    do {                                                                                                               \
-        rv_err check_e = (call);                                                                                       \
-        CHECK(check_e == (code), "%s: expected %s, got %s: %s", #call, rv_err_name(code), rv_err_name(check_e),        \
-              rv_err_text());                                                                                          \
+#define CHECK_ERR(call, code)                                                                                \
+    do {                                                                                                     \
+        rv_err check_e = (call);                                                                             \
+        CHECK(check_e == (code), "%s: expected %s, got %s: %s", #call, rv_err_name(code),                    \
+              rv_err_name(check_e), rv_err_text());                                                          \
     } while (0)
 
 /** SKIP - end the test as neither passed nor failed; why is printed. For what this machine or folder lacks. */
-#define SKIP(why)                                                                                                      \
-    do {                                                                                                               \
-        print_message("# skipped: %s\n", why);                                                                         \
-        skip();                                                                                                        \
+#define SKIP(why)                                                                                            \
+    do {                                                                                                     \
+        print_message("# skipped: %s\n", why);                                                               \
+        skip();                                                                                              \
     } while (0)
 
 void test_register(const char *name, CMUnitTestFunction run);

@@ -6,10 +6,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* resize: old NULL gives a new block; bytes 0 frees and returns NULL.
+ * aligned: a block that is released with resize(self, p, 0) and never resized otherwise. */
 typedef struct rv_alloc {
     void *self;
-    void *(*resize)(void *self, void *old, size_t bytes);     /* old NULL: new; bytes 0: free, returns NULL */
-    void *(*aligned)(void *self, size_t align, size_t bytes); /* released with resize(self, p, 0), never resized */
+    void *(*resize)(void *self, void *old, size_t bytes);
+    void *(*aligned)(void *self, size_t align, size_t bytes);
 } rv_alloc;
 
 /* Threads: any thread. Other allocators say so themselves; the functions below add nothing to lock. */

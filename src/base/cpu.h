@@ -4,7 +4,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-typedef enum rv_cpu_level { RV_CPU_SCALAR, RV_CPU_AVX2, RV_CPU_AVX512, RV_CPU_NEON, RV_CPU_LEVELS } rv_cpu_level;
+typedef enum rv_cpu_level {
+    RV_CPU_SCALAR,
+    RV_CPU_AVX2,
+    RV_CPU_AVX512,
+    RV_CPU_NEON,
+    RV_CPU_LEVELS
+} rv_cpu_level;
 
 /** rv_cpu_has - the machine, and the operating system's register saving, can run code of this level.
  * AVX2 means AVX2+FMA+F16C; AVX512 means that and F+BW+DQ+VL+VNNI; NEON means dotprod+fp16. */

@@ -6,25 +6,25 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-#define RV_MUST_CHECK __attribute__((warn_unused_result))
+#define RV_MUST_CHECK         __attribute__((warn_unused_result))
 #define RV_PRINTF(text, args) __attribute__((format(printf, text, args)))
-#define RV_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define RV_COUNT(array)       (sizeof(array) / sizeof((array)[0]))
 
 /* X(name, HTTP status, OpenAI error type, short text) */
-#define RV_ERR_MAP(X)                                                                                       \
-    X(NOMEM, 503, "server_error", "out of memory")                                                          \
-    X(IO, 500, "server_error", "reading or writing failed")                                                 \
-    X(FORMAT, 400, "invalid_request_error", "malformed input")                                              \
-    X(ARG, 400, "invalid_request_error", "invalid argument")                                                \
-    X(CONTEXT, 400, "exceed_context_size_error", "the prompt does not fit the context")                     \
-    X(NOT_FOUND, 404, "invalid_request_error", "not found")                                                 \
-    X(TOO_LARGE, 413, "invalid_request_error", "too large")                                                 \
-    X(FULL, 503, "server_error", "no room left, try again later")                                           \
-    X(BUSY, 503, "server_error", "in use by another process")                                               \
-    X(CORRUPT, 500, "server_error", "stored data is damaged")                                               \
-    X(CANCELLED, 499, "server_error", "cancelled")                                                          \
-    X(TIMEOUT, 504, "server_error", "took too long")                                                        \
-    X(CONFIG, 500, "server_error", "wrong configuration")                                                   \
+#define RV_ERR_MAP(X)                                                                                        \
+    X(NOMEM, 503, "server_error", "out of memory")                                                           \
+    X(IO, 500, "server_error", "reading or writing failed")                                                  \
+    X(FORMAT, 400, "invalid_request_error", "malformed input")                                               \
+    X(ARG, 400, "invalid_request_error", "invalid argument")                                                 \
+    X(CONTEXT, 400, "exceed_context_size_error", "the prompt does not fit the context")                      \
+    X(NOT_FOUND, 404, "invalid_request_error", "not found")                                                  \
+    X(TOO_LARGE, 413, "invalid_request_error", "too large")                                                  \
+    X(FULL, 503, "server_error", "no room left, try again later")                                            \
+    X(BUSY, 503, "server_error", "in use by another process")                                                \
+    X(CORRUPT, 500, "server_error", "stored data is damaged")                                                \
+    X(CANCELLED, 499, "server_error", "cancelled")                                                           \
+    X(TIMEOUT, 504, "server_error", "took too long")                                                         \
+    X(CONFIG, 500, "server_error", "wrong configuration")                                                    \
     X(UNSUPPORTED, 501, "server_error", "not supported")
 
 typedef enum rv_err {
@@ -53,12 +53,12 @@ const char *rv_err_name(rv_err code);
 int rv_err_http(rv_err code);
 const char *rv_err_type(rv_err code);
 
-#define RV_TRY(call)                                                                                        \
-    do {                                                                                                    \
-        rv_err rv_try_e = (call);                                                                           \
-        if (rv_try_e) {                                                                                     \
-            return rv_try_e;                                                                                \
-        }                                                                                                   \
+#define RV_TRY(call)                                                                                         \
+    do {                                                                                                     \
+        rv_err rv_try_e = (call);                                                                            \
+        if (rv_try_e) {                                                                                      \
+            return rv_try_e;                                                                                 \
+        }                                                                                                    \
     } while (0)
 
 #endif

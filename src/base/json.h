@@ -28,9 +28,12 @@ rv_err rv_json_parse(const char *text, size_t n, json_t **out) RV_MUST_CHECK;
  * terminated; with n NULL one that holds \u0000 is an error, because the caller would see only its beginning.
  * A number without a fraction (3.0) is an integer. */
 rv_err rv_json_get_string(const json_t *object, const char *field, const char **out, size_t *n) RV_MUST_CHECK;
-rv_err rv_json_need_string(const json_t *object, const char *field, const char **out, size_t *n) RV_MUST_CHECK;
-rv_err rv_json_get_int(const json_t *object, const char *field, int64_t low, int64_t high, int64_t *out) RV_MUST_CHECK;
-rv_err rv_json_get_double(const json_t *object, const char *field, double low, double high, double *out) RV_MUST_CHECK;
+rv_err rv_json_need_string(const json_t *object, const char *field, const char **out,
+                           size_t *n) RV_MUST_CHECK;
+rv_err rv_json_get_int(const json_t *object, const char *field, int64_t low, int64_t high,
+                       int64_t *out) RV_MUST_CHECK;
+rv_err rv_json_get_double(const json_t *object, const char *field, double low, double high,
+                          double *out) RV_MUST_CHECK;
 rv_err rv_json_get_bool(const json_t *object, const char *field, bool *out) RV_MUST_CHECK;
 rv_err rv_json_get_object(const json_t *object, const char *field, json_t **out) RV_MUST_CHECK; /* borrowed */
 rv_err rv_json_get_array(const json_t *object, const char *field, json_t **out) RV_MUST_CHECK;  /* borrowed */

@@ -12,10 +12,11 @@ static struct {
 } registry[TABLES_MAX];
 static size_t n_registry; /* both change before threads start, and not after */
 
+/* Upper border of a bucket; the last has none. */
 static double bucket_ms(int i)
 {
     return 0.1 * (double)(1 << i);
-} /* upper border; the last has none */
+}
 
 void rv_metric_add(rv_metric *m, int64_t n)
 {

@@ -11,11 +11,11 @@ typedef enum rv_metric_kind { RV_COUNTER, RV_GAUGE, RV_HISTOGRAM } rv_metric_kin
 #define RV_HISTOGRAM_BUCKETS 20
 typedef struct rv_metric {
     rv_metric_kind kind;
-    const char *name;   /* ruvllm_requests_total; a histogram's ends in _seconds */
+    const char *name; /* ruvllm_requests_total; a histogram's ends in _seconds */
     const char *help;
-    const char *labels; /* "stage=\"embed\"" or NULL; entries of one name stand together */
-    _Atomic int64_t value;                        /* counter, gauge; histogram: count */
-    _Atomic int64_t sum_us;                       /* histogram: microseconds */
+    const char *labels;     /* "stage=\"embed\"" or NULL; entries of one name stand together */
+    _Atomic int64_t value;  /* counter, gauge; histogram: count */
+    _Atomic int64_t sum_us; /* histogram: microseconds */
     _Atomic int64_t bucket[RV_HISTOGRAM_BUCKETS]; /* up to 100 us * 2^i, 26 s; the last takes the rest */
 } rv_metric;
 

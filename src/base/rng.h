@@ -14,7 +14,7 @@ void rv_rng_init(rv_rng *rng, uint64_t seed);
 uint64_t rv_rng_next(rv_rng *rng);
 double rv_rng_unit(rv_rng *rng);                /* [0, 1), 53 bits */
 uint64_t rv_rng_below(rv_rng *rng, uint64_t n); /* 0 .. n-1 without bias; n > 0 */
-float rv_rng_normal(rv_rng *rng);               /* mean 0, variance 1; the last bit is up to the machine's log() */
+float rv_rng_normal(rv_rng *rng); /* mean 0, variance 1; the last bit is up to the machine's log() */
 
 /** rv_random_bytes - from the kernel. Errors: RV_E_IO it gives none.  Threads: any thread. */
 rv_err rv_random_bytes(void *out, size_t n) RV_MUST_CHECK;

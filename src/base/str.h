@@ -11,7 +11,10 @@ typedef struct rv_str {
     size_t n;
 } rv_str;
 
-static inline rv_str rv_str_of(const char *at, size_t n) { return (rv_str){ at, n }; }
+static inline rv_str rv_str_of(const char *at, size_t n)
+{
+    return (rv_str){ at, n };
+}
 rv_str rv_str_from(const char *zero_terminated); /* NULL gives the empty view */
 bool rv_str_eq(rv_str a, const char *b);
 bool rv_str_starts(rv_str a, const char *prefix);

@@ -8,16 +8,24 @@
 #include <stdint.h>
 
 typedef enum rv_toml_type {
-    RV_TOML_TABLE, RV_TOML_ARRAY, RV_TOML_STRING, RV_TOML_INTEGER, RV_TOML_FLOAT, RV_TOML_BOOL,
-    RV_TOML_DATETIME, RV_TOML_DATETIME_LOCAL, RV_TOML_DATE_LOCAL, RV_TOML_TIME_LOCAL
+    RV_TOML_TABLE,
+    RV_TOML_ARRAY,
+    RV_TOML_STRING,
+    RV_TOML_INTEGER,
+    RV_TOML_FLOAT,
+    RV_TOML_BOOL,
+    RV_TOML_DATETIME,
+    RV_TOML_DATETIME_LOCAL,
+    RV_TOML_DATE_LOCAL,
+    RV_TOML_TIME_LOCAL
 } rv_toml_type;
 
 typedef struct rv_toml_value rv_toml_value;
 struct rv_toml_value {
     rv_toml_type type;
-    int line;                 /* 1-based */
-    rv_str key;               /* name in the parent table; empty for array elements and the root */
-    rv_str string;            /* STRING: decoded UTF-8 (may hold NUL); dates and times: normalised RFC 3339 text */
+    int line;      /* 1-based */
+    rv_str key;    /* name in the parent table; empty for array elements and the root */
+    rv_str string; /* STRING: decoded UTF-8 (may hold NUL); dates and times: normalised RFC 3339 text */
     int64_t integer;
     double number;
     bool boolean;
@@ -37,7 +45,8 @@ typedef struct rv_toml rv_toml;
  * Threads: any thread; the document is immutable, any thread.
  * Source:  toml.io/en/v1.0.0
  */
-rv_err rv_toml_parse(const rv_alloc *mem, const char *name, const char *text, size_t n, rv_toml **out) RV_MUST_CHECK;
+rv_err rv_toml_parse(const rv_alloc *mem, const char *name, const char *text, size_t n,
+                     rv_toml **out) RV_MUST_CHECK;
 void rv_toml_free(rv_toml *doc); /* accepts NULL */
 const rv_toml_value *rv_toml_root(const rv_toml *doc);
 /** rv_toml_find - child of a table by key, or NULL. */
