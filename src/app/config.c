@@ -16,7 +16,7 @@
 
 extern char **environ;
 
-enum { PATH_MAX_BYTES = 4095, FILE_MAX_BYTES = 1 << 20, SHOWN_BYTES = 80 };
+enum { PATH_MAX_BYTES = 4095, FILE_MAX_BYTES = 4 << 20, SHOWN_BYTES = 80 };
 
 static const char system_file[] = "/etc/ruvllm/ruvllm.toml";
 
@@ -488,10 +488,6 @@ static rv_err put_file(rv_config *c, const char *file)
     rv_toml *doc = NULL;
     size_t n = 0;
     rv_err e = rv_file_read(c->mem, file, FILE_MAX_BYTES, &text, &n);
-    if (e == RV_E_TOO_LARGE) {
-        return rv_fail(RV_E_CONFIG, "%s: too many bytes for a configuration, longer than %d", file,
-                       FILE_MAX_BYTES);
-    }
     if (!e) {
         e = rv_toml_parse(c->mem, file, text, n, &doc);
     }

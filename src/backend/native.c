@@ -1,11 +1,12 @@
-/* Models of this machine. Two locks: `lock` guards the list (who is loaded, held, used when) and is never held while a
- * model is read; `compute` is held while the shared pool works, because a pool has one job at a time. */
+/* Models of this machine. `lock` guards the list (who is loaded, held, used when) and is never held while a model is read or
+ * runs. The engines share one pool, which has one job at a time, so they share a turn as well. */
 #include "backend/backend.h"
 
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/metrics.h"
+#include "engine/turn.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -28,21 +29,22 @@ typedef struct model {
     int64_t created;
     rv_engine *engine; /* NULL: not loaded */
     size_t held;
-    uint64_t used; /* turn of the last take */
+    uint64_t used; /* when it was last taken, in takes */
     uint32_t n_ctx;
 } model;
 
 struct rv_backend {
     const rv_alloc *mem;
     rv_pool *pool;
+    rv_turn *turn;
     rv_engine_options engine_options;
     size_t max_loaded;
     model *models;           /* [n_models] fixed after open */
     size_t n_models, chosen; /* chosen: the default, n_models when there is none */
-    pthread_mutex_t lock, compute;
+    pthread_mutex_t lock;
     pthread_cond_t changed; /* an engine came, went, or is held less */
     bool loading;
-    uint64_t turn;
+    uint64_t takes;
 };
 
 static rv_metric metrics[] = {
@@ -196,12 +198,14 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
     }
     *b = (rv_backend){ .mem = mem, .max_loaded = how->max_loaded ? how->max_loaded : 1 };
     pthread_mutex_init(&b->lock, NULL);
-    pthread_mutex_init(&b->compute, NULL);
     pthread_cond_init(&b->changed, NULL);
     b->models = rv_new_array(mem, RV_TIERS + how->n_files + 1, sizeof *b->models);
     rv_err e = b->models ? add_files(b, how) : rv_fail(RV_E_NOMEM, "opening the models");
     if (!e) {
         e = rv_pool_new(mem, how->threads > 0 ? how->threads : rv_cpu_count(), &b->pool);
+    }
+    if (!e) {
+        e = rv_turn_new(mem, &b->turn);
     }
     if (e) {
         rv_backend_close(b);
@@ -209,6 +213,7 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
     }
     b->engine_options = rv_engine_options_default();
     b->engine_options.pool = b->pool;
+    b->engine_options.turn = b->turn;
     b->engine_options.max_context = how->max_context;
     b->engine_options.kv_type = how->kv_type;
     *out = b;
@@ -230,9 +235,9 @@ void rv_backend_close(rv_backend *b)
         rv_free(b->mem, b->models[i].name);
     }
     rv_free(b->mem, b->models);
+    rv_turn_free(b->turn);
     rv_pool_free(b->pool);
     pthread_cond_destroy(&b->changed);
-    pthread_mutex_destroy(&b->compute);
     pthread_mutex_destroy(&b->lock);
     rv_free(b->mem, b);
 }
@@ -290,9 +295,7 @@ static rv_err swap_engines(rv_backend *b, rv_engine *old, const char *path, rv_e
         rv_metric_add(&metrics[LOADED], -1);
     }
     double start = rv_clock_ms();
-    pthread_mutex_lock(&b->compute);
     rv_err e = rv_engine_open(b->mem, path, b->engine_options, out);
-    pthread_mutex_unlock(&b->compute);
     if (!e) {
         rv_metric_add(&metrics[LOADS], 1);
         rv_metric_add(&metrics[LOADED], 1);
@@ -329,7 +332,7 @@ rv_err rv_backend_take(rv_backend *b, const char *id, rv_engine **out)
     }
     if (!e) {
         m->held++;
-        m->used = ++b->turn;
+        m->used = ++b->takes;
         *out = m->engine;
     }
     pthread_mutex_unlock(&b->lock);
@@ -391,14 +394,7 @@ rv_err rv_backend_generate(rv_backend *b, const rv_backend_request *request, rv_
         how.n_prompt = ids.n;
     }
     if (!e) {
-        double asked = rv_clock_ms();
-        pthread_mutex_lock(&b->compute);
-        double waited = rv_clock_ms() - asked;
         e = rv_engine_generate(engine, &how, out);
-        pthread_mutex_unlock(&b->compute);
-        if (!e) {
-            out->wait_ms += waited;
-        }
     }
     rv_ids_deinit(&ids);
     rv_backend_put(b, engine);
