@@ -28,7 +28,6 @@ struct rv_engine {
     rv_kv *kv;
     rv_kv_seq *seq;
     rv_sampler *sampler;
-    const rv_kernels *kernels;
     float *logits; /* [n_vocab] */
     int32_t *ids;  /* [n_ctx + 1] what seq holds; beyond that the token not yet fed */
     char *path;
@@ -110,9 +109,8 @@ static rv_err open_model(rv_engine *e, rv_engine_options how)
         RV_TRY(rv_turn_new(e->mem, &e->own_turn));
         e->turn = e->own_turn;
     }
-    e->kernels = rv_kernels_best();
     rv_turn_begin(e->turn, NULL);
-    rv_lfm2_options options = { .kernels = e->kernels, .pool = how.pool, .act_f32 = how.act_f32 };
+    rv_lfm2_options options = { .pool = how.pool, .act_f32 = how.act_f32 };
     rv_err err = rv_lfm2_open(e->mem, e->file, options, &e->model);
     rv_turn_end(e->turn);
     return err;
@@ -127,7 +125,7 @@ static rv_err open_parts(rv_engine *e, const char *path, rv_engine_options how)
     RV_TRY(open_file(e, how.max_context));
     RV_TRY(open_model(e, how));
     RV_TRY(open_cache(e, how.kv_type ? how.kv_type : RV_F16));
-    RV_TRY(rv_sampler_new(e->mem, e->info.shape.n_vocab, &e->sampler));
+    RV_TRY(rv_sampler_new(e->mem, rv_kernels_best(), e->info.shape.n_vocab, &e->sampler));
     e->logits = rv_new_array(e->mem, e->info.shape.n_vocab, sizeof *e->logits);
     e->ids = rv_new_array(e->mem, (size_t)e->info.n_ctx + 1, sizeof *e->ids);
     return e->logits && e->ids ? RV_OK : rv_fail(RV_E_NOMEM, "%s: opening", path);
@@ -283,7 +281,7 @@ static bool give(const rv_generate *how, const rv_piece *piece)
 static rv_err sample(rv_engine *e, const rv_generate *how, rv_rng *rng, size_t n, rv_piece *piece,
                      rv_token_prob *top)
 {
-    double normaliser = rv_sampler_normalise(e->sampler, e->kernels, e->logits);
+    double normaliser = rv_sampler_normalise(e->sampler, e->logits);
     *piece = (rv_piece){ .text = "", .top = top };
     if (how->n_logprobs > 0) {
         piece->n_top = rv_sampler_top(e->sampler, e->logits, normaliser, top, (size_t)how->n_logprobs);
@@ -440,7 +438,7 @@ static rv_err add_nll(rv_engine *e, const int32_t *ids, size_t n_ids, float *row
         RV_TRY(feed(e, ids + past, n, 0, rows, 0));
         for (size_t i = 0; i < n; i++) {
             const float *row = rows + i * v;
-            *sum += rv_sampler_normalise(e->sampler, e->kernels, row) - (double)row[ids[past + i + 1]];
+            *sum += rv_sampler_normalise(e->sampler, row) - (double)row[ids[past + i + 1]];
         }
     }
     return RV_OK;

@@ -4,15 +4,16 @@
 #include <math.h>
 #include <string.h>
 
-#define NEVER 41.5888 /* ln 2^60 */
+#define NEVER 0x1p-60f /* times the largest weight */
 
 typedef struct candidate {
-    float logit;
+    float weight;
     int32_t id;
 } candidate;
 
 struct rv_sampler {
     const rv_alloc *mem;
+    const rv_kernels *kernels;
     size_t n_vocab;
     candidate *candidates; /* [n_vocab] */
     uint32_t *count;       /* [n_vocab] zero between calls */
@@ -56,13 +57,13 @@ rv_err rv_sampling_check(const rv_sampling *how, size_t n_vocab)
     return RV_OK;
 }
 
-rv_err rv_sampler_new(const rv_alloc *mem, size_t n_vocab, rv_sampler **out)
+rv_err rv_sampler_new(const rv_alloc *mem, const rv_kernels *k, size_t n_vocab, rv_sampler **out)
 {
     rv_sampler *s = rv_new(mem, sizeof *s);
     if (!s) {
         return rv_fail(RV_E_NOMEM, "sampler: no memory");
     }
-    *s = (rv_sampler){ .mem = mem, .n_vocab = n_vocab };
+    *s = (rv_sampler){ .mem = mem, .kernels = k, .n_vocab = n_vocab };
     s->candidates = rv_new_array(mem, n_vocab, sizeof *s->candidates);
     s->count = rv_new_array(mem, n_vocab, sizeof *s->count);
     s->work = rv_new_array(mem, n_vocab, sizeof *s->work);
@@ -113,20 +114,36 @@ static void penalise(rv_sampler *s, const rv_sampling *how, rv_history past, flo
     }
 }
 
-static int32_t largest(const float *logits, size_t n)
+/* Lanes, because one chain of comparisons over a large vocabulary would wait for itself. */
+static int32_t largest(const float *x, size_t n)
 {
-    int32_t best = -1;
-    for (size_t i = 0; i < n; i++) {
-        if (isfinite(logits[i]) && (best < 0 || logits[i] > logits[best])) {
-            best = (int32_t)i;
+    enum { LANES = 8 };
+    float most[LANES], best = -INFINITY;
+    for (size_t j = 0; j < LANES; j++) {
+        most[j] = -INFINITY;
+    }
+    for (size_t i = 0; i + LANES <= n; i += LANES) {
+        for (size_t j = 0; j < LANES; j++) {
+            most[j] = x[i + j] > most[j] && x[i + j] <= FLT_MAX ? x[i + j] : most[j];
         }
     }
-    return best;
+    for (size_t i = n / LANES * LANES; i < n; i++) {
+        best = x[i] > best && x[i] <= FLT_MAX ? x[i] : best;
+    }
+    for (size_t j = 0; j < LANES; j++) {
+        best = most[j] > best ? most[j] : best;
+    }
+    for (size_t i = 0; best > -INFINITY && i < n; i++) {
+        if (x[i] == best) {
+            return (int32_t)i;
+        }
+    }
+    return -1;
 }
 
 static bool before(candidate a, candidate b)
 {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+    return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
 }
 
 static void sift_down(candidate *heap, size_t n, size_t at)
@@ -151,38 +168,28 @@ static void pop(candidate *heap, size_t n)
     heap[n - 1] = best;
 }
 
-static double weight(candidate c, float best, const rv_sampling *how)
-{
-    return exp(((double)c.logit - (double)best) / (double)how->temperature);
-}
-
 /* Steps 5 and 6. Of c [n] keeps the best, in order, at the end of the array; returns how many. A heap,
  * because a few are wanted out of very many. */
-static size_t keep_best(candidate *c, size_t n, float best, const rv_sampling *how)
+static size_t keep_best(candidate *c, size_t n, const rv_sampling *how)
 {
     for (size_t i = n / 2; i-- > 0;) {
         sift_down(c, n, i);
     }
-    size_t most = how->top_k && (size_t)how->top_k < n ? (size_t)how->top_k : n, kept = 0;
+    size_t most = how->top_k && (size_t)how->top_k < n ? (size_t)how->top_k : n, popped = 0;
     double total = 0, reached = 0;
     if (most < n) {
-        for (; kept < most; kept++) {
-            pop(c, n - kept);
-            total += weight(c[n - 1 - kept], best, how);
-        }
-    } else {
-        for (size_t i = 0; i < n; i++) {
-            total += weight(c[i], best, how);
+        for (; popped < most; popped++) {
+            pop(c, n - popped);
         }
     }
-    if (how->top_p >= 1) {
-        return most; /* < n: the caller asks only for a cut */
+    for (size_t i = popped ? n - popped : 0; i < n; i++) {
+        total += (double)c[i].weight;
     }
     for (size_t i = 0; i < most; i++) {
-        if (i == kept) {
-            pop(c, n - kept++);
+        if (i == popped) {
+            pop(c, n - popped++);
         }
-        reached += weight(c[n - 1 - i], best, how);
+        reached += (double)c[n - 1 - i].weight;
         if (reached >= (double)how->top_p * total) {
             return i + 1;
         }
@@ -190,59 +197,72 @@ static size_t keep_best(candidate *c, size_t n, float best, const rv_sampling *h
     return most;
 }
 
-int32_t rv_sampler_next(rv_sampler *s, const rv_sampling *how, rv_rng *rng, rv_history past, const float *raw)
+/* Step 4: logits become weights with sum 1; what is not finite becomes 0. */
+static void weigh(float *x, size_t n, float best, float temperature, const rv_kernels *k)
 {
-    float *logits = s->work;
-    memcpy(logits, raw, s->n_vocab * sizeof *logits);
-    penalise(s, how, past, logits);
-    int32_t top = largest(logits, s->n_vocab);
+    for (size_t i = 0; i < n; i++) {
+        float power = (x[i] - best) / temperature;
+        x[i] = power <= 0 && power >= -FLT_MAX ? power : -FLT_MAX;
+    }
+    k->softmax(x, n);
+}
+
+int32_t rv_sampler_next(rv_sampler *s, const rv_sampling *how, rv_rng *rng, rv_history past,
+                        const float *logits)
+{
+    float *x = s->work;
+    memcpy(x, logits, s->n_vocab * sizeof *x);
+    penalise(s, how, past, x);
+    int32_t top = largest(x, s->n_vocab);
     if (top < 0 || how->temperature == 0) {
         return top;
     }
-    float best = logits[top];
-    double floor = (double)best - NEVER * (double)how->temperature;
+    weigh(x, s->n_vocab, x[top], how->temperature, s->kernels);
+    float least = x[top] * how->min_p, floor = x[top] * NEVER;
+    bool cut = how->top_k || how->top_p < 1;
+    if (!cut && least > floor) {
+        floor = least;
+    }
+    candidate *c = s->candidates;
     size_t n = 0;
     for (size_t i = 0; i < s->n_vocab; i++) {
-        if (isfinite(logits[i]) && (double)logits[i] >= floor) {
-            s->candidates[n++] = (candidate){ logits[i], (int32_t)i };
+        if (x[i] >= floor) {
+            c[n++] = (candidate){ x[i], (int32_t)i };
         }
     }
-    const candidate *c = s->candidates;
-    if ((how->top_k && (size_t)how->top_k < n) || how->top_p < 1) {
-        size_t kept = keep_best(s->candidates, n, best, how);
+    if (cut) {
+        size_t kept = keep_best(c, n, how);
         c += n - kept;
         n = kept;
     }
     double total = 0;
     for (size_t i = 0; i < n; i++) {
-        double w = weight(c[i], best, how);
-        total += w >= (double)how->min_p ? w : 0;
+        total += c[i].weight >= least ? (double)c[i].weight : 0;
     }
     double left = rv_rng_unit(rng) * total;
     int32_t chosen = top;
-    for (size_t i = 0; i < n; i++) {
-        double w = weight(c[i], best, how);
-        if (w >= (double)how->min_p) {
+    for (size_t i = 0; i < n && left >= 0; i++) {
+        if (c[i].weight >= least) {
             chosen = c[i].id;
-            left -= w;
-            if (left < 0) {
-                break;
-            }
+            left -= (double)c[i].weight;
         }
     }
     return chosen;
 }
 
-double rv_sampler_normalise(rv_sampler *s, const rv_kernels *k, const float *logits)
+double rv_sampler_normalise(rv_sampler *s, const float *logits)
 {
-    size_t best = 0;
-    for (size_t i = 0; i < s->n_vocab; i++) {
-        s->work[i] = isfinite(logits[i]) ? logits[i] : -FLT_MAX;
-        best = s->work[i] > s->work[best] ? i : best;
+    int32_t top = largest(logits, s->n_vocab);
+    if (top < 0) {
+        return NAN;
     }
-    double largest_logit = (double)s->work[best];
-    k->softmax(s->work, s->n_vocab);
-    return largest_logit - log((double)s->work[best]); /* work[best] = 1 / sum of exp(logit - largest) */
+    memcpy(s->work, logits, s->n_vocab * sizeof *s->work);
+    s->kernels->softmax(s->work, s->n_vocab);
+    if (!(s->work[top] > 0)) { /* something was not finite */
+        memcpy(s->work, logits, s->n_vocab * sizeof *s->work);
+        weigh(s->work, s->n_vocab, logits[top], 1, s->kernels);
+    }
+    return (double)logits[top] - log((double)s->work[top]); /* work[top] = 1 / sum of exp(logit - largest) */
 }
 
 size_t rv_sampler_top(const rv_sampler *s, const float *logits, double normaliser, rv_token_prob *top,

@@ -1,9 +1,8 @@
-/* From a row of logits to a token. Everything is done in one fixed order in double, so the same logits,
- * settings and random numbers give the same token on every machine. The order is that of the model card's own
- * tools:
+/* From a row of logits to a token, in one fixed order, so that the same logits, settings and random numbers give the
+ * same token every time. The order is that of the model card's own tools:
  *
- *   1. repetition penalty: each distinct token of the last repeat_last of prompt and answer, its logit
- * divided by the penalty when positive, else multiplied
+ *   1. repetition penalty: each distinct token of the last repeat_last of prompt and answer, its logit divided
+ *      by the penalty when positive, else multiplied
  *   2. frequency and presence penalty: logit - count * frequency - presence, for tokens of the answer
  *   3. bias added
  *      (temperature 0: the largest logit, the lowest id among equals, and done)
@@ -13,8 +12,8 @@
  *   7. min_p: of these the ones with at least min_p of the largest weight
  *   8. one draw in proportion to the weights
  *
- * Tokens whose logit is not finite are never chosen; nor are weights below 2^-60 of the largest, which 53
- * random bits could not draw in proportion anyway. */
+ * Tokens whose logit is not finite are never chosen; nor are weights below 2^-60 of the largest, which 53 random
+ * bits could not draw in proportion anyway. */
 #ifndef RV_ENGINE_SAMPLER_PRIV_H
 #define RV_ENGINE_SAMPLER_PRIV_H
 #include "base/rng.h"
@@ -26,7 +25,8 @@ typedef struct rv_sampler rv_sampler;
 rv_err rv_sampling_check(const rv_sampling *how, size_t n_vocab) RV_MUST_CHECK;
 
 /** rv_sampler_new - scratch for rows of n_vocab logits. Threads: one thread at a time. */
-rv_err rv_sampler_new(const rv_alloc *mem, size_t n_vocab, rv_sampler **out) RV_MUST_CHECK;
+rv_err rv_sampler_new(const rv_alloc *mem, const rv_kernels *k, size_t n_vocab,
+                      rv_sampler **out) RV_MUST_CHECK;
 void rv_sampler_free(rv_sampler *s); /* accepts NULL */
 
 /* What the penalties look at: prompt, then answer. */
@@ -40,11 +40,11 @@ int32_t rv_sampler_next(rv_sampler *s, const rv_sampling *how, rv_rng *rng, rv_h
                         const float *logits);
 
 /**
- * rv_sampler_normalise - what must be taken from the logits to make them log-probabilities (not finite ones
- * left out). rv_sampler_top - the n_top tokens with the largest logits, best first, with log-probabilities.
- * Returns how many.
+ * rv_sampler_normalise - what must be taken from the logits to make them log-probabilities; those that are not finite
+ * count as none. NaN when no logit is finite.
+ * rv_sampler_top - the n_top tokens with the largest logits, best first, with log-probabilities. Returns how many.
  */
-double rv_sampler_normalise(rv_sampler *s, const rv_kernels *k, const float *logits);
+double rv_sampler_normalise(rv_sampler *s, const float *logits);
 size_t rv_sampler_top(const rv_sampler *s, const float *logits, double normaliser, rv_token_prob *top,
                       size_t n_top);
 #endif
