@@ -138,9 +138,11 @@ INLINE void add_block(rv_type type, size_t n, const uint8_t *block, block_scales
 
 /* One token reads its weights faster than the machine notices that it should fetch them: 0.65 of the read bandwidth
  * without this, 0.95 with it (bench/kernels_matmul, Q4_K). The distance may pass the end of the matrix; that is only a hint. */
+enum { AHEAD = 16384 };
+
 INLINE void prefetch_block(rv_layout l, const uint8_t *at)
 {
-    const uintptr_t ahead = (uintptr_t)at + 16384;
+    const uintptr_t ahead = (uintptr_t)at + AHEAD;
     for (size_t i = 0; i < rv_layout_unit_bytes(l) / l.unit_blocks; i += RV_LINE) {
         __builtin_prefetch((const void *)(ahead + i), 0, 2);
     }
@@ -238,63 +240,91 @@ static matmul_fn *const by_type[RV_TYPE_LIMIT] = {
 
 /* ---- float32 activations ---- */
 
-enum { CHUNK = 256, GROUP_ROWS = 4, GROUP_TOKENS = LANES == 16 ? 4 : 2 };
+enum {
+    CHUNK = 256, /* columns expanded at a time */
+    ROWS = 16,   /* rows expanded at a time, and */
+    TOKENS = 32, /* tokens that share the expansion; their sums take 32 KB of stack */
+    TILE_ROWS = 4,
+    TILE_TOKENS = LANES == 16 ? 4 : 2 /* sums of a tile stay in registers */
+};
 
-/* rows [n_rows][CHUNK] times n tokens, added to sum [GROUP_ROWS][GROUP_TOKENS] */
-INLINE void multiply_chunk(size_t n_rows, size_t n, const float *const *rows, const float *x, size_t stride,
-                           size_t len, vf *sums)
+/* sums[t][r] += len columns of row r times token t; rows [n_rows][CHUNK], x [n_tokens][stride], sums [n_tokens][ROWS] */
+INLINE void multiply_tile(size_t n_rows, size_t n_tokens, const float *rows, const float *x, size_t stride,
+                          size_t len, vf *sums)
 {
-    vf sum[GROUP_ROWS * GROUP_TOKENS];
-    for (size_t i = 0; i < n_rows * n; i++) {
-        sum[i] = sums[i];
+    vf sum[TILE_TOKENS][TILE_ROWS];
+    for (size_t t = 0; t < n_tokens; t++) {
+        for (size_t r = 0; r < n_rows; r++) {
+            sum[t][r] = sums[t * ROWS + r];
+        }
     }
     size_t c = 0;
     for (; c + LANES <= len; c += LANES) {
-        vf a[GROUP_TOKENS];
-        for (size_t t = 0; t < n; t++) {
-            a[t] = vf_load(x + t * stride + c);
-        }
         for (size_t r = 0; r < n_rows; r++) {
-            vf w = vf_load(rows[r] + c);
-            for (size_t t = 0; t < n; t++) {
-                sum[r * n + t] = vf_fma(w, a[t], sum[r * n + t]);
+            const vf w = vf_load(rows + r * CHUNK + c);
+            for (size_t t = 0; t < n_tokens; t++) {
+                sum[t][r] = vf_fma(w, vf_load(x + t * stride + c), sum[t][r]);
             }
         }
     }
     for (size_t r = 0; c < len && r < n_rows; r++) {
-        vf w = vf_load_n(rows[r] + c, len - c);
-        for (size_t t = 0; t < n; t++) {
-            sum[r * n + t] = vf_fma(w, vf_load_n(x + t * stride + c, len - c), sum[r * n + t]);
+        const vf w = vf_load_n(rows + r * CHUNK + c, len - c);
+        for (size_t t = 0; t < n_tokens; t++) {
+            sum[t][r] = vf_fma(w, vf_load_n(x + t * stride + c, len - c), sum[t][r]);
         }
     }
-    for (size_t i = 0; i < n_rows * n; i++) {
-        sums[i] = sum[i];
+    for (size_t t = 0; t < n_tokens; t++) {
+        for (size_t r = 0; r < n_rows; r++) {
+            sums[t * ROWS + r] = sum[t][r];
+        }
     }
 }
 
-INLINE void float_tile(size_t n_rows, size_t n, const rv_matrix *w, const rv_act *x, size_t row, size_t token,
-                       size_t row_bytes, float *out, size_t out_stride)
+/* n_tokens (1 or TILE_TOKENS) tokens with all rows of a group */
+INLINE void multiply_tokens(size_t n_rows, size_t n_tokens, const float *rows, const float *x, size_t stride,
+                            size_t len, vf *sums)
 {
-    const rv_type_info *info = rv_type_get((uint32_t)w->type);
-    vf sum[GROUP_ROWS * GROUP_TOKENS];
-    for (size_t i = 0; i < n_rows * n; i++) {
+    size_t r = 0;
+    for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS) {
+        multiply_tile(TILE_ROWS, n_tokens, rows + r * CHUNK, x, stride, len, sums + r);
+    }
+    for (; r < n_rows; r++) {
+        multiply_tile(1, n_tokens, rows + r * CHUNK, x, stride, len, sums + r);
+    }
+}
+
+/* Up to ROWS rows times up to TOKENS tokens; raw is the first row, x the first token, out the first output. */
+static void float_group(rv_type type, const char *raw, size_t row_bytes, size_t cols, size_t n_rows,
+                        const float *x, size_t stride, size_t n_tokens, float *out, size_t out_stride)
+{
+    const rv_type_info *info = rv_type_get((uint32_t)type);
+    const size_t chunk_bytes = CHUNK / info->block_weights * info->block_bytes;
+    _Alignas(64) float rows[ROWS * CHUNK];
+    vf sum[TOKENS * ROWS];
+    for (size_t i = 0; i < n_tokens * ROWS; i++) {
         sum[i] = vf_set(0);
     }
-    for (size_t c = 0; c < w->cols; c += CHUNK) {
-        float buffer[GROUP_ROWS][CHUNK];
-        const float *rows[GROUP_ROWS];
-        const size_t len = w->cols - c < CHUNK ? w->cols - c : CHUNK;
+    for (size_t c = 0; c < cols; c += CHUNK, raw += chunk_bytes) {
+        const size_t len = cols - c < CHUNK ? cols - c : CHUNK;
         for (size_t r = 0; r < n_rows; r++) {
-            const char *at =
-                (const char *)w->raw + (row + r) * row_bytes + c / info->block_weights * info->block_bytes;
-            rows[r] = buffer[r];
-            LEVEL(expand_table)[w->type](at, buffer[r], len);
+            const char *row = raw + r * row_bytes;
+            for (size_t i = 0; n_tokens < TILE_TOKENS && i < chunk_bytes; i += RV_LINE) {
+                __builtin_prefetch((const void *)((uintptr_t)row + i + AHEAD), 0, 2);
+            }
+            LEVEL(expand_table)[type](row, rows + r * CHUNK, len);
         }
-        multiply_chunk(n_rows, n, rows, x->f32 + token * x->stride + c, x->stride, len, sum);
+        size_t t = 0;
+        for (; t + TILE_TOKENS <= n_tokens; t += TILE_TOKENS) {
+            multiply_tokens(n_rows, TILE_TOKENS, rows, x + t * stride + c, stride, len, sum + t * ROWS);
+        }
+        for (; t < n_tokens; t++) {
+            multiply_tokens(n_rows, 1, rows, x + t * stride + c, stride, len, sum + t * ROWS);
+        }
     }
-    for (size_t r = 0; r < n_rows; r++) {
-        for (size_t t = 0; t < n; t++) {
-            out[(token + t) * out_stride + row + r] = vf_sum(sum[r * n + t]);
+    for (size_t t = 0; t < n_tokens; t++) {
+        for (size_t r = 0; r < n_rows; r += LANES) {
+            const size_t n = n_rows - r < LANES ? n_rows - r : LANES;
+            vf_store_n(out + t * out_stride + r, vf_sum_each(sum + t * ROWS + r), n);
         }
     }
 }
@@ -302,22 +332,16 @@ INLINE void float_tile(size_t n_rows, size_t n, const rv_matrix *w, const rv_act
 static void matmul_float(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,
                          size_t out_stride)
 {
-    size_t row_bytes = 0, row = row_from;
+    size_t row_bytes = 0;
     bool whole = rv_type_row_bytes(w->type, w->cols, &row_bytes);
     assert(whole && w->raw);
     (void)whole;
-    for (; row + GROUP_ROWS <= row_to; row += GROUP_ROWS) {
-        size_t t = 0;
-        for (; t + GROUP_TOKENS <= x->n_tokens; t += GROUP_TOKENS) {
-            float_tile(GROUP_ROWS, GROUP_TOKENS, w, x, row, t, row_bytes, out, out_stride);
-        }
-        for (; t < x->n_tokens; t++) {
-            float_tile(GROUP_ROWS, 1, w, x, row, t, row_bytes, out, out_stride);
-        }
-    }
-    for (; row < row_to; row++) {
-        for (size_t t = 0; t < x->n_tokens; t++) {
-            float_tile(1, 1, w, x, row, t, row_bytes, out, out_stride);
+    for (size_t row = row_from; row < row_to; row += ROWS) {
+        const size_t n_rows = row_to - row < ROWS ? row_to - row : ROWS;
+        for (size_t t = 0; t < x->n_tokens; t += TOKENS) {
+            const size_t n_tokens = x->n_tokens - t < TOKENS ? x->n_tokens - t : TOKENS;
+            float_group(w->type, (const char *)w->raw + row * row_bytes, row_bytes, w->cols, n_rows,
+                        x->f32 + t * x->stride, x->stride, n_tokens, out + t * out_stride + row, out_stride);
         }
     }
 }
