@@ -17,10 +17,10 @@ static void report(const char *name, const rv_engine_info *info, int threads, do
 {
     qsort(rates, n, sizeof *rates, by_value);
     double median = n % 2 ? rates[n / 2] : (rates[n / 2 - 1] + rates[n / 2]) / 2;
-    json_t *row = json_pack("{s:s, s:f, s:f, s:f, s:i, s:i, s:s%, s:I, s:s}", "test", name, "tokens_per_second", median,
-                            "min", rates[0], "max", rates[n - 1], "runs", (int)n, "threads", threads, "model",
-                            info->name.at, info->name.n, "weight_bytes", (json_int_t)info->shape.weight_bytes, "level",
-                            rv_kernels_best()->name);
+    json_t *row = json_pack("{s:s, s:f, s:f, s:f, s:i, s:i, s:s%, s:I, s:s}", "test", name,
+                            "tokens_per_second", median, "min", rates[0], "max", rates[n - 1], "runs", (int)n,
+                            "threads", threads, "model", info->name.at, info->name.n, "weight_bytes",
+                            (json_int_t)info->shape.weight_bytes, "level", rv_kernels_best()->name);
     rv_json_print(row, stdout);
     json_decref(row);
 }

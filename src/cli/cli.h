@@ -22,16 +22,16 @@ typedef struct cmd_option {
 typedef struct cmd_line cmd_line;
 
 typedef struct cmd {
-    const char *name;               /* "memory add" */
-    const char *args;               /* "TEXT", "MODEL [PROMPT]", "" */
+    const char *name; /* "memory add" */
+    const char *args; /* "TEXT", "MODEL [PROMPT]", "" */
     size_t min_args, max_args;
     int (*run)(cmd_line *line);
-    const cmd_option *options;      /* ended by a row without a name; NULL: none of its own */
-    const char *summary;            /* one line */
-    const char *details;            /* paragraphs and examples, or NULL */
+    const cmd_option *options; /* ended by a row without a name; NULL: none of its own */
+    const char *summary;       /* one line */
+    const char *details;       /* paragraphs and examples, or NULL */
 } cmd;
 
-extern const cmd cmd_table[];       /* ended by a row without a name */
+extern const cmd cmd_table[];         /* ended by a row without a name */
 extern const cmd_option cmd_common[]; /* options every command takes */
 
 #define CMD_MAX_GIVEN 64
@@ -52,7 +52,8 @@ int cmd_main(int argc, char **argv);
 
 /* What was typed */
 bool cmd_has(const cmd_line *line, const char *option);
-const char *cmd_value(const cmd_line *line, const char *option, const char *otherwise); /* the last one given */
+const char *cmd_value(const cmd_line *line, const char *option,
+                      const char *otherwise); /* the last one given */
 /** cmd_int, cmd_float - number of an option into *out when given; wrong text or range: false, message printed. */
 bool cmd_int(const cmd_line *line, const char *option, int64_t low, int64_t high, int64_t *out);
 bool cmd_float(const cmd_line *line, const char *option, double low, double high, double *out);
@@ -65,7 +66,7 @@ int cmd_usage(const cmd_line *line, const char *format, ...) RV_PRINTF(2, 3);
 void cmd_help(FILE *out, const cmd *command); /* NULL: the whole program */
 /** cmd_safe - text from outside for a terminal: control bytes other than newline and tab are made visible. */
 void cmd_safe(FILE *out, const char *text, size_t n);
-bool cmd_colour(FILE *out); /* a terminal, and NO_COLOR is not set */
+bool cmd_colour(FILE *out);                   /* a terminal, and NO_COLOR is not set */
 void cmd_bytes(char out[16], uint64_t bytes); /* "1.2 GB" */
 
 /** cmd_bar - progress on a terminal's stderr after two seconds, nothing in pipes; done == total ends the line. */

@@ -16,10 +16,12 @@ int cmd_config_check(cmd_line *line)
     return e ? cmd_fail(e) : CMD_DONE;
 }
 
-static void show_value(const cmd_line *line, const char *key, const char *value, const char *origin, bool active)
+static void show_value(const cmd_line *line, const char *key, const char *value, const char *origin,
+                       bool active)
 {
     if (line->json) {
-        json_t *row = json_pack("{s:s, s:s?, s:s, s:b}", "key", key, "value", value, "origin", origin, "used", active);
+        json_t *row =
+            json_pack("{s:s, s:s?, s:s, s:b}", "key", key, "value", value, "origin", origin, "used", active);
         rv_json_print(row, stdout);
         json_decref(row);
         return;

@@ -10,6 +10,8 @@ static void mdoc(const char *text)
             fputs("\\e", stdout);
         } else if ((*c == '.' || *c == '\'') && (c == text || c[-1] == '\n')) {
             printf("\\&%c", *c);
+        } else if (*c == ' ' && c > text && c[-1] == '.' && c[1] >= 'A' && c[1] <= 'Z') {
+            putchar('\n'); /* mdoc wants each sentence on a line of its own */
         } else if (*c == '-') {
             fputs("\\-", stdout);
         } else {
@@ -71,7 +73,8 @@ int cmd_man(cmd_line *line)
     (void)line;
     printf(".Dd $Mdocdate$\n.Dt RUVLLM 1\n.Os\n.Sh NAME\n.Nm ruvllm\n.Nd local LFM2 models that remember\n"
            ".Sh SYNOPSIS\n.Nm\n.Ar command\n.Op Ar options\n.Op Ar arguments\n.Sh DESCRIPTION\n"
-           "Serves local LFM2 models, remembers what it was told, routes each question and keeps what is needed to learn\n"
+           "Serves local LFM2 models, remembers what it was told, routes each question and keeps what is "
+           "needed to learn\n"
            "from feedback.\nData goes to standard output, talk to standard error.\n"
            "These options are common to all commands:\n.Pp\n");
     man_options(cmd_common);
@@ -83,7 +86,9 @@ int cmd_man(cmd_line *line)
         }
         printf("\n%c%s.\n", c->summary[0] - 'a' + 'A', c->summary + 1);
         if (c->details) {
-            puts(".Pp");
+            if (strncmp(c->details, "  ", 2) != 0) { /* examples bring their own space */
+                puts(".Pp");
+            }
             man_details(c->details);
         }
         if (c->options && c->options->name) {
@@ -97,7 +102,8 @@ int cmd_man(cmd_line *line)
            ".It Ev RUVLLM_MODELS\nfolder of the models that came with the program\n"
            ".It Ev RV_CPU\nscalar, avx2, avx512 or neon: use these kernels\n"
            ".It Ev NO_COLOR\nno colours\n.El\n"
-           ".Sh EXIT STATUS\n0 done; 1 failed while running; 2 wrong usage or configuration; 130 interrupted.\n");
+           ".Sh EXIT STATUS\n0 done; 1 failed while running; 2 wrong usage or configuration; 130 "
+           "interrupted.\n");
     return CMD_DONE;
 }
 
@@ -141,8 +147,10 @@ static void bash_completion(void)
         }
     }
     puts("        esac\n    fi\n    if [ \"${cur#-}\" = \"$cur\" ] && [ \"$COMP_CWORD\" -gt 1 ]; then\n"
-         "        COMPREPLY=($(compgen -W \"${words//--[a-z-]*/}\" -- \"$cur\") $(compgen -f -- \"$cur\"))\n    else\n"
-         "        COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n    fi\n}\ncomplete -o filenames -F _ruvllm ruvllm");
+         "        COMPREPLY=($(compgen -W \"${words//--[a-z-]*/}\" -- \"$cur\") $(compgen -f -- \"$cur\"))\n "
+         "   else\n"
+         "        COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n    fi\n}\ncomplete -o filenames -F "
+         "_ruvllm ruvllm");
 }
 
 static void zsh_completion(void)
@@ -151,8 +159,9 @@ static void zsh_completion(void)
     for (const cmd *c = cmd_table; c->name; c++) {
         printf("        '%s:%s'\n", c->name, c->summary);
     }
-    puts("    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n"
-         "    case \"$words[2] $words[3]\" in");
+    puts(
+        "    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n"
+        "    case \"$words[2] $words[3]\" in");
     for (int two = 1; two >= 0; two--) {
         for (const cmd *c = cmd_table; c->name; c++) {
             if ((strchr(c->name, ' ') != NULL) == (two == 1)) {
@@ -174,12 +183,12 @@ static void fish_completion(void)
             printf("complete -c ruvllm -n __fish_use_subcommand -a %s -d '%s'\n", c->name, c->summary);
         } else {
             printf("complete -c ruvllm -n __fish_use_subcommand -a %.*s\n", (int)n, c->name);
-            printf("complete -c ruvllm -n '__fish_seen_subcommand_from %.*s' -a %s -d '%s'\n", (int)n, c->name, c->name + n + 1,
-                   c->summary);
+            printf("complete -c ruvllm -n '__fish_seen_subcommand_from %.*s' -a %s -d '%s'\n", (int)n,
+                   c->name, c->name + n + 1, c->summary);
         }
         for (const cmd_option *o = c->options; o && o->name; o++) {
-            printf("complete -c ruvllm -n '__fish_seen_subcommand_from %s' -l %s%s\n", c->name + (c->name[n] ? n + 1 : 0),
-                   o->name, o->value ? " -r" : "");
+            printf("complete -c ruvllm -n '__fish_seen_subcommand_from %s' -l %s%s\n",
+                   c->name + (c->name[n] ? n + 1 : 0), o->name, o->value ? " -r" : "");
         }
     }
 }

@@ -41,8 +41,10 @@ static void look_at_machine(doctor *d)
     const rv_kernels *best = rv_kernels_best();
     char memory[16];
     cmd_bytes(memory, rv_cpu_memory_bytes());
-    say(d, best->level == RV_CPU_SCALAR ? WARNING : FINE, "cpu", "%d processors, kernels %s%s", rv_cpu_count(), best->name,
-        best->level == RV_CPU_SCALAR ? ": slow; AVX2, AVX-512 or NEON was not found, or RV_CPU forbids it" : "");
+    say(d, best->level == RV_CPU_SCALAR ? WARNING : FINE, "cpu", "%d processors, kernels %s%s",
+        rv_cpu_count(), best->name,
+        best->level == RV_CPU_SCALAR ? ": slow; AVX2, AVX-512 or NEON was not found, or RV_CPU forbids it"
+                                     : "");
     say(d, rv_cpu_memory_bytes() < (uint64_t)1 << 30 ? WARNING : FINE, "memory", "%s", memory);
 }
 
@@ -76,7 +78,8 @@ static void look_at_models(doctor *d, const rv_config *config)
         if (rv_lfm2_file_open(&rv_heap, models[i].path, true, &f)) {
             say(d, FAULT, "model", "%s: %s", models[i].id, rv_err_text());
         } else {
-            say(d, FINE, "model", "%s: %.3g million parameters", models[i].id, (double)f->shape.n_params / 1e6);
+            say(d, FINE, "model", "%s: %.3g million parameters", models[i].id,
+                (double)f->shape.n_params / 1e6);
         }
         rv_lfm2_file_close(f);
     }

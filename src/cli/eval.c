@@ -61,7 +61,8 @@ int cmd_eval_logits(cmd_line *line)
     size_t count = 0;
     if (!e) {
         size_t vocab = rv_engine_get_info(engine)->shape.n_vocab;
-        if (!rv_mul_size(ids.n - (size_t)from, vocab, &count) || !(rows = rv_new_array(&rv_heap, count, sizeof *rows))) {
+        if (!rv_mul_size(ids.n - (size_t)from, vocab, &count) ||
+            !(rows = rv_new_array(&rv_heap, count, sizeof *rows))) {
             e = rv_fail(RV_E_NOMEM, "logits of %zu positions", ids.n - (size_t)from);
         }
     }
@@ -200,7 +201,8 @@ static rv_err tokenize_one(tok_job *job, const json_t *in, json_t *out)
         e = rv_ids_add(&ids, rv_tok_bos(job->tok));
     }
     if (!e) {
-        e = rv_tok_encode(job->tok, text, n, cmd_has(job->line, "no-special") ? RV_TOK_PLAIN : RV_TOK_SPECIAL, &ids);
+        e = rv_tok_encode(job->tok, text, n, cmd_has(job->line, "no-special") ? RV_TOK_PLAIN : RV_TOK_SPECIAL,
+                          &ids);
     }
     if (!e) {
         json_object_set_new(out, "ids", ids_json(&ids));
@@ -209,7 +211,10 @@ static rv_err tokenize_one(tok_job *job, const json_t *in, json_t *out)
     return e;
 }
 
-int cmd_eval_tokenize(cmd_line *line) { return run_tok_job(line, false, tokenize_one); }
+int cmd_eval_tokenize(cmd_line *line)
+{
+    return run_tok_job(line, false, tokenize_one);
+}
 
 static rv_err detokenize_one(tok_job *job, const json_t *in, json_t *out)
 {
@@ -253,7 +258,10 @@ static rv_err detokenize_one(tok_job *job, const json_t *in, json_t *out)
     return e;
 }
 
-int cmd_eval_detokenize(cmd_line *line) { return run_tok_job(line, false, detokenize_one); }
+int cmd_eval_detokenize(cmd_line *line)
+{
+    return run_tok_job(line, false, detokenize_one);
+}
 
 static rv_err chat_one(tok_job *job, const json_t *in, json_t *out)
 {
@@ -283,7 +291,10 @@ static rv_err chat_one(tok_job *job, const json_t *in, json_t *out)
     return e;
 }
 
-int cmd_eval_chat(cmd_line *line) { return run_tok_job(line, true, chat_one); }
+int cmd_eval_chat(cmd_line *line)
+{
+    return run_tok_job(line, true, chat_one);
+}
 
 int cmd_eval_perplexity(cmd_line *line)
 {
@@ -329,8 +340,8 @@ int cmd_eval_perplexity(cmd_line *line)
     }
     cmd_bar_end(&bar);
     if (!e) {
-        json_t *out = json_pack("{s:I, s:f, s:f, s:i}", "tokens", (json_int_t)scored, "nll", nll, "perplexity",
-                                exp(nll / (double)scored), "window", (int)n_ctx);
+        json_t *out = json_pack("{s:I, s:f, s:f, s:i}", "tokens", (json_int_t)scored, "nll", nll,
+                                "perplexity", exp(nll / (double)scored), "window", (int)n_ctx);
         rv_json_print(out, stdout);
         json_decref(out);
     }
@@ -374,7 +385,8 @@ static rv_err qa_prompt(const qa_job *job, const json_t *in, rv_ids *ids)
         rv_text text;
         rv_text_init(&text, &rv_heap, (size_t)1 << 24);
         rv_chat_options how = { .add_generation_prompt = true };
-        rv_err e = rv_chat_render(tok, rv_engine_get_info(job->engine)->family, messages, NULL, how, &text, ids);
+        rv_err e =
+            rv_chat_render(tok, rv_engine_get_info(job->engine)->family, messages, NULL, how, &text, ids);
         rv_text_deinit(&text);
         return e;
     }
@@ -425,8 +437,13 @@ static rv_err qa_one(qa_job *job, const json_t *in)
         e = qa_prompt(job, in, &ids);
     }
     if (!e) {
-        rv_generate how = { .prompt = ids.at, .n_prompt = ids.n, .max_tokens = job->max_tokens, .n_logprobs = -1,
-                            .cancel = &cmd_cancel, .on_piece = collect, .self = &text };
+        rv_generate how = { .prompt = ids.at,
+                            .n_prompt = ids.n,
+                            .max_tokens = job->max_tokens,
+                            .n_logprobs = -1,
+                            .cancel = &cmd_cancel,
+                            .on_piece = collect,
+                            .self = &text };
         how.sampling = rv_sampling_default();
         how.sampling.temperature = 0;
         how.sampling.repeat_penalty = 1;
@@ -436,13 +453,14 @@ static rv_err qa_one(qa_job *job, const json_t *in)
         e = rv_fail(RV_E_CANCELLED, "interrupted");
     }
     if (!e) {
-        rv_str got = rv_str_trim(rv_str_of(rv_text_get(&text), text.n)), want = rv_str_trim(rv_str_of(answer, n_answer));
+        rv_str got = rv_str_trim(rv_str_of(rv_text_get(&text), text.n)),
+               want = rv_str_trim(rv_str_of(answer, n_answer));
         bool right = got.n == want.n && memcmp(got.at, want.at, got.n) == 0;
         cell->asked++;
         cell->right += right;
         if (job->out) {
-            json_t *line = json_pack("{s:s, s:s%, s:s%, s:b}", "cell", name, "answer", answer, n_answer, "found", got.at,
-                                     got.n, "right", right);
+            json_t *line = json_pack("{s:s, s:s%, s:s%, s:b}", "cell", name, "answer", answer, n_answer,
+                                     "found", got.at, got.n, "right", right);
             rv_json_print(line, job->out);
             json_decref(line);
         }
@@ -463,8 +481,8 @@ static void qa_report(const cmd_line *line, const qa_job *job)
         asked += c->asked;
         right += c->right;
         if (line->json) {
-            json_t *row = json_pack("{s:s, s:I, s:I, s:f}", "cell", c->name, "asked", (json_int_t)c->asked, "right",
-                                    (json_int_t)c->right, "percent", share);
+            json_t *row = json_pack("{s:s, s:I, s:I, s:f}", "cell", c->name, "asked", (json_int_t)c->asked,
+                                    "right", (json_int_t)c->right, "percent", share);
             rv_json_print(row, stdout);
             json_decref(row);
         } else {
@@ -473,8 +491,8 @@ static void qa_report(const cmd_line *line, const qa_job *job)
     }
     double mean = job->n_cells ? sum / (double)job->n_cells : 0;
     if (line->json) {
-        json_t *row = json_pack("{s:s, s:I, s:I, s:f}", "cell", "mean of cells", "asked", (json_int_t)asked, "right",
-                                (json_int_t)right, "percent", mean);
+        json_t *row = json_pack("{s:s, s:I, s:I, s:f}", "cell", "mean of cells", "asked", (json_int_t)asked,
+                                "right", (json_int_t)right, "percent", mean);
         rv_json_print(row, stdout);
         json_decref(row);
     } else {

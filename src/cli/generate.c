@@ -63,7 +63,8 @@ static rv_err answer(run_job *job, const json_t *messages, bool print, rv_genera
             e = rv_ids_add(&ids, rv_tok_bos(tok));
         }
         if (!e) {
-            e = rv_tok_encode(tok, json_string_value(messages), json_string_length(messages), RV_TOK_SPECIAL, &ids);
+            e = rv_tok_encode(tok, json_string_value(messages), json_string_length(messages), RV_TOK_SPECIAL,
+                              &ids);
         }
     } else {
         rv_chat_options how = { .add_generation_prompt = true };
@@ -109,18 +110,18 @@ static void print_report(const cmd_line *line, const rv_generated *done, const c
     static const char *const finish[] = { "stop", "length", "cancelled" };
     double rate = done->decode_ms > 0 ? (double)done->completion_tokens * 1000 / done->decode_ms : 0;
     if (line->json) {
-        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:f, s:f}", "text", text, "finish", finish[done->finish],
-                                "prompt_tokens", (json_int_t)done->prompt_tokens, "completion_tokens",
-                                (json_int_t)done->completion_tokens, "prefill_ms", done->prefill_ms, "decode_ms",
-                                done->decode_ms);
+        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:f, s:f}", "text", text, "finish",
+                                finish[done->finish], "prompt_tokens", (json_int_t)done->prompt_tokens,
+                                "completion_tokens", (json_int_t)done->completion_tokens, "prefill_ms",
+                                done->prefill_ms, "decode_ms", done->decode_ms);
         rv_json_print(row, stdout);
         json_decref(row);
     } else {
         putchar('\n');
         if (isatty(STDERR_FILENO) && isatty(STDOUT_FILENO)) {
             fprintf(stderr, "%s(%zu + %zu tokens, %.0f ms to the first, %.0f tokens/s)%s\n",
-                    cmd_colour(stderr) ? "\033[2m" : "", done->prompt_tokens, done->completion_tokens, done->prefill_ms,
-                    rate, cmd_colour(stderr) ? "\033[0m" : "");
+                    cmd_colour(stderr) ? "\033[2m" : "", done->prompt_tokens, done->completion_tokens,
+                    done->prefill_ms, rate, cmd_colour(stderr) ? "\033[0m" : "");
         }
     }
 }
@@ -201,7 +202,9 @@ int cmd_run(cmd_line *line)
 {
     run_job job = { .line = line, .raw = cmd_has(line, "raw") };
     int64_t max_tokens = 0;
-    job.how = (rv_generate){ .sampling = rv_sampling_default(), .n_logprobs = -1, .cancel = &cmd_cancel, .stops = job.stops };
+    job.how = (rv_generate){
+        .sampling = rv_sampling_default(), .n_logprobs = -1, .cancel = &cmd_cancel, .stops = job.stops
+    };
     job.how.sampling.seed = rv_clock_ns();
     if (!cmd_sampling(line, &job.how.sampling) || !cmd_int(line, "max-tokens", 1, 1 << 24, &max_tokens)) {
         return CMD_USAGE;
@@ -230,7 +233,8 @@ int cmd_run(cmd_line *line)
             text[--n] = 0;
         }
         if (!e && (n == 0 || memchr(text, 0, n))) {
-            e = rv_fail(RV_E_FORMAT, n == 0 ? "standard input is empty: give a prompt" : "the prompt holds a zero byte");
+            e = rv_fail(RV_E_FORMAT,
+                        n == 0 ? "standard input is empty: give a prompt" : "the prompt holds a zero byte");
         }
         cmd_catch_interrupt();
         if (!e) {

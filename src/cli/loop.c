@@ -52,8 +52,8 @@ static void print_sources(const rv_request *r)
 
 static void print_times(const rv_request *r)
 {
-    printf("  model %s (%s)  confidence %.2f\n ", r->routed_model ? r->routed_model : "-", r->reason ? r->reason : "-",
-           r->confidence);
+    printf("  model %s (%s)  confidence %.2f\n ", r->routed_model ? r->routed_model : "-",
+           r->reason ? r->reason : "-", r->confidence);
     for (int s = 0; s < RV_STAGES; s++) {
         printf(" %s %.1f ms", rv_stage_names[s], r->stage_ms[s]);
     }
@@ -124,7 +124,9 @@ int cmd_query(cmd_line *line)
     rv_app *app = NULL;
     rv_err e = cmd_open(line, RV_APP_ALL, &config, &app);
     if (!e) {
-        loop_job job = { .line = line, .pipeline = rv_app_pipeline(app), .session = cmd_value(line, "session", NULL) };
+        loop_job job = { .line = line,
+                         .pipeline = rv_app_pipeline(app),
+                         .session = cmd_value(line, "session", NULL) };
         cmd_catch_interrupt();
         e = ask(&job, line->args[0], strlen(line->args[0]), true);
     }
@@ -138,8 +140,8 @@ static rv_err give_feedback(const rv_pipeline *p, const cmd_line *line, const rv
     rv_feedback_done done = { 0 };
     RV_TRY(rv_feedback_store(p->db, p->memory, feedback, &done));
     if (line->json) {
-        json_t *row = json_pack("{s:s, s:b, s:I, s:I}", "request_id", feedback->request_id, "stored", 1, "fact",
-                                (json_int_t)done.fact, "qa", (json_int_t)done.qa);
+        json_t *row = json_pack("{s:s, s:b, s:I, s:I}", "request_id", feedback->request_id, "stored", 1,
+                                "fact", (json_int_t)done.fact, "qa", (json_int_t)done.qa);
         rv_json_print(row, stdout);
         json_decref(row);
     } else {
@@ -180,7 +182,10 @@ int cmd_feedback(cmd_line *line)
 
 static rv_err remember(const loop_job *job, rv_str text)
 {
-    rv_memory_new node = { .type = "note", .text = text.at, .text_bytes = text.n, .source = "user",
+    rv_memory_new node = { .type = "note",
+                           .text = text.at,
+                           .text_bytes = text.n,
+                           .source = "user",
                            .user = cmd_value(job->line, "user", NULL) };
     int64_t id;
     bool added;
@@ -265,7 +270,8 @@ int cmd_chat(cmd_line *line)
         e = rv_uuid(job.session_storage);
         bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
         if (!e && terminal) {
-            fprintf(stderr, "Memory, routing and feedback are on. /good, /bad, /correct TEXT, /remember TEXT, /sources, /bye\n");
+            fprintf(stderr, "Memory, routing and feedback are on. /good, /bad, /correct TEXT, /remember "
+                            "TEXT, /sources, /bye\n");
         }
         if (!e) {
             e = terminal ? cmd_repl(line, "you> ", converse_line, &job) : answer_lines(&job);
@@ -301,7 +307,8 @@ int cmd_init(cmd_line *line)
         written = true;
     }
     if (!e && line->json) {
-        json_t *row = json_pack("{s:s, s:s, s:b}", "data", rv_config_data_dir(config), "config", file, "written", written);
+        json_t *row = json_pack("{s:s, s:s, s:b}", "data", rv_config_data_dir(config), "config", file,
+                                "written", written);
         rv_json_print(row, stdout);
         json_decref(row);
     } else if (!e) {
@@ -345,8 +352,8 @@ static rv_err show_witness(const cmd_line *line, rv_db *db, rv_arena *arena)
         rv_clock_iso(records[i].created_ms, created);
         json_t *body = NULL;
         RV_TRY(rv_json_parse(records[i].body, strlen(records[i].body), &body));
-        json_t *row = json_pack("{s:I, s:s, s:s, s:s, s:o}", "seq", (json_int_t)records[i].seq, "created", created, "kind",
-                                records[i].kind, "hash", records[i].hash, "body", body);
+        json_t *row = json_pack("{s:I, s:s, s:s, s:s, s:o}", "seq", (json_int_t)records[i].seq, "created",
+                                created, "kind", records[i].kind, "hash", records[i].hash, "body", body);
         rv_json_print(row, stdout);
         json_decref(row);
     }

@@ -10,7 +10,10 @@
 
 enum { MAX_ANSWER = 256 << 20 };
 
-static bool parse_id(const char *text, int64_t *id) { return rv_parse_i64(rv_str_from(text), id) && *id > 0; }
+static bool parse_id(const char *text, int64_t *id)
+{
+    return rv_parse_i64(rv_str_from(text), id) && *id > 0;
+}
 
 static size_t values_of(const cmd_line *line, const char *option, const char **out)
 {
@@ -43,7 +46,8 @@ static bool parse_time(const char *text, int64_t *ms)
     size_t n = strlen(text);
     int64_t count;
     for (size_t u = 0; n > 1 && u < RV_COUNT(units); u++) {
-        if (text[n - 1] == units[u].letter && rv_parse_i64(rv_str_of(text, n - 1), &count) && count >= 0 && count < 1000000) {
+        if (text[n - 1] == units[u].letter && rv_parse_i64(rv_str_of(text, n - 1), &count) && count >= 0 &&
+            count < 1000000) {
             *ms = rv_clock_wall_ms() - count * units[u].ms;
             return true;
         }
@@ -59,7 +63,8 @@ static bool read_filter(const cmd_line *line, rv_memory_filter *f)
                              .user = cmd_value(line, "user", NULL) };
     const char *since = cmd_value(line, "since", NULL), *until = cmd_value(line, "until", NULL);
     if ((since && !parse_time(since, &f->since_ms)) || (until && !parse_time(until, &f->until_ms))) {
-        cmd_usage(line, "--since and --until take 2026-01-31, 2026-01-31T12:00:00Z or an age like 30m, 12h, 7d");
+        cmd_usage(line,
+                  "--since and --until take 2026-01-31, 2026-01-31T12:00:00Z or an age like 30m, 12h, 7d");
         return false;
     }
     return true;
@@ -73,10 +78,11 @@ static json_t *node_json(const rv_memory_node *n, bool scored)
     }
     char created[32];
     rv_clock_iso(n->created_ms, created);
-    json_t *row = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:f, s:s, s:I, s:I, s:I}", "id", (json_int_t)n->id, "type",
-                            n->type, "text", n->text, "source", n->source, "user", n->user, "origin", n->origin, "tags", tags,
-                            "confidence", n->confidence, "created", created, "corrected_by",
-                            (json_int_t)n->corrected_by, "offset", (json_int_t)n->offset, "length", (json_int_t)n->length);
+    json_t *row = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:f, s:s, s:I, s:I, s:I}", "id",
+                            (json_int_t)n->id, "type", n->type, "text", n->text, "source", n->source, "user",
+                            n->user, "origin", n->origin, "tags", tags, "confidence", n->confidence,
+                            "created", created, "corrected_by", (json_int_t)n->corrected_by, "offset",
+                            (json_int_t)n->offset, "length", (json_int_t)n->length);
     json_t *metadata = NULL;
     if (rv_json_parse(n->metadata, strlen(n->metadata), &metadata) == RV_OK) {
         json_object_set_new(row, "metadata", metadata);
@@ -176,7 +182,10 @@ static rv_err add(memory_job *job)
     return RV_OK;
 }
 
-int cmd_memory_add(cmd_line *line) { return with_memory(line, add); }
+int cmd_memory_add(cmd_line *line)
+{
+    return with_memory(line, add);
+}
 
 static void import_progress(void *self, const char *path, size_t file, size_t n_files, size_t chunks)
 {
@@ -193,25 +202,29 @@ static rv_err import_paths(memory_job *job)
     cmd_bar_init(&bar);
     rv_err e = RV_OK;
     for (size_t i = 0; i < job->line->n_args && !e; i++) {
-        e = rv_memory_import_path(job->memory, job->line->args[i], cmd_value(job->line, "user", NULL), tags, n_tags,
-                                  import_progress, &bar, &done);
+        e = rv_memory_import_path(job->memory, job->line->args[i], cmd_value(job->line, "user", NULL), tags,
+                                  n_tags, import_progress, &bar, &done);
     }
     cmd_bar_end(&bar);
     RV_TRY(e);
     if (job->line->json) {
-        json_t *row = json_pack("{s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)done.files, "unchanged",
-                                (json_int_t)done.unchanged, "replaced", (json_int_t)done.replaced, "chunks_added",
-                                (json_int_t)done.chunks_added, "chunks_removed", (json_int_t)done.chunks_removed);
+        json_t *row =
+            json_pack("{s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)done.files, "unchanged",
+                      (json_int_t)done.unchanged, "replaced", (json_int_t)done.replaced, "chunks_added",
+                      (json_int_t)done.chunks_added, "chunks_removed", (json_int_t)done.chunks_removed);
         rv_json_print(row, stdout);
         json_decref(row);
     } else {
-        printf("%zu files: %zu chunks added, %zu removed; %zu files unchanged\n", done.files, done.chunks_added,
-               done.chunks_removed, done.unchanged);
+        printf("%zu files: %zu chunks added, %zu removed; %zu files unchanged\n", done.files,
+               done.chunks_added, done.chunks_removed, done.unchanged);
     }
     return RV_OK;
 }
 
-int cmd_memory_import(cmd_line *line) { return with_memory(line, import_paths); }
+int cmd_memory_import(cmd_line *line)
+{
+    return with_memory(line, import_paths);
+}
 
 static rv_err search(memory_job *job)
 {
@@ -242,7 +255,10 @@ static rv_err search(memory_job *job)
     return RV_OK;
 }
 
-int cmd_memory_search(cmd_line *line) { return with_memory(line, search); }
+int cmd_memory_search(cmd_line *line)
+{
+    return with_memory(line, search);
+}
 
 static rv_err get(memory_job *job)
 {
@@ -258,9 +274,9 @@ static rv_err get(memory_job *job)
     if (job->line->json) {
         json_t *row = node_json(&node, false), *list = json_array();
         for (size_t i = 0; i < n; i++) {
-            json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:f}", "from", (json_int_t)edges[i].from, "to",
-                                                  (json_int_t)edges[i].to, "type", edges[i].type, "weight",
-                                                  edges[i].weight));
+            json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:f}", "from", (json_int_t)edges[i].from,
+                                                  "to", (json_int_t)edges[i].to, "type", edges[i].type,
+                                                  "weight", edges[i].weight));
         }
         json_object_set_new(row, "edges", list);
         rv_json_print(row, stdout);
@@ -275,18 +291,23 @@ static rv_err get(memory_job *job)
     printf(*node.source ? "  from " : "");
     cmd_safe(stdout, node.source, strlen(node.source));
     if (node.length) {
-        printf(" bytes %llu..%llu", (unsigned long long)node.offset, (unsigned long long)(node.offset + node.length));
+        printf(" bytes %llu..%llu", (unsigned long long)node.offset,
+               (unsigned long long)(node.offset + node.length));
     }
     printf("\n\n");
     cmd_safe(stdout, node.text, strlen(node.text));
     putchar('\n');
     for (size_t i = 0; i < n; i++) {
-        printf("%s%lld -%s-> %lld\n", i ? "" : "\n", (long long)edges[i].from, edges[i].type, (long long)edges[i].to);
+        printf("%s%lld -%s-> %lld\n", i ? "" : "\n", (long long)edges[i].from, edges[i].type,
+               (long long)edges[i].to);
     }
     return RV_OK;
 }
 
-int cmd_memory_get(cmd_line *line) { return with_memory(line, get); }
+int cmd_memory_get(cmd_line *line)
+{
+    return with_memory(line, get);
+}
 
 static rv_err list(memory_job *job)
 {
@@ -304,7 +325,10 @@ static rv_err list(memory_job *job)
     return RV_OK;
 }
 
-int cmd_memory_list(cmd_line *line) { return with_memory(line, list); }
+int cmd_memory_list(cmd_line *line)
+{
+    return with_memory(line, list);
+}
 
 static rv_err rm(memory_job *job)
 {
@@ -336,7 +360,10 @@ static rv_err rm(memory_job *job)
     return RV_OK;
 }
 
-int cmd_memory_rm(cmd_line *line) { return with_memory(line, rm); }
+int cmd_memory_rm(cmd_line *line)
+{
+    return with_memory(line, rm);
+}
 
 static rv_err link_nodes(memory_job *job)
 {
@@ -349,7 +376,10 @@ static rv_err link_nodes(memory_job *job)
     return rv_memory_link(job->memory, from, to, cmd_value(job->line, "type", "same_topic"), weight);
 }
 
-int cmd_memory_link(cmd_line *line) { return with_memory(line, link_nodes); }
+int cmd_memory_link(cmd_line *line)
+{
+    return with_memory(line, link_nodes);
+}
 
 static rv_err stats(memory_job *job)
 {
@@ -357,12 +387,12 @@ static rv_err stats(memory_job *job)
     RV_TRY(rv_memory_get_stats(job->memory, &s));
     if (job->line->json) {
         json_t *row = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:i}", "nodes",
-                                (json_int_t)s.nodes, "edges", (json_int_t)s.edges, "documents", (json_int_t)s.documents,
-                                "chunks", (json_int_t)s.chunks, "notes", (json_int_t)s.notes, "facts",
-                                (json_int_t)s.facts, "qas", (json_int_t)s.qas, "vectors", (json_int_t)s.vectors,
-                                "vectors_dead", (json_int_t)s.vectors_dead, "db_bytes", (json_int_t)s.db_bytes,
-                                "vector_bytes", (json_int_t)s.vector_bytes, "embedder", s.embedder, "dimension",
-                                (int)s.dim);
+                                (json_int_t)s.nodes, "edges", (json_int_t)s.edges, "documents",
+                                (json_int_t)s.documents, "chunks", (json_int_t)s.chunks, "notes",
+                                (json_int_t)s.notes, "facts", (json_int_t)s.facts, "qas", (json_int_t)s.qas,
+                                "vectors", (json_int_t)s.vectors, "vectors_dead", (json_int_t)s.vectors_dead,
+                                "db_bytes", (json_int_t)s.db_bytes, "vector_bytes",
+                                (json_int_t)s.vector_bytes, "embedder", s.embedder, "dimension", (int)s.dim);
         rv_json_print(row, stdout);
         json_decref(row);
         return RV_OK;
@@ -370,15 +400,19 @@ static rv_err stats(memory_job *job)
     char db[16], vectors[16];
     cmd_bytes(db, s.db_bytes);
     cmd_bytes(vectors, s.vector_bytes);
-    printf("nodes      %zu: %zu documents, %zu chunks, %zu notes, %zu facts, %zu questions with answers\n", s.nodes,
-           s.documents, s.chunks, s.notes, s.facts, s.qas);
+    printf("nodes      %zu: %zu documents, %zu chunks, %zu notes, %zu facts, %zu questions with answers\n",
+           s.nodes, s.documents, s.chunks, s.notes, s.facts, s.qas);
     printf("edges      %zu\n", s.edges);
-    printf("vectors    %zu of %zu dimensions by %s, %zu dead\n", s.vectors, s.dim, s.embedder, s.vectors_dead);
+    printf("vectors    %zu of %zu dimensions by %s, %zu dead\n", s.vectors, s.dim, s.embedder,
+           s.vectors_dead);
     printf("on disk    %s records, %s vectors\n", db, vectors);
     return RV_OK;
 }
 
-int cmd_memory_stats(cmd_line *line) { return with_memory(line, stats); }
+int cmd_memory_stats(cmd_line *line)
+{
+    return with_memory(line, stats);
+}
 
 static rv_err check(memory_job *job)
 {
@@ -387,4 +421,7 @@ static rv_err check(memory_job *job)
     return RV_OK;
 }
 
-int cmd_memory_check(cmd_line *line) { return with_memory(line, check); }
+int cmd_memory_check(cmd_line *line)
+{
+    return with_memory(line, check);
+}

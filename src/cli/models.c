@@ -19,7 +19,8 @@ int cmd_list(cmd_line *line)
     n = n < RV_COUNT(models) ? n : RV_COUNT(models);
     if (!line->json) {
         if (n == 0) {
-            fprintf(stderr, "No models. Name files under [tiers] in the configuration, or `ruvllm run FILE.gguf`.\n");
+            fprintf(stderr,
+                    "No models. Name files under [tiers] in the configuration, or `ruvllm run FILE.gguf`.\n");
         } else {
             printf("%-20s %-6s %10s  %s\n", "NAME", "TIER", "SIZE", "FILE");
         }
@@ -82,14 +83,16 @@ static void show(const cmd_line *line, const rv_lfm2_file *f, const rv_tok *tok,
             json_array_append_new(kv_heads, json_integer(s->n_kv_heads[l]));
         }
         json_t *row = json_pack(
-            "{s:s, s:s%, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:o, s:i, s:f, s:f, s:i, s:i, s:i, s:s, s:s}", "path",
-            rv_gguf_path(f->gguf), "name", name.at, name.n, "architecture", "lfm2", "gguf_version",
-            (int)rv_gguf_version(f->gguf), "file_bytes", (json_int_t)rv_gguf_file_bytes(f->gguf), "weight_bytes",
-            (json_int_t)s->weight_bytes, "parameters", (json_int_t)s->n_params, "layers", (int)s->n_layers,
-            "hidden", (int)s->hidden, "ff", (int)s->ff, "heads", (int)s->n_heads, "head_dim", (int)s->head_dim,
-            "kv_heads", kv_heads, "conv_taps", (int)s->conv_taps, "rope_theta", (double)s->rope_theta, "norm_eps",
-            (double)s->norm_eps, "vocabulary", (int)s->n_vocab, "context", (int)s->n_ctx_train, "bos",
-            (int)rv_tok_bos(tok), "chat", family_name(family), "types", rv_text_get(&types));
+            "{s:s, s:s%, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:o, s:i, s:f, s:f, s:i, s:i, "
+            "s:i, s:s, s:s}",
+            "path", rv_gguf_path(f->gguf), "name", name.at, name.n, "architecture", "lfm2", "gguf_version",
+            (int)rv_gguf_version(f->gguf), "file_bytes", (json_int_t)rv_gguf_file_bytes(f->gguf),
+            "weight_bytes", (json_int_t)s->weight_bytes, "parameters", (json_int_t)s->n_params, "layers",
+            (int)s->n_layers, "hidden", (int)s->hidden, "ff", (int)s->ff, "heads", (int)s->n_heads,
+            "head_dim", (int)s->head_dim, "kv_heads", kv_heads, "conv_taps", (int)s->conv_taps, "rope_theta",
+            (double)s->rope_theta, "norm_eps", (double)s->norm_eps, "vocabulary", (int)s->n_vocab, "context",
+            (int)s->n_ctx_train, "bos", (int)rv_tok_bos(tok), "chat", family_name(family), "types",
+            rv_text_get(&types));
         rv_json_print(row, stdout);
         json_decref(row);
     } else {
@@ -100,10 +103,11 @@ static void show(const cmd_line *line, const rv_lfm2_file *f, const rv_tok *tok,
         printf("\nfile         ");
         cmd_safe(stdout, rv_gguf_path(f->gguf), strlen(rv_gguf_path(f->gguf)));
         printf(" (%s, GGUF %u)\n", size, rv_gguf_version(f->gguf));
-        printf("architecture lfm2, %u layers: %zu attention, %zu gated convolution of %u taps\n", s->n_layers, attention,
-               s->n_layers - attention, s->conv_taps);
+        printf("architecture lfm2, %u layers: %zu attention, %zu gated convolution of %u taps\n", s->n_layers,
+               attention, s->n_layers - attention, s->conv_taps);
         printf("parameters   %.3g million\n", (double)s->n_params / 1e6);
-        printf("width        hidden %u, feed-forward %u, %u heads of %u\n", s->hidden, s->ff, s->n_heads, s->head_dim);
+        printf("width        hidden %u, feed-forward %u, %u heads of %u\n", s->hidden, s->ff, s->n_heads,
+               s->head_dim);
         printf("vocabulary   %u tokens, chat format %s\n", s->n_vocab, family_name(family));
         printf("context      %u tokens in training, rope base %g\n", s->n_ctx_train, (double)s->rope_theta);
         printf("tensors      %s\n", rv_text_get(&types));
@@ -155,7 +159,8 @@ int cmd_embed(cmd_line *line)
         rv_text out;
         rv_text_init(&out, &rv_heap, (size_t)1 << 24);
         if (line->json) {
-            rv_text_addf(&out, "{\"embedder\":\"%s\",\"dimension\":%zu,\"vector\":", rv_embed_name(embed), rv_embed_dim(embed));
+            rv_text_addf(&out, "{\"embedder\":\"%s\",\"dimension\":%zu,\"vector\":", rv_embed_name(embed),
+                         rv_embed_dim(embed));
         }
         rv_text_addc(&out, '[');
         for (size_t i = 0; i < rv_embed_dim(embed); i++) {
@@ -177,7 +182,8 @@ int cmd_version(cmd_line *line)
 {
     const char *level = rv_kernels_best()->name;
     if (line->json) {
-        json_t *row = json_pack("{s:s, s:s, s:s}", "version", RV_VERSION, "compiler", __VERSION__, "cpu", level);
+        json_t *row =
+            json_pack("{s:s, s:s, s:s}", "version", RV_VERSION, "compiler", __VERSION__, "cpu", level);
         rv_json_print(row, stdout);
         json_decref(row);
     } else {

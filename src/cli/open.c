@@ -91,7 +91,9 @@ rv_err cmd_model_path(const cmd_line *line, const char *name, char **path)
     }
     size_t n = strlen(name);
     if (strchr(name, '/') || (n > 5 && strcmp(name + n - 5, ".gguf") == 0)) {
-        return rv_fail(RV_E_NOT_FOUND, "%s: there is no such model file; `ruvllm list` shows the models that can be used", name);
+        return rv_fail(RV_E_NOT_FOUND,
+                       "%s: there is no such model file; `ruvllm list` shows the models that can be used",
+                       name);
     }
     rv_config *config = NULL;
     rv_app *app = NULL;
@@ -168,7 +170,8 @@ bool cmd_sampling(const cmd_line *line, rv_sampling *s)
     int64_t top_k = s->top_k, seed = (int64_t)s->seed;
     if (!cmd_float(line, "temperature", 0, 10, &temperature) || !cmd_float(line, "top-p", 0, 1, &top_p) ||
         !cmd_float(line, "min-p", 0, 1, &min_p) || !cmd_float(line, "repeat-penalty", 0.1, 10, &repeat) ||
-        !cmd_int(line, "top-k", 0, INT32_MAX, &top_k) || !cmd_int(line, "seed", INT64_MIN, INT64_MAX, &seed)) {
+        !cmd_int(line, "top-k", 0, INT32_MAX, &top_k) ||
+        !cmd_int(line, "seed", INT64_MIN, INT64_MAX, &seed)) {
         return false;
     }
     s->temperature = (float)temperature;

@@ -222,7 +222,8 @@ int cmd_main(int argc, char **argv)
     int words = 0;
     const cmd *command = find_command(argc, argv, &words);
     if (!command && is_group(argv[1])) {
-        bool wants_help = asks_help || (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0));
+        bool wants_help =
+            asks_help || (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0));
         return help_group(wants_help ? stdout : stderr, argv[1]);
     }
     if (!command) {
@@ -251,7 +252,8 @@ int cmd_main(int argc, char **argv)
             cmd_help(stdout, command);
             code = CMD_DONE;
         } else if (line.n_args < command->min_args || line.n_args > command->max_args) {
-            code = cmd_usage(&line, "%s", line.n_args < command->min_args ? "something is missing" : "too many arguments");
+            code = cmd_usage(&line, "%s",
+                             line.n_args < command->min_args ? "something is missing" : "too many arguments");
         } else if (wanted && !rv_log_parse_level(wanted, &level)) {
             code = cmd_usage(&line, "--log-level is one of error, warn, info, debug");
         } else {
@@ -294,7 +296,8 @@ bool cmd_int(const cmd_line *line, const char *option, int64_t low, int64_t high
         return true;
     }
     if (!rv_parse_i64(rv_str_from(text), &value) || value < low || value > high) {
-        cmd_usage(line, "--%s is a whole number from %lld to %lld, found `%s`", option, (long long)low, (long long)high, text);
+        cmd_usage(line, "--%s is a whole number from %lld to %lld, found `%s`", option, (long long)low,
+                  (long long)high, text);
         return false;
     }
     *out = value;

@@ -5,29 +5,37 @@ const cmd_option cmd_common[] = {
     { "json", 0, NULL, NULL, "print JSON for machines" },
     { "data", 0, "DIR", NULL, "keep everything of this run in DIR (also RUVLLM_DATA)" },
     { "config", 0, "FILE", NULL, "read this configuration instead of the user's and the system's" },
-    { "set", 0, "KEY=VALUE", NULL, "set one configuration key, as in --set server.port=9000; may be repeated" },
+    { "set", 0, "KEY=VALUE", NULL,
+      "set one configuration key, as in --set server.port=9000; may be repeated" },
     { "log-level", 0, "LEVEL", "system.log_level", "error, warn, info or debug" },
     { "help", 'h', NULL, NULL, "explain this command" },
     { NULL, 0, NULL, NULL, NULL },
 };
 
-#define ENGINE_OPTIONS                                                                                      \
-    { "threads", 't', "N", "inference.threads", "compute threads" },                                        \
-        { "ctx", 'c', "N", "inference.max_context", "tokens one conversation may hold" },                   \
-        { "kv", 0, "TYPE", NULL, "type of the key/value cache: f16 or f32" },                               \
-        { "act", 0, "TYPE", NULL, "f32 keeps activations in float32 (slow and exact, for measuring)" }
+#define ENGINE_OPTIONS                                                                                       \
+    { "threads", 't', "N", "inference.threads", "compute threads" },                                         \
+        { "ctx", 'c', "N", "inference.max_context", "tokens one conversation may hold" },                    \
+        { "kv", 0, "TYPE", NULL, "type of the key/value cache: f16 or f32" },                                \
+    {                                                                                                        \
+        "act", 0, "TYPE", NULL, "f32 keeps activations in float32 (slow and exact, for measuring)"           \
+    }
 
-#define SAMPLING_OPTIONS                                                                                    \
-    { "temperature", 0, "T", NULL, "0 is greedy; default 0.3" },                                            \
-        { "top-k", 0, "K", NULL, "sample among the K best; 0 is off" },                                     \
-        { "top-p", 0, "P", NULL, "sample among the best that hold P of the probability; 1 is off" },        \
-        { "min-p", 0, "P", NULL, "drop tokens below P times the best one's probability; default 0.15" },    \
-        { "repeat-penalty", 0, "X", NULL, "weaken tokens of the last 64; 1 is off; default 1.05" },         \
-        { "seed", 0, "N", NULL, "same seed, same text" },                                                   \
-        { "max-tokens", 'n', "N", NULL, "stop after N tokens" },                                            \
-        { "stop", 0, "TEXT", NULL, "stop before this text; may be repeated" }
+#define SAMPLING_OPTIONS                                                                                     \
+    { "temperature", 0, "T", NULL, "0 is greedy; default 0.3" },                                             \
+        { "top-k", 0, "K", NULL, "sample among the K best; 0 is off" },                                      \
+        { "top-p", 0, "P", NULL, "sample among the best that hold P of the probability; 1 is off" },         \
+        { "min-p", 0, "P", NULL, "drop tokens below P times the best one's probability; default 0.15" },     \
+        { "repeat-penalty", 0, "X", NULL, "weaken tokens of the last 64; 1 is off; default 1.05" },          \
+        { "seed", 0, "N", NULL, "same seed, same text" },                                                    \
+        { "max-tokens", 'n', "N", NULL, "stop after N tokens" },                                             \
+    {                                                                                                        \
+        "stop", 0, "TEXT", NULL, "stop before this text; may be repeated"                                    \
+    }
 
-#define LAST { NULL, 0, NULL, NULL, NULL }
+#define LAST                                                                                                 \
+    {                                                                                                        \
+        NULL, 0, NULL, NULL, NULL                                                                            \
+    }
 
 static const cmd_option run_options[] = {
     SAMPLING_OPTIONS,
@@ -66,13 +74,15 @@ static const cmd_option embed_options[] = {
     { "embedder", 0, "NAME", "embedding.model", "which embedder" },
     LAST,
 };
-#define FILTER_OPTIONS                                                                                      \
-    { "type", 0, "TYPE", NULL, "only nodes of this type: document, chunk, note, fact, qa" },                \
-        { "tag", 0, "TAG", NULL, "only nodes with this tag" },                                              \
-        { "source", 0, "SOURCE", NULL, "only nodes from this source (a file, user, feedback)" },            \
-        { "user", 'u', "NAME", NULL, "this user's nodes" },                                                 \
-        { "since", 0, "TIME", NULL, "not older: 2026-01-31, 2026-01-31T12:00:00Z, or 30m, 12h, 7d ago" },   \
-        { "until", 0, "TIME", NULL, "not newer, the same forms" }
+#define FILTER_OPTIONS                                                                                       \
+    { "type", 0, "TYPE", NULL, "only nodes of this type: document, chunk, note, fact, qa" },                 \
+        { "tag", 0, "TAG", NULL, "only nodes with this tag" },                                               \
+        { "source", 0, "SOURCE", NULL, "only nodes from this source (a file, user, feedback)" },             \
+        { "user", 'u', "NAME", NULL, "this user's nodes" },                                                  \
+        { "since", 0, "TIME", NULL, "not older: 2026-01-31, 2026-01-31T12:00:00Z, or 30m, 12h, 7d ago" },    \
+    {                                                                                                        \
+        "until", 0, "TIME", NULL, "not newer, the same forms"                                                \
+    }
 static const cmd_option memory_add_options[] = {
     { "type", 0, "TYPE", NULL, "type of the node; default note" },
     { "tag", 0, "TAG", NULL, "tag; may be repeated" },
@@ -100,7 +110,8 @@ static const cmd_option memory_list_options[] = {
 };
 static const cmd_option memory_rm_options[] = { FILTER_OPTIONS, LAST };
 static const cmd_option memory_link_options[] = {
-    { "type", 0, "TYPE", NULL, "cites, follows, same_topic, derived, contains or corrects; default same_topic" },
+    { "type", 0, "TYPE", NULL,
+      "cites, follows, same_topic, derived, contains or corrects; default same_topic" },
     { "weight", 0, "W", NULL, "0 to 1; default 1" },
     LAST,
 };
@@ -150,7 +161,8 @@ const cmd cmd_table[] = {
       "  git diff | ruvllm run 1.2b --system 'Summarise this change.'" },
     { "chat", "", 0, 0, cmd_chat, loop_options, "talk to the whole loop: memory, routing, learning",
       "Inside: /good or /bad rates the last answer, /correct TEXT says what it should have been,\n"
-      "/remember TEXT adds a note, /sources shows what the answer stands on, /new starts a new conversation, /bye ends." },
+      "/remember TEXT adds a note, /sources shows what the answer stands on, /new starts a new conversation, "
+      "/bye ends." },
     { "query", "TEXT", 1, 1, cmd_query, loop_options, "one question through the whole loop",
       "  ruvllm query 'When does the library open?'\n"
       "  ruvllm query --json --session work 'And on Sundays?'" },
@@ -160,16 +172,20 @@ const cmd cmd_table[] = {
       "Ends on SIGTERM or Ctrl-C after the running answers are done; a second signal ends at once." },
     { "init", "", 0, 0, cmd_init, NULL, "make a data folder and a configuration to edit", NULL },
     { "config check", "[FILE]", 0, 1, cmd_config_check, NULL, "validate a configuration", NULL },
-    { "config show", "", 0, 0, cmd_config_show, config_show_options, "print the configuration in force", NULL },
+    { "config show", "", 0, 0, cmd_config_show, config_show_options, "print the configuration in force",
+      NULL },
     { "list", "", 0, 0, cmd_list, NULL, "models that can be used", NULL },
     { "show", "FILE", 1, 1, cmd_show, NULL, "check a model file completely and print what it is",
-      "Looks at everything a run would need: shapes, tokens, merges, finite scales. Refuses with one sentence." },
+      "Looks at everything a run would need: shapes, tokens, merges, finite scales. Refuses with one "
+      "sentence." },
     { "embed", "TEXT", 1, 1, cmd_embed, embed_options, "print the vector of a text", NULL },
     { "memory add", "TEXT", 1, 1, cmd_memory_add, memory_add_options, "remember a text",
       "  ruvllm memory add 'The workshop closes at six.' --tag hours" },
-    { "memory import", "PATH...", 1, 1024, cmd_memory_import, memory_import_options, "read .txt and .md files or folders",
+    { "memory import", "PATH...", 1, 1024, cmd_memory_import, memory_import_options,
+      "read .txt and .md files or folders",
       "An unchanged file adds nothing; a changed one replaces what it had." },
-    { "memory search", "TEXT", 1, 1, cmd_memory_search, memory_search_options, "find what is remembered", NULL },
+    { "memory search", "TEXT", 1, 1, cmd_memory_search, memory_search_options, "find what is remembered",
+      NULL },
     { "memory get", "ID", 1, 1, cmd_memory_get, NULL, "one node with its links", NULL },
     { "memory list", "", 0, 0, cmd_memory_list, memory_list_options, "newest first", NULL },
     { "memory rm", "[ID...]", 0, 1024, cmd_memory_rm, memory_rm_options, "forget by id or by filter",
@@ -177,19 +193,26 @@ const cmd cmd_table[] = {
       "  ruvllm memory rm 17\n  ruvllm memory rm --user anna --type note" },
     { "memory link", "FROM TO", 2, 2, cmd_memory_link, memory_link_options, "connect two nodes", NULL },
     { "memory stats", "", 0, 0, cmd_memory_stats, NULL, "how much is remembered", NULL },
-    { "memory check", "", 0, 0, cmd_memory_check, NULL, "verify database, words, vectors and graph against each other", NULL },
+    { "memory check", "", 0, 0, cmd_memory_check, NULL,
+      "verify database, words, vectors and graph against each other", NULL },
     { "witness show", "REQUEST", 1, 1, cmd_witness_show, NULL, "what was recorded about a request", NULL },
-    { "witness verify", "", 0, 0, cmd_witness_verify, NULL, "walk the hash chain of everything recorded", NULL },
-    { "eval logits", "MODEL", 1, 1, cmd_eval_logits, eval_logits_options, "raw logits of a prompt as float32", NULL },
-    { "eval dequant", "MODEL TENSOR", 2, 2, cmd_eval_dequant, eval_dequant_options, "rows of a tensor as float32", NULL },
+    { "witness verify", "", 0, 0, cmd_witness_verify, NULL, "walk the hash chain of everything recorded",
+      NULL },
+    { "eval logits", "MODEL", 1, 1, cmd_eval_logits, eval_logits_options, "raw logits of a prompt as float32",
+      NULL },
+    { "eval dequant", "MODEL TENSOR", 2, 2, cmd_eval_dequant, eval_dequant_options,
+      "rows of a tensor as float32", NULL },
     { "eval tokenize", "MODEL", 1, 1, cmd_eval_tokenize, eval_tokenize_options, "token ids of texts", NULL },
     { "eval detokenize", "MODEL", 1, 1, cmd_eval_detokenize, jsonl_options, "texts of token ids", NULL },
     { "eval chat", "MODEL", 1, 1, cmd_eval_chat, jsonl_options, "prompt and ids of conversations", NULL },
-    { "eval perplexity", "MODEL FILE", 2, 2, cmd_eval_perplexity, cmd_engine_options, "how well a model predicts a text", NULL },
+    { "eval perplexity", "MODEL FILE", 2, 2, cmd_eval_perplexity, cmd_engine_options,
+      "how well a model predicts a text", NULL },
     { "eval qa", "MODEL [FILE]", 1, 2, cmd_eval_qa, eval_qa_options, "exact match of answers, per cell",
       "Lines {\"prompt\" or \"messages\", \"answer\", \"cell\"} from FILE or standard input; greedy." },
-    { "bench llm", "MODEL", 1, 1, cmd_bench_llm, bench_llm_options, "prefill and decode speed as JSON lines", NULL },
-    { "doctor", "", 0, 0, cmd_doctor, NULL, "look at machine, models, configuration and data", "Exit code 0: fine; 1: warnings; 2: faults." },
+    { "bench llm", "MODEL", 1, 1, cmd_bench_llm, bench_llm_options, "prefill and decode speed as JSON lines",
+      NULL },
+    { "doctor", "", 0, 0, cmd_doctor, NULL, "look at machine, models, configuration and data",
+      "Exit code 0: fine; 1: warnings; 2: faults." },
     { "completion", "SHELL", 1, 1, cmd_completion, NULL, "completions for bash, zsh or fish",
       "  ruvllm completion bash > ~/.local/share/bash-completion/completions/ruvllm" },
     { "man", "", 0, 0, cmd_man, NULL, "the manual page, as mdoc", "  ruvllm man | man -l -" },

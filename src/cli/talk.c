@@ -91,8 +91,8 @@ int cmd_usage(const cmd_line *line, const char *format, ...)
     va_end(args);
     fprintf(stderr, "ruvllm %s: ", line->command->name);
     cmd_safe(stderr, text, strlen(text));
-    fprintf(stderr, "\nUsage: ruvllm %s %s   (`ruvllm %s --help`)\n", line->command->name, line->command->args,
-            line->command->name);
+    fprintf(stderr, "\nUsage: ruvllm %s %s   (`ruvllm %s --help`)\n", line->command->name,
+            line->command->args, line->command->name);
     return CMD_USAGE;
 }
 
@@ -101,8 +101,9 @@ void cmd_safe(FILE *out, const char *text, size_t n)
     for (size_t i = 0; i < n;) {
         uint32_t code;
         size_t length = rv_utf8_decode(text + i, n - i, &code);
-        bool control = length == 0 || (code < 0x20 && code != '\n' && code != '\t') || (code >= 0x7f && code < 0xa0) ||
-                       (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+        bool control = length == 0 || (code < 0x20 && code != '\n' && code != '\t') ||
+                       (code >= 0x7f && code < 0xa0) || (code >= 0x202a && code <= 0x202e) ||
+                       (code >= 0x2066 && code <= 0x2069);
         if (control) {
             fprintf(out, "\\x%02x", (unsigned char)text[i]);
             for (size_t k = 1; k < length; k++) {
@@ -133,7 +134,10 @@ void cmd_bytes(char out[16], uint64_t bytes)
     snprintf(out, 16, u == 0 || x >= 100 ? "%.0f %s" : "%.1f %s", x, units[u]);
 }
 
-void cmd_bar_init(cmd_bar *bar) { *bar = (cmd_bar){ .start_ms = rv_clock_ms() }; }
+void cmd_bar_init(cmd_bar *bar)
+{
+    *bar = (cmd_bar){ .start_ms = rv_clock_ms() };
+}
 
 void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total)
 {
@@ -147,8 +151,8 @@ void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total)
     double share = (double)done / (double)total;
     int cells = (int)(share * 24);
     double left_s = done ? spent / 1000 * (1 - share) / share : 0;
-    fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %llu/%llu  %.0f s left  ", cells, "########################", 24 - cells,
-            "", share * 100, (unsigned long long)done, (unsigned long long)total, left_s);
+    fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %llu/%llu  %.0f s left  ", cells, "########################",
+            24 - cells, "", share * 100, (unsigned long long)done, (unsigned long long)total, left_s);
     cmd_safe(stderr, what, strlen(what) > 40 ? 40 : strlen(what));
     fflush(stderr);
 }
