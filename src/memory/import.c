@@ -1,0 +1,447 @@
+/* Files become a document node and its chunks. A file is one transaction: what it held before goes and what it holds now comes
+ * at the same moment, or neither. */
+#include "memory/memory_priv.h"
+#include "base/clock.h"
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+enum {
+    FILE_BYTES = 16 << 20,
+    FILES_MAX = 1000000,
+    DIGEST = 32,
+    CHUNKING = 1 /* raised when the same file gives other chunks */
+};
+
+typedef struct importing {
+    rv_memory *m;
+    const char *user;
+    rv_text joined_tags;
+    rv_memory_import *done;
+} importing;
+
+/* ---- one file ---- */
+
+typedef struct file {
+    const char *path;
+    const char *text; /* without a byte order mark */
+    size_t n, skipped;
+    bool markdown;
+    unsigned char digest[DIGEST];
+} file;
+
+static bool ends_with(const char *path, const char *end)
+{
+    size_t n = strlen(path), k = strlen(end);
+    return n > k && strcasecmp(path + n - k, end) == 0;
+}
+
+static bool is_text_name(const char *path)
+{
+    return ends_with(path, ".txt") || ends_with(path, ".md") || ends_with(path, ".markdown");
+}
+
+/* Of what decides the nodes: the bytes, the tags and the way they are cut. */
+static rv_err digest_of(const importing *job, file *f)
+{
+    unsigned char version = CHUNKING;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool good = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
+                EVP_DigestUpdate(ctx, &version, 1) == 1 &&
+                EVP_DigestUpdate(ctx, rv_text_get(&job->joined_tags), job->joined_tags.n + 1) == 1 &&
+                EVP_DigestUpdate(ctx, f->text, f->n) == 1 && EVP_DigestFinal_ex(ctx, f->digest, NULL) == 1;
+    EVP_MD_CTX_free(ctx);
+    return good ? RV_OK : rv_fail(RV_E_NOMEM, "%s: SHA-256 failed", f->path);
+}
+
+/* The document this file was imported as, 0: none; and whether it is as it was. */
+static rv_err find_document(const importing *job, const file *f, int64_t *node, bool *same)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_reader(job->m->db, &conn));
+    sqlite3_stmt *stmt = NULL;
+    rv_err e = rv_db_prepare(conn, &stmt, "SELECT node, digest FROM documents WHERE user=?1 AND path=?2",
+                             "tt", job->user, f->path);
+    bool row = false;
+    if (!e) {
+        e = rv_db_step(stmt, &row);
+    }
+    *node = !e && row ? sqlite3_column_int64(stmt, 0) : 0;
+    *same = *node && sqlite3_column_bytes(stmt, 1) == DIGEST &&
+            memcmp(sqlite3_column_blob(stmt, 1), f->digest, DIGEST) == 0;
+    sqlite3_finalize(stmt);
+    rv_db_reader_done(job->m->db, conn);
+    return e;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* A document and its chunks, ascending. Under writing. */
+static rv_err document_nodes(const rv_memory *m, int64_t document, rv_arena *arena, int64_t **out, size_t *n)
+{
+    size_t count = 1, at = 0;
+    rv_graph_edge edge;
+    for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, document, RV_GRAPH_OUT, &c, &edge);) {
+        count += edge.type == m->contains;
+    }
+    int64_t *ids = rv_arena_take(arena, count * sizeof *ids);
+    if (!ids) {
+        return rv_fail(RV_E_NOMEM, "no memory to replace a document of %zu chunks", count - 1);
+    }
+    ids[at++] = document;
+    for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, document, RV_GRAPH_OUT, &c, &edge);) {
+        if (edge.type == m->contains) {
+            ids[at++] = edge.to;
+        }
+    }
+    qsort(ids, count, sizeof *ids, by_id);
+    *out = ids;
+    *n = count;
+    return RV_OK;
+}
+
+/* Edges that others have to a node of the old document are kept when the new one says the same at some place: a correction
+ * outlives an edit elsewhere in the file. kept has room for them all. */
+static rv_err keep_edges(const rv_memory *m, sqlite3_stmt *stmt, int64_t old, const record *new, size_t n_new,
+                         const int64_t *drop, size_t n_drop, link_row *kept, size_t *n_kept)
+{
+    RV_TRY(rv_db_bind(stmt, "i", old));
+    bool row;
+    RV_TRY(rv_db_step(stmt, &row));
+    record r;
+    if (!row) {
+        return RV_OK;
+    }
+    RV_TRY(rv_record_read(stmt, &r));
+    const record *same = NULL;
+    for (size_t i = 0; !same && i < n_new; i++) {
+        same = rv_str_eq(new[i].type, "chunk") &&
+                       new[i].text.n == r.text.n &&memcmp(new[i].text.at, r.text.at, r.text.n) == 0
+                   ? &new[i]
+                   : NULL;
+    }
+    rv_graph_edge edge;
+    for (int side = 0; same && side < 2; side++) {
+        for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, old, (rv_graph_side)side, &c, &edge);) {
+            int64_t other = side == RV_GRAPH_OUT ? edge.to : edge.from;
+            if (!bsearch(&other, drop, n_drop, sizeof *drop, by_id)) {
+                kept[(*n_kept)++] =
+                    (link_row){ side == RV_GRAPH_OUT ? same->id : other,
+                                side == RV_GRAPH_OUT ? other : same->id,
+                                rv_graph_type_name(m->graph, edge.type), (double)edge.weight };
+            }
+        }
+    }
+    return RV_OK;
+}
+
+static bool has_outer_edge(const rv_memory *m, int64_t id, const int64_t *drop, size_t n_drop, size_t *count)
+{
+    size_t before = *count;
+    rv_graph_edge edge;
+    for (int side = 0; side < 2; side++) {
+        for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, id, (rv_graph_side)side, &c, &edge);) {
+            int64_t other = side == RV_GRAPH_OUT ? edge.to : edge.from;
+            *count += !bsearch(&other, drop, n_drop, sizeof *drop, by_id);
+        }
+    }
+    return *count > before;
+}
+
+static rv_err carry_over(rv_memory *m, change *c, link_row *links, size_t room)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_reader(m->db, &conn));
+    sqlite3_stmt *stmt = NULL;
+    rv_err e = rv_db_prepare(conn, &stmt,
+                             "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1 AND type='chunk'", "");
+    for (size_t i = 0; !e && i < c->n_drop; i++) {
+        size_t outer = 0;
+        if (has_outer_edge(m, c->drop[i], c->drop, c->n_drop, &outer) && c->n_link + outer <= room) {
+            e = keep_edges(m, stmt, c->drop[i], c->add, c->n_add, c->drop, c->n_drop, links, &c->n_link);
+        }
+    }
+    sqlite3_finalize(stmt);
+    rv_db_reader_done(m->db, conn);
+    return e;
+}
+
+static void fill_records(const importing *job, const file *f, const chunks *parts, int64_t first,
+                         record *records)
+{
+    const char *slash = strrchr(f->path, '/');
+    rv_str name = rv_str_from(slash ? slash + 1 : f->path);
+    record common = { .source = rv_str_from(f->path),
+                      .user = rv_str_from(job->user),
+                      .origin = rv_str_of("", 0),
+                      .tags = rv_str_of(rv_text_get(&job->joined_tags), job->joined_tags.n),
+                      .metadata = rv_str_from("{}"),
+                      .confidence = 1,
+                      .created_ms = rv_clock_wall_ms() };
+    for (size_t i = 0; i <= parts->n; i++) {
+        record *r = &records[i];
+        *r = common;
+        r->id = first + (int64_t)i;
+        r->type = rv_str_from(i ? "chunk" : "document");
+        r->text = i ? parts->at[i - 1].text : parts->title.n ? parts->title : name;
+        r->offset = i ? (int64_t)(parts->at[i - 1].offset + f->skipped) : 0;
+        r->length = i ? (int64_t)parts->at[i - 1].n_bytes : (int64_t)(f->n + f->skipped);
+    }
+}
+
+static rv_err import_chunks(importing *job, const file *f, const chunks *parts, rv_arena *arena,
+                            const float *vectors, int64_t old)
+{
+    rv_memory *m = job->m;
+    int64_t *drop = NULL;
+    size_t n_drop = 0, outer = 0;
+    if (old) {
+        RV_TRY(document_nodes(m, old, arena, &drop, &n_drop));
+    }
+    for (size_t i = 0; i < n_drop; i++) {
+        (void)has_outer_edge(m, drop[i], drop, n_drop, &outer);
+    }
+    size_t n = parts->n, room = 2 * n + outer;
+    record *records = rv_arena_take(arena, (n + 1) * sizeof *records);
+    link_row *links = rv_arena_take(arena, (room + 1) * sizeof *links);
+    if (!records || !links) {
+        return rv_fail(RV_E_NOMEM, "%s: no memory to import %zu chunks", f->path, n);
+    }
+    int64_t first = rv_memory_take_ids(m, n + 1);
+    fill_records(job, f, parts, first, records);
+    change c = { .add = records,
+                 .n_add = n + 1,
+                 .vectors = vectors,
+                 .first_searched = 1,
+                 .drop = drop,
+                 .n_drop = n_drop,
+                 .link = links,
+                 .path = f->path,
+                 .digest = f->digest };
+    for (size_t i = 1; i <= n; i++) {
+        links[c.n_link++] = (link_row){ first, first + (int64_t)i, "contains", 1 };
+        if (i > 1) {
+            links[c.n_link++] = (link_row){ first + (int64_t)i, first + (int64_t)i - 1, "follows", 1 };
+        }
+    }
+    if (outer) {
+        RV_TRY(carry_over(m, &c, links, room));
+    }
+    RV_TRY(rv_memory_apply(m, &c));
+    job->done->replaced += old != 0;
+    job->done->chunks_added += n;
+    job->done->chunks_removed += n_drop ? n_drop - 1 : 0;
+    return RV_OK;
+}
+
+static rv_err embed_chunks(const rv_memory *m, const chunks *parts, float *vectors)
+{
+    for (size_t i = 0; i < parts->n; i++) {
+        RV_TRY(m->embedder.text(m->embedder.self, parts->at[i].text.at, parts->at[i].text.n,
+                                vectors + i * m->embedder.dim));
+    }
+    return RV_OK;
+}
+
+/* Cutting and embedding happen before the lock: what other changes wait for is the writing alone. */
+static rv_err import_text(importing *job, file *f, rv_arena *arena, size_t *n_chunks)
+{
+    RV_TRY(digest_of(job, f));
+    int64_t old;
+    bool same;
+    RV_TRY(find_document(job, f, &old, &same));
+    if (same) {
+        job->done->unchanged++;
+        return RV_OK;
+    }
+    chunks parts;
+    RV_TRY(rv_chunks_of(job->m->mem, f->text, f->n, f->markdown, arena, &parts));
+    size_t floats;
+    float *vectors = rv_mul_size(parts.n + 1, job->m->embedder.dim, &floats)
+                         ? rv_new_array(job->m->mem, floats, sizeof *vectors)
+                         : NULL;
+    rv_err e = vectors ? embed_chunks(job->m, &parts, vectors)
+                       : rv_fail(RV_E_NOMEM, "%s: no memory for vectors", f->path);
+    if (!e) {
+        pthread_mutex_lock(&job->m->writing);
+        e = find_document(job, f, &old, &same); /* another thread may have imported it meanwhile */
+        if (!e && same) {
+            job->done->unchanged++;
+        } else if (!e) {
+            e = import_chunks(job, f, &parts, arena, vectors, old);
+        }
+        pthread_mutex_unlock(&job->m->writing);
+    }
+    rv_free(job->m->mem, vectors);
+    *n_chunks = e ? 0 : parts.n;
+    return e;
+}
+
+static size_t first_invalid(const char *text, size_t n)
+{
+    size_t at = 0;
+    uint32_t code;
+    for (size_t k; at < n && (k = rv_utf8_decode(text + at, n - at, &code)) > 0 && code != 0;) {
+        at += k;
+    }
+    return at;
+}
+
+static rv_err import_file(importing *job, const char *path, size_t *n_chunks)
+{
+    char *bytes;
+    size_t n;
+    RV_TRY(rv_file_read(job->m->mem, path, FILE_BYTES, &bytes, &n));
+    file f = { .path = path, .text = bytes, .n = n, .markdown = !ends_with(path, ".txt") };
+    if (n >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) {
+        f.skipped = 3;
+        f.text += 3;
+        f.n -= 3;
+    }
+    size_t bad = first_invalid(f.text, f.n);
+    rv_arena *arena = NULL;
+    rv_err e = bad < f.n ? rv_fail(RV_E_FORMAT,
+                                   "%s: byte %zu is not UTF-8 text; convert the file, for example with iconv",
+                                   path, bad + f.skipped)
+                         : rv_arena_new(job->m->mem, 64 * n + (1 << 20), &arena);
+    if (!e) {
+        e = import_text(job, &f, arena, n_chunks);
+    }
+    rv_arena_free(arena);
+    rv_free(job->m->mem, bytes);
+    if (!e) {
+        job->done->files++;
+    }
+    return e;
+}
+
+/* ---- folders ---- */
+
+typedef struct list {
+    const rv_alloc *mem;
+    char **at;
+    size_t n, room;
+} list;
+
+static void free_list(list *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        rv_free(l->mem, l->at[i]);
+    }
+    rv_free(l->mem, l->at);
+    *l = (list){ .mem = l->mem };
+}
+
+/* Takes over path; NULL is out of memory. */
+static rv_err put_path(list *l, char *path)
+{
+    if (l->n == l->room) {
+        size_t room = l->room ? 2 * l->room : 64;
+        char **at = room <= FILES_MAX ? rv_resize(l->mem, l->at, room * sizeof *at) : NULL;
+        if (!at) {
+            rv_free(l->mem, path);
+            return rv_fail(RV_E_NOMEM, "no memory for a list of %zu files", room);
+        }
+        l->at = at;
+        l->room = room;
+    }
+    if (!path) {
+        return rv_fail(RV_E_NOMEM, "no memory for a list of files");
+    }
+    l->at[l->n++] = path;
+    return RV_OK;
+}
+
+/* Text files of one folder into files, folders into folders. Hidden ones and links are left out. */
+static rv_err read_folder(const char *folder, list *files, list *folders)
+{
+    DIR *dir = opendir(folder);
+    if (!dir) {
+        return rv_fail(RV_E_IO, "%s: cannot read the folder: %s", folder, strerror(errno));
+    }
+    rv_err e = RV_OK;
+    for (const struct dirent *entry_at; !e && (entry_at = readdir(dir));) {
+        if (entry_at->d_name[0] == '.') {
+            continue;
+        }
+        char *path = rv_path_join(files->mem, folder, entry_at->d_name);
+        struct stat st;
+        if (!path) {
+            e = rv_fail(RV_E_NOMEM, "no memory for a list of files");
+        } else if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+            e = put_path(folders, path);
+        } else if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && is_text_name(path)) {
+            e = put_path(files, path);
+        } else {
+            rv_free(files->mem, path);
+        }
+    }
+    closedir(dir);
+    return e;
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* path: a text file or a folder, absolute. */
+static rv_err list_files(const char *path, list *files)
+{
+    struct stat st;
+    if (stat(path, &st) < 0) {
+        return rv_fail(RV_E_NOT_FOUND, "%s: %s", path, strerror(errno));
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        return is_text_name(path) ? put_path(files, rv_strdup(files->mem, path))
+                                  : rv_fail(RV_E_ARG, "%s: expected a .txt or .md file, or a folder", path);
+    }
+    list folders = { .mem = files->mem };
+    rv_err e = read_folder(path, files, &folders);
+    for (size_t i = 0; !e && i < folders.n; i++) { /* grows while it is walked */
+        e = read_folder(folders.at[i], files, &folders);
+    }
+    free_list(&folders);
+    if (!e && files->n > 0) {
+        qsort(files->at, files->n, sizeof *files->at, by_path);
+    }
+    return e;
+}
+
+rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, const char *const *tags,
+                             size_t n_tags, rv_memory_progress progress, void *self, rv_memory_import *done)
+{
+    importing job = { .m = m, .user = user ? user : "", .done = done };
+    RV_TRY(rv_memory_check_scope(job.user, tags, n_tags));
+    char *whole = realpath(path, NULL); /* so that a file is known again from another folder */
+    if (!whole) {
+        return rv_fail(errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s: %s", path, strerror(errno));
+    }
+    list files = { .mem = m->mem };
+    rv_text_init(&job.joined_tags, m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
+    rv_err e = rv_memory_join_tags(m->mem, tags, n_tags, &job.joined_tags);
+    if (!e) {
+        e = list_files(whole, &files);
+    }
+    for (size_t i = 0; !e && i < files.n; i++) {
+        size_t n_chunks = 0;
+        e = import_file(&job, files.at[i], &n_chunks);
+        if (!e && progress) {
+            progress(self, files.at[i], i, files.n, n_chunks);
+        }
+    }
+    free_list(&files);
+    rv_text_deinit(&job.joined_tags);
+    free(whole);
+    return e;
+}

@@ -1,0 +1,699 @@
+/* Opening, closing and looking over the whole. The database is the truth; entries, index and graph are made from it at every
+ * start, and every record and vector is checked against its sum on the way. */
+#include "memory/memory_priv.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/rng.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const steps[] = {
+    "CREATE TABLE memory_meta(one INTEGER PRIMARY KEY CHECK(one = 1), store INTEGER NOT NULL, embedder TEXT "
+    "NOT NULL,"
+    " dim INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE nodes(id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, text TEXT NOT NULL, source "
+    "TEXT NOT NULL,"
+    " user TEXT NOT NULL, origin TEXT NOT NULL, tags TEXT NOT NULL, metadata TEXT NOT NULL, confidence REAL "
+    "NOT NULL,"
+    " created_ms INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL, sum INTEGER NOT NULL,"
+    " same INTEGER NOT NULL, segment INTEGER, segment_row INTEGER) STRICT;"
+    "CREATE INDEX nodes_same ON nodes(same);"
+    "CREATE TABLE edges(from_id INTEGER NOT NULL REFERENCES nodes, to_id INTEGER NOT NULL REFERENCES nodes,"
+    " type TEXT NOT NULL, weight REAL NOT NULL, created_ms INTEGER NOT NULL, sum INTEGER NOT NULL,"
+    " PRIMARY KEY(from_id, to_id, type)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX edges_to ON edges(to_id);"
+    "CREATE TABLE documents(node INTEGER PRIMARY KEY REFERENCES nodes ON DELETE CASCADE, user TEXT NOT NULL,"
+    " path TEXT NOT NULL, digest BLOB NOT NULL, UNIQUE(user, path)) STRICT;"
+    "CREATE VIEW searched AS SELECT id, text FROM nodes WHERE segment IS NOT NULL;"
+    "CREATE VIRTUAL TABLE words USING fts5(text, content='searched', content_rowid='id',"
+    " tokenize='porter unicode61 remove_diacritics 2')",
+};
+
+/* ---- records ---- */
+
+static uint64_t add_str(uint64_t sum, rv_str s)
+{
+    return rv_db_sum_text(sum, s.at, s.n);
+}
+
+static uint64_t add_double(uint64_t sum, double x)
+{
+    int64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return rv_db_sum_int(sum, bits);
+}
+
+int64_t rv_record_sum(const record *r)
+{
+    uint64_t sum = rv_db_sum_int(0, r->id);
+    sum = add_str(add_str(add_str(sum, r->type), r->text), r->source);
+    sum = add_str(add_str(add_str(add_str(sum, r->user), r->origin), r->tags), r->metadata);
+    sum = rv_db_sum_int(add_double(sum, r->confidence), r->created_ms);
+    return (int64_t)rv_db_sum_int(rv_db_sum_int(sum, r->offset), r->length);
+}
+
+int64_t rv_record_same(const record *r)
+{
+    return (int64_t)add_str(add_str(add_str(0, r->type), r->user), r->text);
+}
+
+int64_t rv_edge_sum(int64_t from, int64_t to, rv_str type, double weight)
+{
+    return (int64_t)add_double(add_str(rv_db_sum_int(rv_db_sum_int(0, from), to), type), weight);
+}
+
+static rv_str column_str(sqlite3_stmt *stmt, int column)
+{
+    const char *text = (const char *)sqlite3_column_text(stmt, column);
+    return rv_str_of(text ? text : "", (size_t)sqlite3_column_bytes(stmt, column));
+}
+
+rv_err rv_record_read(sqlite3_stmt *stmt, record *out)
+{
+    *out = (record){ .id = sqlite3_column_int64(stmt, 0),
+                     .type = column_str(stmt, 1),
+                     .text = column_str(stmt, 2),
+                     .source = column_str(stmt, 3),
+                     .user = column_str(stmt, 4),
+                     .origin = column_str(stmt, 5),
+                     .tags = column_str(stmt, 6),
+                     .metadata = column_str(stmt, 7),
+                     .confidence = sqlite3_column_double(stmt, 8),
+                     .created_ms = sqlite3_column_int64(stmt, 9),
+                     .offset = sqlite3_column_int64(stmt, 10),
+                     .length = sqlite3_column_int64(stmt, 11) };
+    if (rv_record_sum(out) != sqlite3_column_int64(stmt, 12)) {
+        return rv_fail(
+            RV_E_CORRUPT,
+            "%s: node %lld does not fit its checksum; the file is damaged: restore it from a backup",
+            sqlite3_db_filename(sqlite3_db_handle(stmt), "main"), (long long)out->id);
+    }
+    return RV_OK;
+}
+
+/* ---- entries ---- */
+
+const entry *rv_memory_find(const rv_memory *m, int64_t id)
+{
+    size_t low = 0, high = m->n_entries;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (m->entries[middle].id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < m->n_entries && m->entries[low].id == id ? &m->entries[low] : NULL;
+}
+
+int64_t rv_memory_corrected_by(const rv_memory *m, int64_t id)
+{
+    int64_t newest = 0;
+    rv_graph_edge e;
+    for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, id, RV_GRAPH_IN, &c, &e);) {
+        newest = e.type == m->corrects && e.from > newest ? e.from : newest;
+    }
+    return newest;
+}
+
+static rv_err grow(const rv_alloc *mem, void **at, size_t *room, size_t need, size_t size)
+{
+    if (need <= *room) {
+        return RV_OK;
+    }
+    size_t more = 2 * *room > need ? 2 * *room : need, bytes;
+    void *bigger = rv_mul_size(more, size, &bytes) ? rv_resize(mem, *at, bytes) : NULL;
+    if (!bigger) {
+        return rv_fail(RV_E_NOMEM, "memory: no room for %zu entries", more);
+    }
+    *at = bigger;
+    *room = more;
+    return RV_OK;
+}
+
+rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags)
+{
+    void *e = m->entries, *t = m->tags;
+    rv_err err = grow(m->mem, &e, &m->entry_room, m->n_entries + entries, sizeof *m->entries);
+    m->entries = e;
+    if (!err) {
+        err = grow(m->mem, &t, &m->tag_room, m->n_tags + tags, sizeof *m->tags);
+        m->tags = t;
+    }
+    return err;
+}
+
+rv_err rv_memory_entry_of(rv_memory *m, const record *r, bool searched, entry *out)
+{
+    entry e = {
+        .id = r->id, .created_ms = r->created_ms, .tags_at = (uint32_t)m->n_tags, .searched = searched
+    };
+    RV_TRY(rv_names_add(&m->names, r->type.at, r->type.n, &e.type));
+    RV_TRY(rv_names_add(&m->names, r->user.at, r->user.n, &e.user));
+    RV_TRY(rv_names_add(&m->names, r->source.at, r->source.n, &e.source));
+    for (size_t at = 0; at < r->tags.n; e.n_tags++) {
+        const char *end = memchr(r->tags.at + at, '\n', r->tags.n - at);
+        size_t n = end ? (size_t)(end - r->tags.at) - at : r->tags.n - at;
+        RV_TRY(rv_memory_reserve(m, 0, 1));
+        RV_TRY(rv_names_add(&m->names, r->tags.at + at, n, &m->tags[m->n_tags]));
+        m->n_tags++;
+        at += n + 1;
+    }
+    *out = e;
+    return RV_OK;
+}
+
+/* ---- filters ---- */
+
+static bool set_name(const rv_memory *m, const char *name, bool *set, uint32_t *out)
+{
+    *set = name != NULL;
+    return !name || rv_names_find(&m->names, name, out);
+}
+
+matcher rv_matcher_of(const rv_memory *m, const rv_memory_filter *filter)
+{
+    matcher f = { .m = m };
+    if (!filter) {
+        return f;
+    }
+    f.since_ms = filter->since_ms;
+    f.until_ms = filter->until_ms;
+    f.only_user = filter->only_user;
+    f.nothing = !set_name(m, filter->type, &f.type_set, &f.type) ||
+                !set_name(m, filter->tag, &f.tag_set, &f.tag) ||
+                !set_name(m, filter->source, &f.source_set, &f.source);
+    if (!set_name(m, filter->user, &f.user_set, &f.user)) {
+        f.user = 0; /* an unknown user sees what is everybody's */
+        f.nothing |= f.only_user;
+    }
+    return f;
+}
+
+bool rv_matcher_takes(const matcher *f, const entry *e)
+{
+    if (f->nothing || (f->type_set && e->type != f->type) || (f->source_set && e->source != f->source) ||
+        (f->user_set && e->user != f->user && (e->user != 0 || f->only_user)) ||
+        e->created_ms < f->since_ms || (f->until_ms && e->created_ms > f->until_ms)) {
+        return false;
+    }
+    bool tagged = !f->tag_set;
+    for (uint32_t i = 0; !tagged && i < e->n_tags; i++) {
+        tagged = f->m->tags[e->tags_at + i] == f->tag;
+    }
+    return tagged;
+}
+
+/* ---- opening ---- */
+
+/* What memory_meta says: the store's number, and whether it was filled by another embedder (or by none yet: the number is
+ * new then). why: what to say when there are vector files all the same. */
+static rv_err read_meta(rv_memory *m, sqlite3 *conn, const char *dir, uint64_t *store, bool *other,
+                        rv_text *why)
+{
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(conn, &stmt, "SELECT store, embedder, dim FROM memory_meta", ""));
+    bool row;
+    rv_err e = rv_db_step(stmt, &row);
+    if (!e && row) {
+        *store = (uint64_t)sqlite3_column_int64(stmt, 0);
+        rv_str name = column_str(stmt, 1);
+        long long dim = sqlite3_column_int64(stmt, 2);
+        *other = !rv_str_eq(name, m->embedder_name) || dim != (long long)m->embedder.dim;
+        rv_text_addf(
+            why,
+            "%s was filled by embedder \"%.*s\" with %lld dimensions, and \"%s\" with %zu is configured: "
+            "choose the old "
+            "one in [embedding] again, or have all vectors made anew by removing them: rm -r %s/vectors",
+            dir, (int)name.n, name.at, dim, m->embedder_name, m->embedder.dim, dir);
+    } else if (!e) {
+        e = rv_random_bytes(store, sizeof *store);
+        *other = true;
+        rv_text_addf(why,
+                     "%s/vectors holds vectors, but the database knows none: it was emptied or replaced; "
+                     "restore it, or "
+                     "start anew by removing them: rm -r %s/vectors",
+                     dir, dir);
+    }
+    sqlite3_finalize(stmt);
+    return e ? e : rv_text_check(why);
+}
+
+static rv_err open_segments_in(rv_memory *m, sqlite3 *conn, const char *dir, const char *folder, rv_text *why)
+{
+    uint64_t store = 0, rows, bytes;
+    bool other = false;
+    RV_TRY(read_meta(m, conn, dir, &store, &other, why));
+    rv_segment_config config = {
+        .dir = folder, .store = store, .embedder = m->embedder_name, .dim = m->embedder.dim
+    };
+    RV_TRY(rv_segments_open(m->mem, &config, &m->segments));
+    rv_segments_size(m->segments, &rows, &bytes);
+    if (!other) {
+        return RV_OK;
+    }
+    if (bytes > 0) {
+        return rv_fail(RV_E_CONFIG, "%s", rv_text_get(why));
+    }
+    return rv_db_exec(conn, "INSERT OR REPLACE INTO memory_meta VALUES(1,?1,?2,?3)", "iti", (int64_t)store,
+                      m->embedder_name, (int64_t)m->embedder.dim);
+}
+
+static rv_err open_segments(rv_memory *m, const char *dir)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_begin(m->db, &conn));
+    rv_text why;
+    rv_text_init(&why, m->mem, 16384);
+    char *folder = rv_path_join(m->mem, dir, "vectors");
+    rv_err e =
+        folder ? open_segments_in(m, conn, dir, folder, &why) : rv_fail(RV_E_NOMEM, "%s: opening", dir);
+    rv_free(m->mem, folder);
+    rv_text_deinit(&why);
+    if (e) {
+        rv_db_rollback(m->db);
+        return e;
+    }
+    return rv_db_commit(m->db); /* writes nothing when nothing was new */
+}
+
+/* Ids whose vectors are gone with their file. */
+typedef struct lost {
+    int64_t *at;
+    size_t n, room;
+} lost;
+
+static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
+{
+    record r;
+    RV_TRY(rv_record_read(stmt, &r));
+    bool searched = sqlite3_column_type(stmt, RV_RECORD_N_COLUMNS) != SQLITE_NULL;
+    RV_TRY(rv_memory_reserve(m, 1, 0));
+    RV_TRY(rv_memory_entry_of(m, &r, searched, &m->entries[m->n_entries]));
+    m->n_entries++;
+    if (!searched) {
+        return RV_OK;
+    }
+    RV_TRY(rv_index_reserve(m->index, 1));
+    int64_t segment = sqlite3_column_int64(stmt, RV_RECORD_N_COLUMNS),
+            row = sqlite3_column_int64(stmt, RV_RECORD_N_COLUMNS + 1);
+    if (segment < 1 || segment > UINT32_MAX || row < 0 || row > UINT32_MAX) {
+        return rv_fail(RV_E_CORRUPT,
+                       "%s: node %lld names row %lld of vector file %lld; restore the file from a backup",
+                       sqlite3_db_filename(sqlite3_db_handle(stmt), "main"), (long long)r.id, (long long)row,
+                       (long long)segment);
+    }
+    const float *vector;
+    rv_err e =
+        rv_segments_get(m->segments, (rv_segment_row){ (uint32_t)segment, (uint32_t)row }, r.id, &vector);
+    if (!e) {
+        rv_index_add(m->index, r.id, vector);
+    } else if (e == RV_E_NOT_FOUND) {
+        void *at = gone->at;
+        e = grow(m->mem, &at, &gone->room, gone->n + 1, sizeof *gone->at);
+        gone->at = at;
+        if (!e) {
+            gone->at[gone->n++] = r.id;
+        }
+    }
+    return e;
+}
+
+static rv_err load_nodes(rv_memory *m, sqlite3 *conn, lost *gone)
+{
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(conn, &stmt,
+                         "SELECT " RV_RECORD_COLUMNS ", segment, segment_row FROM nodes ORDER BY id", ""));
+    rv_err e = RV_OK;
+    for (bool row = true; !e && row;) {
+        e = rv_db_step(stmt, &row);
+        if (!e && row) {
+            e = load_node(m, stmt, gone);
+        }
+    }
+    sqlite3_finalize(stmt);
+    return e;
+}
+
+static rv_err load_edges(rv_memory *m, sqlite3 *conn)
+{
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(
+        conn, &stmt, "SELECT from_id, to_id, type, weight, sum FROM edges ORDER BY created_ms, from_id", ""));
+    rv_err e = RV_OK;
+    for (bool row = true; !e && row;) {
+        e = rv_db_step(stmt, &row);
+        if (e || !row) {
+            break;
+        }
+        int64_t from = sqlite3_column_int64(stmt, 0), to = sqlite3_column_int64(stmt, 1);
+        rv_str type = column_str(stmt, 2);
+        double weight = sqlite3_column_double(stmt, 3);
+        if (rv_edge_sum(from, to, type, weight) != sqlite3_column_int64(stmt, 4) ||
+            !rv_memory_find(m, from) || !rv_memory_find(m, to)) {
+            e = rv_fail(
+                RV_E_CORRUPT,
+                "%s: the edge from %lld to %lld does not fit its checksum or its nodes; restore the file "
+                "from a backup",
+                sqlite3_db_filename(conn, "main"), (long long)from, (long long)to);
+            break;
+        }
+        rv_graph_edge edge = { .from = from, .to = to, .weight = (float)weight };
+        e = rv_graph_type(m->graph, type.at, &edge.type);
+        if (!e) {
+            e = rv_graph_reserve(m->graph, 1);
+        }
+        if (!e) {
+            rv_graph_link(m->graph, edge);
+        }
+    }
+    sqlite3_finalize(stmt);
+    return e;
+}
+
+static rv_err read_text(const rv_memory *m, sqlite3 *conn, int64_t id, float *vector)
+{
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(conn, &stmt, "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1", "i", id));
+    bool row;
+    record r;
+    rv_err e = rv_db_step(stmt, &row);
+    if (!e) {
+        e = row ? rv_record_read(stmt, &r) : rv_fail(RV_E_CORRUPT, "node %lld is gone", (long long)id);
+    }
+    if (!e) {
+        e = m->embedder.text(m->embedder.self, r.text.at, r.text.n, vector);
+    }
+    sqlite3_finalize(stmt);
+    return e;
+}
+
+enum { REBUILD_ROWS = 256 };
+
+/* Makes n <= REBUILD_ROWS vectors again, as one transaction. vectors, rows: scratch. */
+static rv_err remake(rv_memory *m, const int64_t *ids, size_t n, float *vectors, rv_segment_row *rows)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_begin(m->db, &conn));
+    rv_err e = RV_OK;
+    for (size_t i = 0; !e && i < n; i++) {
+        e = read_text(m, conn, ids[i], vectors + i * m->embedder.dim);
+    }
+    if (!e) {
+        e = rv_segments_append(m->segments, ids, vectors, n, rows);
+    }
+    for (size_t i = 0; !e && i < n; i++) {
+        const float *vector;
+        e = rv_db_exec(conn, "UPDATE nodes SET segment=?2, segment_row=?3 WHERE id=?1", "iii", ids[i],
+                       (int64_t)rows[i].segment, (int64_t)rows[i].row);
+        if (!e) {
+            e = rv_segments_get(m->segments, rows[i], ids[i], &vector);
+        }
+        if (!e) {
+            rv_index_add(m->index, ids[i], vector); /* room since load_node; on failure all is closed */
+        }
+    }
+    if (e) {
+        rv_db_rollback(m->db);
+        return e;
+    }
+    return rv_db_commit(m->db);
+}
+
+static rv_err remake_lost(rv_memory *m, const lost *gone)
+{
+    if (gone->n == 0) {
+        return RV_OK;
+    }
+    char count[32];
+    snprintf(count, sizeof count, "%zu", gone->n);
+    rv_log(RV_LOG_WARN, "memory.vectors_missing", "vectors", count, "action", "made again from the texts",
+           (char *)NULL);
+    float *vectors = rv_new_array(m->mem, REBUILD_ROWS * m->embedder.dim, sizeof *vectors);
+    rv_segment_row *rows = rv_new_array(m->mem, REBUILD_ROWS, sizeof *rows);
+    rv_err e =
+        vectors && rows ? rv_index_reserve(m->index, gone->n) : rv_fail(RV_E_NOMEM, "memory: making vectors");
+    for (size_t at = 0; !e && at < gone->n; at += REBUILD_ROWS) {
+        size_t n = gone->n - at > REBUILD_ROWS ? REBUILD_ROWS : gone->n - at;
+        e = remake(m, gone->at + at, n, vectors, rows);
+    }
+    rv_free(m->mem, vectors);
+    rv_free(m->mem, rows);
+    return e;
+}
+
+/* Words change in the transactions of their nodes; a count that differs means that the file was damaged or edited. */
+static rv_err match_words(rv_memory *m)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_begin(m->db, &conn));
+    int64_t nodes = 0, words = 0;
+    rv_err e = rv_db_int(conn, &nodes, "SELECT count(*) FROM searched", "");
+    if (!e) {
+        e = rv_db_int(conn, &words, "SELECT count(*) FROM words_docsize", "");
+    }
+    if (!e && nodes != words) {
+        rv_log(RV_LOG_WARN, "memory.words_differ", "action", "rebuilt from the texts", (char *)NULL);
+        e = rv_db_exec(conn, "INSERT INTO words(words) VALUES('rebuild')", "");
+    }
+    if (e || nodes == words) {
+        rv_db_rollback(m->db);
+        return e;
+    }
+    return rv_db_commit(m->db);
+}
+
+static rv_err load(rv_memory *m)
+{
+    lost gone = { 0 };
+    sqlite3 *conn;
+    RV_TRY(rv_db_reader(m->db, &conn));
+    int64_t last = 0;
+    rv_err e = rv_db_int(conn, &last, "SELECT seq FROM sqlite_sequence WHERE name='nodes'", "");
+    if (!e) {
+        e = load_nodes(m, conn, &gone);
+    }
+    if (!e) {
+        e = load_edges(m, conn);
+    }
+    rv_db_reader_done(m->db, conn);
+    if (!e) {
+        int64_t highest = m->n_entries ? m->entries[m->n_entries - 1].id : 0;
+        m->next_id = (last > highest ? last : highest) + 1;
+        e = remake_lost(m, &gone);
+    }
+    rv_free(m->mem, gone.at);
+    if (!e) {
+        rv_segments_size(m->segments, &m->vector_rows, &m->vector_bytes);
+        e = match_words(m);
+    }
+    return e;
+}
+
+static rv_err open_all(rv_memory *m, const char *dir)
+{
+    RV_TRY(rv_names_init(&m->names, m->mem));
+    RV_TRY(rv_index_new(m->mem, "flat", m->embedder.dim, &m->index));
+    RV_TRY(rv_graph_new(m->mem, &m->graph));
+    RV_TRY(rv_graph_type(m->graph, "contains", &m->contains));
+    RV_TRY(rv_graph_type(m->graph, "follows", &m->follows));
+    RV_TRY(rv_graph_type(m->graph, "corrects", &m->corrects));
+    RV_TRY(rv_graph_type(m->graph, "derived", &m->derived));
+    RV_TRY(rv_db_migrate(m->db, "memory", steps, RV_COUNT(steps)));
+    RV_TRY(open_segments(m, dir));
+    return load(m);
+}
+
+rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory_embedder embedder,
+                      rv_memory **out)
+{
+    rv_memory *m = rv_new(mem, sizeof *m);
+    if (!m) {
+        return rv_fail(RV_E_NOMEM, "%s: opening", dir);
+    }
+    *m = (rv_memory){ .mem = mem, .db = db, .embedder = embedder };
+    pthread_mutex_init(&m->writing, NULL);
+    pthread_rwlockattr_t attr;
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(
+        &attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP); /* else searches starve changes */
+    pthread_rwlock_init(&m->state, &attr);
+    pthread_rwlockattr_destroy(&attr);
+    m->embedder_name = rv_strdup(mem, embedder.name);
+    m->embedder.name = m->embedder_name;
+    rv_err e = m->embedder_name ? open_all(m, dir) : rv_fail(RV_E_NOMEM, "%s: opening", dir);
+    if (e) {
+        rv_memory_close(m);
+        return e;
+    }
+    *out = m;
+    return RV_OK;
+}
+
+void rv_memory_close(rv_memory *m)
+{
+    if (!m) {
+        return;
+    }
+    rv_index_free(m->index);
+    rv_graph_free(m->graph);
+    rv_segments_close(m->segments);
+    rv_names_deinit(&m->names);
+    rv_free(m->mem, m->entries);
+    rv_free(m->mem, m->tags);
+    rv_free(m->mem, m->embedder_name);
+    pthread_rwlock_destroy(&m->state);
+    pthread_mutex_destroy(&m->writing);
+    rv_free(m->mem, m);
+}
+
+/* ---- looking over it ---- */
+
+rv_err rv_memory_get_stats(rv_memory *m, rv_memory_stats *out)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_reader(m->db, &conn));
+    int64_t pages = 0, page_bytes = 0;
+    rv_err e = rv_db_int(conn, &pages, "PRAGMA page_count", "");
+    if (!e) {
+        e = rv_db_int(conn, &page_bytes, "PRAGMA page_size", "");
+    }
+    rv_db_reader_done(m->db, conn);
+    if (e) {
+        return e;
+    }
+    rv_memory_stats s = { .db_bytes = (uint64_t)pages * (uint64_t)page_bytes,
+                          .embedder = m->embedder_name,
+                          .dim = m->embedder.dim };
+    const struct {
+        const char *type;
+        size_t *count;
+    } kinds[] = { { "document", &s.documents },
+                  { "chunk", &s.chunks },
+                  { "note", &s.notes },
+                  { "fact", &s.facts },
+                  { "qa", &s.qas } };
+    uint32_t numbers[RV_COUNT(kinds)];
+    pthread_rwlock_rdlock(&m->state);
+    for (size_t k = 0; k < RV_COUNT(kinds); k++) {
+        if (!rv_names_find(&m->names, kinds[k].type, &numbers[k])) {
+            numbers[k] = UINT32_MAX;
+        }
+    }
+    for (size_t i = 0; i < m->n_entries; i++) {
+        for (size_t k = 0; k < RV_COUNT(kinds); k++) {
+            *kinds[k].count += m->entries[i].type == numbers[k];
+        }
+    }
+    s.nodes = m->n_entries;
+    s.edges = rv_graph_count(m->graph);
+    s.vectors = rv_index_count(m->index);
+    s.vectors_dead = m->vector_rows > s.vectors ? (size_t)m->vector_rows - s.vectors : 0;
+    s.vector_bytes = m->vector_bytes;
+    pthread_rwlock_unlock(&m->state);
+    *out = s;
+    return RV_OK;
+}
+
+static rv_err check_nodes(rv_memory *m, sqlite3 *conn)
+{
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(
+        conn, &stmt, "SELECT " RV_RECORD_COLUMNS ", segment, segment_row, same FROM nodes ORDER BY id", ""));
+    rv_err e = RV_OK;
+    size_t n = 0, searched = 0;
+    for (bool row = true; !e && row;) {
+        e = rv_db_step(stmt, &row);
+        if (e || !row) {
+            break;
+        }
+        record r;
+        e = rv_record_read(stmt, &r);
+        const entry *found = e ? NULL : rv_memory_find(m, r.id);
+        bool has_vector = sqlite3_column_type(stmt, RV_RECORD_N_COLUMNS) != SQLITE_NULL;
+        if (!e && (!found || found->searched != has_vector ||
+                   rv_record_same(&r) != sqlite3_column_int64(stmt, RV_RECORD_N_COLUMNS + 2))) {
+            e = rv_fail(RV_E_CORRUPT, "node %lld on the disk is not the one in memory", (long long)r.id);
+        }
+        if (!e && has_vector) {
+            const float *vector;
+            rv_segment_row at = { (uint32_t)sqlite3_column_int64(stmt, RV_RECORD_N_COLUMNS),
+                                  (uint32_t)sqlite3_column_int64(stmt, RV_RECORD_N_COLUMNS + 1) };
+            e = rv_segments_get(m->segments, at, r.id, &vector);
+        }
+        n++;
+        searched += has_vector;
+    }
+    sqlite3_finalize(stmt);
+    if (!e && (n != m->n_entries || searched != rv_index_count(m->index))) {
+        e = rv_fail(RV_E_CORRUPT, "%zu nodes with %zu vectors on the disk, %zu with %zu in memory", n,
+                    searched, m->n_entries, rv_index_count(m->index));
+    }
+    return e;
+}
+
+static rv_err check_edges(const rv_memory *m, sqlite3 *conn)
+{
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(conn, &stmt, "SELECT from_id, to_id, type, weight, sum FROM edges", ""));
+    rv_err e = RV_OK;
+    size_t n = 0;
+    for (bool row = true; !e && row;) {
+        e = rv_db_step(stmt, &row);
+        if (e || !row) {
+            break;
+        }
+        int64_t from = sqlite3_column_int64(stmt, 0), to = sqlite3_column_int64(stmt, 1);
+        rv_str type = column_str(stmt, 2);
+        bool found = false;
+        rv_graph_edge edge;
+        for (rv_graph_cursor c = { 0 }; !found && rv_graph_next(m->graph, from, RV_GRAPH_OUT, &c, &edge);) {
+            found = edge.to == to && rv_str_eq(type, rv_graph_type_name(m->graph, edge.type));
+        }
+        if (!found ||
+            rv_edge_sum(from, to, type, sqlite3_column_double(stmt, 3)) != sqlite3_column_int64(stmt, 4)) {
+            e = rv_fail(RV_E_CORRUPT, "the edge from %lld to %lld on the disk is not the one in memory",
+                        (long long)from, (long long)to);
+        }
+        n++;
+    }
+    sqlite3_finalize(stmt);
+    if (!e && n != rv_graph_count(m->graph)) {
+        e = rv_fail(RV_E_CORRUPT, "%zu edges on the disk, %zu in memory", n, rv_graph_count(m->graph));
+    }
+    return e;
+}
+
+static rv_err check_disk(rv_memory *m)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_begin(m->db, &conn)); /* FTS5 checks itself through an insert that writes nothing */
+    rv_err e = rv_db_exec(conn, "INSERT INTO words(words, rank) VALUES('integrity-check', 1)", "");
+    if (!e) {
+        e = check_nodes(m, conn);
+    }
+    if (!e) {
+        e = check_edges(m, conn);
+    }
+    rv_db_rollback(m->db);
+    return e;
+}
+
+rv_err rv_memory_check(rv_memory *m)
+{
+    RV_TRY(rv_db_check(m->db));
+    pthread_mutex_lock(&m->writing);
+    rv_err e =
+        check_disk(m); /* entries, index and graph change only under writing, so they may be read here */
+    if (!e) {
+        e = rv_index_check(m->index);
+    }
+    if (!e) {
+        e = rv_graph_check(m->graph);
+    }
+    pthread_mutex_unlock(&m->writing);
+    return e;
+}

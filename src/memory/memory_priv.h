@@ -1,0 +1,168 @@
+/* What the files of memory/ share. Two locks: `writing` is held through a whole change (one at a time), `state` guards what is
+ * in memory: shared while searching, alone for the moment in which a committed change is taken over. Order: writing, a
+ * connection of the database, state. */
+#ifndef RV_MEMORY_MEMORY_PRIV_H
+#define RV_MEMORY_MEMORY_PRIV_H
+#include "base/str.h"
+#include "graph/graph.h"
+#include "memory/memory.h"
+#include "store/segment.h"
+#include "vector/index.h"
+
+#include <pthread.h>
+
+enum {
+    RV_MEMORY_TEXT_MAX = 1 << 20,
+    RV_MEMORY_TAGS_MAX = 32,
+    RV_MEMORY_TAG_BYTES = 64,
+    RV_MEMORY_USER_BYTES = 256,
+    RV_MEMORY_SOURCE_BYTES = 4096,
+    RV_MEMORY_ORIGIN_BYTES = 128,
+    RV_MEMORY_METADATA_BYTES = 65536,
+    RV_MEMORY_K_MAX = 1000
+};
+
+/* ---- names: types, users, sources and tags as small numbers; 0 is "" ---- */
+
+typedef struct names {
+    const rv_alloc *mem;
+    char **at; /* [n] */
+    size_t n, room;
+    uint32_t *slots; /* [n_slots] number + 1 */
+    size_t n_slots;
+} names;
+
+rv_err rv_names_init(names *t, const rv_alloc *mem) RV_MUST_CHECK;
+void rv_names_deinit(names *t);
+/** rv_names_add - the number of a name, given at first use.  rv_names_find - false when it was never added. */
+rv_err rv_names_add(names *t, const char *name, size_t n, uint32_t *out) RV_MUST_CHECK;
+bool rv_names_find(const names *t, const char *name, uint32_t *out);
+
+/* ---- what is kept in memory of each node ---- */
+
+typedef struct entry {
+    int64_t id, created_ms;
+    uint32_t type, user, source;
+    uint32_t tags_at, n_tags; /* in tags */
+    bool searched;            /* has a vector and words */
+} entry;
+
+struct rv_memory {
+    const rv_alloc *mem;
+    rv_db *db;
+    char *embedder_name;
+    rv_memory_embedder embedder;
+
+    pthread_mutex_t writing;
+    rv_segments *segments; /* under writing */
+    int64_t next_id;       /* under writing; never used twice, not even after a change that failed */
+
+    pthread_rwlock_t state; /* all below */
+    entry *entries;         /* [n_entries] ascending ids */
+    size_t n_entries, entry_room;
+    uint32_t *tags; /* [n_tags] of all entries; those of removed ones go with the next start */
+    size_t n_tags, tag_room;
+    names names;
+    rv_index *index;
+    rv_graph *graph;
+    unsigned contains, follows, corrects, derived; /* types of edges */
+    uint64_t vector_rows, vector_bytes;            /* of all segments, dead rows too */
+};
+
+/** rv_memory_find - the entry of an id, or NULL. Under state. */
+const entry *rv_memory_find(const rv_memory *m, int64_t id);
+/** rv_memory_corrected_by - the newest node that corrects this one, 0: none. Under state. */
+int64_t rv_memory_corrected_by(const rv_memory *m, int64_t id);
+
+/* ---- filters ---- */
+
+/* A filter with its names looked up. Under state, as long as it is used. */
+typedef struct matcher {
+    const rv_memory *m;
+    bool nothing;                    /* a name nobody has */
+    bool type_set, tag_set, source_set, user_set, only_user;
+    uint32_t type, tag, source, user;
+    int64_t since_ms, until_ms;
+} matcher;
+
+matcher rv_matcher_of(const rv_memory *m, const rv_memory_filter *filter);
+bool rv_matcher_takes(const matcher *f, const entry *e);
+
+/* ---- records ---- */
+
+/* One row of nodes. Tags are joined by newlines. */
+typedef struct record {
+    int64_t id;
+    rv_str type, text, source, user, origin, tags, metadata;
+    double confidence;
+    int64_t created_ms, offset, length;
+} record;
+
+int64_t rv_record_sum(const record *r);
+int64_t rv_record_same(const record *r); /* equal for nodes of equal type, user and text */
+int64_t rv_edge_sum(int64_t from, int64_t to, rv_str type, double weight);
+
+#define RV_RECORD_COLUMNS "id, type, text, source, user, origin, tags, metadata, confidence, created_ms, offset, length, sum"
+enum { RV_RECORD_N_COLUMNS = 13 };
+/** rv_record_read - of a statement whose first columns are RV_RECORD_COLUMNS; views end with its next step. RV_E_CORRUPT the
+ * checksum does not fit. */
+rv_err rv_record_read(sqlite3_stmt *stmt, record *out) RV_MUST_CHECK;
+
+/* ---- changes: all that one transaction does ---- */
+
+typedef struct link {
+    int64_t from, to;
+    const char *type;
+    double weight;
+} link_row;
+
+typedef struct change {
+    const record *add; /* [n_add] ascending ids of rv_memory_take_ids */
+    size_t n_add;
+    const float *vectors; /* [n_add][dim], of all that is added; NULL: nothing added is searched */
+    size_t first_searched; /* add[first_searched ..] are searched, those before are not; vectors begin with it */
+    const link_row *link; /* [n_link] */
+    size_t n_link;
+    const link_row *unlink; /* [n_unlink] */
+    size_t n_unlink;
+    const int64_t *drop; /* [n_drop] ascending */
+    size_t n_drop;
+    /* the document that add[0] is; path NULL: none */
+    const char *path;
+    const unsigned char *digest; /* [32] */
+} change;
+
+/** rv_memory_take_ids - n consecutive new ids. Under writing. */
+int64_t rv_memory_take_ids(rv_memory *m, size_t n);
+/** rv_memory_apply - vectors synced, transaction committed, then memory follows. On failure all is as before. Under writing. */
+rv_err rv_memory_apply(rv_memory *m, const change *c) RV_MUST_CHECK;
+
+/** rv_memory_entry_add - the entry of a record, room reserved. Under state, alone. */
+rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags) RV_MUST_CHECK;
+rv_err rv_memory_entry_of(rv_memory *m, const record *r, bool searched, entry *out) RV_MUST_CHECK;
+
+/** rv_memory_check_scope - user and tags are within their limits. rv_memory_join_tags - sorted, each once, joined by newlines. */
+rv_err rv_memory_check_scope(const char *user, const char *const *tags, size_t n_tags) RV_MUST_CHECK;
+rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t n, rv_text *out) RV_MUST_CHECK;
+
+/* ---- words and chunks ---- */
+
+/** rv_words_query - user text as an FTS5 query that matches any of its words; empty when it has none. Nothing in the text is
+ * syntax. */
+void rv_words_query(const char *text, size_t n, rv_text *out);
+
+typedef struct chunk {
+    rv_str text;             /* headings, then sentences */
+    size_t offset, n_bytes; /* in the source */
+} chunk;
+
+typedef struct chunks {
+    chunk *at;
+    size_t n;
+    rv_str title; /* first heading, or empty */
+} chunks;
+
+/** rv_chunks_of - cut a text at headings and sentences into chunks of about 60 to 120 words. What is returned is in arena, mem
+ * is for the time of the call. text: valid UTF-8 without zero bytes. */
+rv_err rv_chunks_of(const rv_alloc *mem, const char *text, size_t n, bool markdown, rv_arena *arena, chunks *out) RV_MUST_CHECK;
+#endif

@@ -1,0 +1,482 @@
+/* Reading: get, list, search, neighbours. A search ranks by vector and by words, joins the two lists, puts corrections in
+ * place of what they correct, and reads only the best k records. */
+#include "memory/memory_priv.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SIDE_LEAST = 100, FUSION = 60, CORRECTIONS_DEEP = 64, QUERY_BYTES = 16384 };
+
+/* ---- records into nodes ---- */
+
+static rv_err no_room(void)
+{
+    return rv_fail(RV_E_NOMEM, "memory: no room for the result");
+}
+
+static rv_err split_tags(rv_str tags, rv_arena *arena, rv_memory_node *out)
+{
+    size_t n = tags.n > 0;
+    for (size_t i = 0; i < tags.n; i++) {
+        n += tags.at[i] == '\n';
+    }
+    const char **list = rv_arena_take(arena, n * sizeof *list);
+    char *copy = rv_arena_strndup(arena, tags.at, tags.n);
+    if (!list || !copy) {
+        return no_room();
+    }
+    for (size_t i = 0; i < n; i++) {
+        list[i] = copy;
+        copy += strcspn(copy, "\n");
+        *copy++ = 0;
+    }
+    out->tags = list;
+    out->n_tags = n;
+    return RV_OK;
+}
+
+static rv_err node_of(const rv_memory *m, const record *r, rv_arena *arena, rv_memory_node *out)
+{
+    rv_memory_node node = { .id = r->id,
+                            .type = rv_arena_strndup(arena, r->type.at, r->type.n),
+                            .text = rv_arena_strndup(arena, r->text.at, r->text.n),
+                            .source = rv_arena_strndup(arena, r->source.at, r->source.n),
+                            .user = rv_arena_strndup(arena, r->user.at, r->user.n),
+                            .origin = rv_arena_strndup(arena, r->origin.at, r->origin.n),
+                            .metadata = rv_arena_strndup(arena, r->metadata.at, r->metadata.n),
+                            .confidence = r->confidence,
+                            .created_ms = r->created_ms,
+                            .corrected_by = rv_memory_corrected_by(m, r->id),
+                            .offset = (uint64_t)r->offset,
+                            .length = (uint64_t)r->length,
+                            .vector_score = NAN,
+                            .words_score = NAN,
+                            .origin_side = "" };
+    if (!node.type || !node.text || !node.source || !node.user || !node.origin || !node.metadata) {
+        return no_room();
+    }
+    RV_TRY(split_tags(r->tags, arena, &node));
+    *out = node;
+    return RV_OK;
+}
+
+/* *found false: it was removed meanwhile. Under state. */
+static rv_err fetch(const rv_memory *m, sqlite3_stmt *stmt, int64_t id, rv_arena *arena, rv_memory_node *out,
+                    bool *found)
+{
+    RV_TRY(rv_db_bind(stmt, "i", id));
+    RV_TRY(rv_db_step(stmt, found));
+    if (!*found) {
+        return RV_OK;
+    }
+    record r;
+    RV_TRY(rv_record_read(stmt, &r));
+    return node_of(m, &r, arena, out);
+}
+
+static const char fetch_sql[] = "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1";
+
+/* Reads n ids in order until max of them were found. */
+static rv_err fetch_all(rv_memory *m, sqlite3 *conn, const int64_t *ids, size_t n, size_t max,
+                        rv_arena *arena, rv_memory_node *out, size_t *n_out)
+{
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(conn, &stmt, fetch_sql, ""));
+    rv_err e = RV_OK;
+    *n_out = 0;
+    for (size_t i = 0; !e && i < n && *n_out < max; i++) {
+        bool found = false;
+        e = fetch(m, stmt, ids[i], arena, &out[*n_out], &found);
+        *n_out += !e && found;
+    }
+    sqlite3_finalize(stmt);
+    return e;
+}
+
+rv_err rv_memory_get(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_node *out)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_reader(m->db, &conn));
+    rv_memory_node node;
+    size_t n = 0;
+    pthread_rwlock_rdlock(&m->state);
+    rv_err e = fetch_all(m, conn, &id, 1, 1, arena, &node, &n);
+    pthread_rwlock_unlock(&m->state);
+    rv_db_reader_done(m->db, conn);
+    if (!e && n == 0) {
+        e = rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)id);
+    }
+    if (!e) {
+        *out = node;
+    }
+    return e;
+}
+
+rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit, int64_t after,
+                      rv_arena *arena, rv_memory_hits *out)
+{
+    if (limit < 1 || limit > RV_MEMORY_K_MAX) {
+        return rv_fail(RV_E_ARG, "limit: %zu, expected 1 .. %d", limit, RV_MEMORY_K_MAX);
+    }
+    int64_t ids[RV_MEMORY_K_MAX];
+    rv_memory_hits hits = { .at = rv_arena_take(arena, limit * sizeof *hits.at) };
+    if (!hits.at) {
+        return no_room();
+    }
+    sqlite3 *conn;
+    RV_TRY(rv_db_reader(m->db, &conn));
+    pthread_rwlock_rdlock(&m->state);
+    matcher f = rv_matcher_of(m, filter);
+    size_t n = 0;
+    for (size_t i = m->n_entries; i-- > 0 && n < limit;) {
+        if ((after <= 0 || m->entries[i].id < after) && rv_matcher_takes(&f, &m->entries[i])) {
+            ids[n++] = m->entries[i].id;
+        }
+    }
+    rv_err e = fetch_all(m, conn, ids, n, limit, arena, hits.at, &hits.n);
+    pthread_rwlock_unlock(&m->state);
+    rv_db_reader_done(m->db, conn);
+    if (!e) {
+        *out = hits;
+    }
+    return e;
+}
+
+rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_edge **out, size_t *n)
+{
+    rv_err e = RV_OK;
+    pthread_rwlock_rdlock(&m->state);
+    size_t count = 0, at = 0;
+    rv_graph_edge edge;
+    for (int side = 0; side < 2; side++) {
+        for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, id, (rv_graph_side)side, &c, &edge);) {
+            count++;
+        }
+    }
+    rv_memory_edge *edges = rv_arena_take(arena, count * sizeof *edges);
+    if (!rv_memory_find(m, id)) {
+        e = rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)id);
+    } else if (!edges) {
+        e = no_room();
+    }
+    for (int side = 0; !e && side < 2; side++) {
+        for (rv_graph_cursor c = { 0 }; !e && rv_graph_next(m->graph, id, (rv_graph_side)side, &c, &edge);) {
+            const char *type = rv_arena_strdup(arena, rv_graph_type_name(m->graph, edge.type));
+            edges[at++] = (rv_memory_edge){ edge.from, edge.to, type, (double)edge.weight };
+            e = type ? RV_OK : no_room();
+        }
+    }
+    pthread_rwlock_unlock(&m->state);
+    if (!e) {
+        *out = edges;
+        *n = count;
+    }
+    return e;
+}
+
+/* ---- search ---- */
+
+/* One node on its way into the result. */
+typedef struct candidate {
+    int64_t id;
+    size_t vector_rank, words_rank; /* from 1; 0: that side did not find it */
+    double vector_score, words_score, score;
+    bool from_graph; /* here because it corrects one that was found */
+    bool below;      /* corrected: stands below all that are not */
+    bool gone;       /* left out */
+} candidate;
+
+typedef struct searching {
+    rv_memory *m;
+    const rv_memory_query *q;
+    sqlite3 *conn;
+    matcher filter;
+    const float *vector; /* NULL: that side is not asked */
+    const char *words;   /* FTS5 query, "" : that side is not asked */
+    size_t side;         /* how many each side gives at most */
+    rv_hit *hits;        /* [side] */
+    candidate *at;       /* [4 * side] */
+    size_t n;
+    bool cut; /* a side had more to give */
+} searching;
+
+static bool filter_id(const void *self, int64_t id)
+{
+    const searching *s = self;
+    const entry *e = rv_memory_find(s->m, id);
+    return e && rv_matcher_takes(&s->filter, e);
+}
+
+static candidate *find_candidate(searching *s, int64_t id)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->at[i].id == id) {
+            return &s->at[i];
+        }
+    }
+    return NULL;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+    if (x->gone != y->gone) {
+        return x->gone ? 1 : -1;
+    }
+    if (x->below != y->below) {
+        return x->below ? 1 : -1;
+    }
+    if (x->score != y->score) {
+        return x->score > y->score ? -1 : 1;
+    }
+    return x->id > y->id ? -1 : x->id < y->id; /* the newer one */
+}
+
+static void ask_vectors(searching *s)
+{
+    size_t found = 0;
+    if (s->vector) {
+        rv_index_search(s->m->index, s->vector, s->side, filter_id, s, s->hits, &found);
+    }
+    for (size_t i = 0; i < found; i++) {
+        s->at[s->n++] = (candidate){ .id = s->hits[i].id,
+                                     .vector_rank = i + 1,
+                                     .vector_score = (double)s->hits[i].score };
+    }
+    s->cut |= found == s->side;
+}
+
+static rv_err ask_words(searching *s)
+{
+    if (!s->words[0]) {
+        return RV_OK;
+    }
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(s->conn, &stmt, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank",
+                         "t", s->words));
+    rv_err e = RV_OK;
+    size_t found = 0;
+    for (bool row = true; !e && row && found < s->side;) {
+        e = rv_db_step(stmt, &row);
+        if (!e && row && filter_id(s, sqlite3_column_int64(stmt, 0))) {
+            found++;
+            s->at[s->n++] = (candidate){ .id = sqlite3_column_int64(stmt, 0),
+                                         .words_rank = found,
+                                         .words_score = -sqlite3_column_double(stmt, 1) };
+        }
+    }
+    sqlite3_finalize(stmt);
+    s->cut |= found == s->side;
+    return e;
+}
+
+/* Both lists into one, each node once, with its score. */
+static void fuse(searching *s)
+{
+    qsort(s->at, s->n, sizeof *s->at, by_id);
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        const candidate *c = &s->at[i];
+        if (n > 0 && s->at[n - 1].id == c->id) {
+            candidate *into = &s->at[n - 1];
+            into->vector_rank = c->vector_rank ? c->vector_rank : into->vector_rank;
+            into->words_rank = c->words_rank ? c->words_rank : into->words_rank;
+            into->vector_score = c->vector_rank ? c->vector_score : into->vector_score;
+            into->words_score = c->words_rank ? c->words_score : into->words_score;
+        } else {
+            s->at[n++] = *c;
+        }
+    }
+    s->n = n;
+    for (size_t i = 0; i < n; i++) {
+        candidate *c = &s->at[i];
+        switch (s->q->mode) {
+        case RV_MEMORY_VECTOR: c->score = c->vector_score; break;
+        case RV_MEMORY_WORDS: c->score = c->words_score; break;
+        case RV_MEMORY_HYBRID:
+            c->score = (c->vector_rank ? 1.0 / (double)(FUSION + c->vector_rank) : 0) +
+                       (c->words_rank ? 1.0 / (double)(FUSION + c->words_rank) : 0);
+            break;
+        }
+    }
+}
+
+/* What corrects this node in the end: a correction may itself have been corrected. 0: nothing does. */
+static int64_t last_correction(const rv_memory *m, int64_t id)
+{
+    int64_t last = 0;
+    for (int step = 0; step < CORRECTIONS_DEEP; step++) {
+        int64_t next = rv_memory_corrected_by(m, last ? last : id);
+        if (!next) {
+            break;
+        }
+        last = next;
+    }
+    return last;
+}
+
+/* A correction that passes the filter takes the place of what it corrects, found or not; what is corrected stands below, or is
+ * left out. */
+static void put_corrections(searching *s)
+{
+    size_t n = s->n; /* those that are appended are corrections, and not corrected themselves */
+    for (size_t i = 0; i < n; i++) {
+        int64_t last = last_correction(s->m, s->at[i].id);
+        if (!last) {
+            continue;
+        }
+        s->at[i].below = true;
+        if (!filter_id(s, last)) {
+            continue;
+        }
+        candidate *correction = find_candidate(s, last);
+        if (!correction) {
+            correction = &s->at[s->n++];
+            *correction = (candidate){ .id = last, .score = s->at[i].score, .from_graph = true };
+        }
+        correction->score = s->at[i].score > correction->score ? s->at[i].score : correction->score;
+        s->at[i].gone = !s->q->with_corrected;
+    }
+}
+
+static const char *side_of(const candidate *c)
+{
+    return c->vector_rank && c->words_rank ? "both"
+           : c->vector_rank                ? "vector"
+           : c->words_rank                 ? "words"
+                                           : "graph";
+}
+
+static rv_err read_best(searching *s, rv_arena *arena, rv_memory_hits *out)
+{
+    sqlite3_stmt *stmt;
+    RV_TRY(rv_db_prepare(s->conn, &stmt, fetch_sql, ""));
+    rv_err e = RV_OK;
+    out->n = 0;
+    for (size_t i = 0; !e && i < s->n && !s->at[i].gone && out->n < s->q->k; i++) {
+        const candidate *c = &s->at[i];
+        rv_memory_node *node = &out->at[out->n];
+        bool found = false;
+        e = fetch(s->m, stmt, c->id, arena, node, &found);
+        if (e || !found) {
+            continue;
+        }
+        node->score = c->score;
+        node->vector_score = c->vector_rank ? c->vector_score : NAN;
+        node->words_score = c->words_rank ? c->words_score : NAN;
+        node->origin_side = side_of(c);
+        out->n++;
+    }
+    sqlite3_finalize(stmt);
+    return e;
+}
+
+/* Under state. *enough: k were found, or no side has more to give. */
+static rv_err search_once(searching *s, rv_arena *arena, rv_memory_hits *out, bool *enough)
+{
+    s->n = 0;
+    s->cut = false;
+    ask_vectors(s);
+    RV_TRY(ask_words(s));
+    fuse(s);
+    put_corrections(s);
+    qsort(s->at, s->n, sizeof *s->at, by_rank);
+    RV_TRY(read_best(s, arena, out));
+    *enough = out->n == s->q->k || !s->cut;
+    return RV_OK;
+}
+
+static rv_err search_all(searching *s, rv_arena *arena, rv_memory_hits *out)
+{
+    const rv_alloc *mem = s->m->mem;
+    s->side = 2 * s->q->k > SIDE_LEAST ? 2 * s->q->k : SIDE_LEAST;
+    for (bool enough = false; !enough;
+         s->side *= 4) { /* again only when much was left out for its correction */
+        s->hits = rv_new_array(mem, s->side, sizeof *s->hits);
+        s->at = rv_new_array(mem, 4 * s->side, sizeof *s->at);
+        rv_err e = s->hits && s->at ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");
+        if (!e) {
+            pthread_rwlock_rdlock(&s->m->state);
+            s->filter = rv_matcher_of(s->m, &s->q->filter);
+            e = search_once(s, arena, out, &enough);
+            pthread_rwlock_unlock(&s->m->state);
+        }
+        rv_free(mem, s->hits);
+        rv_free(mem, s->at);
+        RV_TRY(e);
+    }
+    return RV_OK;
+}
+
+/* The query's vector at length 1; *out NULL when it has no length: it is near to nothing. */
+static rv_err vector_of(rv_memory *m, const rv_memory_query *q, size_t text_bytes, float *vector,
+                        const float **out)
+{
+    size_t dim = m->embedder.dim;
+    if (q->vector) {
+        memcpy(vector, q->vector, dim * sizeof *vector);
+    } else {
+        RV_TRY(m->embedder.text(m->embedder.self, q->text, text_bytes, vector));
+    }
+    double length = 0;
+    for (size_t i = 0; i < dim; i++) {
+        length += (double)vector[i] * (double)vector[i];
+    }
+    if (!isfinite(length)) {
+        return rv_fail(RV_E_ARG, "vector: expected finite numbers");
+    }
+    for (size_t i = 0; length > 0 && i < dim; i++) {
+        vector[i] = (float)((double)vector[i] / sqrt(length));
+    }
+    *out = length > 0 ? vector : NULL;
+    return RV_OK;
+}
+
+rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena, rv_memory_hits *out)
+{
+    size_t text_bytes = !q->text ? 0 : q->text_bytes ? q->text_bytes : strlen(q->text);
+    if (q->k < 1 || q->k > RV_MEMORY_K_MAX) {
+        return rv_fail(RV_E_ARG, "k: %zu, expected 1 .. %d", q->k, RV_MEMORY_K_MAX);
+    }
+    if (text_bytes > RV_MEMORY_TEXT_MAX) {
+        return rv_fail(RV_E_TOO_LARGE, "query: %zu bytes, expected at most %d", text_bytes,
+                       RV_MEMORY_TEXT_MAX);
+    }
+    if (!q->text && (q->mode == RV_MEMORY_WORDS || !q->vector)) {
+        return rv_fail(RV_E_ARG, "query: expected a text");
+    }
+    rv_text words;
+    rv_text_init(&words, m->mem, QUERY_BYTES);
+    searching s = { .m = m, .q = q };
+    float *vector = rv_new_array(m->mem, m->embedder.dim, sizeof *vector);
+    rv_memory_hits hits = { .at = rv_arena_take(arena, q->k * sizeof *hits.at) };
+    rv_err e = vector && hits.at ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");
+    if (!e && q->mode != RV_MEMORY_WORDS) {
+        e = vector_of(m, q, text_bytes, vector, &s.vector);
+    }
+    if (!e && q->mode != RV_MEMORY_VECTOR && q->text) {
+        rv_words_query(q->text, text_bytes, &words);
+        e = rv_text_check(&words);
+    }
+    s.words = rv_text_get(&words);
+    if (!e) {
+        e = rv_db_reader(m->db, &s.conn);
+        if (!e) {
+            e = search_all(&s, arena, &hits);
+            rv_db_reader_done(m->db, s.conn);
+        }
+    }
+    rv_free(m->mem, vector);
+    rv_text_deinit(&words);
+    if (!e) {
+        *out = hits;
+    }
+    return e;
+}
