@@ -124,7 +124,7 @@ static rv_err open_parts(rv_engine *e, const char *path, rv_engine_options how)
     }
     RV_TRY(open_file(e, how.max_context));
     RV_TRY(open_model(e, how));
-    RV_TRY(open_cache(e, how.kv_type ? how.kv_type : RV_F16));
+    RV_TRY(open_cache(e, how.kv_type));
     RV_TRY(rv_sampler_new(e->mem, rv_kernels_best(), e->info.shape.n_vocab, &e->sampler));
     e->logits = rv_new_array(e->mem, e->info.shape.n_vocab, sizeof *e->logits);
     e->ids = rv_new_array(e->mem, (size_t)e->info.n_ctx + 1, sizeof *e->ids);
@@ -133,7 +133,7 @@ static rv_err open_parts(rv_engine *e, const char *path, rv_engine_options how)
 
 rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options how, rv_engine **out)
 {
-    if (how.kv_type && how.kv_type != RV_F16 && how.kv_type != RV_F32) {
+    if (how.kv_type != RV_F16 && how.kv_type != RV_F32) {
         return rv_fail(RV_E_ARG, "type %d for keys and values, expected F16 or F32", (int)how.kv_type);
     }
     rv_engine *e = rv_new(mem, sizeof *e);

@@ -14,7 +14,7 @@ typedef struct rv_engine_options {
     rv_pool *pool;        /* shared compute pool; NULL: the calling thread alone */
     rv_turn *turn;        /* of that pool, for engines that share it; NULL: nobody else uses the pool */
     uint32_t max_context; /* 0: the model's, at most 8192; never more than the model's */
-    rv_type kv_type;      /* RV_F16 (0 also means this) or RV_F32 */
+    rv_type kv_type;      /* RV_F16 or RV_F32, which is 0: begin with the default below */
     bool act_f32;         /* keep activations in float32 (measuring) */
 } rv_engine_options;
 
