@@ -78,7 +78,7 @@ print_answer() {
             | "  \(if .key == 0 then "sources" else "       " end)  \($dim)[\(.key + 1)] \(.value.type | pad(6)) \(.value.origin | sub(".*/"; "") | pad(17)) \(.value.text | cut(76))\($off)"),
           (if (.sources | length) == 0 then "  sources  \($dim)none\($off)" else empty end),
           "  model    \(.routing_info.model) (\(.routing_info.reason))",
-          "  time     embed \($l.embedding_ms | ms), memory \($l.retrieval_ms | ms), router \($l.routing_ms | ms), attend \($l.attention_ms | ms), backend \($l.generation_ms | ms), all \($l.total_ms | ms)"
+          "  time     embed \($l.embedding_ms | ms), memory \($l.retrieval_ms | ms), router \($l.routing_ms | ms), attend \($l.attention_ms | ms), backend \($l.generation_ms | ms), learn \($l.total_ms - $l.embedding_ms - $l.retrieval_ms - $l.routing_ms - $l.attention_ms - $l.generation_ms | ms)"
     ' <<<"$1"
 }
 
