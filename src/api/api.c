@@ -68,7 +68,7 @@ const char *rv_api_version(const rv_api *api)
 /* ---- metrics ---- */
 
 enum { N_ROUTES = RV_COUNT(routes) };
-static const int statuses[] = { 200, 201, 204, 400, 404, 405, 413,
+static const int statuses[] = { 200, 201, 204, 400, 403, 404, 405, 413,
                                 415, 499, 500, 501, 503, 504, 0 /* any other */ };
 
 /* One row more than there are routes: what matched none. */
@@ -540,32 +540,45 @@ static const rv_api_route *find_route(const char *method, const char *path, cons
     return NULL;
 }
 
-/* application/json, in UTF-8. Asking for exactly this also keeps a browser from posting here for another site without
- * asking first: a form cannot send it. */
+/* JSON in UTF-8. No type, and the one of forms, are taken for it: that is what `curl -d` sends. */
 static bool is_json(const char *type)
 {
+    static const char *const names[] = { "application/json", "application/x-www-form-urlencoded" };
     size_t n = type ? strcspn(type, ";") : 0;
     rv_str name = rv_str_trim(rv_str_of(type, n));
-    if (name.n != strlen("application/json") || strncasecmp(name.at, "application/json", name.n) != 0) {
+    bool known = name.n == 0;
+    for (size_t i = 0; i < RV_COUNT(names); i++) {
+        known = known || (name.n == strlen(names[i]) && strncasecmp(name.at, names[i], name.n) == 0);
+    }
+    const char *charset = known && type ? strcasestr(type + n, "charset=") : NULL;
+    return known && (!charset || strncasecmp(charset + 8 + (charset[8] == '"'), "utf-8", 5) == 0);
+}
+
+/* A page of another site may post here without being asked (a form can), though it cannot read the answer. Browsers say
+ * where such a request comes from; programs do not send an Origin at all. */
+static bool from_elsewhere(const rv_http_request *http)
+{
+    const char *origin = rv_http_header(http, "Origin"), *host = rv_http_header(http, "Host");
+    if (!origin) {
         return false;
     }
-    const char *charset = strcasestr(type + n, "charset=");
-    return !charset || strncasecmp(charset + 8 + (charset[8] == '"'), "utf-8", 5) == 0;
+    const char *name = strstr(origin, "://");
+    return !name || !host || strcasecmp(name + 3, host) != 0;
 }
 
 static bool is_acceptable(rv_api_call *call)
 {
-    const char *type = rv_http_header(call->http, "Content-Type");
     const char *coding = rv_http_header(call->http, "Content-Encoding");
-    if (call->route->body && !is_json(type)) {
+    if (strcmp(call->route->method, "GET") != 0 && from_elsewhere(call->http)) {
+        rv_api_refuse(call, 403, NULL, NULL, "pages of other sites may not write here");
+    } else if (call->route->body && !is_json(rv_http_header(call->http, "Content-Type"))) {
         rv_api_refuse(call, 415, NULL, NULL, "send the body with Content-Type: application/json");
-        return false;
-    }
-    if (coding && strcasecmp(coding, "identity") != 0) {
+    } else if (coding && strcasecmp(coding, "identity") != 0) {
         rv_api_refuse(call, 415, NULL, NULL, "send the body without Content-Encoding");
-        return false;
+    } else {
+        return true;
     }
-    return true;
+    return false;
 }
 
 static void refuse_route(rv_api_call *call, const char *method, const char *allow)

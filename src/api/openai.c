@@ -519,9 +519,7 @@ static bool refused(openai *o)
 {
     rv_err e = read_model(o);
     if (e == RV_E_NOT_FOUND) {
-        const char *name = json_string_value(json_object_get(o->body, "model"));
-        rv_api_refuse(o->call, 404, "model", "model_not_found",
-                      "no model is named \"%.60s\"; GET /v1/models lists them", name ? name : "default");
+        rv_api_no_model(o->call, json_string_value(json_object_get(o->body, "model")));
         return true;
     }
     if (!e) {

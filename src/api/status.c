@@ -71,6 +71,16 @@ void rv_api_health(rv_api_call *call)
 
 /* ---- models ---- */
 
+/* The name is repeated when it could be one, so that what a message shows was not written by a stranger. */
+void rv_api_no_model(rv_api_call *call, const char *name)
+{
+    size_t n = name ? strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-") : 0;
+    bool show = n > 0 && n <= 60 && name[n] == 0;
+    rv_api_refuse(call, 404, "model", "model_not_found",
+                  "no model is named %s%s%s; GET /v1/models lists them", show ? "\"" : "", show ? name : "so",
+                  show ? "\"" : "");
+}
+
 /* OpenAI's four fields, and ours in an object of our own. */
 static json_t *model_json(const char *id, int64_t created, json_t *ours)
 {
@@ -129,6 +139,5 @@ void rv_api_model(rv_api_call *call)
         }
     }
     json_decref(list);
-    rv_api_refuse(call, 404, "model", "model_not_found",
-                  "no model is named \"%.60s\"; GET /v1/models lists them", call->id);
+    rv_api_no_model(call, call->id);
 }
