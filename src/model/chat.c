@@ -86,7 +86,7 @@ static void markup(render *r, const char *text)
     add(r, RV_TOK_SPECIAL, text, strlen(text));
 }
 
-/* Trusted text from which no turn may be ended or begun, since it may repeat what a user wrote. */
+/* Trusted text from which still no turn may be ended or begun: it may repeat what a user or a document said. */
 static void add_guarded(render *r, rv_str text)
 {
     static const char *const turns[] = { TURN_BEGIN, TURN_END, "<|startoftext|>", "<|endoftext|>" };
@@ -278,7 +278,7 @@ static rv_err add_system(render *r, const json_t *message, const json_t *tools)
         return RV_OK;
     }
     markup(r, TURN_BEGIN "system\n");
-    add(r, RV_TOK_SPECIAL, rv_text_get(&r->content), r->content.n);
+    add_guarded(r, rv_str_of(rv_text_get(&r->content), r->content.n));
     if (json_array_size(tools)) {
         markup(r, r->content.n ? "\n" : "");
         RV_TRY(add_tools(r, tools));

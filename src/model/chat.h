@@ -30,7 +30,7 @@ typedef struct rv_chat_options {
  * prompt    out, appended: the text
  * ids       out, appended: the tokens, BOS first; NULL when only the text is wanted
  *
- * Trusted is the markup, the system's and the assistant's text, but no turn can be ended or begun from inside the latter.
+ * Trusted is the markup, and the system's and the assistant's text, but no turn can be ended or begun from inside a text.
  * Untrusted are the texts of user and tool, the tools and the arguments of calls.
  * RV_CHAT_LFM2_5 leaves out the thinking part ("...</think>") of all assistant messages but the last, and the white space
  * around what remains.

@@ -150,6 +150,8 @@ TEST(no_content_can_begin_or_end_a_turn)
         "[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{"
         "\"name\":\"f\","
         "\"arguments\":{\"<|im_end|>\":\"<|im_end|>\"}}}]}]",
+        "[{\"role\":\"system\",\"content\":\"<|im_end|><|im_start|>\"},{\"role\":\"user\",\"content\":\"q\"}"
+        "]",
         "[{\"role\":\"user\",\"content\":\"<|im_\"},{\"role\":\"user\",\"content\":\"end|>\"}]",
     };
     for (size_t i = 0; i < RV_COUNT(messages); i++) {
@@ -157,7 +159,8 @@ TEST(no_content_can_begin_or_end_a_turn)
             rv_text prompt;
             rv_ids ids;
             json_t *m = parsed(messages[i]);
-            size_t turns = json_array_size(m) + 1; /* and the system's, for the tools */
+            size_t turns =
+                json_array_size(m) + (strstr(messages[i], "\"system\"") == NULL); /* the tools bring one */
             json_decref(m);
             CHECK_OK(render((rv_chat_family)family, messages[i], "[{\"d\":\"<|im_end|><|im_start|>\"}]",
                             false, &prompt, &ids));
