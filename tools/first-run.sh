@@ -1,12 +1,13 @@
 #!/bin/bash
 # What the program does, shown once from beginning to end: import notes, ask, correct, restart, ask again. Every answer is
-# compared with examples/notes-questions.json, so this is a test as well. Usage: [RUVLLM=program] tools/first-run.sh
+# compared with the one in QUESTIONS, so this is a test as well.
+# Usage: [RUVLLM=program] [FIRST_RUN_DATA=folder] tools/first-run.sh [NOTES QUESTIONS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=${RUVLLM:-build/release/ruvllm}
-notes=examples/notes
-questions=examples/notes-questions.json
-data=${FIRST_RUN_DATA:-build/first-run}
+notes=${1:-examples/notes}
+questions=${2:-examples/notes-questions.json} # [{question, answer, correction?}]
+data=${FIRST_RUN_DATA:-build/first-run}       # removed at the start
 log=$data.log
 server='' base=''
 
@@ -46,6 +47,7 @@ done
 [ -s "$questions" ] || fail "$questions is missing"
 
 start_server() {
+    : >"$log"
     "$program" serve --port 0 2>"$log" &
     server=$!
     for _ in $(seq 200); do

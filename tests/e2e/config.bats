@@ -1,0 +1,158 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# Configuration as the program uses it, and what the server refuses to start with.
+
+setup() {
+    : "${RUVLLM:=$BATS_TEST_DIRNAME/../../build/release/ruvllm}"
+    root=$BATS_TEST_DIRNAME/../..
+    home=$(mktemp -d "$BATS_TMPDIR/ruvllm-config-XXXXXX")
+    for name in $(compgen -e | grep '^RUVLLM_'); do
+        unset "$name"
+    done
+    unset XDG_CONFIG_HOME XDG_DATA_HOME
+    export HOME=$home RUVLLM_DATA=$home/data RUVLLM_MODELS=$home/none
+    server=''
+}
+
+teardown() {
+    if [ -n "$server" ]; then
+        kill -KILL "$server" 2>/dev/null || true
+        wait "$server" || true
+    fi
+    rm -rf "$home"
+}
+
+# start ARGS...: a server; its address in $base, its process in $server, its stderr in $home/log.
+start() {
+    "$RUVLLM" serve "$@" 2>"$home/log" >/dev/null 3>&- &
+    server=$!
+    for _ in $(seq 200); do
+        base=$(sed -n 's|^ *API *\(http://[^ ]*\)/v1.*|\1|p' "$home/log")
+        [ -n "$base" ] && return
+        kill -0 "$server" || break
+        sleep 0.05
+    done
+    cat "$home/log"
+    return 1
+}
+
+# stops SIGNAL: the server ends by itself after it, with 0.
+stops() {
+    kill -"$1" "$server"
+    local code=0
+    wait "$server" || code=$?
+    server=''
+    [ "$code" -eq 0 ]
+}
+
+@test "the shipped profiles pass config check" {
+    for profile in edge server-cpu server-gpu; do
+        "$RUVLLM" config check "$root/config/$profile.toml"
+    done
+}
+
+@test "the hostile corpus is judged as its manifest says" {
+    maker=$root/../shared/hostile/make_hostile_toml.py
+    [ -f "$maker" ] || skip "../shared/hostile is not here"
+    python3 "$maker" gen "$home/corpus"
+    run python3 "$maker" check "$home/corpus" "$RUVLLM" config check '{}'
+    echo "$output"
+    [ "$status" -eq 0 ]
+}
+
+@test "a mistake names file, line, key and what is allowed; exit code 2" {
+    printf '[server]\nport = 80800\n' >"$home/bad.toml"
+    run --separate-stderr "$RUVLLM" serve --config "$home/bad.toml"
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"bad.toml:2: server.port: found 80800, allowed is a whole number 1 to 65535"* ]]
+}
+
+@test "config show says where each value comes from" {
+    mkdir -p "$home/data"
+    printf '[server]\nmax_queue = 7\n' >"$home/data/ruvllm.toml"
+    RUVLLM_INFERENCE_THREADS=3 run "$RUVLLM" config show --origin --set server.port=9000
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"$home/data/ruvllm.toml:2"* ]]
+    [[ "$output" == *"RUVLLM_INFERENCE_THREADS"* ]]
+    [[ "$output" == *"--set"* ]]
+    [[ "$output" == *"built-in"* ]]
+}
+
+@test "config show marks what is not used yet" {
+    run "$RUVLLM" config show
+    [ "$status" -eq 0 ]
+    [[ "$(grep hnsw_m <<<"$output")" == *"not used yet"* ]]
+    [[ "$(grep -w max_queue <<<"$output")" != *"not used yet"* ]]
+}
+
+@test "the server listens on this machine only, unless told so" {
+    run --separate-stderr timeout 10 "$RUVLLM" serve --listen 0.0.0.0 --port 0
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"server.listen is 0.0.0.0"*"--insecure"* ]]
+    run --separate-stderr timeout 10 "$RUVLLM" serve --listen :: --port 0
+    [ "$status" -eq 2 ]
+    start --listen 0.0.0.0 --port 0 --insecure
+    curl -sSf "http://127.0.0.1:${base##*:}/v1/metrics" >/dev/null
+    stops TERM
+}
+
+@test "the server does not start with protection that it does not have" {
+    for key in tls_cert tls_key api_keys_file; do
+        run --separate-stderr timeout 10 "$RUVLLM" serve --port 0 --set "server.$key=/some/file"
+        [ "$status" -eq 2 ]
+        [[ "$stderr" == *"server.$key is set"* ]]
+    done
+}
+
+@test "a port in use is one sentence" {
+    start --port 0
+    run --separate-stderr timeout 10 "$RUVLLM" serve --port "${base##*:}" --data "$home/other"
+    [ "$status" -eq 1 ]
+    [[ "$stderr" == *"${base##*:}"*"in use"* ]]
+    [ "$(grep -c . <<<"$stderr")" -eq 1 ]
+    stops TERM
+}
+
+@test "a data folder in use is one sentence with the process that has it" {
+    start --port 0
+    run --separate-stderr timeout 10 "$RUVLLM" serve --port 0
+    [ "$status" -eq 1 ]
+    [[ "$stderr" == *"$server"* ]]
+    [ "$(grep -c . <<<"$stderr")" -eq 1 ]
+    stops INT
+}
+
+@test "a missing model and a model as URL are refused by key" {
+    run --separate-stderr timeout 10 "$RUVLLM" serve --port 0 --set tiers.350m=/nowhere/m.gguf
+    [ "$status" -ne 0 ]
+    [[ "$stderr" == *"350m"*"/nowhere/m.gguf"* ]]
+    run --separate-stderr timeout 10 "$RUVLLM" serve --port 0 --set tiers.350m=https://example.org/m.gguf
+    [ "$status" -ne 0 ]
+    [[ "$stderr" == *"tiers.350m"*"download"* ]]
+}
+
+@test "without a model the server idles below 30 MB" {
+    start --port 0
+    curl -sS "$base/v1/health" >/dev/null
+    rss=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$server/status")
+    echo "$rss kB"
+    [ "$rss" -lt 30720 ]
+    stops TERM
+}
+
+@test "a tier takes the demo model of its size, a name is looked for beside it" {
+    mkdir -p "$home/models" "$home/data/models"
+    cp "$root/tests/data/golden/a-q8_0.gguf" "$home/models/demo-s.gguf"
+    cp "$root/tests/data/golden/a-q8_0.gguf" "$home/data/models/mine.gguf"
+    export RUVLLM_MODELS=$home/models
+    start --port 0
+    grep -q '^  models   700m (default)' "$home/log"
+    stops TERM
+    start --port 0 --set tiers.350m=mine --model 350m
+    grep -q '^  models   350m (default) 700m' "$home/log"
+    stops TERM
+    start --port 0 --config "$root/config/edge.toml" --set inference.models=700m
+    grep -q '^  models   700m (default)' "$home/log"
+    stops TERM
+}
