@@ -59,11 +59,6 @@ static const struct {
     [RV_GGUF_F64] = { "f64", 8 },
 };
 
-const char *rv_gguf_type_name(rv_gguf_type type)
-{
-    return types[type].name;
-}
-
 bool rv_gguf_is_integer(rv_gguf_type type)
 {
     return type <= RV_GGUF_I32 || type == RV_GGUF_U64 || type == RV_GGUF_I64;

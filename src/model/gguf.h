@@ -87,8 +87,6 @@ const rv_gguf_tensor *rv_gguf_tensor_find(const rv_gguf *g, const char *name); /
 /** rv_gguf_tensor_release - tell the kernel that these mapped bytes will not be read soon (after packing). */
 void rv_gguf_tensor_release(const rv_gguf *g, const rv_gguf_tensor *t);
 
-const char *rv_gguf_type_name(rv_gguf_type type); /* "u32", "string" ... */
-
 /* Typed reads. Present with a wrong type or out of [low, high]: RV_E_FORMAT naming file, key, found, expected. Absent:
  * *found false, *out untouched; with found NULL absence is an error too. Any integer type is accepted for integers, any
  * number for floats. */

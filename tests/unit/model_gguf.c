@@ -226,6 +226,18 @@ TEST(what_cannot_be_mapped_is_an_error_of_its_own)
     CHECK(strstr(rv_err_text(), "empty"), "%s", rv_err_text());
 }
 
+TEST(released_bytes_are_read_again_when_wanted)
+{
+    rv_gguf *g = NULL;
+    CHECK_OK(rv_gguf_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), &g));
+    uint64_t before = rv_gguf_fingerprint(g);
+    for (size_t i = 0; i < rv_gguf_tensor_count(g); i++) {
+        rv_gguf_tensor_release(g, rv_gguf_tensor_at(g, i));
+    }
+    CHECK(rv_gguf_fingerprint(g) == before, "other bytes after the release");
+    rv_gguf_close(g);
+}
+
 /* Opens as far as it goes; whatever comes, only what was given may be read. */
 static void try_all(const uint8_t *bytes, size_t n)
 {
