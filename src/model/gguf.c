@@ -59,7 +59,7 @@ static const struct {
     [RV_GGUF_F64] = { "f64", 8 },
 };
 
-bool rv_gguf_is_integer(rv_gguf_type type)
+static bool is_integer(rv_gguf_type type)
 {
     return type <= RV_GGUF_I32 || type == RV_GGUF_U64 || type == RV_GGUF_I64;
 }
@@ -659,7 +659,7 @@ rv_err rv_gguf_get_u64(const rv_gguf *g, const char *key, uint64_t low, uint64_t
     if (!v) {
         return RV_OK;
     }
-    if (!rv_gguf_is_integer(v->type)) {
+    if (!is_integer(v->type)) {
         return wrong_type(g, v, "an integer type");
     }
     uint64_t x = load_integer(v->type, v->at);
@@ -689,7 +689,7 @@ rv_err rv_gguf_get_f32(const rv_gguf *g, const char *key, float *out, bool *foun
         x = (double)f;
     } else if (v->type == RV_GGUF_F64) {
         memcpy(&x, v->at, sizeof x);
-    } else if (rv_gguf_is_integer(v->type)) {
+    } else if (is_integer(v->type)) {
         uint64_t i = load_integer(v->type, v->at);
         x = is_negative(v->type, i) ? (double)(int64_t)i : (double)i;
     } else {
@@ -745,7 +745,7 @@ rv_err rv_gguf_get_array(const rv_gguf *g, const char *key, rv_gguf_type element
         return RV_OK;
     }
     bool strings = element == RV_GGUF_STRING;
-    bool fits = strings ? v->element == RV_GGUF_STRING : rv_gguf_is_integer(v->element);
+    bool fits = strings ? v->element == RV_GGUF_STRING : is_integer(v->element);
     if (v->type != RV_GGUF_ARRAY || !fits) {
         return wrong_type(g, v, strings ? "an array of strings" : "an array of an integer type");
     }
@@ -755,7 +755,7 @@ rv_err rv_gguf_get_array(const rv_gguf *g, const char *key, rv_gguf_type element
 
 uint64_t rv_gguf_array_u64(const rv_gguf_value *v, uint64_t i)
 {
-    assert(i < v->count && rv_gguf_is_integer(v->element));
+    assert(i < v->count && is_integer(v->element));
     return load_integer(v->element, v->at + i * types[v->element].bytes);
 }
 

@@ -101,8 +101,6 @@ rv_err rv_gguf_get_string(const rv_gguf *g, const char *key, rv_str *out,
 rv_err rv_gguf_get_array(const rv_gguf *g, const char *key, rv_gguf_type element, const rv_gguf_value **out,
                          bool *found) RV_MUST_CHECK;
 
-/** rv_gguf_is_integer - one of the eight integer types. */
-bool rv_gguf_is_integer(rv_gguf_type type);
 /** rv_gguf_array_u64 - element i < count of an integer array; negative ones come sign-extended. */
 uint64_t rv_gguf_array_u64(const rv_gguf_value *v, uint64_t i);
 /** rv_gguf_array_next - walk a string array: *at starts as NULL; false after the last. */
