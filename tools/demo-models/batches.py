@@ -21,6 +21,7 @@ class Batch:
     marks: np.ndarray  # [rows][length]
     passage: np.ndarray  # number of the passage a context token stands in, 0 outside
     target: np.ndarray  # on the last tokens before an answer: the passage it cites first, 0 for a refusal, -1 elsewhere
+    asked: np.ndarray  # the same number, on all tokens of the question
 
 
 class Encoder:
@@ -66,14 +67,14 @@ class Encoder:
     def pad(self, rows: list[tuple[list[int], list[int]]]) -> Batch:
         length = (max(len(ids) for ids, _ in rows) + 7) // 8 * 8
         shape = (len(rows), length)
-        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64))
+        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64))
         for n, (ids, marks) in enumerate(rows):
             batch.ids[n, : len(ids)], batch.marks[n, : len(marks)] = ids, marks
-            self._label(ids, marks, batch.passage[n], batch.target[n])
+            self._label(ids, marks, batch.passage[n], batch.target[n], batch.asked[n])
         return batch
 
-    def _label(self, ids: list[int], marks: list[int], passage: np.ndarray, target: np.ndarray) -> None:
-        """Labels of the two auxiliary heads."""
+    def _label(self, ids: list[int], marks: list[int], passage: np.ndarray, target: np.ndarray, asked: np.ndarray) -> None:
+        """Labels of the auxiliary heads."""
         current = 0
         for n, token in enumerate(ids):
             if token in (self.question, IM_END):
@@ -81,9 +82,10 @@ class Encoder:
             if token == self.close and n > 1 and ids[n - 2] == self.open and ids[n - 1] in self.digits:
                 current = self.digits[ids[n - 1]]
             passage[n] = current
-        n = 0
+        n = begin = 0
         while n < len(ids):
             if marks[n] == OTHER:
+                begin = n if ids[n] == self.question else begin
                 n += 1
                 continue
             end = n
@@ -91,7 +93,8 @@ class Encoder:
                 end += 1
             cited = next((self.digits[ids[k]] for k in range(n, end) if marks[k] == CITE and ids[k] in self.digits), 0)
             target[max(0, n - 6) : n] = cited
-            n = end + 1
+            asked[begin or n : n] = cited
+            n, begin = end + 1, 0
 
 
 def stream(encoder: Encoder, seed: int, progress, tokens: int) -> Iterator[Batch]:

@@ -105,9 +105,9 @@ def logits(file: Gguf, ids: list[int]) -> np.ndarray:
     return norm(x, w["token_embd_norm.weight"]) @ w["token_embd.weight"].T
 
 
-def stored(model: lfm2.Lfm2, file: Gguf) -> lfm2.Lfm2:
+def stored(config: lfm2.Config, file: Gguf) -> lfm2.Lfm2:
     """The PyTorch model with the rounded weights of the file; both lists are in the order of export_gguf.tensors()."""
-    copy = lfm2.Lfm2(model.config)
+    copy = lfm2.Lfm2(config)
     order = [copy.embedding, copy.norm] + [p for layer in copy.layers for p in layer.parameters()]
     with torch.no_grad():
         for p, array in zip(order, file.tensors.values(), strict=True):
@@ -115,10 +115,23 @@ def stored(model: lfm2.Lfm2, file: Gguf) -> lfm2.Lfm2:
     return copy
 
 
+def load(path: Path) -> lfm2.Lfm2:
+    """A model from one of our own files."""
+    file = Gguf(path)
+
+    def key(name: str):
+        return file.keys["lfm2." + name]
+
+    kv = key("attention.head_count_kv")
+    config = lfm2.Config(key("embedding_length"), key("feed_forward_length"), key("block_count"), tuple(n for n, heads in enumerate(kv) if heads),
+                         key("attention.head_count"), max(kv), key("vocab_size"))
+    return stored(config, file)
+
+
 def check(path: Path, checkpoint: Path, tokenizer: str, prompts: int = 40) -> None:
     file = Gguf(path)
     model, _ = from_checkpoint(checkpoint)
-    rounded, encoder = stored(model, file), Encoder(bpe.load(tokenizer))
+    rounded, encoder = stored(model.config, file), Encoder(bpe.load(tokenizer))
     worst, same, total = 0.0, 0, 0
     for example in evaluate.examples(evaluate.CELLS[1], prompts):
         ids = encoder.encode([example])[0][0]

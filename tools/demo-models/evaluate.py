@@ -2,9 +2,14 @@
 
 Scoring with the right answer fed in gives the same figure as greedy decoding: an answer is right only if every one of
 its tokens is the most probable one given the right ones before it.
+
+    evaluate.py FILE.gguf --count 100         the table of one shipped file, as Markdown or (--json) one JSON object
 """
 
+import argparse
+import json
 import random
+from pathlib import Path
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +32,7 @@ class Cell:
 
 
 CELLS = (
-    Cell("one-hop 1", "one", 1), Cell("one-hop 3", "one", 3), Cell("one-hop 8", "one", 8), Cell("one-hop 5 notes", "one", 5, notes=0.9, pairs=0.15),
+    Cell("one-hop 1", "one", 1), Cell("one-hop 3", "one", 3), Cell("one-hop 8", "one", 8), Cell("notes 4", "notes", 4), Cell("notes 6", "notes", 6),
     Cell("two-hop 2", "two", 2), Cell("two-hop 4", "two", 4), Cell("two-hop 8", "two", 8), Cell("correction 4", "fix", 4), Cell("correction 8", "fix", 8),
     Cell("comparison 4", "cmp", 4), Cell("refusal 4", "no", 4), Cell("refusal 8", "no", 8), Cell("judge 4", "judge", 4), Cell("chat", "chat", 3),
     Cell("unseen one-hop 3", "one", 3, True), Cell("unseen two-hop 4", "two", 4, True), Cell("unseen correction 4", "fix", 4, True), Cell("unseen refusal 4", "no", 4, True),
@@ -84,3 +89,50 @@ def score(model: nn.Module, encoder: Encoder, found: list[tasks.Example]) -> tup
 
 def table(model: nn.Module, encoder: Encoder, count: int, seed: int = 777) -> dict[str, tuple[float, float, float]]:
     return {cell.name: score(model, encoder, examples(cell, count, seed)) for cell in CELLS}
+
+
+def main() -> None:
+    import check_gguf
+    import questions
+    import tokenizer as bpe
+
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("files", type=Path, nargs="+")
+    options.add_argument("--count", type=int, default=100)
+    options.add_argument("--json", action="store_true")
+    options.add_argument("--tokenizer", default=str(Path(__file__).resolve().parent / "tokenizer.json"))
+    chosen = options.parse_args()
+    torch.set_num_threads(1)
+    encoder = Encoder(bpe.load(chosen.tokenizer))
+    cells = {cell.name: examples(cell, chosen.count, 20260) for cell in CELLS} | questions.plain()
+    columns = {}
+    for path in chosen.files:
+        model = check_gguf.load(path)
+        columns[path.stem] = {name: score(model, encoder, found) for name, found in cells.items()}
+        columns[path.stem]["false refusals, one-hop 3"] = (false_refusals(model, encoder, cells["one-hop 3"]),) * 3
+    if chosen.json:
+        print(json.dumps(columns))
+        return
+    print("| cell (whole answer right / value right given the citations), % | n | " + " | ".join(columns) + " |")
+    print("|---|---|" + "---|" * len(columns))
+    for name in list(cells) + ["false refusals, one-hop 3"]:
+        figures = [f"{c[name][0]:.0f} / {c[name][1]:.0f}" if name in cells else f"{c[name][0]:.0f}" for c in columns.values()]
+        print(f"| {name} | {len(cells.get(name, cells['one-hop 3']))} | " + " | ".join(figures) + " |")
+    generated = [cell.name for cell in CELLS]
+    print("| **mean of the generated cells** | | " + " | ".join(f"**{sum(c[n][0] for n in generated) / len(generated):.1f}**" for c in columns.values()) + " |")
+
+
+@torch.no_grad()
+def false_refusals(model: nn.Module, encoder: Encoder, found: list[tasks.Example]) -> float:
+    """Per cent of answerable questions whose answer would begin like a refusal."""
+    first = encoder.tokenizer.encode(tasks.REFUSAL).ids[0]
+    refused = 0
+    for example in found:
+        ids = encoder.prompt(tasks.user_text(example.passages, example.turns[0][0]))
+        states, _ = model.hidden_states(torch.tensor([ids]))
+        refused += int(model.head(states[0, -1:]).argmax()) == first
+    return 100 * refused / len(found)
+
+
+if __name__ == "__main__":
+    main()

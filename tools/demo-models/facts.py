@@ -111,6 +111,16 @@ def open_fact(w: World, subject: str | None, subject_kind: str | None, value_kin
     return fact
 
 
+def count_fact(w: World, subject: str | None, subject_kind: str | None, like: Fact | None) -> Fact:
+    """How many of something a place or a company has."""
+    noun = like.attribute if like else w.r.choice(relations.COUNTED)
+    subject_kind = subject_kind or (like.subject_kind if like else w.r.choice(("venue", "org", "place", "venue")))
+    subject = subject or words.make(subject_kind, w.r, w.held_names)
+    fact = Fact("count " + noun, subject, subject_kind, words.number(w.r), "number", relations.COUNT_STATEMENTS, relations.COUNT_QUESTIONS, (), noun)
+    fact.claims = {(subject, noun)}
+    return fact
+
+
 def named_fact(w: World, relation: Relation, subject: str | None) -> Fact:
     subject = subject or words.make(relation.subject, w.r, w.held_names)
     statements, questions = relation.phrased(w.held_forms)
@@ -184,11 +194,14 @@ def action_fact(w: World, subject: str | None, subject_kind: str | None, like: F
 
 
 def new_fact(w: World, like: Fact | None = None, subject: str | None = None, subject_kind: str | None = None, value_kind: str | None = None,
-             hop: bool = False) -> Fact:
-    """A fresh fact: of the same relation as `like`, or about `subject`, or with a value of one kind; `hop` if its value must be nameable."""
+             hop: bool = False, everyday: bool = False) -> Fact:
+    """A fresh fact: of the same relation as `like`, or about `subject`, or with a value of one kind; `hop` if its value must be nameable;
+    `everyday` prefers the named relations."""
     if like:
         if like.relation:
             return named_fact(w, like.relation, subject)
+        if like.key.startswith("count "):
+            return count_fact(w, subject, None, like)
         return action_fact(w, subject, like.subject_kind, like) if like.key.startswith("act ") else open_fact(w, subject, None, None, like)
     x = w.r.random()
     if x < 0.18 and not hop and value_kind is None and subject_kind in (None, "person", "org"):
@@ -197,7 +210,9 @@ def new_fact(w: World, like: Fact | None = None, subject: str | None = None, sub
             return fact
         if not fact.key.endswith("who"):
             return action_fact(w, subject, subject_kind, fact)
-    if x < 0.62:
+    if x > 0.94 and not hop and not w.held_forms and value_kind in (None, "number") and subject_kind in (None, "venue", "org", "place"):
+        return count_fact(w, subject, subject_kind, None)
+    if x < (0.85 if everyday else 0.62):
         rows = [n for n in _BY_HELD[w.held_forms] if (subject_kind is None or n.subject == subject_kind) and (value_kind is None or n.value == value_kind)
                 and (not hop or n.hops)]
         if rows:

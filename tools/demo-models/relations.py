@@ -209,6 +209,22 @@ NAMED = (
         "{v} leads {s}. | {s} is led by {v}. | {v} organises {s}. | {v} hosts {s}. | {s} is run by {v}. | {v} is in charge of {s}. | {v} teaches {s}. | {v} plans {s}. | Sign up for {s} with {v}. | -- | {s} is in the hands of {v}. | {v} prepares {s}.",
         "Who leads {s}? | Who organises {s}? | Who hosts {s}? | Who runs {s}? | Who is in charge of {s}? | Who teaches {s}? | -- | Who prepares {s}? | In whose hands is {s}?",
         "the person who leads {s} | the person who organises {s}"),
+    row("belongs", "thing", "org",
+        "{s} belongs to {v}. | {v} owns {s}. | {s} is owned by {v}. | The owner of {s} is {v}. | {s} is the property of {v}. | {s} is on loan from {v}. | {v} is the owner of {s}. | We share {s} with {v}. | -- | {s} is in the hands of {v}. | {v} lends us {s}.",
+        "Who does {s} belong to? | Who owns {s}? | Who is the owner of {s}? | To whom does {s} belong? | Who is {s} owned by? | What is the owner of {s}? | -- | Whose is {s}? | Whose property is {s}?",
+        "the owner of {s}"),
+    row("called", "thing", "name",
+        "{s} is called {v}. | The name of {s} is {v}. | {s} is named {v}. | {s} has the name {v}. | We call {s} {v}. | {s} goes by the name of {v}. | {s} is known as {v}. | Everybody calls {s} {v}. | -- | {s} was christened {v}. | {s} answers to {v}.",
+        "What is {s} called? | What is the name of {s}? | How is {s} called? | What do we call {s}? | Which name does {s} have? | What is {s} named? | -- | By what name does {s} go? | What name was given to {s}?"),
+    row("arrives", "thing", "date",
+        "{s} will arrive on {v}. | {s} arrives on {v}. | {s} will be delivered on {v}. | We expect {s} on {v}. | {s} is due on {v}. | {s} was bought on {v}. | The delivery of {s} is on {v}. | {s} comes on {v}. | -- | {s} should be here on {v}. | {s} is expected on {v}.",
+        "When will {s} arrive? | When does {s} arrive? | On which date does {s} arrive? | When will {s} be delivered? | When is {s} due? | When does {s} come? | -- | For when is {s} expected? | On what day will {s} be here?"),
+    row("reaches", "place", "duration",
+        "The trip to {s} takes {v}. | {s} is {v} away. | It takes {v} to get to {s}. | You need {v} to reach {s}. | The way to {s} takes {v}. | The bus to {s} takes {v}. | We were in {s} after {v}. | A trip to {s} lasts {v}. | -- | Plan {v} for the way to {s}. | {s} can be reached in {v}.",
+        "How long does the trip to {s} take? | How far is {s}? | How long does it take to get to {s}? | How long is the way to {s}? | How long does the bus to {s} take? | How far away is {s}? | -- | How much time do I need to reach {s}? | In what time can {s} be reached?"),
+    row("leaves", "place", "clock",
+        "The bus to {s} leaves at {v}. | The train to {s} leaves at {v}. | The boat to {s} leaves at {v}. | At {v} a bus goes to {s}. | The last bus to {s} is at {v}. | You can take the bus to {s} at {v}. | The bus for {s} departs at {v}. | We leave for {s} at {v}. | -- | There is a bus to {s} at {v}. | Departure for {s} is at {v}.",
+        "When does the bus to {s} leave? | When do we leave for {s}? | At what time does the bus to {s} leave? | When is the bus to {s}? | When does the train to {s} leave? | What time is the bus to {s}? | -- | When is the departure for {s}? | At which hour can I go to {s}?"),
     row("deadline", "event", "date",
         "The deadline for {s} is {v}. | Sign up for {s} by {v}. | -- | The deadline for {s} is {v}. | Sign up for {s} by {v}. | Registration for {s} ends on {v}.",
         "What is the deadline for {s}? | When is the deadline for {s}? | -- | What is the deadline for {s}? | By when must I sign up for {s}? | When does registration for {s} end?"),
@@ -275,6 +291,14 @@ def _nouns(kind: str) -> tuple[str, ...]:
 
 
 ATTRIBUTES = {kind: _nouns(kind) for kind in ATTRIBUTES}
+
+# How many of something there are in a place or at a company; {a} is the noun in the plural.
+COUNT_STATEMENTS = ("{s} has {v} {a}.", "There are {v} {a} in {s}.", "{s} owns {v} {a}.", "{v} {a} belong to {s}.", "{s} counts {v} {a}.", "In {s} there are {v} {a}.",
+                    "{s} keeps {v} {a}.", "{v} {a} can be found in {s}.", "At last count {s} had {v} {a}.", "With {v} {a}, {s} is well equipped.")
+COUNT_QUESTIONS = ("How many {a} does {s} have?", "How many {a} are there in {s}?", "How many {a} are in {s}?", "What is the number of {a} in {s}?", "How many {a} belong to {s}?",
+                   "How many {a} can be found in {s}?")
+COUNTED = """bicycles books chairs tables rooms beds lamps boats windows doors desks lockers shelves trees benches members pupils rowers singers volunteers cats sheep hens
+    goats cows computers printers keys tents tools ladders maps paintings rowing boats canoes seats toilets bees visitors steps floors cups plates""".replace("rowing boats ", "").split()
 
 OPEN_STATEMENTS, OPEN_HELD_STATEMENTS = cut("""
 The {a} of {s} is {v}. | {s} has the {a} {v}. | The {a} for {s}: {v}. | {v} is the {a} of {s}. | For {s}, the {a} is {v}. |

@@ -88,7 +88,7 @@ def item(w: World, tag: object, fact: Fact, pair: float = 0.0, value: str | None
     return Item(tag, statement(w, fact, value), fact.subject, fact.subject_kind)
 
 
-def _pronoun(w: World, subject: str, kind: str) -> str:
+def _pronoun(subject: str, kind: str) -> str:
     if kind == "group":
         return "They"
     if kind != "person":
@@ -96,7 +96,7 @@ def _pronoun(w: World, subject: str, kind: str) -> str:
     first = subject.split()[0]
     if first in words.WOMEN or first == "Ms":
         return "She"
-    return "He" if first in words.MEN or first == "Mr" else w.r.choice(("She", "He"))
+    return "He" if first in words.MEN or first == "Mr" or words.crc(subject) % 2 else "She"
 
 
 def _prose(w: World, items: list[Item], notes: float) -> str:
@@ -119,7 +119,7 @@ def _prose(w: World, items: list[Item], notes: float) -> str:
             if w.chance(0.3) and out and out[-1].endswith(".") and out[-1].startswith((name, "It ", "She ", "He ")):
                 out[-1] = f"{out[-1][:-1]} and {rest}"
             elif w.chance(0.7):
-                out.append(f"{_pronoun(w, i.subject, i.kind)} {rest}")
+                out.append(f"{_pronoun(i.subject, i.kind)} {rest}")
             else:
                 out.append(text)
         else:
@@ -268,6 +268,64 @@ def one_hop(w: World, shape: Shape) -> Example:
                 passages[n - 1] = "Correction: " + passages[n - 1]
     example = Example(passages, [(ask(w, passages, fact), answer(fact.value, [where[0]]))])
     return _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], shape)
+
+
+def notes(w: World, shape: Shape) -> Example:
+    """Pages of real notes: every passage has a topic and says several things about it, as `it` or `she` after the first sentence."""
+    r = w.r
+    kinds = r.choice((("person",), ("venue",), ("event",), ("thing",), ("venue", "thing", "event"), words.ENTITIES, ("person", "org"), ("thing", "venue")))
+    facts: list[tuple[Fact, int]] = []
+    claims: set = set()
+    passages = []
+    for number in range(1, shape.passages + 1):
+        kind = r.choice(kinds)
+        topic = words.make(kind, r, w.held_names)
+        if any(f.subject == topic for f, _ in facts):
+            topic = words.make("person", r, w.held_names)
+            kind = "person"
+        items: list[Item] = []
+        wanted = r.choice((2, 3, 3, 4, 4, 5))
+        for _ in range(wanted * 6):
+            if len(items) >= wanted:
+                break
+            fact = new_fact(w, subject=topic, subject_kind=kind, everyday=True) if w.chance(0.8) else new_fact(w)
+            if fact.claims & claims or (fact.subject != topic and any(f.subject == fact.subject for f, _ in facts)):
+                continue
+            claims |= fact.claims
+            facts.append((fact, number))
+            items.append(Item(None, statement(w, fact), fact.subject, fact.subject_kind))
+        passages.append(_page(w, topic, items))
+    example = Example(passages)
+    fact, number = r.choice(facts)
+    example.turns.append((ask(w, passages, fact), answer(fact.value, [number])))
+    return _more(w, example, facts, shape)
+
+
+def _page(w: World, topic: str, items: list[Item]) -> str:
+    """Running text about one topic: the name first, then mostly a pronoun, with other matters and fillers in between."""
+    out = []
+    name = words.capital(topic)
+    x = w.r.random()
+    if x < 0.35:
+        out.append(name.removeprefix("The ")[:1].upper() + name.removeprefix("The ")[1:] + ".")
+    elif x < 0.55:
+        out.append(w.r.choice(_HEADINGS) + ".")
+    items = sorted(items, key=lambda i: not i.text.startswith(name + " "))
+    opened = pronouns = 0
+    for i in items:
+        rest = i.text[len(name) + 1 :] if i.subject == topic and i.text.startswith(name + " ") else ""
+        if rest and opened and w.chance(0.75):
+            if pronouns and w.chance(0.2) and out[-1].endswith("."):
+                out[-1] = f"{out[-1][:-1]} and {rest}"
+            else:
+                pronouns = pronouns or 1
+                out.append(f"{_pronoun(topic, i.kind)} {rest}")
+        else:
+            out.append(i.text)
+            opened = opened or bool(rest)
+        if w.chance(0.15):
+            out.append(filler(w))
+    return " ".join(out)
 
 
 def refusal(w: World, shape: Shape) -> Example:
@@ -483,23 +541,26 @@ def general(w: World, shape: Shape) -> Example:
     return example
 
 
-TASKS = dict(one=one_hop, two=two_hop, fix=correction, cmp=comparison, no=refusal, judge=judge, quote=quote, chat=general)
+TASKS = dict(one=one_hop, notes=notes, two=two_hop, fix=correction, cmp=comparison, no=refusal, judge=judge, quote=quote, chat=general)
 
 # Share of each task while the training goes on: at the start, in the first half, at the end.
-_MIX_START = dict(one=66, quote=8, fix=6, two=4, cmp=2, no=4, judge=2, chat=3)
-_MIX_MIDDLE = dict(one=36, quote=4, fix=12, two=20, cmp=10, no=9, judge=7, chat=2)
-_MIX_END = dict(one=29, quote=1, fix=12, two=18, cmp=13, no=15, judge=9, chat=3)
+_MIX_START = dict(one=50, notes=6, quote=25, fix=6, two=4, cmp=2, no=4, judge=2, chat=3)
+_MIX_MIDDLE = dict(one=24, notes=16, quote=10, fix=12, two=20, cmp=10, no=9, judge=7, chat=2)
+_MIX_END = dict(one=18, notes=18, quote=1, fix=12, two=18, cmp=13, no=15, judge=9, chat=3)
 
 
 def sample(r: random.Random, p: float) -> Example:
-    """One exercise as it is set when the share `p` of the curriculum has passed."""
+    """One exercise as it is set when the share `p` of the curriculum has passed.
+
+    Several questions on the same passages are the cheapest way to more supervision per token, so there are many at first.
+    """
     easy = 1.0 if p < 0.12 else max(0.0, 0.9 - (p - 0.12) * 4)
     if p < 0.15:
-        mix, count, turns = dict(_MIX_START), r.choice((1, 2, 2, 3)), r.choice((4, 5, 6))
+        mix, count, turns = dict(_MIX_START), r.choice((1, 2, 2, 3)), r.choice((5, 6, 7))
     elif p < 0.45:
-        mix, count, turns = _MIX_MIDDLE, r.choice((1, 2, 3, 3, 4, 5)), r.choice((2, 3, 3, 4))
+        mix, count, turns = _MIX_MIDDLE, r.choice((1, 2, 3, 3, 4, 5)), r.choice((4, 5, 6))
     else:
-        mix, count, turns = _MIX_END, r.choice((1, 2, 3, 4, 4, 5, 6, 6, 7, 8)), r.choice((1, 2, 2, 3)) if p < 0.85 else r.choice((1, 1, 2))
+        mix, count, turns = _MIX_END, r.choice((1, 2, 3, 4, 4, 5, 6, 6, 7, 8)), r.choice((2, 3, 4)) if p < 0.85 else r.choice((1, 2, 2, 3))
     if p < 0.10:
         mix["quote"] += round(120 * (1 - p / 0.10))
     task = r.choices(list(mix), list(mix.values()))[0]
@@ -507,4 +568,6 @@ def sample(r: random.Random, p: float) -> Example:
     pairs = 0.0 if p < 0.1 else 0.12
     if task in ("two", "fix", "cmp"):
         count = max(count, 2)
+    if task == "notes":  # long passages, few of them, and more questions on each page
+        count, turns = min(count, r.choice((1, 2, 3, 4, 4, 5, 6))), turns + r.choice((0, 1, 2))
     return TASKS[task](World(r, easy=easy), Shape(count, turns, notes, pairs))

@@ -3,6 +3,8 @@
     train.py --smoke                          the whole recipe in about a minute, tiny: tokenizer, training, export, check
     train.py --full --work DIR                all four tiers, one after the other, and their files in models/
     train.py --tier s --work DIR              one tier; repeat with --resume to go on after a stop
+
+Several workers on one model: start it with `torchrun --nproc-per-node 2 train.py ...`; each takes --threads cores and a batch of its own.
 """
 
 import argparse
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,7 +29,7 @@ from optimiser import Optimiser
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parent.parent / "models"
-BATCH = {"xs": 3500, "s": 3500, "m": 6000, "l": 7000}
+BATCH = {"xs": 2000, "s": 2000, "m": 6000, "l": 7000}
 BUDGET = {"xs": 40, "s": 60, "m": 60, "l": 60}  # million tokens
 WARM_UP = 40
 OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
@@ -47,12 +50,14 @@ class Plan:
 
 
 class Heads(nn.Module):
-    """Two linear readers that exist while training only: in which passage does this token stand, and which one is to be cited."""
+    """Linear readers that exist while training only. After the second attention layer: in which passage does this token stand (`passage`),
+    and, on the words of a question, in which one do they occur that is to be cited (`asked`); before the last one: what is to be cited (`target`)."""
 
     def __init__(self, hidden: int):
         super().__init__()
         self.passage = nn.Parameter(torch.zeros(10, hidden))
         self.target = nn.Parameter(torch.zeros(10, hidden))
+        self.asked = nn.Parameter(torch.zeros(10, hidden))
 
 
 class Trainer:
@@ -69,7 +74,7 @@ class Trainer:
         attention = self.model.config.attention
         self.taps = (attention[1], attention[-2] if len(attention) > 3 else attention[-1])
         self.step = self.seen = self.total = 0  # steps and tokens of this run, tokens of all runs
-        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0}
+        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0}
 
     def progress(self) -> float:
         p = self.plan
@@ -83,7 +88,7 @@ class Trainer:
         return chosen[torch.randperm(len(chosen), device=chosen.device)[:count]]
 
     def _loss(self, batch: Batch) -> Tensor:
-        ids, marks, passage, target = (torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.marks, batch.passage, batch.target))
+        ids, marks, passage, target, asked = (torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.marks, batch.passage, batch.target, batch.asked))
         states, tapped = self.model.hidden_states(ids, self.taps)
         width = ids.shape[1]
         here = torch.arange(ids.numel(), device=self.device).view_as(ids)[:, :-1].reshape(-1)
@@ -93,23 +98,37 @@ class Trainer:
         chosen = torch.cat((wanted, others))
         each = F.cross_entropy(self.model.head(states.reshape(-1, states.shape[-1])[here[chosen]]), after[chosen], reduction="none")
         losses = {"answer": each[: len(wanted)].mean(), "other": each[len(wanted) :].mean()}
-        for name, tap, labels, known in (("passage", tapped[0], passage, passage > 0), ("target", tapped[1], target, target >= 0)):
+        for name, tap, labels, known in (("passage", tapped[0], passage, passage > 0), ("asked", tapped[0], asked, asked >= 0), ("target", tapped[1], target, target >= 0)):
             at = self._pick(known.reshape(-1).nonzero()[:, 0], 1000)
             if len(at):
                 logits = F.linear(tap.reshape(-1, tap.shape[-1])[at].float(), getattr(self.heads, name))
                 losses[name] = F.cross_entropy(logits, labels.reshape(-1)[at])
         for name, value in losses.items():
             self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
-        extra = losses.get("passage", 0) + losses.get("target", 0)
+        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target"))
         return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
+
+    def _share(self, count: int) -> int:
+        """Average the gradients over all workers; returns the tokens that all of them saw together."""
+        if not dist.is_initialized():
+            return count
+        parameters = [*self.model.parameters(), *self.heads.parameters()]
+        for p in parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [torch.tensor([float(count)], device=self.device)])
+        dist.all_reduce(flat)
+        parts = (flat[:-1] / dist.get_world_size()).split([p.numel() for p in parameters])
+        for p, part in zip(parameters, parts):
+            p.grad.copy_(part.view_as(p))
+        return int(flat[-1])
 
     def learn(self, batch: Batch) -> None:
         self._loss(batch).backward()
+        count = self._share(int((batch.ids != bpe.PAD).sum()))
         self.optimiser.step(self.scale())
         self.head_optimiser.step()
         self.head_optimiser.zero_grad()
         self.model.zero_grad(set_to_none=True)
-        count = int((batch.ids != bpe.PAD).sum())
         self.step, self.seen, self.total = self.step + 1, self.seen + count, self.total + count
         keep = min(EMA, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
@@ -126,7 +145,7 @@ class Trainer:
         """Go on from a checkpoint; `fresh` keeps only the weights and starts the plan, the optimiser and its rate anew."""
         state = torch.load(path, map_location=self.device)
         for name in ("model", "mean", "heads"):
-            getattr(self, name).load_state_dict(state[name])
+            getattr(self, name).load_state_dict(state[name], strict=name != "heads")
         self.total = state["total"]
         if not fresh:
             self.step, self.seen = state["step"], state["seen"]
@@ -136,6 +155,7 @@ class Trainer:
 
 def run(trainer: Trainer, checkpoint: Path, every: float, cell_size: int, max_seconds: float) -> None:
     """Train to the end of the plan; measure each kind of question and save every `every` million tokens."""
+    rank = dist.get_rank() if dist.is_initialized() else 0
     log = checkpoint.with_suffix(".log").open("a")
 
     def report(line: dict) -> None:
@@ -145,6 +165,8 @@ def run(trainer: Trainer, checkpoint: Path, every: float, cell_size: int, max_se
         log.flush()
 
     def measure() -> None:
+        if rank:
+            return
         cells = evaluate.table(trainer.mean, trainer.encoder, cell_size)
         mean = sum(whole for whole, _, _ in cells.values()) / len(cells)
         report(dict(time=time.strftime("%H:%M:%S"), tokens=trainer.total, p=round(trainer.progress(), 3), step=trainer.step,
@@ -154,8 +176,9 @@ def run(trainer: Trainer, checkpoint: Path, every: float, cell_size: int, max_se
 
     began, due, first = time.time(), trainer.seen + every * 1e6, trainer.seen
     trainer.seen_here = 0
-    report(dict(plan=vars(trainer.plan), parameters=lfm2.parameters(trainer.model), seed=trainer.seed, torch=torch.__version__))
-    for batch in stream(trainer.encoder, trainer.seed * 1_000_003 + trainer.total, trainer.progress, BATCH[trainer.plan.tier]):
+    if rank == 0:
+        report(dict(plan=vars(trainer.plan), parameters=lfm2.parameters(trainer.model), seed=trainer.seed, torch=torch.__version__))
+    for batch in stream(trainer.encoder, trainer.seed * 1_000_003 + trainer.total + 7919 * rank, trainer.progress, BATCH[trainer.plan.tier]):
         trainer.learn(batch)
         trainer.seen_here = trainer.seen - first
         if trainer.seen >= due:
@@ -193,6 +216,8 @@ def main() -> None:
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
     chosen.work.mkdir(parents=True, exist_ok=True)
 
     def train(tier: str, plan: Plan, encoder: Encoder, out: Path, every: float, size: int) -> None:
@@ -201,6 +226,8 @@ def main() -> None:
         if chosen.init or (chosen.resume and checkpoint.exists()):
             trainer.load(chosen.init or checkpoint, fresh=bool(chosen.init))
         run(trainer, checkpoint, every, size, chosen.minutes * 60)
+        if dist.is_initialized() and dist.get_rank():
+            return
         export_gguf.export(trainer.mean, encoder.tokenizer, tier, out)
 
     if chosen.smoke:

@@ -171,6 +171,11 @@ def group(r: random.Random, held: bool = False) -> str:
     return r.choice(GROUPS)
 
 
+def name(r: random.Random, held: bool = False) -> str:
+    """What a boat, a server or an animal is called."""
+    return proper(r, held) if r.random() < 0.7 else proper(r, held).lower()
+
+
 def number(r: random.Random, held: bool = False) -> str:
     digits = r.choice((1, 2, 2, 3, 3, 4))
     return str(r.randint(10 ** (digits - 1) + (digits == 1), 10**digits - 1))
@@ -278,7 +283,7 @@ def phrase(r: random.Random, held: bool = False) -> str:
 
 MAKERS = dict(person=person, place=place, org=org, thing=thing, venue=venue, event=event, group=group, number=number, year=year, date=date,
               weekday=weekday, clock=clock, code=code, phone=phone, email=email, measure=measure, duration=duration, money=money,
-              colour=colour, material=material, food=food, role=role, hobby=hobby, goods=goods, spot=spot, phrase=phrase)
+              colour=colour, material=material, food=food, role=role, hobby=hobby, goods=goods, spot=spot, phrase=phrase, name=name)
 ENTITIES = ("person", "org", "place", "thing", "venue", "event")
 
 
