@@ -44,13 +44,18 @@ static void open_store(fixture *f)
     CHECK_OK(rv_arena_new(&rv_heap, 4 << 20, &f->arena));
 }
 
-static void close_store(fixture *f)
+static void shut_store(fixture *f)
 {
-    CHECK_OK(rv_memory_check(f->memory));
     rv_memory_close(f->memory);
     rv_embed_close(f->embed);
     rv_db_close(f->db);
     rv_arena_free(f->arena);
+}
+
+static void close_store(fixture *f)
+{
+    CHECK_OK(rv_memory_check(f->memory));
+    shut_store(f);
 }
 
 static void open_fixture(fixture *f)
@@ -332,6 +337,26 @@ TEST(feedback_leaves_a_record_in_the_witness_chain)
     json_decref(body);
     CHECK_OK(rv_witness_verify(f.db, &count));
     CHECK(count == 1, "%llu records", (unsigned long long)count);
+    close_store(&f);
+}
+
+TEST(feedback_that_a_failing_store_did_not_take_is_not_acknowledged)
+{
+    fixture f;
+    open_fixture(&f);
+    int64_t sources[] = { f.library };
+    put_episode(&f, "r1", "", "[1] 18:00", sources, 1);
+    rv_db_stop(f.db);
+    rv_feedback_done done;
+    CHECK(rv_feedback_store(f.db, f.memory, &(rv_feedback){ "r1", 5, NULL }, &done) != RV_OK, "acknowledged");
+    CHECK(rv_feedback_store(f.db, f.memory, &(rv_feedback){ "r1", 0, "19:00" }, &done) != RV_OK,
+          "acknowledged");
+    shut_store(&f);
+    open_store(&f);
+    rv_episode e;
+    CHECK_OK(rv_episode_get(f.db, "r1", f.arena, &e));
+    CHECK(e.rating == 0 && !*e.correction, "half of it is there");
+    CHECK(give(&f, "r1", 0, "19:00").fact != 0, "and can be given again");
     close_store(&f);
 }
 
