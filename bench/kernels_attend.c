@@ -33,12 +33,15 @@ static void attend_all(const rv_kernels *k, const float *q, size_t n_q, size_t d
     const size_t bytes = PAGE * dim * (type == RV_F16 ? 2 : 4);
     for (size_t i = 0; i < n_steps; i++) {
         const char *page = pages + i % n_pages * 2 * bytes;
+        const char *next = pages + (i + 1) % n_pages * 2 * bytes;
         k->attend(&(rv_attend_step){ .q = q,
                                      .n_q = n_q,
                                      .dim = dim,
                                      .scale = 0.125f,
                                      .keys = page,
                                      .values = page + bytes,
+                                     .next_keys = next,
+                                     .next_values = next + bytes,
                                      .type = type,
                                      .n_keys = PAGE,
                                      .max = max,

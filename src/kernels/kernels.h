@@ -41,6 +41,7 @@ typedef struct rv_attend_step {
     const void *keys, *values; /* [n_keys][dim] each, of type */
     rv_type type;              /* RV_F16 or RV_F32 */
     size_t n_keys;
+    const void *next_keys, *next_values; /* pages of the step after this one, to fetch them ahead; NULL: not known */
     float *max, *sum, *acc;    /* running state: [n_q] starts at -inf, [n_q] at 0, [n_q][dim] at 0 */
 } rv_attend_step;
 

@@ -106,6 +106,15 @@ INLINE void add_values(const float p[RUN], float shrink, const float *values, si
     }
 }
 
+/* Pages lie apart and are too short for the machine to notice a stream: with this, decoding with two heads reads pages
+ * from memory at 13 GB/s instead of 7 (bench/kernels_attend). */
+INLINE void prefetch(const void *base, size_t bytes)
+{
+    for (size_t i = 0; base && i < bytes; i += 64) {
+        __builtin_prefetch((const char *)base + i);
+    }
+}
+
 INLINE void attend_runs(const rv_attend_step *step, size_t dim)
 {
     _Alignas(64) float key_buffer[RUN * MAX_DIM], value_buffer[RUN * MAX_DIM], p[HEADS][RUN];
@@ -132,6 +141,9 @@ INLINE void attend_runs(const rv_attend_step *step, size_t dim)
 void LEVEL(attend)(const rv_attend_step *step)
 {
     assert(step->dim <= MAX_DIM);
+    const size_t page_bytes = RUN * step->dim * (step->type == RV_F16 ? sizeof(uint16_t) : sizeof(float));
+    prefetch(step->next_keys, page_bytes);
+    prefetch(step->next_values, page_bytes);
     if (step->dim == 64) {
         attend_runs(step,
                     64); /* as all LFM2 models have it: a constant keeps the addresses out of registers */
