@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { TOY_DIM = 64 };
@@ -48,7 +49,8 @@ typedef struct store {
     rv_memory *m;
 } store;
 
-static inline rv_err store_open_with(const rv_alloc *mem, const char *dir, rv_memory_embedder embedder, store *s)
+static inline rv_err store_open_with(const rv_alloc *mem, const char *dir, rv_memory_embedder embedder,
+                                     store *s)
 {
     *s = (store){ 0 };
     RV_TRY(rv_db_open(mem, dir, &s->db));
@@ -78,7 +80,8 @@ static inline int64_t add_note(rv_memory *m, const char *text)
 {
     int64_t id = 0;
     bool added = false;
-    CHECK_OK(rv_memory_add(m, &(rv_memory_new){ .type = "note", .text = text, .source = "user" }, &id, &added));
+    CHECK_OK(
+        rv_memory_add(m, &(rv_memory_new){ .type = "note", .text = text, .source = "user" }, &id, &added));
     return id;
 }
 #endif

@@ -109,16 +109,6 @@ const entry *rv_memory_find(const rv_memory *m, int64_t id)
     return low < m->n_entries && m->entries[low].id == id ? &m->entries[low] : NULL;
 }
 
-int64_t rv_memory_corrected_by(const rv_memory *m, int64_t id)
-{
-    int64_t newest = 0;
-    rv_graph_edge e;
-    for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, id, RV_GRAPH_IN, &c, &e);) {
-        newest = e.type == m->corrects && e.from > newest ? e.from : newest;
-    }
-    return newest;
-}
-
 static rv_err grow(const rv_alloc *mem, void **at, size_t *room, size_t need, size_t size)
 {
     if (need <= *room) {
@@ -205,6 +195,20 @@ bool rv_matcher_takes(const matcher *f, const entry *e)
         tagged = f->m->tags[e->tags_at + i] == f->tag;
     }
     return tagged;
+}
+
+int64_t rv_matcher_corrected_by(const matcher *f, int64_t id)
+{
+    int64_t newest = 0;
+    rv_graph_edge edge;
+    for (rv_graph_cursor c = { 0 }; rv_graph_next(f->m->graph, id, RV_GRAPH_IN, &c, &edge);) {
+        if (edge.type == f->m->corrects && edge.from > newest) {
+            const entry *by = rv_memory_find(f->m, edge.from);
+            bool seen = by && (!f->user_set || by->user == 0 || by->user == f->user);
+            newest = seen ? edge.from : newest;
+        }
+    }
+    return newest;
 }
 
 /* ---- opening ---- */

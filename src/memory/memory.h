@@ -47,8 +47,16 @@ typedef struct rv_memory_new {
     uint64_t offset, length;    /* bytes in the source */
 } rv_memory_new;
 
-/** rv_memory_add - durable when it returns. *id > 0. A node of the same type, user and text already there: its id, *added false. */
+/**
+ * rv_memory_add - durable when it returns. *id > 0. A node of the same type, user and text is already there: its id, *added
+ * false, and only the edges that are missing are made. A correction that is said anew is itself no longer corrected.
+ *
+ * Errors:  RV_E_ARG, RV_E_TOO_LARGE a field, which and what is allowed.  RV_E_NOT_FOUND parent, corrects or derived_from.
+ *          RV_E_FULL, RV_E_IO the disk; RV_E_NOMEM. After an error memory and disk are as before.
+ * Threads: any thread, locks inside; so for all calls below.
+ */
 rv_err rv_memory_add(rv_memory *m, const rv_memory_new *node, int64_t *id, bool *added) RV_MUST_CHECK;
+/** rv_memory_link - weight > 0; an edge of that type is there already: it gets this weight. RV_E_NOT_FOUND an end. */
 rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, double weight) RV_MUST_CHECK;
 
 typedef struct rv_memory_node {
@@ -58,7 +66,7 @@ typedef struct rv_memory_node {
     size_t n_tags;
     double confidence;
     int64_t created_ms;     /* UTC */
-    int64_t corrected_by;   /* node that corrects this one, 0: none */
+    int64_t corrected_by;   /* newest node that corrects this one (for the user of the filter), 0: none */
     uint64_t offset, length;
     const char *metadata;   /* JSON text, "{}" when none */
     double score;           /* of a search, else 0 */
@@ -84,7 +92,7 @@ typedef struct rv_memory_query {
     rv_memory_mode mode;
     size_t k;                   /* 1 .. 1000 */
     rv_memory_filter filter;
-    bool with_corrected;        /* false: what has been corrected is left out when its correction is among the hits, and ranks below otherwise */
+    bool with_corrected;        /* false: what has been corrected is left out, its correction is there. true: it stands behind it */
 } rv_memory_query;
 
 typedef struct rv_memory_hits {
@@ -95,6 +103,12 @@ typedef struct rv_memory_hits {
 /**
  * rv_memory_search - nearest in meaning, in words, or both (reciprocal rank fusion, 1 / (60 + rank)). Never fewer than k
  * when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
+ *
+ * A correction that passes the filter is a hit when what it corrects is one, with at least its score. When it does not pass,
+ * what it corrects ranks below all that is not corrected. With a user in the filter, corrections of other users count for
+ * nothing.
+ *
+ * Errors:  RV_E_ARG k, text or vector.  RV_E_NOMEM also when the arena is full.  RV_E_CORRUPT a node does not fit its checksum.
  * Threads: any thread, together with writers.
  */
 rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena, rv_memory_hits *out) RV_MUST_CHECK;
@@ -103,17 +117,23 @@ rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena,
 rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit, int64_t after, rv_arena *arena,
                       rv_memory_hits *out) RV_MUST_CHECK;
 
-/** rv_memory_rm - by id (> 0; a document takes its chunks along) or everything that passes the filter (id 0; an empty
- * filter is RV_E_ARG: name a scope). Durable when it returns. *removed tells how many. */
+/** rv_memory_rm - by id (> 0; together with a filter only when it passes) or everything that passes the filter (id 0; an
+ * empty filter is RV_E_ARG: name a scope). A document takes its chunks along. A user in the filter means that user's alone,
+ * never everybody's. Durable when it returns. *removed tells how many; none is no error. */
 rv_err rv_memory_rm(rv_memory *m, int64_t id, const rv_memory_filter *filter, size_t *removed) RV_MUST_CHECK;
 
 typedef struct rv_memory_import {
-    size_t files, unchanged, replaced, chunks_added, chunks_removed;
+    size_t files, unchanged, replaced, chunks_added, chunks_removed; /* files: all that were read, unchanged ones too */
 } rv_memory_import;
 typedef void (*rv_memory_progress)(void *self, const char *path, size_t file, size_t n_files, size_t chunks);
 /**
  * rv_memory_import - a .txt or .md file, or every one below a folder (sorted). Chunked at headings and sentences, offsets kept.
- * An unchanged file adds nothing; a changed one replaces its chunks in one transaction. Counts are added to *done.
+ * An unchanged file adds nothing; a changed one replaces its chunks in one transaction, and a chunk whose text is the same
+ * keeps its corrections. Files are known by user and absolute path, which is also the source of their nodes. Hidden files
+ * and links inside a folder are left out. Counts are added to *done, also before an error, which ends the import at its file.
+ *
+ * Errors:  RV_E_NOT_FOUND the path.  RV_E_ARG neither a folder nor .txt, .md, .markdown.  RV_E_FORMAT not UTF-8 (file and byte).
+ *          RV_E_TOO_LARGE more than 16 MiB.
  */
 rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, const char *const *tags, size_t n_tags,
                              rv_memory_progress progress, void *self, rv_memory_import *done) RV_MUST_CHECK;

@@ -71,8 +71,6 @@ struct rv_memory {
 
 /** rv_memory_find - the entry of an id, or NULL. Under state. */
 const entry *rv_memory_find(const rv_memory *m, int64_t id);
-/** rv_memory_corrected_by - the newest node that corrects this one, 0: none. Under state. */
-int64_t rv_memory_corrected_by(const rv_memory *m, int64_t id);
 
 /* ---- filters ---- */
 
@@ -87,6 +85,9 @@ typedef struct matcher {
 
 matcher rv_matcher_of(const rv_memory *m, const rv_memory_filter *filter);
 bool rv_matcher_takes(const matcher *f, const entry *e);
+/** rv_matcher_corrected_by - the newest node that corrects this one, 0: none. What a user says corrects nothing for another:
+ * only nodes of the filter's user, and everybody's, count. Under state. */
+int64_t rv_matcher_corrected_by(const matcher *f, int64_t id);
 
 /* ---- records ---- */
 

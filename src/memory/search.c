@@ -36,7 +36,7 @@ static rv_err split_tags(rv_str tags, rv_arena *arena, rv_memory_node *out)
     return RV_OK;
 }
 
-static rv_err node_of(const rv_memory *m, const record *r, rv_arena *arena, rv_memory_node *out)
+static rv_err node_of(const matcher *f, const record *r, rv_arena *arena, rv_memory_node *out)
 {
     rv_memory_node node = { .id = r->id,
                             .type = rv_arena_strndup(arena, r->type.at, r->type.n),
@@ -47,7 +47,7 @@ static rv_err node_of(const rv_memory *m, const record *r, rv_arena *arena, rv_m
                             .metadata = rv_arena_strndup(arena, r->metadata.at, r->metadata.n),
                             .confidence = r->confidence,
                             .created_ms = r->created_ms,
-                            .corrected_by = rv_memory_corrected_by(m, r->id),
+                            .corrected_by = rv_matcher_corrected_by(f, r->id),
                             .offset = (uint64_t)r->offset,
                             .length = (uint64_t)r->length,
                             .vector_score = NAN,
@@ -62,7 +62,7 @@ static rv_err node_of(const rv_memory *m, const record *r, rv_arena *arena, rv_m
 }
 
 /* *found false: it was removed meanwhile. Under state. */
-static rv_err fetch(const rv_memory *m, sqlite3_stmt *stmt, int64_t id, rv_arena *arena, rv_memory_node *out,
+static rv_err fetch(const matcher *f, sqlite3_stmt *stmt, int64_t id, rv_arena *arena, rv_memory_node *out,
                     bool *found)
 {
     RV_TRY(rv_db_bind(stmt, "i", id));
@@ -72,13 +72,13 @@ static rv_err fetch(const rv_memory *m, sqlite3_stmt *stmt, int64_t id, rv_arena
     }
     record r;
     RV_TRY(rv_record_read(stmt, &r));
-    return node_of(m, &r, arena, out);
+    return node_of(f, &r, arena, out);
 }
 
 static const char fetch_sql[] = "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1";
 
 /* Reads n ids in order until max of them were found. */
-static rv_err fetch_all(rv_memory *m, sqlite3 *conn, const int64_t *ids, size_t n, size_t max,
+static rv_err fetch_all(const matcher *f, sqlite3 *conn, const int64_t *ids, size_t n, size_t max,
                         rv_arena *arena, rv_memory_node *out, size_t *n_out)
 {
     sqlite3_stmt *stmt;
@@ -87,7 +87,7 @@ static rv_err fetch_all(rv_memory *m, sqlite3 *conn, const int64_t *ids, size_t 
     *n_out = 0;
     for (size_t i = 0; !e && i < n && *n_out < max; i++) {
         bool found = false;
-        e = fetch(m, stmt, ids[i], arena, &out[*n_out], &found);
+        e = fetch(f, stmt, ids[i], arena, &out[*n_out], &found);
         *n_out += !e && found;
     }
     sqlite3_finalize(stmt);
@@ -101,7 +101,8 @@ rv_err rv_memory_get(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_node *
     rv_memory_node node;
     size_t n = 0;
     pthread_rwlock_rdlock(&m->state);
-    rv_err e = fetch_all(m, conn, &id, 1, 1, arena, &node, &n);
+    matcher f = rv_matcher_of(m, NULL);
+    rv_err e = fetch_all(&f, conn, &id, 1, 1, arena, &node, &n);
     pthread_rwlock_unlock(&m->state);
     rv_db_reader_done(m->db, conn);
     if (!e && n == 0) {
@@ -134,7 +135,7 @@ rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit
             ids[n++] = m->entries[i].id;
         }
     }
-    rv_err e = fetch_all(m, conn, ids, n, limit, arena, hits.at, &hits.n);
+    rv_err e = fetch_all(&f, conn, ids, n, limit, arena, hits.at, &hits.n);
     pthread_rwlock_unlock(&m->state);
     rv_db_reader_done(m->db, conn);
     if (!e) {
@@ -182,9 +183,9 @@ typedef struct candidate {
     int64_t id;
     size_t vector_rank, words_rank; /* from 1; 0: that side did not find it */
     double vector_score, words_score, score;
-    bool from_graph; /* here because it corrects one that was found */
-    bool below;      /* corrected: stands below all that are not */
-    bool gone;       /* left out */
+    bool corrected; /* stands behind what has the same score: its correction */
+    bool below;     /* corrected by a node that the filter keeps out: stands below all others */
+    bool gone;      /* left out: its correction is here */
 } candidate;
 
 typedef struct searching {
@@ -235,6 +236,9 @@ static int by_rank(const void *a, const void *b)
     }
     if (x->score != y->score) {
         return x->score > y->score ? -1 : 1;
+    }
+    if (x->corrected != y->corrected) {
+        return x->corrected ? 1 : -1;
     }
     return x->id > y->id ? -1 : x->id < y->id; /* the newer one */
 }
@@ -309,11 +313,11 @@ static void fuse(searching *s)
 }
 
 /* What corrects this node in the end: a correction may itself have been corrected. 0: nothing does. */
-static int64_t last_correction(const rv_memory *m, int64_t id)
+static int64_t last_correction(const matcher *f, int64_t id)
 {
     int64_t last = 0;
     for (int step = 0; step < CORRECTIONS_DEEP; step++) {
-        int64_t next = rv_memory_corrected_by(m, last ? last : id);
+        int64_t next = rv_matcher_corrected_by(f, last ? last : id);
         if (!next) {
             break;
         }
@@ -322,24 +326,25 @@ static int64_t last_correction(const rv_memory *m, int64_t id)
     return last;
 }
 
-/* A correction that passes the filter takes the place of what it corrects, found or not; what is corrected stands below, or is
- * left out. */
+/* A correction that passes the filter stands at least where the best of what it corrects stands, found or not. What is
+ * corrected stands behind it, or is left out. */
 static void put_corrections(searching *s)
 {
-    size_t n = s->n; /* those that are appended are corrections, and not corrected themselves */
+    size_t n = s->n; /* those that are appended are last corrections, and not corrected themselves */
     for (size_t i = 0; i < n; i++) {
-        int64_t last = last_correction(s->m, s->at[i].id);
+        int64_t last = last_correction(&s->filter, s->at[i].id);
         if (!last) {
             continue;
         }
-        s->at[i].below = true;
+        s->at[i].corrected = true;
         if (!filter_id(s, last)) {
+            s->at[i].below = true;
             continue;
         }
         candidate *correction = find_candidate(s, last);
         if (!correction) {
             correction = &s->at[s->n++];
-            *correction = (candidate){ .id = last, .score = s->at[i].score, .from_graph = true };
+            *correction = (candidate){ .id = last, .score = s->at[i].score };
         }
         correction->score = s->at[i].score > correction->score ? s->at[i].score : correction->score;
         s->at[i].gone = !s->q->with_corrected;
@@ -364,7 +369,7 @@ static rv_err read_best(searching *s, rv_arena *arena, rv_memory_hits *out)
         const candidate *c = &s->at[i];
         rv_memory_node *node = &out->at[out->n];
         bool found = false;
-        e = fetch(s->m, stmt, c->id, arena, node, &found);
+        e = fetch(&s->filter, stmt, c->id, arena, node, &found);
         if (e || !found) {
             continue;
         }

@@ -1,0 +1,533 @@
+/* Adding, finding, listing, linking, correcting and removing; and that all of it is there after a restart. */
+#include "memory_helpers.h"
+
+static rv_arena *arena(void)
+{
+    static rv_arena *a;
+    if (!a) {
+        CHECK_OK(rv_arena_new(&rv_heap, (size_t)256 << 20, &a));
+    }
+    rv_arena_reset(a);
+    return a;
+}
+
+static rv_memory_hits ask(rv_memory *m, rv_memory_query q)
+{
+    rv_memory_hits hits = { 0 };
+    CHECK_OK(rv_memory_search(m, &q, arena(), &hits));
+    return hits;
+}
+
+static int64_t add_as(rv_memory *m, const char *user, const char *text, int64_t corrects)
+{
+    int64_t id = 0;
+    bool added = false;
+    rv_memory_new new = {
+        .type = corrects ? "fact" : "note", .text = text, .user = user, .corrects = corrects
+    };
+    CHECK_OK(rv_memory_add(m, &new, &id, &added));
+    return id;
+}
+
+static size_t place_of(const rv_memory_hits *hits, int64_t id)
+{
+    size_t i = 0;
+    while (i < hits->n && hits->at[i].id != id) {
+        i++;
+    }
+    return i;
+}
+
+static bool has(const rv_memory_hits *hits, int64_t id)
+{
+    return place_of(hits, id) < hits->n;
+}
+
+TEST(what_was_added_is_read_back_whole_also_after_a_restart)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    json_t *metadata = json_pack("{s:i,s:s}", "page", 3, "by", "Ada");
+    const char *tags[] = { "zoo", "art", "zoo" };
+    rv_memory_new new = { .type = "note",
+                          .text = "The heron stands in the pond.",
+                          .source = "birds.md",
+                          .user = "ada",
+                          .tags = tags,
+                          .n_tags = 3,
+                          .origin = "req-1",
+                          .confidence = 0.5,
+                          .metadata = metadata,
+                          .offset = 7,
+                          .length = 29 };
+    int64_t id = 0;
+    bool added = false;
+    CHECK_OK(rv_memory_add(s.m, &new, &id, &added));
+    json_decref(metadata);
+    CHECK(id > 0 && added, "id %lld", (long long)id);
+    for (int round = 0; round < 2; round++) {
+        rv_memory_node n;
+        CHECK_OK(rv_memory_get(s.m, id, arena(), &n));
+        CHECK(strcmp(n.type, "note") == 0 && strcmp(n.text, new.text) == 0 &&
+                  strcmp(n.source, "birds.md") == 0,
+              "%s", n.text);
+        CHECK(strcmp(n.user, "ada") == 0 && strcmp(n.origin, "req-1") == 0 && n.confidence == 0.5, "%s",
+              n.user);
+        CHECK(n.n_tags == 2 && strcmp(n.tags[0], "art") == 0 && strcmp(n.tags[1], "zoo") == 0, "%zu tags",
+              n.n_tags);
+        CHECK(n.offset == 7 && n.length == 29 && n.created_ms > 1600000000000, "%llu",
+              (unsigned long long)n.offset);
+        CHECK(strcmp(n.metadata, "{\"page\":3,\"by\":\"Ada\"}") == 0, "%s", n.metadata);
+        rv_memory_hits hits = ask(s.m, (rv_memory_query){ .text = "heron pond", .k = 1 });
+        CHECK(hits.n == 1 && hits.at[0].id == id && strcmp(hits.at[0].origin_side, "both") == 0,
+              "round %d: %zu", round, hits.n);
+        CHECK_OK(rv_memory_check(s.m));
+        store_close(&s);
+        s = store_open(dir);
+    }
+    store_close(&s);
+}
+
+TEST(the_same_text_is_kept_once_for_each_type_and_user)
+{
+    store s = store_open(temp_path("data"));
+    int64_t first = add_as(s.m, NULL, "Bees sleep at night.", 0),
+            other = add_as(s.m, "ann", "Bees sleep at night.", 0), id;
+    bool added = true;
+    CHECK_OK(
+        rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "Bees sleep at night." }, &id, &added));
+    CHECK(id == first && !added && other != first, "%lld, %lld, %lld", (long long)first, (long long)other,
+          (long long)id);
+    CHECK_OK(
+        rv_memory_add(s.m, &(rv_memory_new){ .type = "fact", .text = "Bees sleep at night." }, &id, &added));
+    CHECK(id != first && id != other && added, "%lld", (long long)id);
+    rv_memory_stats stats;
+    CHECK_OK(rv_memory_get_stats(s.m, &stats));
+    CHECK(stats.nodes == 3 && stats.notes == 2 && stats.facts == 1 && stats.vectors == 3, "%zu nodes",
+          stats.nodes);
+    store_close(&s);
+}
+
+TEST(fields_out_of_their_limits_are_named)
+{
+    store s = store_open(temp_path("data"));
+    char *big = rv_new(&rv_heap, (1 << 20) + 2);
+    memset(big, 'a', (1 << 20) + 1);
+    const char *no_tag[] = { "" };
+    const struct {
+        rv_memory_new new;
+        rv_err code;
+        const char *names;
+    } cases[] = {
+        { { .type = "Note", .text = "x" }, RV_E_ARG, "type" },
+        { { .type = NULL, .text = "x" }, RV_E_ARG, "type" },
+        { { .type = "note", .text = "" }, RV_E_ARG, "text" },
+        { { .type = "note", .text = "\xff\xfe" }, RV_E_ARG, "text" },
+        { { .type = "note", .text = "a\0b", .text_bytes = 3 }, RV_E_ARG, "text" },
+        { { .type = "note", .text = big }, RV_E_TOO_LARGE, "text" },
+        { { .type = "note", .text = "x", .user = "a\nb" }, RV_E_ARG, "user" },
+        { { .type = "note", .text = "x", .tags = no_tag, .n_tags = 1 }, RV_E_ARG, "tags" },
+        { { .type = "note", .text = "x", .confidence = 1.5 }, RV_E_ARG, "confidence" },
+        { { .type = "note", .text = "x", .confidence = NAN }, RV_E_ARG, "confidence" },
+        { { .type = "note", .text = "x", .corrects = 99 }, RV_E_NOT_FOUND, "99" },
+        { { .type = "note", .text = "x", .parent = -1 }, RV_E_NOT_FOUND, "-1" },
+    };
+    for (size_t i = 0; i < RV_COUNT(cases); i++) {
+        int64_t id = 0;
+        bool added = false;
+        CHECK_ERR(rv_memory_add(s.m, &cases[i].new, &id, &added), cases[i].code);
+        CHECK(id == 0 && strstr(rv_err_text(), cases[i].names), "case %zu: %s", i, rv_err_text());
+    }
+    rv_free(&rv_heap, big);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
+TEST(user_text_is_never_query_syntax)
+{
+    store s = store_open(temp_path("data"));
+    int64_t id = add_note(s.m, "The parrot says AND, OR and NOT, and NEAR the column text.");
+    static const char *const queries[] = { "parrot AND",   "\"parrot",        "parrot*",
+                                           "text:parrot",  "NEAR(parrot",     "-parrot",
+                                           "^parrot",      "(parrot",         "parrot \"\" OR OR",
+                                           "{parrot}:x",   "par\"rot parrot", "parrot;--",
+                                           "parrot + \xff" };
+    for (size_t i = 0; i < RV_COUNT(queries); i++) {
+        rv_memory_hits hits =
+            ask(s.m, (rv_memory_query){ .text = queries[i], .k = 3, .mode = RV_MEMORY_WORDS });
+        CHECK(hits.n == 1 && hits.at[0].id == id, "%s: %zu hits", queries[i], hits.n);
+    }
+    static const char *const nothing[] = { "", "\"\"", "***", "()", " \t\n", "...?!", "zebra" };
+    for (size_t i = 0; i < RV_COUNT(nothing); i++) {
+        rv_memory_hits hits =
+            ask(s.m, (rv_memory_query){ .text = nothing[i], .k = 3, .mode = RV_MEMORY_WORDS });
+        CHECK(hits.n == 0, "%s: %zu hits", nothing[i], hits.n);
+    }
+    store_close(&s);
+}
+
+TEST(words_are_found_in_other_forms_and_without_accents)
+{
+    store s = store_open(temp_path("data"));
+    int64_t id = add_note(s.m, "The café was painting its walls.");
+    rv_memory_hits hits =
+        ask(s.m, (rv_memory_query){ .text = "CAFE paints", .k = 1, .mode = RV_MEMORY_WORDS });
+    CHECK(hits.n == 1 && hits.at[0].id == id && hits.at[0].words_score > 0 && isnan(hits.at[0].vector_score),
+          "%zu", hits.n);
+    store_close(&s);
+}
+
+/* Three types, three owners, four tags, sources and times: what a filter takes is counted by hand. */
+TEST(filters_take_exactly_what_they_say)
+{
+    store s = store_open(temp_path("data"));
+    static const char *const types[] = { "note", "fact", "qa" }, *const users[] = { NULL, "ann", "bob" };
+    static const char *const tags[] = { "t0", "t1", "t2", "t3" }, *const sources[] = { "a.md", "b.md" };
+    enum { N = 72 };
+    for (int i = 0; i < N; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "common word number %c%c", 'a' + i / 26, 'a' + i % 26);
+        int64_t id;
+        bool added;
+        CHECK_OK(rv_memory_add(s.m,
+                               &(rv_memory_new){ .type = types[i % 3],
+                                                 .text = text,
+                                                 .user = users[i / 3 % 3],
+                                                 .tags = &tags[i % 4],
+                                                 .n_tags = 1,
+                                                 .source = sources[i % 2] },
+                               &id, &added));
+    }
+    static const struct {
+        rv_memory_filter filter;
+        size_t n;
+    } cases[] = {
+        { { 0 }, 72 },
+        { { .type = "fact" }, 24 },
+        { { .type = "chunk" }, 0 },
+        { { .tag = "t1" }, 18 },
+        { { .tag = "none" }, 0 },
+        { { .source = "b.md" }, 36 },
+        { { .source = "b.md", .tag = "t0" }, 0 },
+        { { .user = "ann" }, 48 },
+        { { .user = "ann", .only_user = true }, 24 },
+        { { .user = "nobody" }, 24 },
+        { { .user = "nobody", .only_user = true }, 0 },
+        { { .user = "bob", .only_user = true, .type = "qa" }, 8 },
+        { { .since_ms = 4000000000000 }, 0 },
+        { { .until_ms = 1000 }, 0 },
+        { { .since_ms = 1000, .until_ms = 4000000000000 }, 72 },
+    };
+    for (size_t c = 0; c < RV_COUNT(cases); c++) {
+        rv_memory_hits hits = { 0 };
+        CHECK_OK(rv_memory_list(s.m, &cases[c].filter, 1000, 0, arena(), &hits));
+        CHECK(hits.n == cases[c].n, "case %zu: list has %zu", c, hits.n);
+        for (int mode = 0; mode < 3; mode++) {
+            hits = ask(s.m, (rv_memory_query){ .text = "common words",
+                                               .k = 100,
+                                               .mode = (rv_memory_mode)mode,
+                                               .filter = cases[c].filter });
+            CHECK(hits.n == cases[c].n, "case %zu: mode %d finds %zu", c, mode, hits.n);
+            for (size_t i = 1; i < hits.n; i++) {
+                CHECK(hits.at[i].score <= hits.at[i - 1].score, "case %zu mode %d: place %zu", c, mode, i);
+            }
+        }
+    }
+    store_close(&s);
+}
+
+TEST(k_are_found_when_k_pass_however_rare_they_are)
+{
+    store s = store_open(temp_path("data"));
+    int64_t rare[5];
+    for (int i = 0; i < 400; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "river river stone %d", i);
+        bool is_rare = i % 80 == 79;
+        int64_t id = add_as(s.m, is_rare ? "ann" : "bob", text, 0);
+        if (is_rare) {
+            rare[i / 80] = id;
+        }
+    }
+    for (int mode = 0; mode < 3; mode++) {
+        rv_memory_query q = {
+            .text = "river", .k = 5, .mode = (rv_memory_mode)mode, .filter = { .user = "ann" }
+        };
+        rv_memory_hits hits = ask(s.m, q);
+        CHECK(hits.n == 5, "mode %d: %zu", mode, hits.n);
+        for (int i = 0; i < 5; i++) {
+            CHECK(has(&hits, rare[i]), "mode %d: %lld", mode, (long long)rare[i]);
+        }
+    }
+    store_close(&s);
+}
+
+TEST(a_list_is_read_page_by_page_newest_first)
+{
+    store s = store_open(temp_path("data"));
+    int64_t ids[25], after = 0;
+    for (int i = 0; i < 25; i++) {
+        char text[16];
+        snprintf(text, sizeof text, "n %d", i);
+        ids[i] = add_note(s.m, text);
+    }
+    size_t seen = 0;
+    for (rv_memory_hits hits = { .n = 1 }; hits.n > 0;) {
+        CHECK_OK(rv_memory_list(s.m, NULL, 7, after, arena(), &hits));
+        for (size_t i = 0; i < hits.n; i++, seen++) {
+            CHECK(hits.at[i].id == ids[24 - seen], "place %zu: %lld", seen, (long long)hits.at[i].id);
+            after = hits.at[i].id;
+        }
+    }
+    CHECK(seen == 25, "%zu", seen);
+    rv_memory_hits hits;
+    CHECK_ERR(rv_memory_list(s.m, NULL, 0, 0, arena(), &hits), RV_E_ARG);
+    store_close(&s);
+}
+
+TEST(a_correction_takes_the_place_of_what_it_corrects)
+{
+    store s = store_open(temp_path("data"));
+    int64_t wrong = add_note(s.m, "The pool opens at seven."),
+            right = add_as(s.m, NULL, "Eight o'clock is when they let you in.", wrong);
+    for (int mode = 0; mode < 3; mode++) {
+        rv_memory_query q = { .text = "When does the pool open, at seven?",
+                              .k = 5,
+                              .mode = (rv_memory_mode)mode };
+        rv_memory_hits hits = ask(s.m, q);
+        CHECK(has(&hits, right) && !has(&hits, wrong), "mode %d: %zu hits", mode, hits.n);
+        q.with_corrected = true;
+        hits = ask(s.m, q);
+        size_t first = place_of(&hits, right), second = place_of(&hits, wrong);
+        CHECK(first < second && second < hits.n && hits.at[second].corrected_by == right, "mode %d: %zu, %zu",
+              mode, first, second);
+        CHECK(hits.at[first].score >= hits.at[second].score, "mode %d", mode);
+    }
+    rv_memory_hits hits =
+        ask(s.m, (rv_memory_query){ .text = "pool seven", .k = 5, .mode = RV_MEMORY_WORDS });
+    CHECK(hits.n == 1 && strcmp(hits.at[0].origin_side, "graph") == 0, "%s", hits.at[0].origin_side);
+
+    size_t removed = 0; /* without its correction it counts again */
+    CHECK_OK(rv_memory_rm(s.m, right, NULL, &removed));
+    hits = ask(s.m, (rv_memory_query){ .text = "pool seven", .k = 5 });
+    CHECK(removed == 1 && has(&hits, wrong) && hits.at[0].corrected_by == 0, "%zu", hits.n);
+    store_close(&s);
+}
+
+TEST(the_last_of_several_corrections_counts)
+{
+    store s = store_open(temp_path("data"));
+    int64_t a = add_note(s.m, "Tea costs one euro."), b = add_as(s.m, NULL, "Tea costs two euro.", a),
+            c = add_as(s.m, NULL, "Tea costs three euro.", b);
+    rv_memory_query q = { .text = "What does tea cost?", .k = 5 };
+    rv_memory_hits hits = ask(s.m, q);
+    CHECK(hits.n == 1 && hits.at[0].id == c, "%zu hits", hits.n);
+    int64_t again = 0; /* back to the first price: no circle */
+    bool added = true;
+    CHECK_OK(rv_memory_add(s.m,
+                           &(rv_memory_new){ .type = "note", .text = "Tea costs one euro.", .corrects = c },
+                           &again, &added));
+    CHECK(again == a && !added, "%lld", (long long)again);
+    hits = ask(s.m, q);
+    CHECK(hits.n == 1 && hits.at[0].id == a && hits.at[0].corrected_by == 0, "%zu hits, first %lld", hits.n,
+          (long long)hits.at[0].id);
+    CHECK_OK(rv_memory_check(s.m));
+    CHECK_ERR(rv_memory_add(s.m,
+                            &(rv_memory_new){ .type = "note", .text = "Tea costs one euro.", .corrects = a },
+                            &again, &added),
+              RV_E_ARG);
+    store_close(&s);
+}
+
+TEST(a_correction_of_one_user_is_nothing_to_another)
+{
+    store s = store_open(temp_path("data"));
+    int64_t shared = add_note(s.m, "The meeting is on Tuesday."),
+            anns = add_as(s.m, "ann", "For me it is on Friday.", shared);
+    add_note(s.m, "The meeting room has a window.");
+    rv_memory_query q = { .text = "meeting Tuesday", .k = 5, .filter = { .user = "ann" } };
+    rv_memory_hits hits = ask(s.m, q);
+    CHECK(has(&hits, anns) && !has(&hits, shared), "ann: %zu hits", hits.n);
+    q.filter.user = "bob";
+    hits = ask(s.m, q);
+    CHECK(hits.at[0].id == shared && hits.at[0].corrected_by == 0 && !has(&hits, anns), "bob: first is %lld",
+          (long long)hits.at[0].id);
+    store_close(&s);
+}
+
+TEST(what_is_corrected_from_outside_the_filter_ranks_last)
+{
+    store s = store_open(temp_path("data"));
+    int64_t wrong = add_note(s.m, "The gate is green."), fine = add_note(s.m, "A gate squeaks.");
+    add_as(s.m, NULL, "The gate is blue.", wrong);
+    rv_memory_hits hits =
+        ask(s.m, (rv_memory_query){ .text = "the gate is green", .k = 5, .filter = { .type = "note" } });
+    CHECK(hits.n == 2 && hits.at[0].id == fine && hits.at[1].id == wrong, "%zu hits", hits.n);
+    store_close(&s);
+}
+
+TEST(k_stay_found_when_many_are_left_out_for_their_corrections)
+{
+    store s = store_open(temp_path("data"));
+    int64_t right = add_note(s.m, "Something else entirely.");
+    for (int i = 0; i < 300; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "lake lake lake %d", i);
+        CHECK_OK(rv_memory_link(s.m, right, add_note(s.m, text), "corrects", 1));
+    }
+    int64_t far[4];
+    for (int i = 0; i < 4; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "a lake among mountains and very many other words %d", i);
+        far[i] = add_note(s.m, text);
+    }
+    rv_memory_hits hits = ask(s.m, (rv_memory_query){ .text = "lake", .k = 5 });
+    CHECK(hits.n == 5 && has(&hits, right), "%zu hits", hits.n);
+    for (int i = 0; i < 4; i++) {
+        CHECK(has(&hits, far[i]), "%lld", (long long)far[i]);
+    }
+    store_close(&s);
+}
+
+TEST(links_are_seen_from_both_ends_and_survive_a_restart)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t a = add_note(s.m, "one"), b = add_note(s.m, "two");
+    CHECK_OK(rv_memory_link(s.m, a, b, "same_topic", 0.5));
+    CHECK_OK(rv_memory_link(s.m, a, b, "same_topic", 0.25));
+    CHECK_OK(rv_memory_link(s.m, b, a, "cites", 1));
+    for (int round = 0; round < 2; round++) {
+        rv_memory_edge *edges;
+        size_t n;
+        CHECK_OK(rv_memory_neighbours(s.m, b, arena(), &edges, &n));
+        CHECK(n == 2, "%zu", n);
+        CHECK(edges[0].from == b && edges[0].to == a && strcmp(edges[0].type, "cites") == 0, "%s",
+              edges[0].type);
+        CHECK(edges[1].from == a && edges[1].to == b && edges[1].weight == 0.25, "%g", edges[1].weight);
+        CHECK_OK(rv_memory_check(s.m));
+        store_close(&s);
+        s = store_open(dir);
+    }
+    CHECK_ERR(rv_memory_link(s.m, a, 77, "cites", 1), RV_E_NOT_FOUND);
+    CHECK_ERR(rv_memory_link(s.m, a, a, "cites", 1), RV_E_ARG);
+    CHECK_ERR(rv_memory_link(s.m, a, b, "no spaces", 1), RV_E_ARG);
+    CHECK_ERR(rv_memory_link(s.m, a, b, "cites", 0), RV_E_ARG);
+    CHECK_ERR(rv_memory_link(s.m, a, b, "cites", NAN), RV_E_ARG);
+    store_close(&s);
+}
+
+TEST(removing_takes_what_was_named_and_nothing_else)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t shared = add_as(s.m, NULL, "Shared knowledge about owls.", 0),
+            anns = add_as(s.m, "ann", "Ann has an owl.", 0);
+    int64_t bobs = add_as(s.m, "bob", "Bob has an owl.", 0);
+    size_t removed = 99;
+    CHECK_ERR(rv_memory_rm(s.m, 0, NULL, &removed), RV_E_ARG);
+    CHECK_ERR(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .only_user = true }, &removed), RV_E_ARG);
+    CHECK_OK(rv_memory_rm(s.m, 4711, NULL, &removed));
+    CHECK(removed == 0, "%zu", removed);
+    CHECK_OK(rv_memory_rm(s.m, shared, &(rv_memory_filter){ .user = "ann" }, &removed)); /* not hers */
+    CHECK(removed == 0, "%zu", removed);
+    CHECK_OK(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .user = "ann" }, &removed));
+    CHECK(removed == 1, "%zu", removed);
+    for (int round = 0; round < 2; round++) {
+        rv_memory_hits hits = ask(s.m, (rv_memory_query){ .text = "owl knowledge Ann Bob", .k = 10 });
+        CHECK(hits.n == 2 && has(&hits, shared) && has(&hits, bobs), "round %d: %zu", round, hits.n);
+        rv_memory_node node;
+        CHECK_ERR(rv_memory_get(s.m, anns, arena(), &node), RV_E_NOT_FOUND);
+        CHECK_OK(rv_memory_check(s.m));
+        store_close(&s);
+        s = store_open(dir);
+    }
+    int64_t next = add_note(s.m, "After it.");
+    CHECK(next > bobs, "the id of a removed node is not given again: %lld", (long long)next);
+    store_close(&s);
+}
+
+TEST(another_embedder_is_refused_until_its_vectors_are_removed)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t id = add_note(s.m, "A swan on the lake.");
+    store_close(&s);
+    rv_memory_embedder other = toy;
+    other.name = "other";
+    CHECK_ERR(store_open_with(&rv_heap, dir, other, &s), RV_E_CONFIG);
+    CHECK(strstr(rv_err_text(), "toy") && strstr(rv_err_text(), "other") && strstr(rv_err_text(), "rm -r"),
+          "%s", rv_err_text());
+
+    char file[4200];
+    snprintf(file, sizeof file, "%s/vectors/00000001.seg", dir);
+    CHECK(remove(file) == 0, "%s", file);
+    CHECK_OK(store_open_with(&rv_heap, dir, other, &s));
+    rv_memory_hits hits = ask(s.m, (rv_memory_query){ .text = "swan", .k = 1, .mode = RV_MEMORY_VECTOR });
+    CHECK(hits.n == 1 && hits.at[0].id == id && hits.at[0].score > 0.1, "%zu", hits.n);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+    CHECK_OK(store_open_with(&rv_heap, dir, other, &s));
+    store_close(&s);
+    CHECK_ERR(store_open_with(&rv_heap, dir, toy, &s), RV_E_CONFIG);
+}
+
+TEST(a_lost_vector_file_is_made_again_from_the_texts)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t ids[600];
+    for (int i = 0; i < 600; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "word%c%c%c", 'a' + i / 100, 'a' + i / 10 % 10, 'a' + i % 10);
+        ids[i] = add_note(s.m, text);
+        if (i == 0) {
+            i = 590; /* a few are enough, the last ones */
+        }
+    }
+    store_close(&s);
+    char file[4200];
+    snprintf(file, sizeof file, "%s/vectors/00000001.seg", dir);
+    CHECK(remove(file) == 0, "%s", file);
+    s = store_open(dir);
+    rv_memory_hits hits = ask(s.m, (rv_memory_query){ .text = "wordfjj", .k = 1, .mode = RV_MEMORY_VECTOR });
+    CHECK(hits.n == 1 && hits.at[0].id == ids[599], "%lld", (long long)hits.at[0].id);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
+TEST(an_emptied_database_does_not_start_over_the_old_vectors)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    add_note(s.m, "Remember me.");
+    store_close(&s);
+    char path[4200];
+    snprintf(path, sizeof path, "%s/ruvllm.db", dir);
+    FILE *f = fopen(path, "w");
+    fclose(f);
+    CHECK_ERR(store_open_with(&rv_heap, dir, toy, &s), RV_E_CORRUPT);
+}
+
+TEST(searching_with_a_given_vector_needs_no_text)
+{
+    store s = store_open(temp_path("data"));
+    int64_t id = add_note(s.m, "A lonely lighthouse.");
+    float v[TOY_DIM];
+    CHECK_OK(toy_text(NULL, "lighthouse", 10, v));
+    for (int i = 0; i < TOY_DIM; i++) {
+        v[i] *= 17; /* any length */
+    }
+    rv_memory_hits hits = ask(s.m, (rv_memory_query){ .vector = v, .k = 1, .mode = RV_MEMORY_VECTOR });
+    CHECK(hits.n == 1 && hits.at[0].id == id && hits.at[0].score <= 1.0001 && isnan(hits.at[0].words_score),
+          "%g", hits.at[0].score);
+    rv_memory_hits none;
+    CHECK_ERR(rv_memory_search(s.m, &(rv_memory_query){ .k = 1 }, arena(), &none), RV_E_ARG);
+    CHECK_ERR(rv_memory_search(s.m, &(rv_memory_query){ .text = "x", .k = 0 }, arena(), &none), RV_E_ARG);
+    CHECK_ERR(rv_memory_search(s.m, &(rv_memory_query){ .text = "x", .k = 1001 }, arena(), &none), RV_E_ARG);
+    v[3] = NAN;
+    CHECK_ERR(rv_memory_search(s.m, &(rv_memory_query){ .vector = v, .k = 1, .mode = RV_MEMORY_VECTOR },
+                               arena(), &none),
+              RV_E_ARG);
+    store_close(&s);
+}

@@ -1,0 +1,262 @@
+/* Files become chunks at headings and sentences, once, with the place they came from. */
+#include "memory_helpers.h"
+#include "base/file.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static rv_arena *arena(void)
+{
+    static rv_arena *a;
+    if (!a) {
+        CHECK_OK(rv_arena_new(&rv_heap, (size_t)256 << 20, &a));
+    }
+    rv_arena_reset(a);
+    return a;
+}
+
+static const char *write_file(const char *dir, const char *name, const char *text)
+{
+    static char path[4200];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "wb");
+    CHECK(f != NULL, "%s", path);
+    fwrite(text, 1, strlen(text), f);
+    fclose(f);
+    return path;
+}
+
+static rv_memory_import import(rv_memory *m, const char *path)
+{
+    rv_memory_import done = { 0 };
+    CHECK_OK(rv_memory_import_path(m, path, NULL, NULL, 0, NULL, NULL, &done));
+    return done;
+}
+
+/* The chunks in the order of the file. */
+static rv_memory_hits chunks(rv_memory *m)
+{
+    rv_memory_hits hits;
+    CHECK_OK(rv_memory_list(m, &(rv_memory_filter){ .type = "chunk" }, 1000, 0, arena(), &hits));
+    for (size_t i = 0; i < hits.n / 2; i++) {
+        rv_memory_node swap = hits.at[i];
+        hits.at[i] = hits.at[hits.n - 1 - i];
+        hits.at[hits.n - 1 - i] = swap;
+    }
+    return hits;
+}
+
+static void check_chunks(const char *name, const char *text, const char *const *expected, size_t n)
+{
+    store s = store_open(temp_path("data"));
+    import(s.m, write_file(temp_dir(), name, text));
+    rv_memory_hits hits = chunks(s.m);
+    for (size_t i = 0; i < n && i < hits.n; i++) {
+        CHECK(strcmp(hits.at[i].text, expected[i]) == 0, "%s, chunk %zu: \"%s\"", name, i, hits.at[i].text);
+    }
+    CHECK(hits.n == n, "%s: %zu chunks, expected %zu", name, hits.n, n);
+    store_close(&s);
+}
+
+TEST(markdown_is_cut_at_headings_and_loses_its_markup)
+{
+    static const char text[] =
+        "---\ntitle: x\n---\n# Library\n\nIntro with *stress* and [a link](http://x.y).\n\n## Opening hours\n"
+        "The library opens at **9:00**.\nIt closes at 18:00.\n\n- Monday\n- Tuesday &amp; Friday\n\n"
+        "### Holidays\n\nClosed.\n\n## Rooms?\n\n| room | floor |\n|---|---|\n| hall | 1 |\n\n"
+        "```\nint x;\nint y;\n```\n<b>html</b>\n# Empty\n# Last\n";
+    static const char *const expected[] = {
+        "Library. Intro with stress and a link.",
+        "Library. Opening hours. The library opens at 9:00. It closes at 18:00.\nMonday\nTuesday & Friday",
+        "Library. Opening hours. Holidays. Closed.",
+        "Library. Rooms? room | floor\nhall | 1\nint x; int y;\nhtml",
+        "Empty.",
+        "Last.",
+    };
+    check_chunks("a.md", text, expected, RV_COUNT(expected));
+}
+
+TEST(plain_text_is_cut_at_blank_lines_and_sentences)
+{
+    static const char *const expected[] = {
+        "Dear Dr. Hall, it is 3.5 km. See you.\nSecond, e.g. this one. Third!"
+    };
+    check_chunks("a.txt",
+                 "Dear Dr. Hall,\r\n  it is 3.5 km. See\r\nyou.\r\n\r\n\r\nSecond, e.g. this one. Third!\n",
+                 expected, 1);
+    static const char *const byte_order_mark[] = { "Hello." };
+    check_chunks("b.txt", "\xef\xbb\xbfHello.", byte_order_mark, 1);
+    check_chunks("c.txt", "", NULL, 0);
+    check_chunks("d.md", " \n\n", NULL, 0);
+}
+
+TEST(long_sections_become_even_chunks_of_whole_sentences)
+{
+    char text[20000];
+    size_t n = 0;
+    for (int i = 0; i < 40; i++) { /* 40 sentences of 10 words: 400 words */
+        n += (size_t)snprintf(text + n, sizeof text - n,
+                              "Sentence number %d has a total of exactly ten words. ", i);
+    }
+    store s = store_open(temp_path("data"));
+    import(s.m, write_file(temp_dir(), "long.txt", text));
+    rv_memory_hits hits = chunks(s.m);
+    CHECK(hits.n == 4, "%zu chunks", hits.n);
+    for (size_t i = 0; i < hits.n; i++) {
+        size_t words = 1, length = strlen(hits.at[i].text);
+        for (size_t k = 0; k < length; k++) {
+            words += hits.at[i].text[k] == ' ';
+        }
+        CHECK(words >= 60 && words <= 120 && hits.at[i].text[length - 1] == '.', "chunk %zu has %zu words", i,
+              words);
+    }
+    store_close(&s);
+}
+
+TEST(a_text_without_sentences_or_spaces_is_cut_all_the_same)
+{
+    char *text = rv_new(&rv_heap, 60001);
+    for (size_t i = 0; i < 20000; i++) {
+        memcpy(text + 3 * i, "字", 3);
+    }
+    store s = store_open(temp_path("data"));
+    import(s.m, write_file(temp_dir(), "dense.txt", text));
+    rv_memory_hits hits = chunks(s.m);
+    CHECK(hits.n >= 80 && hits.n <= 110, "%zu chunks", hits.n);
+    memset(text, 'x', 60000);
+    import(s.m, write_file(temp_dir(), "one-word.txt", text));
+    for (size_t i = 0; i < 30000; i++) {
+        memcpy(text + 2 * i, "y ", 2);
+    }
+    import(s.m, write_file(temp_dir(), "words.md", text));
+    hits = chunks(s.m);
+    CHECK(hits.n > 250, "%zu chunks", hits.n);
+    for (size_t i = 0; i < hits.n; i++) {
+        CHECK(rv_utf8_valid(hits.at[i].text, strlen(hits.at[i].text)), "chunk %zu", i);
+    }
+    rv_free(&rv_heap, text);
+    store_close(&s);
+}
+
+TEST(a_chunk_names_the_bytes_it_came_from)
+{
+    static const char text[] =
+        "# Tea\n\nGreen *tea* is green.  Black tea\nis black.\n\n## Milk\n\nIt is white.\n";
+    store s = store_open(temp_path("data"));
+    import(s.m, write_file(temp_dir(), "tea.md", text));
+    rv_memory_hits hits = chunks(s.m);
+    CHECK(hits.n == 2, "%zu", hits.n);
+    static const char *const sources[] = { "Green *tea* is green.  Black tea\nis black.", "It is white." };
+    for (size_t i = 0; i < 2; i++) {
+        const rv_memory_node *h = &hits.at[i];
+        CHECK(h->offset + h->length < sizeof text && h->length == strlen(sources[i]), "%llu",
+              (unsigned long long)h->length);
+        CHECK(memcmp(text + h->offset, sources[i], h->length) == 0, "%.*s", (int)h->length, text + h->offset);
+    }
+    store_close(&s);
+}
+
+TEST(an_unchanged_file_adds_nothing_and_a_changed_one_is_replaced)
+{
+    const char *dir = temp_dir();
+    char *path = rv_strdup(&rv_heap, write_file(dir, "a.md", "# A\nOne two.\n\n# B\nThree four.\n"));
+    store s = store_open(temp_path("data"));
+    rv_memory_import first = import(s.m, path), second = import(s.m, path);
+    CHECK(first.files == 1 && first.chunks_added == 2 && first.unchanged == 0, "%zu", first.chunks_added);
+    CHECK(second.files == 1 && second.chunks_added == 0 && second.unchanged == 1, "%zu", second.chunks_added);
+
+    int64_t fact = 0; /* a correction of B outlives an edit of A */
+    bool added = false;
+    rv_memory_hits hits = chunks(s.m);
+    CHECK_OK(rv_memory_add(
+        s.m, &(rv_memory_new){ .type = "fact", .text = "Five.", .corrects = hits.at[1].id }, &fact, &added));
+    write_file(dir, "a.md", "# A\nOne ten.\n\n# B\nThree four.\n\n# C\nSix.\n");
+    rv_memory_import third = import(s.m, path);
+    CHECK(third.replaced == 1 && third.chunks_added == 3 && third.chunks_removed == 2, "%zu, %zu",
+          third.chunks_added, third.chunks_removed);
+    hits = chunks(s.m);
+    CHECK(hits.n == 3 && strcmp(hits.at[0].text, "A. One ten.") == 0, "%zu: %s", hits.n, hits.at[0].text);
+    CHECK(hits.at[0].corrected_by == 0 && hits.at[1].corrected_by == fact, "%lld",
+          (long long)hits.at[1].corrected_by);
+    CHECK_OK(rv_memory_check(s.m));
+
+    size_t removed = 0;
+    CHECK_OK(rv_memory_list(s.m, &(rv_memory_filter){ .type = "document" }, 10, 0, arena(), &hits));
+    CHECK(hits.n == 1 && strcmp(hits.at[0].text, "A") == 0, "%zu", hits.n);
+    CHECK_OK(rv_memory_rm(s.m, hits.at[0].id, NULL, &removed));
+    CHECK(removed == 4, "a document takes its chunks along: %zu", removed);
+    CHECK(import(s.m, path).chunks_added == 3, "it can be imported again");
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+    rv_free(&rv_heap, path);
+}
+
+TEST(chunks_hang_on_their_document_in_order)
+{
+    store s = store_open(temp_path("data"));
+    import(s.m, write_file(temp_dir(), "a.md", "# A\nOne.\n# B\nTwo.\n# C\nThree.\n"));
+    rv_memory_hits hits = chunks(s.m);
+    rv_memory_edge *edges;
+    size_t n;
+    CHECK_OK(rv_memory_neighbours(s.m, hits.at[1].id, arena(), &edges, &n));
+    bool contained = false, follows = false, followed = false;
+    for (size_t i = 0; i < n; i++) {
+        contained |= strcmp(edges[i].type, "contains") == 0 && edges[i].from == 1 && edges[i].to == 3;
+        follows |= strcmp(edges[i].type, "follows") == 0 && edges[i].from == 3 && edges[i].to == 2;
+        followed |= strcmp(edges[i].type, "follows") == 0 && edges[i].from == 4 && edges[i].to == 3;
+    }
+    CHECK(n == 3 && contained && follows && followed, "%zu edges", n);
+    store_close(&s);
+}
+
+static void count_progress(void *self, const char *path, size_t file, size_t n_files, size_t n_chunks)
+{
+    (void)path, (void)n_chunks;
+    size_t *calls = self;
+    CHECK(file == *calls && n_files == 3, "%zu of %zu", file, n_files);
+    ++*calls;
+}
+
+TEST(a_folder_is_walked_without_hidden_files_and_links)
+{
+    const char *dir = temp_dir();
+    char path[4300];
+    snprintf(path, sizeof path, "%s/sub", dir);
+    mkdir(path, 0700);
+    write_file(dir, "b.txt", "B text.");
+    write_file(dir, "sub/a.MD", "A text.");
+    write_file(dir, "c.markdown", "C text.");
+    write_file(dir, "d.pdf", "no");
+    write_file(dir, ".hidden.md", "no");
+    snprintf(path, sizeof path, "%s/sub/loop", dir);
+    CHECK(symlink(dir, path) == 0, "symlink");
+    store s = store_open(temp_path("data"));
+    rv_memory_import done = { 0 };
+    size_t calls = 0;
+    const char *tags[] = { "folder" };
+    CHECK_OK(rv_memory_import_path(s.m, dir, "ann", tags, 1, count_progress, &calls, &done));
+    CHECK(done.files == 3 && done.chunks_added == 3 && calls == 3, "%zu files, %zu chunks", done.files,
+          done.chunks_added);
+    rv_memory_hits hits;
+    CHECK_OK(rv_memory_list(s.m, &(rv_memory_filter){ .user = "ann", .only_user = true, .tag = "folder" }, 10,
+                            0, arena(), &hits));
+    CHECK(hits.n == 6, "%zu", hits.n);
+    store_close(&s);
+}
+
+TEST(files_that_cannot_be_imported_are_named)
+{
+    store s = store_open(temp_path("data"));
+    rv_memory_import done = { 0 };
+    CHECK_ERR(rv_memory_import_path(s.m, "/nowhere/at/all", NULL, NULL, 0, NULL, NULL, &done),
+              RV_E_NOT_FOUND);
+    const char *path = write_file(temp_dir(), "x.pdf", "x");
+    CHECK_ERR(rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done), RV_E_ARG);
+    path = write_file(temp_dir(), "x.txt", "good \xff bad");
+    CHECK_ERR(rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
+    CHECK(strstr(rv_err_text(), "byte 5"), "%s", rv_err_text());
+    CHECK(done.files == 0, "%zu", done.files);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
