@@ -94,7 +94,7 @@ static rv_err get_i32(const json_t *o, const char *field, int32_t low, int32_t h
     return RV_OK;
 }
 
-static rv_err read_biases(openai *o, rv_sampling *s)
+static rv_err read_biases(rv_api_openai *o, rv_sampling *s)
 {
     json_t *biases = NULL, *value;
     RV_TRY(rv_json_get_object(o->body, "logit_bias", &biases));
@@ -126,7 +126,7 @@ static rv_err read_biases(openai *o, rv_sampling *s)
 
 /* Where nothing is said: the model card's settings for a model alone; greedy for the loop, whose answers should be the
  * same every time. */
-static rv_err read_sampling(openai *o)
+static rv_err read_sampling(rv_api_openai *o)
 {
     const json_t *b = o->body;
     rv_sampling *s = &o->how.sampling;
@@ -149,7 +149,7 @@ static rv_err read_sampling(openai *o)
     return read_biases(o, s);
 }
 
-static rv_err read_stops(openai *o)
+static rv_err read_stops(rv_api_openai *o)
 {
     const json_t *stop = json_object_get(o->body, "stop");
     if (!stop || json_is_null(stop)) {
@@ -177,7 +177,7 @@ static rv_err read_stops(openai *o)
     return RV_OK;
 }
 
-static rv_err read_limits(openai *o)
+static rv_err read_limits(rv_api_openai *o)
 {
     int64_t max_tokens = o->chat ? 0 : COMPLETION_TOKENS, n = 1;
     RV_TRY(rv_json_get_int(o->body, "max_tokens", 1, INT32_MAX, &max_tokens));
@@ -188,7 +188,7 @@ static rv_err read_limits(openai *o)
     return RV_OK;
 }
 
-static rv_err read_logprobs(openai *o)
+static rv_err read_logprobs(rv_api_openai *o)
 {
     int64_t top = 0;
     bool wanted = false;
@@ -208,7 +208,7 @@ static rv_err read_logprobs(openai *o)
     return RV_OK;
 }
 
-static rv_err read_stream(openai *o)
+static rv_err read_stream(rv_api_openai *o)
 {
     static const char *const fields[] = { "include_usage", "include_obfuscation" };
     json_t *options = NULL;
@@ -223,7 +223,7 @@ static rv_err read_stream(openai *o)
 }
 
 /* Only what needs no grammar to be kept. */
-static rv_err read_tools(openai *o)
+static rv_err read_tools(rv_api_openai *o)
 {
     json_t *tools = NULL;
     bool parallel = true;
@@ -258,7 +258,7 @@ static rv_err read_tools(openai *o)
     return RV_OK;
 }
 
-static rv_err read_format(openai *o)
+static rv_err read_format(rv_api_openai *o)
 {
     json_t *format = NULL;
     const char *type = NULL;
@@ -274,7 +274,7 @@ static rv_err read_format(openai *o)
 }
 
 /* The model's id; NULL stays for "auto". Unknown names are answered here, because they have their own status and code. */
-static rv_err read_model(openai *o)
+static rv_err read_model(rv_api_openai *o)
 {
     const char *name = NULL;
     RV_TRY(rv_json_get_string(o->body, "model", &name, NULL));
@@ -314,7 +314,7 @@ static const char *content_text(rv_arena *arena, const json_t *content, size_t *
     return all;
 }
 
-static rv_err read_messages(openai *o)
+static rv_err read_messages(rv_api_openai *o)
 {
     json_t *messages = NULL;
     RV_TRY(rv_json_get_array(o->body, "messages", &messages));
@@ -331,7 +331,7 @@ static rv_err read_messages(openai *o)
 }
 
 /* What only the loop needs, and what it cannot do. */
-static rv_err read_loop(openai *o)
+static rv_err read_loop(rv_api_openai *o)
 {
     size_t last = json_array_size(o->messages) - 1, session_bytes = 0;
     const json_t *message = json_array_get(o->messages, last);
@@ -357,7 +357,7 @@ static rv_err read_loop(openai *o)
     return RV_OK;
 }
 
-static rv_err read_ids(openai *o, const json_t *list)
+static rv_err read_ids(rv_api_openai *o, const json_t *list)
 {
     size_t n = json_array_size(list);
     if (n > PROMPT_IDS_MAX) {
@@ -381,7 +381,7 @@ static rv_err read_ids(openai *o, const json_t *list)
 }
 
 /* A text, an array of texts (choices of each in turn), or an array of token ids. */
-static rv_err read_prompt(openai *o)
+static rv_err read_prompt(rv_api_openai *o)
 {
     json_t *prompt = json_object_get(o->body, "prompt");
     size_t n = json_array_size(prompt);
@@ -406,7 +406,7 @@ static rv_err read_prompt(openai *o)
     return RV_OK;
 }
 
-static rv_err read_all(openai *o)
+static rv_err read_all(rv_api_openai *o)
 {
     RV_TRY(o->chat ? rv_api_only(o->body, chat_fields, RV_COUNT(chat_fields))
                    : rv_api_only(o->body, completion_fields, RV_COUNT(completion_fields)));
@@ -424,7 +424,7 @@ static rv_err read_all(openai *o)
 
 /* ---- running ---- */
 
-static rv_err run_loop(openai *o)
+static rv_err run_loop(rv_api_openai *o)
 {
     rv_request *r = &o->loop;
     RV_TRY(rv_request_init(r, o->call->arena));
@@ -442,7 +442,7 @@ static rv_err run_loop(openai *o)
     return e;
 }
 
-static rv_err run_model(openai *o, size_t choice)
+static rv_err run_model(rv_api_openai *o, size_t choice)
 {
     rv_backend_request request = { .model = o->model, .how = o->how };
     request.how.sampling.seed += choice;
@@ -461,7 +461,7 @@ static rv_err run_model(openai *o, size_t choice)
     return rv_backend_generate(o->call->pipeline->backend, &request, &o->done);
 }
 
-static void add_usage(openai *o, size_t choice)
+static void add_usage(rv_api_openai *o, size_t choice)
 {
     if (choice % o->n == 0) { /* the prompt of several choices counts once */
         o->total.prompt_tokens += o->done.prompt_tokens;
@@ -472,12 +472,12 @@ static void add_usage(openai *o, size_t choice)
 }
 
 /* True when all choices were made; otherwise the call has been answered. */
-static bool run_choices(openai *o)
+static bool run_choices(rv_api_openai *o)
 {
     size_t choices = o->chat ? o->n : o->n * o->n_prompts;
     for (size_t i = 0; i < choices; i++) {
         o->done = (rv_generated){ 0 };
-        rv_openai_begin(o, i);
+        rv_api_openai_begin(o, i);
         rv_err e = o->model ? run_model(o, i) : run_loop(o);
         if (atomic_load(rv_http_gone(o->call->http))) {
             rv_api_count_tokens(&o->done);
@@ -489,7 +489,7 @@ static bool run_choices(openai *o)
             return false;
         }
         add_usage(o, i);
-        e = rv_openai_end(o);
+        e = rv_api_openai_end(o);
         if (e) {
             rv_api_fault(o->call, e, "the answer could not be put together");
             return false;
@@ -499,7 +499,7 @@ static bool run_choices(openai *o)
 }
 
 /* Loading stands apart from generating, because its errors are ours and name files. */
-static bool take_model(openai *o)
+static bool take_model(rv_api_openai *o)
 {
     rv_err e = rv_backend_take(o->call->pipeline->backend, o->model, &o->engine);
     if (e) {
@@ -515,7 +515,7 @@ static bool take_model(openai *o)
     return true;
 }
 
-static bool refused(openai *o)
+static bool refused(rv_api_openai *o)
 {
     rv_err e = read_model(o);
     if (e == RV_E_NOT_FOUND) {
@@ -533,7 +533,7 @@ static bool refused(openai *o)
 
 static void serve(rv_api_call *call, bool chat)
 {
-    openai o = { .call = call, .body = call->body, .chat = chat, .n = 1 };
+    rv_api_openai o = { .call = call, .body = call->body, .chat = chat, .n = 1 };
     char uuid[37];
     if (!call->pipeline->backend) {
         rv_api_refuse(call, 503, NULL, NULL, "this server has no model");
@@ -546,14 +546,14 @@ static void serve(rv_api_call *call, bool chat)
     snprintf(o.id, sizeof o.id, "%s-%s", chat ? "chatcmpl" : "cmpl", uuid);
     o.created = rv_clock_wall_ms() / 1000;
     o.how.cancel = rv_http_gone(call->http);
-    rv_openai_init(&o);
+    rv_api_openai_init(&o);
     if (!refused(&o) && (!o.model || take_model(&o)) && run_choices(&o)) {
-        rv_openai_finish(&o);
+        rv_api_openai_finish(&o);
     }
     if (o.engine) {
         rv_backend_put(call->pipeline->backend, o.engine);
     }
-    rv_openai_deinit(&o);
+    rv_api_openai_deinit(&o);
 }
 
 void rv_api_chat(rv_api_call *call)

@@ -4,7 +4,7 @@
 #define RV_API_OPENAI_PRIV_H
 #include "api/api_priv.h"
 
-typedef struct openai {
+typedef struct rv_api_openai {
     rv_api_call *call;
     const json_t *body; /* all strings below are borrowed from it, or from the call's arena */
     bool chat;
@@ -38,14 +38,14 @@ typedef struct openai {
         [4]; /* chat: entries of logprobs.content; else tokens, token_logprobs, top_logprobs, text_offset */
 
     rv_text out; /* not streamed: the choices so far; streamed: the event at work */
-} openai;
+} rv_api_openai;
 
-/** rv_openai_init, rv_openai_deinit - the texts, and how.on_piece. */
-void rv_openai_init(openai *o);
-void rv_openai_deinit(openai *o);
-/** rv_openai_begin .. rv_openai_end - one choice; its pieces come through how.on_piece in between. */
-void rv_openai_begin(openai *o, size_t choice);
-rv_err rv_openai_end(openai *o) RV_MUST_CHECK;
-/** rv_openai_finish - what comes after the choices; answers the call. */
-void rv_openai_finish(openai *o);
+/** rv_api_openai_init, rv_api_openai_deinit - the texts, and how.on_piece. */
+void rv_api_openai_init(rv_api_openai *o);
+void rv_api_openai_deinit(rv_api_openai *o);
+/** rv_api_openai_begin .. rv_api_openai_end - one choice; its pieces come through how.on_piece in between. */
+void rv_api_openai_begin(rv_api_openai *o, size_t choice);
+rv_err rv_api_openai_end(rv_api_openai *o) RV_MUST_CHECK;
+/** rv_api_openai_finish - what comes after the choices; answers the call. */
+void rv_api_openai_finish(rv_api_openai *o);
 #endif

@@ -12,7 +12,7 @@ enum { TOKENS, TOKEN_LOGPROBS, TOP_LOGPROBS, TEXT_OFFSETS, LOGS };
 
 static bool take_piece(void *self, const rv_piece *piece);
 
-void rv_openai_init(openai *o)
+void rv_api_openai_init(rv_api_openai *o)
 {
     rv_text_init(&o->text, &rv_heap, RV_API_TEXT_MAX);
     rv_text_init(&o->out, &rv_heap, RV_API_TEXT_MAX);
@@ -23,7 +23,7 @@ void rv_openai_init(openai *o)
     o->how.self = o;
 }
 
-void rv_openai_deinit(openai *o)
+void rv_api_openai_deinit(rv_api_openai *o)
 {
     rv_text_deinit(&o->text);
     rv_text_deinit(&o->out);
@@ -32,14 +32,14 @@ void rv_openai_deinit(openai *o)
     }
 }
 
-static void clear_logs(openai *o)
+static void clear_logs(rv_api_openai *o)
 {
     for (int i = 0; i < LOGS; i++) {
         rv_text_clear(&o->logs[i]);
     }
 }
 
-void rv_openai_begin(openai *o, size_t choice)
+void rv_api_openai_begin(rv_api_openai *o, size_t choice)
 {
     o->choice = choice;
     o->begun = false;
@@ -69,7 +69,7 @@ static void add_token(rv_text *t, rv_str bytes, float logprob)
     rv_text_addc(t, ']');
 }
 
-static void log_chat_token(openai *o, const rv_tok *tok, const rv_piece *piece)
+static void log_chat_token(rv_api_openai *o, const rv_tok *tok, const rv_piece *piece)
 {
     rv_text *t = &o->logs[0];
     rv_text_adds(t, t->n ? ",{" : "{");
@@ -83,7 +83,7 @@ static void log_chat_token(openai *o, const rv_tok *tok, const rv_piece *piece)
     rv_text_adds(t, "]}");
 }
 
-static void log_token(openai *o, const rv_tok *tok, const rv_piece *piece)
+static void log_token(rv_api_openai *o, const rv_tok *tok, const rv_piece *piece)
 {
     const char *comma = o->logs[TOKENS].n ? "," : "";
     rv_str bytes = rv_tok_bytes(tok, piece->token);
@@ -108,7 +108,7 @@ static void log_token(openai *o, const rv_tok *tok, const rv_piece *piece)
 }
 
 /* The tokenizer of whoever answers. The loop holds its model while pieces come, so taking it here cannot wait for a load. */
-static const rv_tok *tokenizer(openai *o)
+static const rv_tok *tokenizer(rv_api_openai *o)
 {
     if (!o->engine &&
         rv_backend_take(o->call->pipeline->backend, o->loop.routed_model, &o->engine) != RV_OK) {
@@ -117,7 +117,7 @@ static const rv_tok *tokenizer(openai *o)
     return rv_engine_tok(o->engine);
 }
 
-static void add_logs(openai *o, rv_text *t)
+static void add_logs(rv_api_openai *o, rv_text *t)
 {
     if (o->how.n_logprobs < 0) {
         rv_text_adds(t, "null");
@@ -140,7 +140,7 @@ static void add_string(rv_text *t, const char *text)
     rv_json_string(t, text, strlen(text));
 }
 
-static void open_object(const openai *o, rv_text *t, const char *object)
+static void open_object(const rv_api_openai *o, rv_text *t, const char *object)
 {
     const char *model = o->model ? o->model : o->loop.routed_model;
     rv_text_addf(t, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%" PRId64 ",\"model\":", o->id, object,
@@ -151,7 +151,7 @@ static void open_object(const openai *o, rv_text *t, const char *object)
     }
 }
 
-static void add_usage(const openai *o, rv_text *t)
+static void add_usage(const rv_api_openai *o, rv_text *t)
 {
     const rv_generated *g = &o->total;
     rv_text_addf(t,
@@ -162,7 +162,7 @@ static void add_usage(const openai *o, rv_text *t)
 }
 
 /* What the loop has to say beside OpenAI's fields. */
-static rv_err add_loop(const openai *o, rv_text *t)
+static rv_err add_loop(const rv_api_openai *o, rv_text *t)
 {
     if (o->model) {
         return RV_OK;
@@ -179,7 +179,7 @@ static rv_err add_loop(const openai *o, rv_text *t)
     return RV_OK;
 }
 
-static const char *finish_word(const openai *o, bool calls)
+static const char *finish_word(const rv_api_openai *o, bool calls)
 {
     return calls ? "tool_calls" : o->done.finish == RV_FINISH_LENGTH ? "length" : "stop";
 }
@@ -187,7 +187,7 @@ static const char *finish_word(const openai *o, bool calls)
 /* ---- chunks ---- */
 
 /* One event. delta: the inside of the delta object (chat) or the text as JSON (completions). finish: NULL in between. */
-static bool send_chunk(openai *o, const char *delta, const char *finish)
+static bool send_chunk(rv_api_openai *o, const char *delta, const char *finish)
 {
     rv_text *t = &o->out;
     rv_text_clear(t);
@@ -207,7 +207,7 @@ static bool send_chunk(openai *o, const char *delta, const char *finish)
     return rv_api_event(o->call, t);
 }
 
-static bool send_text(openai *o, const char *at, size_t n)
+static bool send_text(rv_api_openai *o, const char *at, size_t n)
 {
     rv_text delta;
     rv_text_init(&delta, &rv_heap, RV_API_TEXT_MAX);
@@ -222,7 +222,7 @@ static bool send_text(openai *o, const char *at, size_t n)
 }
 
 /* How much of the text can be sent: nothing from where a call begins, or may be about to begin. */
-static size_t safe_length(const openai *o)
+static size_t safe_length(const rv_api_openai *o)
 {
     const char *at = rv_text_get(&o->text);
     size_t n = o->text.n, mark_n = strlen(CALL_MARK);
@@ -243,7 +243,7 @@ static size_t safe_length(const openai *o)
 
 static bool take_piece(void *self, const rv_piece *piece)
 {
-    openai *o = self;
+    rv_api_openai *o = self;
     if (piece->token >= 0 && o->how.n_logprobs >= 0) {
         const rv_tok *tok = tokenizer(o);
         if (!tok) {
@@ -267,7 +267,7 @@ static bool take_piece(void *self, const rv_piece *piece)
 /* ---- the end of a choice ---- */
 
 /* Calls as chunks of a stream: each whole, with its index. */
-static bool send_calls(openai *o, const json_t *calls)
+static bool send_calls(rv_api_openai *o, const json_t *calls)
 {
     rv_text delta;
     rv_text_init(&delta, &rv_heap, RV_API_TEXT_MAX);
@@ -287,7 +287,7 @@ static bool send_calls(openai *o, const json_t *calls)
     return sent;
 }
 
-static void stream_end(openai *o, const rv_text *rest, const json_t *calls)
+static void stream_end(rv_api_openai *o, const rv_text *rest, const json_t *calls)
 {
     bool here = true;
     if (rest->n > o->sent ||
@@ -303,7 +303,7 @@ static void stream_end(openai *o, const rv_text *rest, const json_t *calls)
     }
 }
 
-static void add_choice(openai *o, const rv_text *rest, const json_t *calls)
+static void add_choice(rv_api_openai *o, const rv_text *rest, const json_t *calls)
 {
     rv_text *t = &o->out;
     rv_text_addf(t, "%s{\"index\":%zu,", o->choice ? "," : "", o->choice);
@@ -329,7 +329,7 @@ static void add_choice(openai *o, const rv_text *rest, const json_t *calls)
     rv_text_addf(t, ",\"finish_reason\":\"%s\"}", finish_word(o, calls != NULL));
 }
 
-rv_err rv_openai_end(openai *o)
+rv_err rv_api_openai_end(rv_api_openai *o)
 {
     json_t *calls = NULL;
     rv_text rest;
@@ -352,7 +352,7 @@ rv_err rv_openai_end(openai *o)
     return e;
 }
 
-void rv_openai_finish(openai *o)
+void rv_api_openai_finish(rv_api_openai *o)
 {
     rv_text *t = &o->text; /* no longer needed for the choice */
     rv_text_clear(t);

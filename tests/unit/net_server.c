@@ -1,21 +1,10 @@
 /* The server on real sockets: answers from other threads, streams, clients that leave, limits, and stopping. */
-#include "test.h"
-
+#include "http_client.h"
 #include "net/http.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
-
-enum { WAIT_MS = 20000 }; /* far beyond what anything here takes */
 
 typedef struct site {
     rv_http_server *server;
@@ -25,11 +14,6 @@ typedef struct site {
     atomic_int running, saw_gone, refused_writes;
     atomic_bool release; /* what /wait waits for */
 } site;
-
-static void nap(int ms)
-{
-    nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000L }, NULL);
-}
 
 typedef struct job {
     site *at;
@@ -131,61 +115,11 @@ static void close_site(site *s)
     rv_http_free(s->server);
 }
 
-static int dial(const site *s)
-{
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)s->port) };
-    inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
-    CHECK(connect(fd, (struct sockaddr *)&to, sizeof to) == 0, "connect: %s", strerror(errno));
-    return fd;
-}
-
-static void say(int fd, const char *text)
-{
-    size_t n = strlen(text);
-    CHECK(write(fd, text, n) == (ssize_t)n, "write: %s", strerror(errno));
-}
-
-/* Everything up to the end, or until `until` was seen. */
-static const char *hear(int fd, const char *until)
-{
-    static char buffer[1 << 16];
-    size_t n = 0;
-    buffer[0] = 0;
-    while (n < sizeof buffer - 1 && !(until && strstr(buffer, until))) {
-        struct pollfd p = { .fd = fd, .events = POLLIN };
-        CHECK(poll(&p, 1, WAIT_MS) == 1, "nothing came; so far: %s", buffer);
-        ssize_t got = read(fd, buffer + n, sizeof buffer - 1 - n);
-        if (got <= 0) {
-            break;
-        }
-        n += (size_t)got;
-        buffer[n] = 0;
-    }
-    return buffer;
-}
-
-static size_t occurrences(const char *text, const char *word)
-{
-    size_t n = 0;
-    for (const char *at = text; (at = strstr(at, word)) != NULL; at += strlen(word)) {
-        n++;
-    }
-    return n;
-}
-
-static void expect(const char *text, const char *word)
-{
-    CHECK(strstr(text, word) != NULL, "no \"%s\" in: %s", word, text);
-}
-
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
 TEST(requests_on_one_connection_are_answered_in_order)
 {
     site s;
     open_site(&s, 10, WAIT_MS);
-    int fd = dial(&s);
+    int fd = dial(s.port);
     say(fd, GET("/1") GET("/stream")
                 GET("/3") "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nfour"
                           "HEAD /5 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" GET("/6"));
@@ -206,7 +140,7 @@ TEST(http_1_0_is_answered_without_chunks_and_closed)
 {
     site s;
     open_site(&s, 10, WAIT_MS);
-    int fd = dial(&s);
+    int fd = dial(s.port);
     say(fd, "GET /stream HTTP/1.0\r\n\r\n");
     expect(hear(fd, NULL), "\r\n\r\nabcabcabc");
     close(fd);
@@ -217,7 +151,7 @@ TEST(a_body_that_is_waited_for_is_asked_for)
 {
     site s;
     open_site(&s, 10, WAIT_MS);
-    int fd = dial(&s);
+    int fd = dial(s.port);
     say(fd, "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     expect(hear(fd, "\r\n\r\n"), "HTTP/1.1 100 Continue");
     say(fd, "ok");
@@ -230,7 +164,7 @@ TEST(a_client_that_leaves_is_noticed_while_its_answer_is_made)
 {
     site s;
     open_site(&s, 10, WAIT_MS);
-    int fd = dial(&s);
+    int fd = dial(s.port);
     say(fd, GET("/wait"));
     while (atomic_load(&s.running) == 0) {
         nap(1);
@@ -247,7 +181,7 @@ TEST(a_client_that_only_ends_its_side_still_gets_an_answer)
 {
     site s;
     open_site(&s, 10, WAIT_MS);
-    int fd = dial(&s);
+    int fd = dial(s.port);
     say(fd, GET("/half"));
     shutdown(fd, SHUT_WR);
     expect(hear(fd, NULL), "/half");
@@ -259,7 +193,7 @@ TEST(a_reader_that_is_a_mebibyte_behind_is_dropped)
 {
     site s;
     open_site(&s, 10, WAIT_MS);
-    int fd = dial(&s);
+    int fd = dial(s.port);
     say(fd, GET("/endless"));
     for (int ms = 0; atomic_load(&s.refused_writes) == 0 && ms < WAIT_MS; ms++) {
         nap(1);
@@ -285,7 +219,7 @@ TEST(names_that_are_not_of_this_machine_are_refused_on_loopback)
         char request[200];
         snprintf(request, sizeof request, "GET /x HTTP/1.1\r\nConnection: close\r\nHost: %s\r\n\r\n",
                  hosts[i].host);
-        int fd = dial(&s);
+        int fd = dial(s.port);
         say(fd, request);
         const char *all = hear(fd, NULL);
         CHECK(strncmp(all, hosts[i].ours ? "HTTP/1.1 200" : "HTTP/1.1 421", 12) == 0, "%s: %s", hosts[i].host,
@@ -299,7 +233,7 @@ TEST(slow_requests_and_silent_connections_are_cut_off)
 {
     site s;
     open_site(&s, 10, 200);
-    int slow = dial(&s), silent = dial(&s), kept = dial(&s);
+    int slow = dial(s.port), silent = dial(s.port), kept = dial(s.port);
     say(slow, "GET / HTTP/1.1\r\n");
     say(kept, GET("/x"));
     expect(hear(slow, NULL), "HTTP/1.1 408 ");
@@ -315,12 +249,12 @@ TEST(a_connection_too_many_is_told_so_at_once)
 {
     site s;
     open_site(&s, 2, WAIT_MS);
-    int a = dial(&s), b = dial(&s);
+    int a = dial(s.port), b = dial(s.port);
     say(a, GET("/a"));
     expect(hear(a, "/a"), "200");
     say(b, GET("/b"));
     expect(hear(b, "/b"), "200");
-    int c = dial(&s);
+    int c = dial(s.port);
     const char *all = hear(c, NULL);
     expect(all, "HTTP/1.1 503 ");
     expect(all, "Retry-After: 1\r\n");
@@ -334,7 +268,7 @@ TEST(stopping_lets_running_answers_finish)
 {
     site s;
     open_site(&s, 10, WAIT_MS);
-    int fd = dial(&s), idle = dial(&s);
+    int fd = dial(s.port), idle = dial(s.port);
     say(fd, GET("/wait"));
     while (atomic_load(&s.running) == 0) {
         nap(1);
@@ -356,7 +290,7 @@ TEST(stopping_twice_ends_at_once_and_cancels_what_runs)
 {
     site s;
     open_site(&s, 10, WAIT_MS);
-    int fd = dial(&s);
+    int fd = dial(s.port);
     say(fd, GET("/wait"));
     while (atomic_load(&s.running) == 0) {
         nap(1);
@@ -396,7 +330,7 @@ TEST(a_hundred_clients_at_once_all_get_their_own_answer)
     open_site(&s, CLIENTS, WAIT_MS);
     int fds[CLIENTS];
     for (int i = 0; i < CLIENTS; i++) {
-        fds[i] = dial(&s);
+        fds[i] = dial(s.port);
         say(fds[i], i % 2 ? GET("/stream") : GET("/plain"));
     }
     for (int i = 0; i < CLIENTS; i++) {
