@@ -18,31 +18,33 @@ typedef struct rv_matrix {
 
 /* 32 activations of one token as int8, and what the kernels want to know about them: one cache line. */
 typedef struct rv_act_block {
-    int8_t q[32];  /* x ~ d * q, |q| <= 127 */
-    float d;       /* largest |x| / 127 */
-    float s;       /* d * sum of q, for types with a minimum */
-    int32_t o[5];  /* for types kept with an offset: -8, -16 and -128 times the sum of q, -32 times that of its halves */
+    int8_t q[32]; /* x ~ d * q, |q| <= 127 */
+    float d;      /* largest |x| / 127 */
+    float s;      /* d * sum of q, for types with a minimum */
+    int32_t o
+        [5]; /* for types kept with an offset: -8, -16 and -128 times the sum of q, -32 times that of its halves */
     int32_t unused;
 } rv_act_block;
 
 /* Activations of n_tokens columns: float32 always; int8 beside it when cols is a multiple of 32 and scratch was given. */
 typedef struct rv_act {
     size_t cols, n_tokens;
-    const float *f32;     /* [n_tokens][stride] */
+    const float *f32; /* [n_tokens][stride] */
     size_t stride;
     rv_act_block *blocks; /* [n_tokens][cols / 32], NULL: use float32 arithmetic */
 } rv_act;
 
 /* One step of attention with online softmax, for the query heads that share one key/value head, over consecutive keys. */
 typedef struct rv_attend_step {
-    const float *q;            /* [n_q][dim] */
+    const float *q; /* [n_q][dim] */
     size_t n_q, dim;
     float scale;
     const void *keys, *values; /* [n_keys][dim] each, of type */
     rv_type type;              /* RV_F16 or RV_F32 */
     size_t n_keys;
-    const void *next_keys, *next_values; /* pages of the step after this one, to fetch them ahead; NULL: not known */
-    float *max, *sum, *acc;    /* running state: [n_q] starts at -inf, [n_q] at 0, [n_q][dim] at 0 */
+    const void *next_keys,
+        *next_values;       /* pages of the step after this one, to fetch them ahead; NULL: not known */
+    float *max, *sum, *acc; /* running state: [n_q] starts at -inf, [n_q] at 0, [n_q][dim] at 0 */
 } rv_attend_step;
 
 typedef void rv_expand_fn(const void *row, float *out, size_t n);
@@ -56,9 +58,10 @@ typedef struct rv_kernels {
     float (*l2sq_f32)(const float *a, const float *b, size_t n); /* squared distance */
     int32_t (*dot_i8)(const int8_t *a, const int8_t *b, size_t n);
     void (*rmsnorm)(const float *x, const float *weight, size_t n, float eps, float *out); /* out may be x */
-    void (*add)(float *x, const float *y, size_t n);                                     /* x += y */
-    void (*silu_mul)(float *gate, const float *up, size_t n);                            /* gate = silu(gate) * up */
-    void (*rope)(float *x, const float *cos, const float *sin, size_t n_heads, size_t dim); /* halves; cos, sin [dim/2] */
+    void (*add)(float *x, const float *y, size_t n);                                       /* x += y */
+    void (*silu_mul)(float *gate, const float *up, size_t n); /* gate = silu(gate) * up */
+    void (*rope)(float *x, const float *cos, const float *sin, size_t n_heads,
+                 size_t dim); /* halves; cos, sin [dim/2] */
     void (*softmax)(float *x, size_t n);
     /* gated short convolution of one token: u = [B C z][h]; state [h][k-1] oldest first, updated; out [h] */
     void (*shortconv)(const float *u, const float *conv, float *state, size_t h, size_t k, float *out);
@@ -70,9 +73,11 @@ typedef struct rv_kernels {
     void (*quantize)(const float *x, size_t n, rv_act_block *out); /* n a multiple of 32; out [n / 32] */
     /* bytes of this level's layout for a matrix; 0: it reads raw rows, and pack is not called */
     size_t (*pack_bytes)(rv_type type, size_t rows, size_t cols);
-    void (*pack)(const rv_matrix *w, size_t row_from, size_t row_to, void *packed); /* rows at multiples of RV_ROW_STEP */
+    void (*pack)(const rv_matrix *w, size_t row_from, size_t row_to,
+                 void *packed); /* rows at multiples of RV_ROW_STEP */
     /* out[t * out_stride + r] for r in [row_from, row_to), t in [0, x->n_tokens). Borders at multiples of RV_ROW_STEP. */
-    void (*matmul)(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out, size_t out_stride);
+    void (*matmul)(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,
+                   size_t out_stride);
 
     void (*attend)(const rv_attend_step *step);
 } rv_kernels;
@@ -87,7 +92,8 @@ const rv_kernels *rv_kernels_best(void);
 /** rv_act_bytes - scratch for the int8 side of n_tokens x cols; multiple of 64.
  *  rv_act_fill - describe x [n_tokens][stride]; with scratch (64-byte aligned) also quantise it; scratch NULL: float32 only. */
 size_t rv_act_bytes(size_t cols, size_t n_tokens);
-void rv_act_fill(const rv_kernels *k, const float *x, size_t stride, size_t cols, size_t n_tokens, void *scratch, rv_act *out);
+void rv_act_fill(const rv_kernels *k, const float *x, size_t stride, size_t cols, size_t n_tokens,
+                 void *scratch, rv_act *out);
 /** rv_act_fill_rows - quantise only tokens [from, to) of an rv_act laid out by rv_act_fill with NULL work: for threads. */
 void rv_act_layout(const float *x, size_t stride, size_t cols, size_t n_tokens, void *scratch, rv_act *out);
 void rv_act_quantize(const rv_kernels *k, rv_act *act, size_t token_from, size_t token_to);

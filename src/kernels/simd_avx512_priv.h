@@ -144,6 +144,14 @@ INLINE void vf_store_i8(int8_t *p, vf x) /* rounded to nearest even, saturated *
     _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
 }
 
+INLINE int32_t sum_16_bytes(const int8_t *p)
+{
+    /* sad adds unsigned bytes, so they go in as x + 128 */
+    __m128i biased = _mm_xor_si128(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8((char)0x80));
+    __m128i halves = _mm_sad_epu8(biased, _mm_setzero_si128());
+    return _mm_cvtsi128_si32(halves) + _mm_extract_epi16(halves, 4) - 16 * 128;
+}
+
 INLINE vi vi_zero(void)
 {
     return _mm512_setzero_si512();

@@ -1,15 +1,6 @@
 /* The same bits as quantize/scalar.c. */
 #include "kernels/kernels_priv.h"
 
-INLINE int32_t sum_16(const int8_t *q)
-{
-    int32_t sum = 0;
-    for (size_t i = 0; i < 16; i++) {
-        sum += q[i];
-    }
-    return sum;
-}
-
 void LEVEL(quantize)(const float *x, size_t n, rv_act_block *out)
 {
     for (size_t b = 0; b < n / 32; b++, x += 32, out++) {
@@ -24,7 +15,7 @@ void LEVEL(quantize)(const float *x, size_t n, rv_act_block *out)
         for (size_t i = 0; i < 32; i += LANES) {
             vf_store_i8(out->q + i, vf_mul(vf_load(x + i), inverse));
         }
-        const int32_t first = sum_16(out->q), last = sum_16(out->q + 16), all = first + last;
+        const int32_t first = sum_16_bytes(out->q), last = sum_16_bytes(out->q + 16), all = first + last;
         out->d = max <= 1e-30f ? 0 : max / 127.0f;
         out->s = out->d * (float)all;
         out->o[0] = -8 * all;
