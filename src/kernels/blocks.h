@@ -29,9 +29,12 @@ typedef struct rv_type_info {
 
 /** rv_type_get - the row of the table for a file's type number, or NULL when we do not read it. Immutable, any thread. */
 const rv_type_info *rv_type_get(uint32_t id);
-/** rv_type_row_bytes - bytes of one row of cols weights; false when cols is no multiple of the block or it overflows. */
+
+/** rv_type_row_bytes - bytes of one row of cols weights. False, and *bytes untouched, when we do not read the type, cols is
+ * no multiple of its block, or the size overflows. */
 bool rv_type_row_bytes(rv_type type, size_t cols, size_t *bytes);
 
+/* What the bits mean is in unpack_priv.h. */
 typedef struct {
     uint16_t d;
     uint8_t qs[16];
@@ -66,8 +69,9 @@ typedef struct {
     uint16_t d;
 } rv_block_q6_k;
 
+/** rv_f16_to_f32 - exact.  rv_f32_to_f16 - nearest even, infinity from 65520, NaN stays NaN.  rv_bf16_to_f32 - exact. */
 float rv_f16_to_f32(uint16_t h);
-uint16_t rv_f32_to_f16(float x); /* nearest even */
+uint16_t rv_f32_to_f16(float x);
 static inline float rv_bf16_to_f32(uint16_t h)
 {
     union {

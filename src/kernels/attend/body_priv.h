@@ -10,7 +10,7 @@
 #include <assert.h>
 #include <math.h>
 
-enum { RUN = 16, HEADS = 8, MAX_DIM = 256 };
+enum { RUN = 16, HEADS = 8 };
 
 /* n vectors as float32 rows, then the last one again up to RUN: extra keys are never a new maximum, and weigh nothing */
 INLINE const float *as_floats(const rv_attend_step *step, const void *base, size_t from, size_t n,
@@ -117,7 +117,7 @@ INLINE void prefetch(const void *base, size_t bytes)
 
 INLINE void attend_runs(const rv_attend_step *step, size_t dim)
 {
-    _Alignas(64) float key_buffer[RUN * MAX_DIM], value_buffer[RUN * MAX_DIM], p[HEADS][RUN];
+    _Alignas(64) float key_buffer[RUN * RV_ATTEND_DIM], value_buffer[RUN * RV_ATTEND_DIM], p[HEADS][RUN];
     float shrink[HEADS];
     for (size_t from = 0; from < step->n_keys; from += RUN) {
         const size_t n = step->n_keys - from < RUN ? step->n_keys - from : RUN;
@@ -140,7 +140,7 @@ INLINE void attend_runs(const rv_attend_step *step, size_t dim)
 
 void LEVEL(attend)(const rv_attend_step *step)
 {
-    assert(step->dim <= MAX_DIM);
+    assert(step->dim <= RV_ATTEND_DIM);
     const size_t page_bytes = RUN * step->dim * (step->type == RV_F16 ? sizeof(uint16_t) : sizeof(float));
     prefetch(step->next_keys, page_bytes);
     prefetch(step->next_values, page_bytes);
