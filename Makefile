@@ -40,8 +40,8 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS
 coverage:  ## line coverage of src/ by all tests
 	@tools/packages.sh dev
 	@find build/cov -name '*.gcda' -delete 2>/dev/null || true
-	@JOBS=$(JOBS) PRESET=cov tools/run-tests
-	@gcovr --root . --filter src/ --object-directory build/cov --exclude-unreachable-branches --sort-percentage
+	@JOBS=$(JOBS) PRESET=cov tools/run-tests; failed=$$?; \
+	gcovr --root . --filter src/ --object-directory build/cov --exclude-unreachable-branches --sort-percentage; exit $$failed
 
 format:
 	@tools/packages.sh dev
