@@ -35,7 +35,7 @@ struct rv_lfm2 {
     rv_matrix head;
     size_t embed_row_bytes;
     uint8_t *packed, *scratch;
-    size_t packed_bytes, scratch_bytes, max_chunk, n_threads;
+    size_t packed_bytes, scratch_bytes, max_chunk, n_threads, alone_bytes;
     bool act_f32;
 
     /* scratch, [max_chunk] rows each */
@@ -54,7 +54,8 @@ typedef struct step {
     rv_kv_seq *seq;
     const rv_lfm2_step *how;
     size_t n, past; /* tokens now, and before */
-    float *mark;    /* NULL: none */
+    int n_threads;
+    float *mark; /* NULL: none */
 } step;
 
 /* ---- opening ---- */
@@ -242,6 +243,7 @@ rv_err rv_lfm2_open(const rv_alloc *mem, const rv_lfm2_file *file, rv_lfm2_optio
                     .shape = &file->shape,
                     .head = file->head,
                     .n_threads = (size_t)rv_pool_threads(how.pool),
+                    .alone_bytes = how.alone_bytes ? how.alone_bytes : RV_LFM2_ALONE_BYTES,
                     .act_f32 = how.act_f32 };
     rv_err e = RV_OK;
     m->layers = rv_new_array(mem, m->shape->n_layers, sizeof *m->layers);
@@ -306,7 +308,9 @@ rv_kv_shape rv_lfm2_kv_shape(const rv_lfm2_file *file, rv_type type)
 
 static void meet(const step *s, int thread)
 {
-    rv_pool_barrier(s->m->pool, thread);
+    if (s->n_threads > 1) {
+        rv_pool_barrier(s->m->pool, thread);
+    }
 }
 
 /**
@@ -325,7 +329,7 @@ static void ready(const step *s, int thread, const float *src, size_t cols, cons
     rv_act_layout(weight ? to : src, cols, cols, n, m->act_f32 ? NULL : alone ? own->act : m->act, act);
     size_t from = 0, end = n;
     if (!alone) {
-        rv_pool_split(n, 1, thread, (int)m->n_threads, &from, &end);
+        rv_pool_split(n, 1, thread, s->n_threads, &from, &end);
     }
     for (size_t t = from; weight && t < end; t++) {
         m->k->rmsnorm(src + t * cols, weight, cols, m->shape->norm_eps, to + t * cols);
@@ -356,7 +360,7 @@ static void add_product(const step *s, int thread, const rv_matrix *w, const rv_
 {
     const rv_lfm2 *m = s->m;
     size_t from, to, h = m->shape->hidden;
-    rv_pool_split(w->rows, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+    rv_pool_split(w->rows, RV_ROW_STEP, thread, s->n_threads, &from, &to);
     if (from < to) {
         m->k->matmul(w, act, from, to, m->product, h);
         for (size_t t = 0; t < s->n; t++) {
@@ -373,7 +377,7 @@ static void feed_forward(const step *s, int thread, const rv_lfm2_layer_file *l)
     rv_act act, next;
     ready(s, thread, m->x, m->shape->hidden, l->ffn_norm, 0, s->n, &act);
     next_layout(s, m->gate, ff, &next);
-    rv_pool_split(ff, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+    rv_pool_split(ff, RV_ROW_STEP, thread, s->n_threads, &from, &to);
     if (from < to) {
         m->k->matmul(&l->ffn_gate, &act, from, to, m->gate, ff);
         m->k->matmul(&l->ffn_up, &act, from, to, m->up, ff);
@@ -401,7 +405,7 @@ static void short_conv(const step *s, int thread, size_t layer)
 
     size_t from = 0, to = thread == 0 ? h : 0; /* rows can only be cut at RV_ROW_STEP */
     if (h % RV_ROW_STEP == 0) {
-        rv_pool_split(h, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+        rv_pool_split(h, RV_ROW_STEP, thread, s->n_threads, &from, &to);
     }
     size_t width = to - from;
     if (width == h) {
@@ -498,7 +502,7 @@ static void attend_page(const step *s, const lane *own, size_t layer, size_t hea
 static void attend_all(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
-    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = m->n_threads, unit = 0;
+    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = (size_t)s->n_threads, unit = 0;
     if (s->n == 1) {
         for (size_t head = (size_t)thread; head < n_kv; head += n_threads) {
             prepare_head(s, layer, 0, head);
@@ -507,7 +511,7 @@ static void attend_all(const step *s, int thread, size_t layer)
         return;
     }
     size_t from, to;
-    rv_pool_split(s->n, 1, thread, (int)n_threads, &from, &to);
+    rv_pool_split(s->n, 1, thread, s->n_threads, &from, &to);
     for (size_t t = from; t < to; t++) {
         for (size_t head = 0; head < n_kv; head++) {
             prepare_head(s, layer, t, head);
@@ -535,7 +539,7 @@ static void attention(const step *s, int thread, size_t layer)
     float *const outs[] = { m->q, m->key, m->value };
     for (size_t i = 0; i < RV_COUNT(weights); i++) {
         size_t from, to;
-        rv_pool_split(weights[i]->rows, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+        rv_pool_split(weights[i]->rows, RV_ROW_STEP, thread, s->n_threads, &from, &to);
         if (from < to) {
             m->k->matmul(weights[i], &act, from, to, outs[i], weights[i]->rows);
         }
@@ -552,7 +556,7 @@ static void embed(const step *s, int thread)
     const rv_lfm2 *m = s->m;
     const rv_matrix *w = &m->file->embed;
     size_t from, to, h = m->shape->hidden;
-    rv_pool_split(s->n, 1, thread, (int)m->n_threads, &from, &to);
+    rv_pool_split(s->n, 1, thread, s->n_threads, &from, &to);
     for (size_t t = from; t < to; t++) {
         const uint8_t *row = (const uint8_t *)w->raw + (size_t)s->how->ids[t] * m->embed_row_bytes;
         m->k->expand[w->type](row, m->x + t * h, h);
@@ -569,7 +573,7 @@ static void logits(const step *s, int thread)
     }
     rv_act act;
     ready(s, thread, m->x, m->shape->hidden, m->file->final_norm, first, s->n - first, &act);
-    rv_pool_split(v, RV_ROW_STEP, thread, (int)m->n_threads, &from, &to);
+    rv_pool_split(v, RV_ROW_STEP, thread, s->n_threads, &from, &to);
     if (from < to) {
         m->k->matmul(&m->head, &act, from, to, s->how->logits, v);
     }
@@ -579,7 +583,7 @@ static void forward(void *arg, int thread, int n_threads)
 {
     const step *s = arg;
     const rv_lfm2 *m = s->m;
-    assert((size_t)n_threads == m->n_threads);
+    assert(n_threads == s->n_threads);
     (void)n_threads;
     embed(s, thread);
     for (size_t l = 0; l < m->shape->n_layers; l++) {
@@ -623,7 +627,9 @@ rv_err rv_lfm2_run(rv_lfm2 *m, rv_kv_seq *seq, const rv_lfm2_step *how)
                .past = past,
                .mark = how->mark_after ? rv_kv_mark(seq, past + how->mark_after) : NULL };
     rotations(m, past, how->n);
-    rv_pool_run(m->pool, forward, &s);
+    bool alone = how->n < m->alone_bytes / m->shape->weight_bytes;
+    s.n_threads = alone ? 1 : (int)m->n_threads;
+    rv_pool_run(alone ? NULL : m->pool, forward, &s);
     rv_kv_advance(seq, how->n);
     return RV_OK;
 }

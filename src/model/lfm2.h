@@ -8,7 +8,8 @@
 #include "kv/kv.h"
 #include "model/lfm2_file.h"
 
-#define RV_LFM2_CHUNK_MAX 128 /* one read of the weights serves this many tokens of a prompt */
+#define RV_LFM2_CHUNK_MAX   128       /* one read of the weights serves this many tokens of a prompt */
+#define RV_LFM2_ALONE_BYTES (8 << 20) /* about half a millisecond of one thread */
 
 typedef struct rv_lfm2 rv_lfm2;
 
@@ -17,6 +18,9 @@ typedef struct rv_lfm2_options {
     rv_pool *pool;             /* NULL: the calling thread alone */
     bool act_f32;              /* activations stay float32; weights are read from the file as they are */
     size_t max_chunk;          /* 0: chosen by the model's size, at most RV_LFM2_CHUNK_MAX */
+    /* A step whose tokens times weight bytes are fewer runs on the calling thread alone, because meeting the others
+     * would cost more than they help. 0: RV_LFM2_ALONE_BYTES */
+    size_t alone_bytes;
 } rv_lfm2_options;
 
 /**

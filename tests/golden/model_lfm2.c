@@ -1,5 +1,6 @@
-/* Logits of tiny random models against exact arithmetic on the same weights (float64, from another implementation; see
- * the README beside the manifest). One model lies in tests/data/golden; all of them in ../shared when that is there. */
+/* Logits of tiny random models against exact arithmetic on the same weights (float64, from another
+ * implementation; see the README beside the manifest). One model lies in tests/data/golden; all of them in
+ * ../shared when that is there. */
 #include "base/json.h"
 #include "model/lfm2.h"
 #include "test.h"
@@ -123,7 +124,7 @@ static runner runner_new(const golden *g, const rv_kernels *k, bool act_f32, rv_
 {
     runner r = { 0 };
     CHECK_OK(rv_pool_new(&rv_heap, n_threads, &r.pool));
-    rv_lfm2_options how = { .kernels = k, .pool = r.pool, .act_f32 = act_f32 };
+    rv_lfm2_options how = { .kernels = k, .pool = r.pool, .act_f32 = act_f32, .alone_bytes = 1 };
     CHECK_OK(rv_lfm2_open(&rv_heap, g->file, how, &r.model));
     rv_kv_shape shape = rv_lfm2_kv_shape(g->file, kv_type);
     CHECK_OK(rv_kv_new(&rv_heap, &shape, 64 * rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape), &r.kv));

@@ -189,7 +189,8 @@ static float *run(const rv_lfm2_file *f, bool act_f32, int threads, size_t chunk
     rv_kv *kv = NULL;
     rv_kv_seq *seqs[4];
     CHECK_OK(rv_pool_new(&rv_heap, threads, &pool));
-    CHECK_OK(rv_lfm2_open(&rv_heap, f, (rv_lfm2_options){ .pool = pool, .act_f32 = act_f32 }, &m));
+    CHECK_OK(rv_lfm2_open(&rv_heap, f,
+                          (rv_lfm2_options){ .pool = pool, .act_f32 = act_f32, .alone_bytes = 1 }, &m));
     rv_kv_shape shape = rv_lfm2_kv_shape(f, act_f32 ? RV_F32 : RV_F16);
     CHECK_OK(rv_kv_new(&rv_heap, &shape, n_seqs * (4 * rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape)),
                        &kv));
