@@ -21,7 +21,7 @@ say() { echo "llm_vs_llamacpp: $*" >&2; }
 
 if [ ! -x "$CHROOT/usr/bin/llama-bench" ]; then
     say "making $CHROOT (once)"
-    MIRROR=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian' | head -1)}
+    MIRROR=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)}
     command -v debootstrap > /dev/null || { apt-get update -qq && apt-get install -y -qq debootstrap; } >&2
     [ -e "$CHROOT/etc/debian_version" ] || debootstrap --variant=minbase sid "$CHROOT" "${MIRROR%/}" >&2
     printf '#!/bin/sh\nexit 101\n' > "$CHROOT/usr/sbin/policy-rc.d"
@@ -62,7 +62,7 @@ for run in $(seq "$RUNS"); do
 done
 flock -u 9
 
-cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)
+cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | sed -n 1p)
 commit=$(git -C "$here" rev-parse --short HEAD 2> /dev/null || echo unknown)
 python3 - "$work" "$PROMPT" "$GEN" "$THREADS" "$(basename "$model")" "$cpu" "$commit" << 'EOF'
 import json, statistics, sys
