@@ -251,6 +251,18 @@ static rv_err set_pragma(sqlite3 *conn, const char *name, const char *value, con
     return e;
 }
 
+/* An end that failed for want of memory left the old transaction open: it is ended before the connection is used again. */
+static rv_err end_old(sqlite3 *conn)
+{
+    return sqlite3_get_autocommit(conn) ? RV_OK : run_script(conn, "ROLLBACK", "ending a transaction");
+}
+
+static rv_err begin(sqlite3 *conn, const char *sql, const char *what)
+{
+    RV_TRY(end_old(conn));
+    return run_script(conn, sql, what);
+}
+
 static rv_err check_settings(sqlite3 *conn)
 {
     RV_TRY(set_pragma(conn, "journal_mode", "WAL", "wal"));
@@ -404,7 +416,7 @@ rv_err rv_db_begin(rv_db *db, sqlite3 **out)
                                         "%s: the disk did not take what was written before; nothing more is "
                                         "written until ruvllm is started anew",
                                         db->path)
-                              : run_script(db->writer, "BEGIN IMMEDIATE", "beginning to write");
+                              : begin(db->writer, "BEGIN IMMEDIATE", "beginning to write");
     if (e) {
         pthread_mutex_unlock(&db->writing);
         return e;
@@ -415,7 +427,7 @@ rv_err rv_db_begin(rv_db *db, sqlite3 **out)
 
 void rv_db_rollback(rv_db *db)
 {
-    /* SQLite has rolled back by itself after most errors. If this fails the next begin says so. */
+    /* SQLite has rolled back by itself after most errors. If this fails the next begin tries again. */
     if (!sqlite3_get_autocommit(db->writer)) {
         sqlite3_exec(db->writer, "ROLLBACK", NULL, NULL, NULL);
     }
@@ -485,7 +497,7 @@ rv_err rv_db_reader(rv_db *db, sqlite3 **out)
 
     rv_err e = conn ? RV_OK : open_connection(db, SQLITE_OPEN_READONLY, &conn);
     if (!e) {
-        e = run_script(conn, "BEGIN", "beginning to read");
+        e = begin(conn, "BEGIN", "beginning to read");
     }
     pthread_mutex_lock(&db->pool_lock);
     db->readers[i] = conn;
@@ -503,7 +515,7 @@ rv_err rv_db_reader(rv_db *db, sqlite3 **out)
 void rv_db_reader_done(rv_db *db, sqlite3 *reader)
 {
     if (!sqlite3_get_autocommit(reader)) {
-        sqlite3_exec(reader, "ROLLBACK", NULL, NULL, NULL); /* a reader has nothing to lose */
+        sqlite3_exec(reader, "ROLLBACK", NULL, NULL, NULL); /* if this fails the next begin tries again */
     }
     pthread_mutex_lock(&db->pool_lock);
     for (size_t i = 0; i < READERS; i++) {
@@ -521,7 +533,10 @@ rv_err rv_db_check(rv_db *db)
 {
     pthread_mutex_lock(&db->writing);
     sqlite3_stmt *stmt = NULL;
-    rv_err e = check_settings(db->writer);
+    rv_err e = end_old(db->writer);
+    if (!e) {
+        e = check_settings(db->writer);
+    }
     if (!e) {
         e = rv_db_prepare(db->writer, &stmt, "PRAGMA integrity_check(1)", "");
     }

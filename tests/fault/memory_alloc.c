@@ -1,0 +1,172 @@
+/* Every operation with memory running out at its first, second, third ... request, ours and SQLite's: the error is clean, and
+ * memory and disk are as before or as after, never between. */
+#include "memory_helpers.h"
+
+#include <stdlib.h>
+
+static const char *text_file(void)
+{
+    static char path[4200];
+    snprintf(path, sizeof path, "%s/file.md", temp_dir());
+    FILE *f = fopen(path, "w");
+    fputs("# Birds\n\nThe wren is small. It sings.\n\n## Owls\n\nThe owl is awake at night.\n", f);
+    fclose(f);
+    return path;
+}
+
+/* A store with a few nodes, a correction among them. */
+static const char *prepared(int64_t *wrong)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    *wrong = add_note(s.m, "The hut has two windows.");
+    int64_t id;
+    bool added;
+    CHECK_OK(rv_memory_add(
+        s.m, &(rv_memory_new){ .type = "fact", .text = "It has three.", .corrects = *wrong }, &id, &added));
+    add_note(s.m, "A path leads to the hut.");
+    store_close(&s);
+    return dir;
+}
+
+/* What is counted before and after each operation: it changes by what the operation promised, or not at all. */
+static size_t nodes_of(rv_memory *m)
+{
+    rv_memory_stats stats;
+    CHECK_OK(rv_memory_get_stats(m, &stats));
+    return stats.nodes;
+}
+
+/* Opens, adds, links, searches, imports and removes. Returns the first error; after each step the number of nodes is right. */
+static rv_err whole_story(const rv_alloc *mem, const char *dir, const char *file, void (*calm)(bool on))
+{
+    store s;
+    rv_arena *arena = NULL;
+    const char *tags[] = { "b", "a" };
+    RV_TRY(store_open_with(mem, dir, toy, &s));
+    calm(true);
+    size_t before = nodes_of(s.m), removed = 0;
+    calm(false);
+    int64_t id = 0;
+    bool added = false;
+    rv_memory_new new = { .type = "note",
+                          .text = "A stork on the roof.",
+                          .user = "ann",
+                          .tags = tags,
+                          .n_tags = 2,
+                          .corrects = 1 };
+    rv_err e = rv_memory_add(s.m, &new, &id, &added);
+    calm(true);
+    CHECK(nodes_of(s.m) == before + (e ? 0 : 1), "add: %s", rv_err_text());
+    calm(false);
+    if (!e) {
+        e = rv_memory_link(s.m, id, 3, "same_topic", 0.5);
+    }
+    if (!e) {
+        e = rv_arena_new(mem, 1 << 20, &arena);
+    }
+    rv_memory_hits hits = { 0 };
+    if (!e) {
+        e = rv_memory_search(
+            s.m, &(rv_memory_query){ .text = "roof hut windows", .k = 5, .filter = { .user = "ann" } }, arena,
+            &hits);
+        CHECK(e ? !hits.at : hits.n >= 2, "%zu hits", hits.n);
+    }
+    rv_memory_import done = { 0 };
+    if (!e) {
+        e = rv_memory_import_path(s.m, file, "ann", tags, 2, NULL, NULL, &done);
+        calm(true);
+        CHECK(nodes_of(s.m) == before + (e ? 1 : 4), "import: %s", rv_err_text());
+        calm(false);
+    }
+    rv_err e_rm = rv_memory_rm(s.m, 0, &(rv_memory_filter){ .user = "ann" }, &removed);
+    calm(true);
+    CHECK_OK(rv_memory_check(s.m));
+    if (e_rm) { /* so that the next round begins like this one */
+        CHECK_OK(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .user = "ann" }, &removed));
+    }
+    CHECK(nodes_of(s.m) == before, "%zu nodes, %zu before", nodes_of(s.m), before);
+    calm(false);
+    rv_arena_free(arena);
+    store_close(&s);
+    return e ? e : e_rm;
+}
+
+/* The counting allocator fails once, so what follows an error has memory again. */
+static void nothing(bool on)
+{
+    (void)on;
+}
+
+TEST(our_memory_may_run_out_at_any_request)
+{
+    int64_t wrong;
+    const char *dir = prepared(&wrong), *file = text_file();
+    for (test_mem m = { 0 }; test_mem_again(&m);) {
+        rv_err e = whole_story(&m.alloc, dir, file, nothing);
+        CHECK((e == RV_E_NOMEM) == m.failed, "call %ld: %s: %s", m.fail_at, rv_err_name(e), rv_err_text());
+    }
+}
+
+/* ---- SQLite's own memory: fails at one call, or from that call on ---- */
+
+static long sqlite_calls, sqlite_fail_at;
+static bool sqlite_for_ever, sqlite_calm, sqlite_failed;
+static sqlite3_mem_methods real;
+
+static bool refuse(void)
+{
+    if (sqlite_calm || sqlite_fail_at == 0) {
+        return false;
+    }
+    sqlite_calls++;
+    bool now = sqlite_calls == sqlite_fail_at || (sqlite_for_ever && sqlite_calls > sqlite_fail_at);
+    sqlite_failed |= now;
+    return now;
+}
+
+static void *failing_malloc(int n)
+{
+    return refuse() ? NULL : real.xMalloc(n);
+}
+static void *failing_realloc(void *p, int n)
+{
+    return refuse() ? NULL : real.xRealloc(p, n);
+}
+static void set_calm(bool on)
+{
+    sqlite_calm = on;
+}
+
+TEST(the_memory_of_the_database_may_run_out_at_any_request)
+{
+    sqlite3_shutdown();
+    CHECK(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real) == SQLITE_OK, "get");
+    sqlite3_mem_methods failing = real;
+    failing.xMalloc = failing_malloc;
+    failing.xRealloc = failing_realloc;
+    CHECK(sqlite3_config(SQLITE_CONFIG_MALLOC, &failing) == SQLITE_OK, "set");
+
+    int64_t wrong;
+    const char *dir = prepared(&wrong), *file = text_file();
+    for (int mode = 0; mode < 2; mode++) {
+        sqlite_for_ever = mode == 1;
+        bool again = true;
+        for (long at = 1; again; at += 1 + at / 12) { /* all of the first, then fewer: there are thousands */
+            sqlite_calls = 0;
+            sqlite_failed = false;
+            sqlite_fail_at = at;
+            rv_err e = whole_story(&rv_heap, dir, file, set_calm);
+            sqlite_fail_at = 0;
+            again = sqlite_failed;
+            CHECK(e == RV_OK || (e == RV_E_NOMEM && sqlite_failed), "call %ld: %s: %s", at, rv_err_name(e),
+                  rv_err_text());
+            store s = store_open(dir);
+            CHECK_OK(rv_memory_check(s.m));
+            size_t removed = 0; /* what a failure while opening or removing left */
+            CHECK_OK(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .user = "ann" }, &removed));
+            CHECK(nodes_of(s.m) == 3, "call %ld: %zu nodes", at, nodes_of(s.m));
+            store_close(&s);
+        }
+    }
+}
