@@ -444,6 +444,33 @@ TEST(a_correction_goes_before_what_it_corrects_and_is_still_there_after_a_restar
     close_fixture(&f);
 }
 
+TEST(one_users_correction_changes_nothing_for_others)
+{
+    fixture f;
+    open_fixture(&f);
+    int64_t shared = note(&f, "The library closes at 18:00.", NULL);
+    rv_memory_new fact = { .type = "fact",
+                           .text = "Correction: Q: When does the library close? A: 20:00",
+                           .user = "ann",
+                           .source = "feedback",
+                           .corrects = shared };
+    int64_t hers = 0;
+    bool added;
+    CHECK_OK(rv_memory_add(f.p.memory, &fact, &hers, &added));
+    static const struct {
+        const char *user;
+        bool corrected;
+    } who[] = { { "ann", true }, { "bob", false }, { NULL, false } };
+    for (size_t i = 0; i < RV_COUNT(who); i++) {
+        rv_request r = request(&f, "When does the library close?");
+        r.user = who[i].user;
+        CHECK_OK(rv_pipeline_run(&f.p, &r));
+        CHECK(r.n_sources == 1 && r.sources[0].id == (who[i].corrected ? hers : shared),
+              "%s: %zu sources, first %lld", who[i].user, r.n_sources, (long long)r.sources[0].id);
+    }
+    close_fixture(&f);
+}
+
 /* ---- a trained model ---- */
 
 TEST(a_trained_model_answers_from_memory_with_a_citation)
