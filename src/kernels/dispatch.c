@@ -23,6 +23,9 @@ static const rv_kernels avx512 = TABLE(avx512, RV_CPU_AVX512, rv_pack_strips);
 static const rv_kernels *const tables[RV_CPU_LEVELS] = {
     [RV_CPU_SCALAR] = &scalar, [RV_CPU_AVX2] = &avx2, [RV_CPU_AVX512] = &avx512
 };
+#elif defined(__aarch64__)
+static const rv_kernels neon = TABLE(neon, RV_CPU_NEON, rv_pack_strips);
+static const rv_kernels *const tables[RV_CPU_LEVELS] = { [RV_CPU_SCALAR] = &scalar, [RV_CPU_NEON] = &neon };
 #else
 static const rv_kernels *const tables[RV_CPU_LEVELS] = { [RV_CPU_SCALAR] = &scalar };
 #endif

@@ -20,10 +20,9 @@
 /* A weight matrix y = W x, W [rows][cols] */
 typedef struct rv_matrix {
     rv_type type;
-    size_t rows, cols; /* cols a multiple of the type's block */
-    const void *raw;   /* rows as in the file; needed by float32 arithmetic and when packed is NULL */
-    const void
-        *packed; /* made by this level's pack; NULL: int8 arithmetic reads raw, same bits, far slower */
+    size_t rows, cols;  /* cols a multiple of the type's block */
+    const void *raw;    /* rows as in the file; needed by float32 arithmetic and when packed is NULL */
+    const void *packed; /* made by pack of this level; NULL: int8 arithmetic reads raw, same bits, slower */
 } rv_matrix;
 
 /* 32 activations of one token as int8, and what the products want to know about them: one cache line. */
