@@ -233,9 +233,8 @@ static const char *const shapes[] = {
     "--hidden 128 --layers 3 --attn 1 --heads 1 --kv-heads 1 --ff 160 --lcache 5 --dtype Q8_0 --untied",
     "--hidden 256 --layers 2 --attn 0,1 --heads 16 --kv-heads 4 --ff 512 --dtype Q4_K_M",
     "--hidden 512 --layers 4 --attn 2 --heads 4 --kv-heads 2 --ff 768 --dtype Q6_K --eps 1e-3",
-    "--hidden 160 --layers 2 --attn 1 --heads 5 --kv-heads 5 --ff 224 --lcache 2 --dtype Q5_1 --shuffle "
-    "--align 128 --gguf-version 2",
-    "--hidden 96 --layers 5 --attn 1,2 --heads 12 --kv-heads 6 --ff 352 --lcache 4 --dtype Q4_1 --align 64",
+    "--hidden 160 --layers 2 --attn 1 --heads 5 --kv-heads 5 --ff 224 --dtype Q5_1 --shuffle --align 128",
+    "--hidden 96 --layers 5 --attn 1,2 --heads 12 --kv-heads 6 --ff 352 --lcache 4 --dtype Q4_1 --gguf-version 2",
     "--hidden 1024 --layers 2 --attn 1 --heads 16 --kv-heads 8 --ff 4608 --dtype Q4_K_M",
 };
 
