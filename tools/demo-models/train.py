@@ -50,8 +50,9 @@ class Plan:
 
 
 class Heads(nn.Module):
-    """Linear readers that exist while training only. After the second attention layer: in which passage does this token stand (`passage`),
-    and, on the words of a question, in which one do they occur that is to be cited (`asked`); before the last one: what is to be cited (`target`)."""
+    """Linear readers that exist while training only, one per step of the look-up: after the first attention layer, in which passage does this
+    token stand (`passage`); after the second, on the words of a question, which passage that speaks of them is to be cited (`asked`); after the
+    third, on the last tokens before the answer, which one is to be cited (`target`)."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -71,8 +72,7 @@ class Trainer:
         self.heads = Heads(self.model.config.hidden).to(device)
         self.optimiser = Optimiser(self.model, plan.rate, 0.15 * plan.rate)
         self.head_optimiser = torch.optim.Adam(self.heads.parameters(), lr=3e-3)
-        attention = self.model.config.attention
-        self.taps = (attention[1], attention[-2] if len(attention) > 3 else attention[-1])
+        self.taps = self.model.config.attention[:3]
         self.step = self.seen = self.total = 0  # steps and tokens of this run, tokens of all runs
         self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0}
 
@@ -98,7 +98,7 @@ class Trainer:
         chosen = torch.cat((wanted, others))
         each = F.cross_entropy(self.model.head(states.reshape(-1, states.shape[-1])[here[chosen]]), after[chosen], reduction="none")
         losses = {"answer": each[: len(wanted)].mean(), "other": each[len(wanted) :].mean()}
-        for name, tap, labels, known in (("passage", tapped[0], passage, passage > 0), ("asked", tapped[0], asked, asked >= 0), ("target", tapped[1], target, target >= 0)):
+        for name, tap, labels, known in (("passage", tapped[0], passage, passage > 0), ("asked", tapped[1], asked, asked >= 0), ("target", tapped[2], target, target >= 0)):
             at = self._pick(known.reshape(-1).nonzero()[:, 0], 1000)
             if len(at):
                 logits = F.linear(tap.reshape(-1, tap.shape[-1])[at].float(), getattr(self.heads, name))
