@@ -53,6 +53,8 @@ void rv_api_fault(rv_api_call *call, rv_err e, const char *what);
 /** rv_api_generation_failed - e of a generation: a prompt that does not fit is 400 exceed_context_size_error with both
  * numbers, for which param is to blame; too late is 504; what was wrong in the request is shown; the rest is ours. */
 void rv_api_generation_failed(rv_api_call *call, rv_err e, const char *param);
+/** rv_api_has_model - true; without any model it answers 503 and says what to do. */
+bool rv_api_has_model(rv_api_call *call);
 /** rv_api_no_model - 404 model_not_found. name may be NULL. */
 void rv_api_no_model(rv_api_call *call, const char *name);
 

@@ -535,8 +535,7 @@ static void serve(rv_api_call *call, bool chat)
 {
     rv_api_openai o = { .call = call, .body = call->body, .chat = chat, .n = 1 };
     char uuid[37];
-    if (!call->pipeline->backend) {
-        rv_api_refuse(call, 503, NULL, NULL, "this server has no model");
+    if (!rv_api_has_model(call)) {
         return;
     }
     if (rv_uuid(uuid) != RV_OK) {

@@ -100,8 +100,7 @@ void rv_api_query(rv_api_call *call)
 {
     rv_request r;
     bool stream = false;
-    if (!call->pipeline->backend) {
-        rv_api_refuse(call, 503, NULL, NULL, "this server has no model");
+    if (!rv_api_has_model(call)) {
         return;
     }
     rv_err e = rv_request_init(&r, call->arena);

@@ -71,6 +71,19 @@ void rv_api_health(rv_api_call *call)
 
 /* ---- models ---- */
 
+bool rv_api_has_model(rv_api_call *call)
+{
+    rv_backend *backend = call->pipeline->backend;
+    rv_backend_model one;
+    const char *id;
+    if (backend && rv_backend_models(backend, &one, 1) > 0) {
+        return true;
+    }
+    bool told = backend && rv_backend_resolve(backend, NULL, &id) != RV_OK;
+    rv_api_refuse(call, 503, NULL, "no_model", "%s", told ? rv_err_text() : "this server has no model");
+    return false;
+}
+
 /* The name is repeated when it could be one, so that what a message shows was not written by a stranger. */
 void rv_api_no_model(rv_api_call *call, const char *name)
 {
