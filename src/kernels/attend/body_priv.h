@@ -12,6 +12,7 @@
 
 enum { RUN = 16, HEADS = 8 };
 
+/* Tried: reading halves straight into the products for up to 4 heads. 12 % slower for 2 heads, 30 % for 4, dim 64. */
 /* n vectors as float32 rows, then the last one again up to RUN: extra keys are never a new maximum, and weigh nothing */
 INLINE const float *as_floats(const rv_attend_step *step, const void *base, size_t from, size_t n,
                               float *buffer)
