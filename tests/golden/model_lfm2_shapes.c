@@ -234,7 +234,7 @@ static const char *const shapes[] = {
     "--hidden 256 --layers 2 --attn 0,1 --heads 16 --kv-heads 4 --ff 512 --dtype Q4_K_M",
     "--hidden 512 --layers 4 --attn 2 --heads 4 --kv-heads 2 --ff 768 --dtype Q6_K --eps 1e-3",
     "--hidden 160 --layers 2 --attn 1 --heads 5 --kv-heads 5 --ff 224 --dtype Q5_1 --shuffle --align 128",
-    "--hidden 96 --layers 5 --attn 1,2 --heads 12 --kv-heads 6 --ff 352 --lcache 4 --dtype Q4_1 --gguf-version 2",
+    "--hidden 96 --layers 5 --attn 1,2 --heads 12 --kv-heads 6 --ff 352 --dtype Q4_1 --gguf-version 2",
     "--hidden 1024 --layers 2 --attn 1 --heads 16 --kv-heads 8 --ff 4608 --dtype Q4_K_M",
 };
 
