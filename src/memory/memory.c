@@ -484,6 +484,10 @@ static rv_err load(rv_memory *m)
         e = load_edges(m, conn);
     }
     rv_db_reader_done(m->db, conn);
+    if (!e && (last < 0 || last > INT64_MAX / 2)) {
+        e = rv_fail(RV_E_CORRUPT, "%s: the last node would be %lld; restore the file from a backup",
+                    rv_db_dir(m->db), (long long)last);
+    }
     if (!e) {
         int64_t highest = m->n_entries ? m->entries[m->n_entries - 1].id : 0;
         m->next_id = (last > highest ? last : highest) + 1;
@@ -671,6 +675,17 @@ static rv_err check_edges(const rv_memory *m, sqlite3 *conn)
     return e;
 }
 
+static rv_err check_documents(sqlite3 *conn)
+{
+    int64_t odd = 0;
+    RV_TRY(rv_db_int(conn, &odd,
+                     "SELECT count(*) FROM documents LEFT JOIN nodes ON id=node WHERE path IS NOT source OR"
+                     " nodes.user IS NOT documents.user OR type IS NOT 'document' OR length(digest)<>32",
+                     ""));
+    return odd == 0 ? RV_OK
+                    : rv_fail(RV_E_CORRUPT, "%lld imported files do not fit their nodes", (long long)odd);
+}
+
 static rv_err check_disk(rv_memory *m)
 {
     sqlite3 *conn;
@@ -681,6 +696,9 @@ static rv_err check_disk(rv_memory *m)
     }
     if (!e) {
         e = check_edges(m, conn);
+    }
+    if (!e) {
+        e = check_documents(conn);
     }
     rv_db_rollback(m->db);
     return e;
