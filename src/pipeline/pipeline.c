@@ -105,7 +105,8 @@ static rv_err end_stage(rv_request *r, rv_stage stage, double *since, rv_err e)
     *since = now;
     rv_metric_time(&stage_time[stage], r->stage_ms[stage]);
     if (e) {
-        rv_metric_add(&stage_failures[stage], 1);
+        rv_metric_add(&stage_failures[stage],
+                      rv_err_http(e) >= 500); /* a client that asks wrongly or leaves is no failure */
         char *note = rv_arena_strdup(r->arena, rv_err_text());
         r->stage_note[stage] = note ? note : "failed, and memory ran out";
     }
