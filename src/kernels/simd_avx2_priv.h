@@ -219,15 +219,24 @@ INLINE vi vi_set_4(const int8_t *p) /* the same 4 bytes in every lane */
     memcpy(&four, p, sizeof four);
     return _mm256_set1_epi32(four);
 }
-/* sum += the four products of unsigned weights below 128 and signed bytes of each lane. Exact: the instruction
- * saturates pairs at 32767, and 2 * 127 * 127 is below. */
-INLINE vi vi_dot_u7(vi sum, vi weights, vi bytes)
+/* Sums of four products per lane, of unsigned weights and signed bytes: begin at sum, add some, end. A part is sums of two
+ * products in 16 bits, exact as long as none can pass PART_LIMIT. */
+enum { PART_LIMIT = INT16_MAX };
+INLINE vi vi_part_begin(vi sum)
 {
-    __m256i pairs = _mm256_maddubs_epi16(weights, bytes);
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    (void)sum;
+    return _mm256_setzero_si256();
+}
+INLINE vi vi_part_add(vi part, vi weights, vi bytes)
+{
+    return _mm256_add_epi16(part, _mm256_maddubs_epi16(weights, bytes));
+}
+INLINE vi vi_part_end(vi sum, vi part)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(part, _mm256_set1_epi16(1)));
 }
 
-/* The same for weights kept as w + 128: pairs would saturate, so the bias is taken off again and the sign of the weight
+/* One such step for weights kept as w + 128: pairs would saturate, so the bias is taken off again and the sign of the weight
  * moves to the byte. 2 * 128 * 127 is below 32767, so this is exact too. */
 INLINE vi vi_start_biased(const int32_t *minus_128_sum)
 {
@@ -237,7 +246,7 @@ INLINE vi vi_start_biased(const int32_t *minus_128_sum)
 INLINE vi vi_dot_biased(vi sum, vi weights, vi bytes)
 {
     __m256i w = _mm256_xor_si256(weights, _mm256_set1_epi8((char)0x80));
-    return vi_dot_u7(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(bytes, w));
+    return vi_part_end(sum, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(bytes, w)));
 }
 
 /* sum += products of 4 * LANES signed bytes, exact for all values */

@@ -211,13 +211,24 @@ INLINE vi vi_set_4(const int8_t *p) /* the same 4 bytes in every lane */
     memcpy(&four, p, sizeof four);
     return _mm512_set1_epi32(four);
 }
-/* sum += the four products of unsigned weights below 128 and signed bytes of each lane; exact. */
-INLINE vi vi_dot_u7(vi sum, vi weights, vi bytes)
+/* Sums of four products per lane, of unsigned weights and signed bytes: begin at sum, add some, end. Exact as
+ * long as no sum of two of the four can pass PART_LIMIT. */
+enum { PART_LIMIT = INT32_MAX };
+INLINE vi vi_part_begin(vi sum)
 {
-    return _mm512_dpbusd_epi32(sum, weights, bytes);
+    return sum;
+}
+INLINE vi vi_part_add(vi part, vi weights, vi bytes)
+{
+    return _mm512_dpbusd_epi32(part, weights, bytes);
+}
+INLINE vi vi_part_end(vi sum, vi part)
+{
+    (void)sum;
+    return part;
 }
 
-/* The same for weights kept as w + 128. Here the 128 stays in and the sum has to start at -128 * (sum of bytes). */
+/* One such step for weights kept as w + 128. Here the 128 stays in and the sum has to start at -128 * (sum of bytes). */
 INLINE vi vi_start_biased(const int32_t *minus_128_sum)
 {
     return _mm512_set1_epi32(*minus_128_sum);

@@ -198,13 +198,23 @@ INLINE int32_t vi_sum(vi a)
     return vaddvq_s32(a);
 }
 
-/* sum += the four products of weights below 128 and signed bytes of each lane; exact. */
-INLINE vi vi_dot_u7(vi sum, vi weights, vi bytes)
+/* Sums of four products per lane, of weights below 128 and signed bytes: begin at sum, add some, end. Exact. */
+enum { PART_LIMIT = INT32_MAX };
+INLINE vi vi_part_begin(vi sum)
 {
-    return vdotq_s32(sum, vreinterpretq_s8_s32(weights), vreinterpretq_s8_s32(bytes));
+    return sum;
+}
+INLINE vi vi_part_add(vi part, vi weights, vi bytes)
+{
+    return vdotq_s32(part, vreinterpretq_s8_s32(weights), vreinterpretq_s8_s32(bytes));
+}
+INLINE vi vi_part_end(vi sum, vi part)
+{
+    (void)sum;
+    return part;
 }
 
-/* The same for weights kept as w + 128; the bias is taken off again. */
+/* One such step for weights kept as w + 128; the bias is taken off again. */
 INLINE vi vi_start_biased(const int32_t *minus_128_sum)
 {
     (void)minus_128_sum;
@@ -212,7 +222,7 @@ INLINE vi vi_start_biased(const int32_t *minus_128_sum)
 }
 INLINE vi vi_dot_biased(vi sum, vi weights, vi bytes)
 {
-    return vi_dot_u7(sum, veorq_s32(weights, vi_set_bytes(0x80)), bytes);
+    return vi_part_add(sum, veorq_s32(weights, vi_set_bytes(0x80)), bytes);
 }
 
 /* sum += products of 4 * LANES signed bytes, exact for all values */

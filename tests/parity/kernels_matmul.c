@@ -227,3 +227,58 @@ TEST(products_touch_only_their_own_outputs)
         }
     }
 }
+
+TEST(the_largest_codes_and_activations_do_not_overflow)
+{
+    static const uint8_t fills[] = { 0xff, 0x00, 0x80, 0x7f, 0x0f, 0xf0 };
+    const size_t rows = 16, cols = 256;
+    for (size_t i = 0; i < RV_COUNT(all_types) * RV_COUNT(fills) * 3; i++) {
+        const rv_type type = all_types[i % RV_COUNT(all_types)];
+        const uint8_t fill = fills[i / RV_COUNT(all_types) % RV_COUNT(fills)];
+        const size_t signs = i / RV_COUNT(all_types) / RV_COUNT(fills);
+        if (!is_quantised(type)) {
+            continue;
+        }
+        size_t row_bytes = 0;
+        CHECK(rv_type_row_bytes(type, cols, &row_bytes), "row");
+        uint8_t *raw = fenced_bytes(rows * row_bytes);
+        memset(raw, fill, rows * row_bytes);
+        const rv_type_info *info = rv_type_get((uint32_t)type);
+        for (size_t at = 0; at < rows * row_bytes;
+             at += info->block_bytes) { /* a finite scale: 0.25, minimum 0.25 */
+            const uint16_t quarter = 0x3400;
+            size_t scale = type == RV_Q6_K ? 208 : 0;
+            memcpy(raw + at + scale, &quarter, sizeof quarter);
+            if (type == RV_Q4_1 || type == RV_Q5_1 || type == RV_Q4_K || type == RV_Q5_K) {
+                memcpy(raw + at + 2, &quarter, sizeof quarter);
+            }
+        }
+        float *x = fenced_floats(cols), *row = fenced_floats(cols);
+        for (size_t c = 0; c < cols; c++) {
+            x[c] = signs == 0 || (signs == 1 && c % 2) ? 1 : -1;
+        }
+        for (int l = 0; l < RV_CPU_LEVELS; l++) {
+            const rv_kernels *k = rv_kernels_at((rv_cpu_level)l);
+            if (!k) {
+                continue;
+            }
+            rv_matrix w =
+                packed_matrix(k, (rv_matrix){ .type = type, .rows = rows, .cols = cols, .raw = raw });
+            rv_act act;
+            rv_act_fill(k, x, cols, cols, 1, fenced_bytes(rv_act_bytes(cols, 1)), &act);
+            float *out = fenced_floats(rows);
+            k->matmul(&w, &act, 0, rows, out, rows);
+            k->expand[type](raw, row, cols);
+            double exact = 0, mass = 0;
+            for (size_t c = 0; c < cols; c++) {
+                exact += (double)row[c] * (double)x[c];
+                mass += fabs((double)row[c]) + 64;
+            }
+            for (size_t r = 0; r < rows; r++) {
+                CHECK(fabs((double)out[r] - exact) <= 100 * FLT_EPSILON * mass,
+                      "%s %s filled with %02x: %g, exact %g", k->name, info->name, fill, (double)out[r],
+                      exact);
+            }
+        }
+    }
+}

@@ -100,11 +100,30 @@ INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act
     for (size_t t = 0; t < n; t++) {
         dot[t] = start_dot(type, a + t * stride, from);
     }
-    for (size_t v = from; v < to; v++) {
-        vi codes = load_codes(type, block, v);
+    const int64_t largest = type == RV_Q6_K                                         ? 63
+                            : type == RV_Q5_0 || type == RV_Q5_1 || type == RV_Q5_K ? 31
+                                                                                    : 15;
+    const int64_t step = 2 * 127 * largest; /* at most what a line adds to a pair sum */
+    const size_t lines = 8 * step <= PART_LIMIT ? to - from : 4 * step <= PART_LIMIT ? 4 : 2;
+    for (size_t first = from; first < to && type != RV_Q8_0; first += lines) {
+        vi part[TILE];
         for (size_t t = 0; t < n; t++) {
-            vi bytes = vi_set_4(a[t * stride].q + 4 * v);
-            dot[t] = type == RV_Q8_0 ? vi_dot_biased(dot[t], codes, bytes) : vi_dot_u7(dot[t], codes, bytes);
+            part[t] = vi_part_begin(dot[t]);
+        }
+        for (size_t v = first; v < first + lines; v++) {
+            const vi codes = load_codes(type, block, v);
+            for (size_t t = 0; t < n; t++) {
+                part[t] = vi_part_add(part[t], codes, vi_set_4(a[t * stride].q + 4 * v));
+            }
+        }
+        for (size_t t = 0; t < n; t++) {
+            dot[t] = vi_part_end(dot[t], part[t]);
+        }
+    }
+    for (size_t v = from; v < to && type == RV_Q8_0; v++) {
+        const vi codes = load_codes(type, block, v);
+        for (size_t t = 0; t < n; t++) {
+            dot[t] = vi_dot_biased(dot[t], codes, vi_set_4(a[t * stride].q + 4 * v));
         }
     }
 }
