@@ -379,12 +379,12 @@ static void conn_close(conn *c)
 }
 
 /* Bytes of one answer to its connection. */
-static void conn_answer(conn *c, rv_http_request *r, rv_text *out, bool ended)
+static void conn_answer(conn *c, rv_http_request *r, const rv_text *out, bool ended, bool overrun)
 {
     struct evbuffer *to = bufferevent_get_output(c->bev);
-    if (out->failed || r->overrun || evbuffer_add(to, rv_text_get(out), out->n) != 0) {
+    if (out->failed || overrun || evbuffer_add(to, rv_text_get(out), out->n) != 0) {
         rv_log(RV_LOG_WARN, "http.dropped", "peer", c->peer, "why",
-               r->overrun ? "reads too slowly" : "no memory for the answer", (char *)NULL);
+               overrun ? "reads too slowly" : "no memory for the answer", (char *)NULL);
         conn_free(c);
         return;
     }
@@ -415,13 +415,13 @@ static void take_answers(rv_http_server *s)
         r->listed = false;
         rv_text out = r->out;
         rv_text_init(&r->out, s->mem, SIZE_MAX / 2);
-        bool ended = r->ended;
+        bool ended = r->ended, overrun = r->overrun;
         /* Counted as unsent while it changes hands, so that the writer never sees less than there is. */
         atomic_fetch_add(&r->unsent, out.n);
         pthread_mutex_unlock(&s->lock);
 
         if (r->conn) {
-            conn_answer(r->conn, r, &out, ended);
+            conn_answer(r->conn, r, &out, ended, overrun);
         }
         rv_text_deinit(&out);
         if (ended) {

@@ -103,16 +103,22 @@ static void open_site(site *s, size_t max_connections, int timeout_ms)
     CHECK(pthread_create(&s->thread, NULL, serve, s) == 0, "thread");
 }
 
-static void close_site(site *s)
+/* The net thread has ended; the threads that answer do too, and only then may the site go. */
+static void forget_site(site *s)
 {
-    atomic_store(&s->release, true);
-    rv_http_stop(s->server);
     pthread_join(s->thread, NULL);
     for (int ms = 0; atomic_load(&s->running) > 0 && ms < WAIT_MS; ms++) {
         nap(1);
     }
     CHECK(s->ended == RV_OK && atomic_load(&s->running) == 0, "%s", rv_err_name(s->ended));
     rv_http_free(s->server);
+}
+
+static void close_site(site *s)
+{
+    atomic_store(&s->release, true);
+    rv_http_stop(s->server);
+    forget_site(s);
 }
 
 TEST(requests_on_one_connection_are_answered_in_order)
@@ -281,9 +287,7 @@ TEST(stopping_lets_running_answers_finish)
     expect(all, "Connection: close\r\n");
     close(fd);
     close(idle);
-    pthread_join(s.thread, NULL);
-    CHECK_OK(s.ended);
-    rv_http_free(s.server);
+    forget_site(&s);
 }
 
 TEST(stopping_twice_ends_at_once_and_cancels_what_runs)
@@ -298,13 +302,9 @@ TEST(stopping_twice_ends_at_once_and_cancels_what_runs)
     rv_http_stop(s.server);
     nap(20);
     rv_http_stop(s.server);
-    pthread_join(s.thread, NULL);
-    for (int ms = 0; atomic_load(&s.running) > 0 && ms < WAIT_MS; ms++) {
-        nap(1);
-    }
+    forget_site(&s);
     CHECK(atomic_load(&s.saw_gone) == 1, "it was not cancelled");
     close(fd);
-    rv_http_free(s.server);
 }
 
 TEST(a_port_in_use_and_a_wrong_address_are_named)
