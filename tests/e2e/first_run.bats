@@ -73,3 +73,41 @@ JSON
     [ "$status" -eq 1 ]
     [[ "$output" == *"first run:"* ]]
 }
+
+# start_server: its address in $base, its process in $server.
+start_server() {
+    : >"$work/log"
+    "$RUVLLM" serve --port 0 --data "$work/data" 2>"$work/log" >/dev/null 3>&- &
+    server=$!
+    for _ in $(seq 200); do
+        base=$(sed -n 's|^ *API *\(http://[^ ]*\)/v1.*|\1|p' "$work/log")
+        [ -n "$base" ] && return
+        sleep 0.05
+    done
+    cat "$work/log"
+    return 1
+}
+
+post() {
+    curl -sS -H 'Content-Type: application/json' -d "$2" "$base$1"
+}
+
+@test "kill -9 right after a correction was acknowledged: it is known after the restart" {
+    trial_setup
+    "$RUVLLM" memory import "$work/notes" --data "$work/data"
+    question='{"query": "Where does Maria Stone live?"}'
+    start_server
+    request=$(post /v1/query "$question" | jq -r .request_id)
+    post /v1/feedback "{\"request_id\": \"$request\", \"correction\": \"Lake Pascan\"}" | jq -e 'has("error") | not'
+    kill -KILL "$server"
+    wait "$server" || true
+    start_server
+    answer=$(post /v1/query "$question")
+    post /v1/feedback "{\"request_id\": \"$request\", \"rating\": 2}" | jq -e 'has("error") | not' # the old request is known too
+    kill -TERM "$server"
+    wait "$server"
+    echo "$answer"
+    [[ "$(jq -r .text <<<"$answer")" == *"Lake Pascan"* ]]
+    [ "$(jq -r '.sources[0].type' <<<"$answer")" = fact ]
+    "$RUVLLM" witness verify --data "$work/data"
+}
