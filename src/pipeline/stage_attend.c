@@ -72,12 +72,24 @@ static bool is_same_question(const rv_request *r, const char *fact)
     return strncmp(a, " A: ", 4) == 0;
 }
 
-/* A corrected passage often says other things as well, so it stays, behind its correction. It goes when the question is the one
- * that was corrected, or when it was made from one answer, which is then all it says. */
+/* Whether more than one sentence stands in text. */
+static bool says_more_than_one_thing(const char *text)
+{
+    for (const char *at = text; (at += strcspn(at, ".!?\n"))[0]; at++) {
+        const char *next = at + 1 + strspn(at + 1, " \r\n\t");
+        if (*next && (next > at + 1 || *at == '\n')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A corrected passage often says other things as well; then it stays, behind its correction. It goes when the question is the
+ * one that was corrected, or when there is nothing else in it: a single sentence, or a node made from one answer. */
 static bool is_outdated(const rv_request *r, const rv_memory_node *node, const rv_memory_node *correction)
 {
     return strcmp(node->type, "fact") == 0 || strcmp(node->type, "qa") == 0 ||
-           is_same_question(r, correction->text);
+           !says_more_than_one_thing(node->text) || is_same_question(r, correction->text);
 }
 
 /* Hits in the order they may be used: by score, a correction before what it corrects. */

@@ -83,7 +83,7 @@ TEST(a_correction_stands_before_what_it_corrects)
     fixture f;
     open_fixture(&f, 512, "Who?");
     add_hit(&f, 1, "Other.", 0);
-    add_hit(&f, 2, "Wrong in part.", 4);
+    add_hit(&f, 2, "Wrong. In part.", 4);
     add_hit(&f, 3, "More.", 0);
     add_hit(&f, 4, "Correction.", 0);
     f.nodes[3].score =
@@ -118,12 +118,34 @@ TEST(what_was_corrected_for_this_very_question_is_left_out)
     }
 }
 
+TEST(what_says_nothing_but_what_was_wrong_is_left_out)
+{
+    static const struct {
+        const char *text, *sources;
+    } cases[] = {
+        { "It opens at 9.30", "4 3" },          { "It opens at 9:00.", "4 3" },
+        { "It opens at 9:00.\n", "4 3" },       { "It opens. Late.", "4 2 3" },
+        { "Title\nIt opens.", "4 2 3" },        { "It opens! It closes", "4 2 3" },
+        { "It opens at 9:00?! Yes.", "4 2 3" },
+    };
+    for (size_t i = 0; i < RV_COUNT(cases); i++) {
+        fixture f;
+        open_fixture(&f, 512, "Another question?");
+        add_hit(&f, 2, cases[i].text, 4);
+        add_hit(&f, 3, "More.", 0);
+        add_hit(&f, 4, "Correction: Q: When does it open? A: 9:30", 0);
+        CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+        check_sources(&f, cases[i].sources);
+        close_fixture(&f);
+    }
+}
+
 TEST(a_chain_of_corrections_gives_the_last_one_and_a_ring_ends)
 {
     fixture f;
     open_fixture(&f, 512, "Who?");
-    add_hit(&f, 1, "First.", 2);
-    add_hit(&f, 2, "Second.", 3);
+    add_hit(&f, 1, "First. And more.", 2);
+    add_hit(&f, 2, "Second. And more.", 3);
     add_hit(&f, 3, "Third.", 0);
     f.nodes[1].type = f.nodes[2].type = "fact";
     CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
