@@ -59,9 +59,10 @@ int64_t rv_record_same(const record *r)
     return (int64_t)add_str(add_str(add_str(0, r->type), r->user), r->text);
 }
 
-int64_t rv_edge_sum(int64_t from, int64_t to, rv_str type, double weight)
+int64_t rv_edge_sum(int64_t from, int64_t to, rv_str type, double weight, int64_t created_ms)
 {
-    return (int64_t)add_double(add_str(rv_db_sum_int(rv_db_sum_int(0, from), to), type), weight);
+    uint64_t sum = add_str(rv_db_sum_int(rv_db_sum_int(0, from), to), type);
+    return (int64_t)rv_db_sum_int(add_double(sum, weight), created_ms);
 }
 
 static rv_str column_str(sqlite3_stmt *stmt, int column)
@@ -346,7 +347,8 @@ static rv_err load_edges(rv_memory *m, sqlite3 *conn)
 {
     sqlite3_stmt *stmt;
     RV_TRY(rv_db_prepare(
-        conn, &stmt, "SELECT from_id, to_id, type, weight, sum FROM edges ORDER BY created_ms, from_id", ""));
+        conn, &stmt,
+        "SELECT from_id, to_id, type, weight, created_ms, sum FROM edges ORDER BY created_ms, from_id", ""));
     rv_err e = RV_OK;
     for (bool row = true; !e && row;) {
         e = rv_db_step(stmt, &row);
@@ -356,7 +358,8 @@ static rv_err load_edges(rv_memory *m, sqlite3 *conn)
         int64_t from = sqlite3_column_int64(stmt, 0), to = sqlite3_column_int64(stmt, 1);
         rv_str type = column_str(stmt, 2);
         double weight = sqlite3_column_double(stmt, 3);
-        if (rv_edge_sum(from, to, type, weight) != sqlite3_column_int64(stmt, 4) ||
+        if (rv_edge_sum(from, to, type, weight, sqlite3_column_int64(stmt, 4)) !=
+                sqlite3_column_int64(stmt, 5) ||
             !rv_memory_find(m, from) || !rv_memory_find(m, to)) {
             e = rv_fail(
                 RV_E_CORRUPT,
@@ -646,7 +649,7 @@ static rv_err check_nodes(rv_memory *m, sqlite3 *conn)
 static rv_err check_edges(const rv_memory *m, sqlite3 *conn)
 {
     sqlite3_stmt *stmt;
-    RV_TRY(rv_db_prepare(conn, &stmt, "SELECT from_id, to_id, type, weight, sum FROM edges", ""));
+    RV_TRY(rv_db_prepare(conn, &stmt, "SELECT from_id, to_id, type, weight, created_ms, sum FROM edges", ""));
     rv_err e = RV_OK;
     size_t n = 0;
     for (bool row = true; !e && row;) {
@@ -661,8 +664,8 @@ static rv_err check_edges(const rv_memory *m, sqlite3 *conn)
         for (rv_graph_cursor c = { 0 }; !found && rv_graph_next(m->graph, from, RV_GRAPH_OUT, &c, &edge);) {
             found = edge.to == to && rv_str_eq(type, rv_graph_type_name(m->graph, edge.type));
         }
-        if (!found ||
-            rv_edge_sum(from, to, type, sqlite3_column_double(stmt, 3)) != sqlite3_column_int64(stmt, 4)) {
+        if (!found || rv_edge_sum(from, to, type, sqlite3_column_double(stmt, 3),
+                                  sqlite3_column_int64(stmt, 4)) != sqlite3_column_int64(stmt, 5)) {
             e = rv_fail(RV_E_CORRUPT, "the edge from %lld to %lld on the disk is not the one in memory",
                         (long long)from, (long long)to);
         }

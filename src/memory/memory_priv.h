@@ -101,7 +101,7 @@ typedef struct record {
 
 int64_t rv_record_sum(const record *r);
 int64_t rv_record_same(const record *r); /* equal for nodes of equal type, user and text */
-int64_t rv_edge_sum(int64_t from, int64_t to, rv_str type, double weight);
+int64_t rv_edge_sum(int64_t from, int64_t to, rv_str type, double weight, int64_t created_ms);
 
 #define RV_RECORD_COLUMNS "id, type, text, source, user, origin, tags, metadata, confidence, created_ms, offset, length, sum"
 enum { RV_RECORD_N_COLUMNS = 13 };

@@ -159,16 +159,17 @@ static rv_err write_edges(sqlite3 *conn, const change *c)
         return RV_OK;
     }
     sqlite3_stmt *stmt;
-    RV_TRY(rv_db_prepare(conn, &stmt,
-                         "INSERT INTO edges VALUES(?1,?2,?3,?4,?5,?6) ON CONFLICT(from_id, to_id, type)"
-                         " DO UPDATE SET weight=excluded.weight, sum=excluded.sum",
-                         ""));
+    RV_TRY(rv_db_prepare(
+        conn, &stmt,
+        "INSERT INTO edges VALUES(?1,?2,?3,?4,?5,?6) ON CONFLICT(from_id, to_id, type)"
+        " DO UPDATE SET weight=excluded.weight, created_ms=excluded.created_ms, sum=excluded.sum",
+        ""));
     int64_t now = rv_clock_wall_ms();
     rv_err e = RV_OK;
     for (size_t i = 0; !e && i < c->n_link; i++) {
         const link_row *l = &c->link[i];
         e = rv_db_bind(stmt, "iitfii", l->from, l->to, l->type, l->weight, now,
-                       rv_edge_sum(l->from, l->to, rv_str_from(l->type), l->weight));
+                       rv_edge_sum(l->from, l->to, rv_str_from(l->type), l->weight, now));
         if (!e) {
             e = run(stmt);
         }
