@@ -379,6 +379,31 @@ rv_err rv_api_only(const json_t *object, const char *const *names, size_t n)
     return RV_OK;
 }
 
+rv_err rv_api_get_name(const json_t *object, const char *field, const char **out)
+{
+    const char *text = NULL;
+    RV_TRY(rv_json_get_string(object, field, &text, NULL));
+    if (text && !*text) {
+        return rv_fail(RV_E_ARG, "%s: expected a name, found an empty text", field);
+    }
+    if (text) {
+        *out = text;
+    }
+    return RV_OK;
+}
+
+rv_err rv_api_query_only(rv_api_call *call, const char *const *names, size_t n)
+{
+    if (rv_http_query_only(call->http, names, n)) {
+        return RV_OK;
+    }
+    char known[256] = "";
+    for (size_t i = 0, used = 0; i < n && used < sizeof known; i++) {
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", names[i]);
+    }
+    return rv_fail(RV_E_ARG, "the query string has a parameter that is not known here; known are: %s", known);
+}
+
 rv_err rv_api_query_string(rv_api_call *call, const char *name, const char **out)
 {
     rv_text value;
@@ -388,8 +413,8 @@ rv_err rv_api_query_string(rv_api_call *call, const char *name, const char **out
         char *kept = value.failed ? NULL : rv_arena_strndup(call->arena, rv_text_get(&value), value.n);
         if (!kept) {
             e = rv_fail(RV_E_NOMEM, "%s: no memory to read it", name);
-        } else if (!rv_utf8_valid(kept, value.n)) {
-            e = rv_fail(RV_E_ARG, "%s: not valid UTF-8", name);
+        } else if (value.n == 0 || !rv_utf8_valid(kept, value.n)) {
+            e = rv_fail(RV_E_ARG, "%s: expected a text in UTF-8 that is not empty", name);
         } else {
             *out = kept;
         }

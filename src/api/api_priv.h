@@ -69,7 +69,13 @@ void rv_api_gone(rv_api_call *call);
 
 /** rv_api_only - every key of object is one of names[n]; else RV_E_ARG naming the first that is not. */
 rv_err rv_api_only(const json_t *object, const char *const *names, size_t n) RV_MUST_CHECK;
-/** rv_api_query_string, rv_api_query_int - a parameter of the query string into the arena; absent: *out untouched. */
+/** rv_api_get_name - rv_json_get_string for a name or a scope: an empty one is an error, never "all". */
+rv_err rv_api_get_name(const json_t *object, const char *field, const char **out) RV_MUST_CHECK;
+/** rv_api_query_only - every parameter of the query string is one of names[n]; a misspelt filter must not widen a list or a
+ * removal. */
+rv_err rv_api_query_only(rv_api_call *call, const char *const *names, size_t n) RV_MUST_CHECK;
+/** rv_api_query_string, rv_api_query_int - a parameter of the query string into the arena; absent: *out untouched;
+ * empty: an error, never "all". */
 rv_err rv_api_query_string(rv_api_call *call, const char *name, const char **out) RV_MUST_CHECK;
 rv_err rv_api_query_int(rv_api_call *call, const char *name, int64_t low, int64_t high,
                         int64_t *out) RV_MUST_CHECK;

@@ -72,6 +72,8 @@ static bool has_memory(rv_api_call *call)
     return false;
 }
 
+#define FILTER_NAMES "type", "tag", "source", "user", "since_ms", "until_ms"
+
 static rv_err filter_from_query(rv_api_call *call, rv_memory_filter *f)
 {
     RV_TRY(rv_api_query_string(call, "type", &f->type));
@@ -84,10 +86,10 @@ static rv_err filter_from_query(rv_api_call *call, rv_memory_filter *f)
 
 static rv_err filter_from_body(const json_t *o, rv_memory_filter *f)
 {
-    RV_TRY(rv_json_get_string(o, "type", &f->type, NULL));
-    RV_TRY(rv_json_get_string(o, "tag", &f->tag, NULL));
-    RV_TRY(rv_json_get_string(o, "source", &f->source, NULL));
-    RV_TRY(rv_json_get_string(o, "user", &f->user, NULL));
+    RV_TRY(rv_api_get_name(o, "type", &f->type));
+    RV_TRY(rv_api_get_name(o, "tag", &f->tag));
+    RV_TRY(rv_api_get_name(o, "source", &f->source));
+    RV_TRY(rv_api_get_name(o, "user", &f->user));
     RV_TRY(rv_json_get_int(o, "since_ms", 0, INT64_MAX, &f->since_ms));
     return rv_json_get_int(o, "until_ms", 0, INT64_MAX, &f->until_ms);
 }
@@ -152,9 +154,9 @@ static rv_err read_new(rv_api_call *call, rv_memory_new *node)
     node->source = "user";
     RV_TRY(rv_api_only(o, fields, RV_COUNT(fields)));
     RV_TRY(rv_json_need_string(o, "text", &node->text, &node->text_bytes));
-    RV_TRY(rv_json_get_string(o, "type", &node->type, NULL));
-    RV_TRY(rv_json_get_string(o, "source", &node->source, NULL));
-    RV_TRY(rv_json_get_string(o, "user", &node->user, NULL));
+    RV_TRY(rv_api_get_name(o, "type", &node->type));
+    RV_TRY(rv_api_get_name(o, "source", &node->source));
+    RV_TRY(rv_api_get_name(o, "user", &node->user));
     RV_TRY(rv_json_get_double(o, "confidence", 0, 1, &node->confidence));
     RV_TRY(rv_json_get_object(o, "metadata", &metadata));
     RV_TRY(rv_json_get_int(o, "corrects", 1, INT64_MAX, &node->corrects));
@@ -192,13 +194,17 @@ void rv_api_memory_add(rv_api_call *call)
 
 void rv_api_memory_list(rv_api_call *call)
 {
+    static const char *const names[] = { FILTER_NAMES, "limit", "after" };
     rv_memory_filter filter = { 0 };
     rv_memory_hits hits = { 0 };
     int64_t limit = LIST_USUAL, after = 0;
     if (!has_memory(call)) {
         return;
     }
-    rv_err e = filter_from_query(call, &filter);
+    rv_err e = rv_api_query_only(call, names, RV_COUNT(names));
+    if (!e) {
+        e = filter_from_query(call, &filter);
+    }
     if (!e) {
         e = rv_api_query_int(call, "limit", 1, LIST_MAX, &limit);
     }
@@ -223,6 +229,7 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q)
 {
     static const char *const fields[] = { "query",  "k",    "mode",     "type",     "tag",
                                           "source", "user", "since_ms", "until_ms", "with_corrected" };
+    static const char *const names[] = { FILTER_NAMES, "query", "k", "mode" };
     int64_t k = SEARCH_USUAL;
     const char *mode = "hybrid";
     if (call->body) {
@@ -233,6 +240,7 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q)
         RV_TRY(rv_json_get_bool(call->body, "with_corrected", &q->with_corrected));
         RV_TRY(filter_from_body(call->body, &q->filter));
     } else {
+        RV_TRY(rv_api_query_only(call, names, RV_COUNT(names)));
         RV_TRY(rv_api_query_string(call, "query", &q->text));
         RV_TRY(rv_api_query_int(call, "k", 1, LIST_MAX, &k));
         RV_TRY(rv_api_query_string(call, "mode", &mode));
@@ -298,6 +306,7 @@ void rv_api_memory_get(rv_api_call *call)
 /* With an id that one; without, everything the filter names. A filter that names nothing is refused, never "all". */
 void rv_api_memory_rm(rv_api_call *call)
 {
+    static const char *const names[] = { FILTER_NAMES };
     rv_memory_filter filter = { 0 };
     size_t removed = 0;
     int64_t id = 0;
@@ -311,7 +320,8 @@ void rv_api_memory_rm(rv_api_call *call)
             return;
         }
     } else {
-        e = filter_from_query(call, &filter);
+        e = rv_api_query_only(call, names, RV_COUNT(names));
+        e = e ? e : filter_from_query(call, &filter);
         filter.only_user = filter.user != NULL; /* one user's memories, not also everybody's */
         if (!e && !filter.type && !filter.tag && !filter.source && !filter.user && !filter.since_ms &&
             !filter.until_ms) {
@@ -333,6 +343,8 @@ void rv_api_memory_rm(rv_api_call *call)
 }
 
 /* ---- sessions ---- */
+
+static const char *const session_names[] = { "user", "limit" };
 
 static bool session_id_good(rv_api_call *call)
 {
@@ -361,7 +373,10 @@ void rv_api_session_list(rv_api_call *call)
     if (!has_db(call)) {
         return;
     }
-    rv_err e = rv_api_query_string(call, "user", &user);
+    rv_err e = rv_api_query_only(call, session_names, RV_COUNT(session_names));
+    if (!e) {
+        e = rv_api_query_string(call, "user", &user);
+    }
     if (!e) {
         e = rv_api_query_int(call, "limit", 1, LIST_MAX, &limit);
     }
@@ -391,7 +406,10 @@ void rv_api_session_get(rv_api_call *call)
     if (!has_db(call) || !session_id_good(call)) {
         return;
     }
-    rv_err e = rv_api_query_string(call, "user", &user);
+    rv_err e = rv_api_query_only(call, session_names, RV_COUNT(session_names));
+    if (!e) {
+        e = rv_api_query_string(call, "user", &user);
+    }
     if (!e) {
         e = rv_api_query_int(call, "limit", 1, LIST_MAX, &limit);
     }
@@ -422,7 +440,10 @@ void rv_api_session_rm(rv_api_call *call)
     if (!has_db(call) || !session_id_good(call)) {
         return;
     }
-    rv_err e = rv_api_query_string(call, "user", &user);
+    rv_err e = rv_api_query_only(call, session_names, RV_COUNT(session_names));
+    if (!e) {
+        e = rv_api_query_string(call, "user", &user);
+    }
     if (!e) {
         e = rv_session_rm(call->pipeline->db, call->id, user, &removed);
     }

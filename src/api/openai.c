@@ -336,7 +336,7 @@ static rv_err read_loop(rv_api_openai *o)
     size_t last = json_array_size(o->messages) - 1, session_bytes = 0;
     const json_t *message = json_array_get(o->messages, last);
     const char *role = json_string_value(json_object_get(message, "role"));
-    RV_TRY(rv_json_get_string(o->body, "user", &o->user, NULL));
+    RV_TRY(rv_api_get_name(o->body, "user", &o->user));
     RV_TRY(rv_json_get_string(o->body, "session_id", &o->session, &session_bytes));
     if (o->session) {
         RV_TRY(rv_session_check_id(o->session, session_bytes));

@@ -46,7 +46,7 @@ static rv_err read_query(const json_t *o, rv_request *r, bool *stream)
     RV_TRY(rv_api_only(o, fields, RV_COUNT(fields)));
     RV_TRY(rv_json_need_string(o, "query", &r->query, &r->query_bytes));
     RV_TRY(rv_json_get_string(o, "session_id", &r->session_id, &session_bytes));
-    RV_TRY(rv_json_get_string(o, "user", &r->user, NULL));
+    RV_TRY(rv_api_get_name(o, "user", &r->user));
     RV_TRY(rv_json_get_bool(o, "stream", stream));
     RV_TRY(rv_json_get_object(o, "constraints", &constraints));
     if (rv_str_trim(rv_str_of(r->query, r->query_bytes)).n == 0) {

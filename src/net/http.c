@@ -145,6 +145,12 @@ bool rv_http_query(const rv_http_request *r, const char *name, rv_text *out)
            rv_http_query_get(rv_http_parser_string(&r->parser, r->parser.query), name, out);
 }
 
+bool rv_http_query_only(const rv_http_request *r, const char *const *names, size_t n)
+{
+    return !r->parser.query ||
+           rv_http_query_known(rv_http_parser_string(&r->parser, r->parser.query), names, n);
+}
+
 /* ---- answers: any thread ---- */
 
 static const char *status_text(int status)
@@ -364,6 +370,10 @@ static bool conn_unsent(const conn *c)
 static void conn_linger(conn *c)
 {
     c->phase = CONN_LINGERING;
+    if (c->ended) { /* it already has */
+        conn_free(c);
+        return;
+    }
     shutdown(bufferevent_getfd(c->bev), SHUT_WR);
     struct evbuffer *in = bufferevent_get_input(c->bev);
     evbuffer_drain(in, evbuffer_get_length(in));

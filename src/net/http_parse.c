@@ -124,6 +124,21 @@ bool rv_http_query_get(const char *query, const char *name, rv_text *out)
     return false;
 }
 
+bool rv_http_query_known(const char *query, const char *const *names, size_t n)
+{
+    while (query && *query) {
+        size_t length = strcspn(query, "&"), name_n = strcspn(query, "=&"), i = 0;
+        while (i < n && (strlen(names[i]) != name_n || memcmp(names[i], query, name_n) != 0)) {
+            i++;
+        }
+        if (i == n && length > 0) {
+            return false;
+        }
+        query += length + (query[length] == '&');
+    }
+    return true;
+}
+
 bool rv_http_list_has(const char *list, const char *token)
 {
     while (list && *list) {

@@ -76,6 +76,8 @@ const char *rv_http_parser_string(const rv_http_parser *p, size_t offset);
 const char *rv_http_parser_field(const rv_http_parser *p, const char *name);
 /** rv_http_query_get - append the decoded value of name in a raw query ("a=1&b=%20") to out; false when it is not there. */
 bool rv_http_query_get(const char *query, const char *name, rv_text *out);
+/** rv_http_query_known - is every name in a raw query one of names[n]? */
+bool rv_http_query_known(const char *query, const char *const *names, size_t n);
 /** rv_http_list_has - is token (any case) an element of a comma-separated header value? */
 bool rv_http_list_has(const char *list, const char *token);
 #endif

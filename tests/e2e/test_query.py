@@ -112,6 +112,7 @@ def test_feedback_that_makes_no_sense_is_refused(server, body, status, param):
     ({"query": " \n"}, 400, "query"),
     ({"query": ["a"]}, 400, "query"),
     ({"query": "a", "stream": 1}, 400, "stream"),
+    ({"query": "a", "user": ""}, 400, "user"),
     ({"query": "a", "session_id": "../x"}, 400, None),
     ({"query": "a", "constraints": {"max_tokens": 0}}, 400, "max_tokens"),
     ({"query": "a", "constraints": {"temperature": "0.5"}}, 400, "temperature"),
@@ -165,7 +166,8 @@ def test_memories_are_added_found_listed_and_removed_in_their_scope(server):
     assert [m["id"] for m in by_url] == [mine]
     assert [m["id"] for m in get(server, "/v1/memories?user=ann&tag=home").json["data"]] == [mine]
 
-    assert call(server, "DELETE", "/v1/memories").status == 400, "no scope is not everything"
+    for no_scope in ("", "?user=", "?tag=", "?usr=ann", "?user=ann&tagg=home"):
+        assert call(server, "DELETE", "/v1/memories" + no_scope).status == 400, "no scope is not everything"
     assert call(server, "DELETE", "/v1/memories?user=ann").json == {"removed": 1}
     assert get(server, f"/v1/memories/{mine}").status == 404 and get(server, f"/v1/memories/{theirs}").status == 200
     assert call(server, "DELETE", f"/v1/memories/{theirs}").json == {"removed": 1}
@@ -178,7 +180,7 @@ def test_ids_that_cannot_be_are_not_found(server, path):
     assert get(server, path).status == 404
 
 
-@pytest.mark.parametrize("path", ["/v1/memories?limit=0", "/v1/memories?limit=x", "/v1/memories/search", "/v1/memories/search?query=a&k=1001",
+@pytest.mark.parametrize("path", ["/v1/memories?limit=0", "/v1/memories?usr=ann", "/v1/sessions?usr=ann", "/v1/memories?limit=x", "/v1/memories/search", "/v1/memories/search?query=a&k=1001",
                                   "/v1/memories/search?query=a&mode=x", "/v1/sessions?limit=-1"])
 def test_parameters_are_checked(server, path):
     assert get(server, path).status == 400
@@ -247,6 +249,31 @@ def test_a_client_that_leaves_frees_its_place(make_server, stream):
         time.sleep(0.02)
     assert metric(server, left) == 3 and metric(server, "ruvllm_requests_running") == 1
     assert metric(server, made) - before < 3 * whole["usage"]["completion_tokens"], "they went on to the end"
+
+
+def test_stopping_lets_answers_finish(make_server):
+    server = make_server()
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(post(server, "/v1/completions", {**long_generation(server), "n": 2, "stream": True})))
+    thread.start()
+    while metric(server, "ruvllm_requests_running") < 2:
+        pass
+    assert server.stop() == 0
+    thread.join()
+    assert [e["choices"][0]["finish_reason"] for e in answers[0].events if e["choices"][0]["finish_reason"]] == ["length"] * 2
+
+
+def test_stopping_twice_ends_at_once(make_server):
+    server = make_server()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("POST", "/v1/completions", json.dumps({**long_generation(server), "n": 8}), {"Content-Type": "application/json"})
+    while metric(server, "ruvllm_requests_running") < 2:
+        pass
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    assert server.stop() == 0
+    connection.close()
+    assert re.search(r"path=/v1/completions status=499", server.log.read_text()), "it was not cancelled"
 
 
 def test_a_full_queue_says_so_at_once(make_server):

@@ -233,3 +233,18 @@ TEST(headers_are_found_in_any_case_and_lists_by_element)
               !rv_http_list_has(NULL, "x"),
           "lists");
 }
+
+TEST(parameters_that_nobody_knows_are_seen)
+{
+    static const char *const names[] = { "user", "tag" };
+    static const struct {
+        const char *query;
+        bool known;
+    } queries[] = { { "", true },          { "user=a", true },   { "tag=&user=b&", true },
+                    { "user", true },      { "users=a", false }, { "use=a", false },
+                    { "user=a&x", false }, { "=a", false },      { "user=a&&tag", true } };
+    for (size_t i = 0; i < RV_COUNT(queries); i++) {
+        CHECK(rv_http_query_known(queries[i].query, names, 2) == queries[i].known, "%s", queries[i].query);
+    }
+    CHECK(rv_http_query_known(NULL, names, 2), "no query");
+}
