@@ -12,6 +12,8 @@ typedef struct script {
     const char *const *pieces;
     size_t n;
     bool stream;
+    rv_err fails; /* after the pieces */
+    const char *why;
     rv_pipeline pipeline;
     rv_api *api;
     rv_http_server *server;
@@ -36,6 +38,12 @@ static void play(void *self, rv_http_request *request)
         on = o.how.on_piece(o.how.self, &piece);
     }
     o.done.finish = RV_FINISH_STOP;
+    if (s->fails) {
+        rv_api_generation_failed(&call, rv_fail(s->fails, "%s", s->why), "messages");
+        rv_api_openai_deinit(&o);
+        json_decref(tools);
+        return;
+    }
     if (!on || rv_api_openai_end(&o) != RV_OK) {
         abort();
     }
@@ -52,9 +60,8 @@ static void *serve(void *self)
     return NULL;
 }
 
-static const char *answer_for(const char *const *pieces, size_t n, bool stream)
+static const char *play_script(script s)
 {
-    script s = { .pieces = pieces, .n = n, .stream = stream };
     pthread_t thread;
     CHECK_OK(rv_api_new(&rv_heap, &s.pipeline,
                         (rv_api_options){ .workers = 1, .max_queue = 1, .version = "t" }, &s.api));
@@ -75,6 +82,11 @@ static const char *answer_for(const char *const *pieces, size_t n, bool stream)
     rv_api_free(s.api);
     rv_http_free(s.server);
     return answer;
+}
+
+static const char *answer_for(const char *const *pieces, size_t n, bool stream)
+{
+    return play_script((script){ .pieces = pieces, .n = n, .stream = stream });
 }
 
 /* Content of all deltas put together, into out. */
@@ -165,4 +177,34 @@ TEST(an_answer_without_text_is_still_a_stream)
     expect(answer, "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
     expect(answer, "\"finish_reason\":\"stop\"");
     expect(answer, "data: [DONE]\n\n");
+}
+
+TEST(a_failure_is_an_error_answer_and_in_a_stream_its_last_event)
+{
+    static const char *const pieces[] = { "some" };
+    const char *answer = play_script(
+        (script){ .fails = RV_E_CONTEXT, .why = "the prompt has 900 tokens, the context holds 512" });
+    expect(answer, "HTTP/1.1 400 ");
+    expect(
+        answer,
+        "\"type\":\"exceed_context_size_error\",\"param\":\"messages\",\"code\":\"context_length_exceeded\","
+        "\"n_prompt_tokens\":900,\"n_ctx\":512}}");
+    answer = play_script((script){ .fails = RV_E_ARG, .why = "top_p: out of range" });
+    expect(answer, "HTTP/1.1 400 ");
+    expect(answer,
+           "\"message\":\"top_p: out of range\",\"type\":\"invalid_request_error\",\"param\":\"top_p\"");
+    answer = play_script((script){ .fails = RV_E_TIMEOUT, .why = "no answer within 5 ms" });
+    expect(answer, "HTTP/1.1 504 ");
+    /* What failed on our side may name files: it is for the log. */
+    answer = play_script((script){ .fails = RV_E_FORMAT, .why = "/secret/model.gguf: broken" });
+    expect(answer, "HTTP/1.1 500 ");
+    CHECK(!strstr(answer, "secret"), "%s", answer);
+
+    answer = play_script(
+        (script){ .pieces = pieces, .n = 1, .stream = true, .fails = RV_E_CORRUPT, .why = "/secret" });
+    expect(answer, "HTTP/1.1 200 OK");
+    expect(answer, "\"content\":\"some\"");
+    expect(answer, "data: {\"error\":{\"message\":");
+    CHECK(!strstr(answer, "secret") && !strstr(answer, "[DONE]") && strstr(answer, "0\r\n\r\n"), "%s",
+          answer);
 }
