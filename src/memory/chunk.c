@@ -305,6 +305,9 @@ static void add_section(reader *r)
  * own, because its words stand above every chunk of its section. */
 static void keep_bare_heading(reader *r)
 {
+    if (r->headings[r->last_level - 1].n == 0) {
+        return;
+    }
     r->sentences = grow(r, r->sentences, &r->sentence_room, r->n_sentences, sizeof *r->sentences);
     if (!r->error) {
         r->sentences[r->n_sentences++] = (sentence){ .from = r->heading_from,
@@ -484,6 +487,9 @@ static rv_err fill_chunks(const reader *r, chunks *out)
     out->n = 0;
     if (!out->at) {
         return rv_fail(RV_E_NOMEM, "no memory to cut a text of %zu bytes", r->n_source);
+    }
+    if (r->n_sentences == 0) {
+        return RV_OK;
     }
     const sentence *s = r->sentences, *last = s + r->n_sentences;
     while (s < last) {

@@ -1,0 +1,123 @@
+/* Searches, lists and reads run together with changes: each sees a whole state, and what was acknowledged before it began. */
+#include "memory_helpers.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum { WRITERS = 2, READERS = 3, NOTES = 60 };
+
+typedef struct shared {
+    rv_memory *m;
+    atomic_llong last[WRITERS]; /* highest note that was acknowledged */
+    atomic_int writing;
+    atomic_int wrong;
+} shared;
+
+typedef struct job {
+    shared *s;
+    int number;
+} job;
+
+static void went_wrong(shared *s, const char *what)
+{
+    fprintf(stderr, "%s: %s\n", what, rv_err_text());
+    atomic_fetch_add(&s->wrong, 1);
+}
+
+/* Each note is "writer W note N"; every fourth is removed again; every note corrects the one before. */
+static void *write_notes(void *arg)
+{
+    job *j = arg;
+    int64_t last = 0;
+    for (int i = 1; i <= NOTES; i++) {
+        char text[64], user[8];
+        int64_t id;
+        bool added;
+        snprintf(text, sizeof text, "writer %d note %d", j->number, i);
+        snprintf(user, sizeof user, "u%d", j->number);
+        rv_memory_new new = { .type = "note", .text = text, .user = user, .corrects = i % 4 == 2 ? last : 0 };
+        if (rv_memory_add(j->s->m, &new, &id, &added) || !added) {
+            went_wrong(j->s, "add");
+            break;
+        }
+        if (i % 4 == 0) {
+            size_t removed = 0;
+            if (rv_memory_rm(j->s->m, id, NULL, &removed) || removed != 1) {
+                went_wrong(j->s, "rm");
+            }
+        } else {
+            last = id;
+            atomic_store(&j->s->last[j->number], id);
+        }
+    }
+    atomic_fetch_sub(&j->s->writing, 1);
+    return NULL;
+}
+
+static void *read_notes(void *arg)
+{
+    job *j = arg;
+    shared *s = j->s;
+    rv_arena *arena;
+    if (rv_arena_new(&rv_heap, 16 << 20, &arena)) {
+        went_wrong(s, "arena");
+        return NULL;
+    }
+    for (int round = 0; atomic_load(&s->writing) > 0; round++) {
+        rv_arena_reset(arena);
+        rv_memory_hits hits;
+        int64_t known = atomic_load(&s->last[round % WRITERS]);
+        rv_memory_node node;
+        if (known && rv_memory_get(s->m, known, arena, &node)) {
+            went_wrong(s, "an acknowledged note is not there");
+        }
+        rv_memory_query q = { .text = "writer note",
+                              .k = 10,
+                              .mode = (rv_memory_mode)(round % 3),
+                              .filter = { .user = "u0", .only_user = true } };
+        if (rv_memory_search(s->m, &q, arena, &hits)) {
+            went_wrong(s, "search");
+            break;
+        }
+        for (size_t i = 0; i < hits.n; i++) {
+            if (strncmp(hits.at[i].text, "writer 0", 8) != 0 || strcmp(hits.at[i].user, "u0") != 0) {
+                went_wrong(s, "a hit of another user");
+            }
+        }
+        if (rv_memory_list(s->m, NULL, 20, 0, arena, &hits) || (known && hits.n == 0)) {
+            went_wrong(s, "list");
+        }
+        rv_memory_stats stats;
+        if (rv_memory_get_stats(s->m, &stats) || stats.nodes > WRITERS * NOTES) {
+            went_wrong(s, "stats");
+        }
+        if (round % 10 == 9 && rv_memory_check(s->m)) {
+            went_wrong(s, "check");
+        }
+    }
+    rv_arena_free(arena);
+    return NULL;
+}
+
+TEST(readers_and_writers_run_together)
+{
+    store st = store_open(temp_path("data"));
+    shared s = { .m = st.m, .writing = WRITERS };
+    pthread_t threads[WRITERS + READERS];
+    job jobs[WRITERS + READERS];
+    for (int i = 0; i < WRITERS + READERS; i++) {
+        jobs[i] = (job){ &s, i < WRITERS ? i : i - WRITERS };
+        CHECK(pthread_create(&threads[i], NULL, i < WRITERS ? write_notes : read_notes, &jobs[i]) == 0,
+              "thread %d", i);
+    }
+    for (int i = 0; i < WRITERS + READERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(atomic_load(&s.wrong) == 0, "%d", atomic_load(&s.wrong));
+    CHECK_OK(rv_memory_check(st.m));
+    rv_memory_stats stats;
+    CHECK_OK(rv_memory_get_stats(st.m, &stats));
+    CHECK(stats.notes == WRITERS * NOTES * 3 / 4, "%zu", stats.notes);
+    store_close(&st);
+}
