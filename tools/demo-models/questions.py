@@ -12,19 +12,21 @@ from words import crc
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOTES, DATA = ROOT / "examples" / "notes", ROOT / "tests" / "data" / "qa"
-SHOWN = 4  # passages in a prompt
+SHOWN = 5  # passages in a prompt
 _COMMON = frozenset("a an the of is are was were do does did in on at to for by with and or what which who when where how much many long i can it its be we you from".split())
 
 
 def sections(path: Path) -> dict[str, str]:
-    """Section name to passage text: `Heading. Sentences`; the paragraphs of a plain text file are numbered."""
+    """Section name to passage text: `Title. Heading. Sentences`, as the product cuts a page; the paragraphs of a plain text file are numbered."""
     found: dict[str, str] = {}
     if path.suffix == ".txt":
         paragraphs = path.read_text().strip().split("\n\n")[1:]
         return {f"{path.stem}#{n}": " ".join(p.split()) for n, p in enumerate(paragraphs, 1)}
-    for block in re.split(r"^## ", path.read_text(), flags=re.M)[1:]:
+    head, *blocks = re.split(r"^## ", path.read_text(), flags=re.M)
+    title = head.splitlines()[0].strip("# ")
+    for block in blocks:
         heading, body = block.split("\n", 1)
-        found[f"{path.stem}#{heading.strip()}"] = f"{heading.strip()}. {' '.join(body.split())}"
+        found[f"{path.stem}#{heading.strip()}"] = f"{title}. {heading.strip()}. {' '.join(body.split())}"
     return found
 
 

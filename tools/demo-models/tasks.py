@@ -13,6 +13,7 @@ import words
 from facts import Fact, World, as_pair, new_fact, question, statement
 
 REFUSAL = "Not in the passages."
+_FIRST_NAMES = set(words.WOMEN) | set(words.MEN)
 
 
 @dataclass
@@ -99,6 +100,14 @@ def _pronoun(subject: str, kind: str) -> str:
     return "He" if first in words.MEN or first == "Mr" or words.crc(subject) % 2 else "She"
 
 
+def _short(subject: str, kind: str) -> str:
+    """The second mention by name: `Anna` for Anna Keller, `The course` for the pottery course."""
+    parts = subject.split()
+    if kind == "person":
+        return parts[0] if parts[0] in _FIRST_NAMES else words.capital(subject)
+    return "The " + " ".join(parts[2:]) if parts[0] == "the" and len(parts) > 2 else words.capital(subject)
+
+
 def _prose(w: World, items: list[Item], notes: float) -> str:
     """Join what one passage says into running text: neighbours about the same thing become `it`, `she`, or one sentence with `and`."""
     if not w.chance(notes) or items[0].alone:
@@ -114,7 +123,7 @@ def _prose(w: World, items: list[Item], notes: float) -> str:
             last = first.subject
     for i in items:
         name, text = words.capital(i.subject), i.text
-        if last and i.subject == last and text.startswith(name + " "):
+        if last and i.subject == last and re.match(re.escape(name) + " [a-z]", text):
             rest = text[len(name) + 1 :]
             if w.chance(0.3) and out and out[-1].endswith(".") and out[-1].startswith((name, "It ", "She ", "He ")):
                 out[-1] = f"{out[-1][:-1]} and {rest}"
@@ -182,9 +191,6 @@ def distractors(w: World, fact: Fact, count: int, taken: list[Fact]) -> list[Fac
         claims |= other.claims
         out.append(other)
     return out
-
-
-_FIRST_NAMES = set(words.WOMEN) | set(words.MEN)
 
 
 def short_name(w: World, passages: list[str], fact: Fact, text: str) -> str:
@@ -306,20 +312,20 @@ def _page(w: World, topic: str, items: list[Item]) -> str:
     out = []
     name = words.capital(topic)
     x = w.r.random()
-    if x < 0.35:
-        out.append(name.removeprefix("The ")[:1].upper() + name.removeprefix("The ")[1:] + ".")
-    elif x < 0.55:
+    if 0.25 < x < 0.75:  # the title of the page, the heading of the section, or both
         out.append(w.r.choice(_HEADINGS) + ".")
+    if x < 0.6:
+        out.append(words.capital(name.removeprefix("The ")) + ".")
     items = sorted(items, key=lambda i: not i.text.startswith(name + " "))
     opened = pronouns = 0
     for i in items:
-        rest = i.text[len(name) + 1 :] if i.subject == topic and i.text.startswith(name + " ") else ""
+        rest = i.text[len(name) + 1 :] if i.subject == topic and re.match(re.escape(name) + " [a-z]", i.text) else ""
         if rest and opened and w.chance(0.75):
             if pronouns and w.chance(0.2) and out[-1].endswith("."):
                 out[-1] = f"{out[-1][:-1]} and {rest}"
             else:
                 pronouns = pronouns or 1
-                out.append(f"{_pronoun(topic, i.kind)} {rest}")
+                out.append(f"{_pronoun(topic, i.kind) if w.chance(0.75) else _short(topic, i.kind)} {rest}")
         else:
             out.append(i.text)
             opened = opened or bool(rest)
@@ -546,7 +552,7 @@ TASKS = dict(one=one_hop, notes=notes, two=two_hop, fix=correction, cmp=comparis
 # Share of each task while the training goes on: at the start, in the first half, at the end.
 _MIX_START = dict(one=50, notes=6, quote=25, fix=6, two=4, cmp=2, no=4, judge=2, chat=3)
 _MIX_MIDDLE = dict(one=24, notes=16, quote=10, fix=12, two=20, cmp=10, no=9, judge=7, chat=2)
-_MIX_END = dict(one=18, notes=18, quote=1, fix=12, two=18, cmp=13, no=15, judge=9, chat=3)
+_MIX_END = dict(one=18, notes=18, quote=1, fix=12, two=18, cmp=13, no=15, judge=9, chat=4)
 
 
 def sample(r: random.Random, p: float) -> Example:
