@@ -27,7 +27,7 @@ typedef struct cmd {
     size_t min_args, max_args;
     int (*run)(cmd_line *line);
     const cmd_option *options; /* ended by a row without a name; NULL: none of its own */
-    const char *summary;       /* one line */
+    const char *summary;       /* one line, begins with a small letter */
     const char *details;       /* paragraphs and examples, or NULL */
 } cmd;
 
@@ -61,6 +61,8 @@ bool cmd_float(const cmd_line *line, const char *option, double low, double high
 /* Talking: data on stdout, talk on stderr */
 /** cmd_fail - print the error's sentence; the exit code for it. */
 int cmd_fail(rv_err e);
+/** cmd_stopped - why an answer was cut short: RV_E_IO when standard output failed, else RV_E_CANCELLED, Ctrl-C. */
+rv_err cmd_stopped(void);
 /** cmd_usage - print a sentence and where to find help; CMD_USAGE. */
 int cmd_usage(const cmd_line *line, const char *format, ...) RV_PRINTF(2, 3);
 void cmd_help(FILE *out, const cmd *command); /* NULL: the whole program */
@@ -91,8 +93,9 @@ void cmd_catch_interrupt(void);
 /** cmd_next_line - next line of input without its newline into *line (grows, *room); false at the end. Longer than 16 MiB: RV_E_TOO_LARGE in *e. */
 bool cmd_next_line(FILE *in, char **line, size_t *room, size_t *n, rv_err *e);
 
-/** cmd_repl - read messages from the terminal until its end or *over; work answers one. Its error ends the conversation. */
-typedef rv_err (*cmd_repl_line)(void *self, rv_str text, bool *over);
+/** cmd_repl - read messages from the terminal until its end or *over; work answers one. Its error ends the conversation.
+ * Ctrl-C while one is typed drops what was typed. */
+typedef rv_err (*cmd_repl_line)(void *self, rv_str text, bool *over); /* text is terminated */
 rv_err cmd_repl(const cmd_line *line, const char *prompt, cmd_repl_line work, void *self) RV_MUST_CHECK;
 
 /* Models named on the command line: a file, or a name that the configuration knows. Caller's string. */

@@ -153,11 +153,27 @@ static void bash_completion(void)
          "_ruvllm ruvllm");
 }
 
+/* text in single quotes, as zsh and fish both read them */
+static void put_quoted(const char *text)
+{
+    putchar('\'');
+    for (; *text; text++) {
+        if (*text == '\'') {
+            fputs("'\\''", stdout);
+        } else {
+            putchar(*text);
+        }
+    }
+    putchar('\'');
+}
+
 static void zsh_completion(void)
 {
     puts("#compdef ruvllm\n_ruvllm() {\n    local -a commands options\n    commands=(");
     for (const cmd *c = cmd_table; c->name; c++) {
-        printf("        '%s:%s'\n", c->name, c->summary);
+        printf("        '%s:'", c->name);
+        put_quoted(c->summary);
+        putchar('\n');
     }
     puts(
         "    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n"
@@ -180,12 +196,14 @@ static void fish_completion(void)
     for (const cmd *c = cmd_table; c->name; c++) {
         size_t n = strcspn(c->name, " ");
         if (c->name[n] == 0) {
-            printf("complete -c ruvllm -n __fish_use_subcommand -a %s -d '%s'\n", c->name, c->summary);
+            printf("complete -c ruvllm -n __fish_use_subcommand -a %s -d ", c->name);
         } else {
             printf("complete -c ruvllm -n __fish_use_subcommand -a %.*s\n", (int)n, c->name);
-            printf("complete -c ruvllm -n '__fish_seen_subcommand_from %.*s' -a %s -d '%s'\n", (int)n,
-                   c->name, c->name + n + 1, c->summary);
+            printf("complete -c ruvllm -n '__fish_seen_subcommand_from %.*s' -a %s -d ", (int)n, c->name,
+                   c->name + n + 1);
         }
+        put_quoted(c->summary);
+        putchar('\n');
         for (const cmd_option *o = c->options; o && o->name; o++) {
             printf("complete -c ruvllm -n '__fish_seen_subcommand_from %s' -l %s%s\n",
                    c->name + (c->name[n] ? n + 1 : 0), o->name, o->value ? " -r" : "");

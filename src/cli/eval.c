@@ -90,8 +90,9 @@ static rv_err expand_rows(const rv_gguf_tensor *t, int64_t rows, const char *out
     if (!x) {
         return rv_fail(RV_E_NOMEM, "%zu rows of %zu", n, cols);
     }
+    rv_expand_fn *expand = rv_kernels_best()->expand[t->type];
     for (size_t r = 0; r < n; r++) {
-        rv_kernels_best()->expand[t->type](t->at + r * row_bytes, x + r * cols, cols);
+        expand(t->at + r * row_bytes, x + r * cols, cols);
     }
     rv_err e = write_floats(out, x, count);
     rv_free(&rv_heap, x);
@@ -109,13 +110,18 @@ int cmd_eval_dequant(cmd_line *line)
         return CMD_USAGE;
     }
     rv_gguf *g = NULL;
-    rv_err e = rv_gguf_open(&rv_heap, line->args[0], &g);
+    char *path = NULL;
+    rv_err e = cmd_model_path(line, line->args[0], &path);
+    if (!e) {
+        e = rv_gguf_open(&rv_heap, path, &g);
+    }
     if (!e) {
         const rv_gguf_tensor *t = rv_gguf_tensor_find(g, line->args[1]);
         e = t ? expand_rows(t, rows, out)
-              : rv_fail(RV_E_NOT_FOUND, "%s: there is no tensor %s", line->args[0], line->args[1]);
+              : rv_fail(RV_E_NOT_FOUND, "%s: there is no tensor %s", path, line->args[1]);
     }
     rv_gguf_close(g);
+    rv_free(&rv_heap, path);
     return e ? cmd_fail(e) : CMD_DONE;
 }
 
@@ -168,9 +174,7 @@ static int run_tok_job(cmd_line *line, bool chat, rv_err (*one)(tok_job *, const
         }
         e = one_line(&job, text, n);
         if (e) {
-            char why[1024];
-            snprintf(why, sizeof why, "%s", rv_err_text());
-            e = rv_fail(e, "line %zu: %s", number, why);
+            e = rv_fail(e, "line %zu: %s", number, rv_err_text());
         }
     }
     free(text);
@@ -429,6 +433,10 @@ static rv_err qa_one(qa_job *job, const json_t *in)
     if (!e) {
         e = rv_json_get_string(in, "cell", &name, NULL);
     }
+    if (!e && strlen(name) >= sizeof job->cells[0].name) {
+        e = rv_fail(RV_E_TOO_LARGE, "cell: a name of %zu bytes, at most %zu are allowed", strlen(name),
+                    sizeof job->cells[0].name - 1);
+    }
     qa_cell *cell = e ? NULL : cell_of(job, name);
     if (!e && !cell) {
         e = rv_fail(RV_E_TOO_LARGE, "more than %d cells", MAX_CELLS);
@@ -536,9 +544,7 @@ int cmd_eval_qa(cmd_line *line)
         }
         json_decref(row);
         if (e && e != RV_E_CANCELLED) {
-            char why[1024];
-            snprintf(why, sizeof why, "%s", rv_err_text());
-            e = rv_fail(e, "line %zu: %s", number, why);
+            e = rv_fail(e, "line %zu: %s", number, rv_err_text());
         }
     }
     if (!e) {

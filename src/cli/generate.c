@@ -141,7 +141,7 @@ static rv_err run_once(run_job *job, const char *prompt)
     }
     if (!e) {
         print_report(job->line, &done, text);
-        e = done.finish == RV_FINISH_CANCELLED ? RV_E_CANCELLED : RV_OK;
+        e = done.finish == RV_FINISH_CANCELLED ? cmd_stopped() : RV_OK;
     }
     rv_free(&rv_heap, text);
     json_decref(input);

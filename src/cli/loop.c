@@ -112,7 +112,7 @@ static rv_err ask(loop_job *job, const char *query, size_t n, bool details)
     }
     if (!e) {
         memcpy(job->last_request, r.request_id, sizeof job->last_request);
-        e = r.generated.finish == RV_FINISH_CANCELLED ? rv_fail(RV_E_CANCELLED, "interrupted") : RV_OK;
+        e = r.generated.finish == RV_FINISH_CANCELLED ? cmd_stopped() : RV_OK;
     }
     rv_arena_free(arena);
     return e;
@@ -198,7 +198,6 @@ static rv_err remember(const loop_job *job, rv_str text)
 static rv_err chat_command(loop_job *job, rv_str text, bool *over)
 {
     rv_feedback feedback = { .request_id = job->last_request };
-    char correction[4096];
     if (rv_str_eq(text, "/bye")) {
         *over = true;
         return RV_OK;
@@ -219,9 +218,8 @@ static rv_err chat_command(loop_job *job, rv_str text, bool *over)
         feedback.rating = 5;
     } else if (rv_str_eq(text, "/bad")) {
         feedback.rating = 1;
-    } else if (rv_str_starts(text, "/correct ") && text.n - 9 < sizeof correction) {
-        snprintf(correction, sizeof correction, "%.*s", (int)(text.n - 9), text.at + 9);
-        feedback.correction = correction;
+    } else if (rv_str_starts(text, "/correct ")) {
+        feedback.correction = text.at + 9;
     } else {
         printf("/good  /bad  /correct TEXT  /remember TEXT  /sources  /new  /bye\n");
         return RV_OK;

@@ -83,7 +83,7 @@ static void show(const cmd_line *line, const rv_lfm2_file *f, const rv_tok *tok,
             json_array_append_new(kv_heads, json_integer(s->n_kv_heads[l]));
         }
         json_t *row = json_pack(
-            "{s:s, s:s%, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:o, s:i, s:f, s:f, s:i, s:i, "
+            "{s:s, s:s%, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:o, s:i, s:f, s:f, s:i, s:I, "
             "s:i, s:s, s:s}",
             "path", rv_gguf_path(f->gguf), "name", name.at, name.n, "architecture", "lfm2", "gguf_version",
             (int)rv_gguf_version(f->gguf), "file_bytes", (json_int_t)rv_gguf_file_bytes(f->gguf),
@@ -91,7 +91,7 @@ static void show(const cmd_line *line, const rv_lfm2_file *f, const rv_tok *tok,
             (int)s->n_layers, "hidden", (int)s->hidden, "ff", (int)s->ff, "heads", (int)s->n_heads,
             "head_dim", (int)s->head_dim, "kv_heads", kv_heads, "conv_taps", (int)s->conv_taps, "rope_theta",
             (double)s->rope_theta, "norm_eps", (double)s->norm_eps, "vocabulary", (int)s->n_vocab, "context",
-            (int)s->n_ctx_train, "bos", (int)rv_tok_bos(tok), "chat", family_name(family), "types",
+            (json_int_t)s->n_ctx_train, "bos", (int)rv_tok_bos(tok), "chat", family_name(family), "types",
             rv_text_get(&types));
         rv_json_print(row, stdout);
         json_decref(row);

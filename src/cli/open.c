@@ -123,9 +123,7 @@ static rv_err engine_options(const cmd_line *line, int64_t *threads, rv_engine_o
     rv_config *c = NULL;
     RV_TRY(cmd_config(line, &c));
     *threads = rv_config_int(c, "inference.threads");
-    if (cmd_has(line, "ctx")) {
-        how->max_context = (uint32_t)rv_config_int(c, "inference.max_context");
-    }
+    how->max_context = (uint32_t)rv_config_int(c, "inference.max_context");
     rv_config_free(c);
     if (*threads <= 0) {
         *threads = rv_cpu_count();

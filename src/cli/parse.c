@@ -5,6 +5,8 @@
 #include "base/json.h"
 #include "base/log.h"
 
+#include <langinfo.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,13 +200,24 @@ static bool read_line(cmd_line *line, int argc, char **argv)
     return true;
 }
 
+/* Line editing takes what is typed for characters of the locale. All else here knows UTF-8 by itself, and numbers stay
+ * those of C. */
+static void use_utf8(void)
+{
+    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0) {
+        setlocale(LC_CTYPE, "C.UTF-8"); /* where there is none, only ASCII can be typed */
+    }
+}
+
 int cmd_main(int argc, char **argv)
 {
     rv_json_setup();
+    use_utf8();
     if (argc < 2) {
         cmd_help(stderr, NULL);
         return CMD_USAGE;
     }
+    static char version[] = "version";
     const char *first = argv[1];
     bool asks_help = strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0;
     if (asks_help && argc == 2) {
@@ -216,7 +229,7 @@ int cmd_main(int argc, char **argv)
         argc--;
     }
     if (strcmp(first, "--version") == 0) {
-        argv[1] = (char[]){ "version" };
+        argv[1] = version;
     }
 
     int words = 0;
@@ -224,6 +237,11 @@ int cmd_main(int argc, char **argv)
     if (!command && is_group(argv[1])) {
         bool wants_help =
             asks_help || (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0));
+        if (!wants_help && argc > 2) {
+            fprintf(stderr, "ruvllm: there is no command %s ", argv[1]);
+            cmd_safe(stderr, argv[2], strlen(argv[2]));
+            fprintf(stderr, ".\n");
+        }
         return help_group(wants_help ? stdout : stderr, argv[1]);
     }
     if (!command) {
@@ -259,8 +277,8 @@ int cmd_main(int argc, char **argv)
         } else {
             rv_log_setup(level, false);
             code = command->run(&line);
-            if (fflush(stdout) != 0 && code == CMD_DONE) {
-                code = cmd_fail(rv_fail(RV_E_IO, "writing to standard output failed"));
+            if ((fflush(stdout) != 0 || ferror(stdout)) && code == CMD_DONE) {
+                code = cmd_fail(cmd_stopped());
             }
         }
     }

@@ -59,9 +59,19 @@ rv_err cmd_repl(const cmd_line *line, const char *prompt, cmd_repl_line work, vo
     rv_text_init(&message, &rv_heap, (size_t)16 << 20);
     bool inside = false, over = false;
     rv_err e = RV_OK;
-    int n;
-    const char *typed;
-    while (!over && !e && (typed = el_gets(el, &n)) && n > 0) {
+    while (!over && !e) {
+        int n;
+        cmd_catch_interrupt();
+        const char *typed = el_gets(el, &n);
+        if (!typed && atomic_load(&cmd_cancel)) {
+            fputs("\n(/bye or Ctrl-D ends)\n", stderr);
+            rv_text_clear(&message);
+            inside = false;
+            continue;
+        }
+        if (!typed || n <= 0) {
+            break;
+        }
         rv_str text = rv_str_trim(rv_str_of(typed, (size_t)n));
         bool fence = rv_str_eq(text, "\"\"\"");
         inside = fence ? !inside : inside;
@@ -76,7 +86,6 @@ rv_err cmd_repl(const cmd_line *line, const char *prompt, cmd_repl_line work, vo
             continue;
         }
         history(past, &event, H_ENTER, typed);
-        cmd_catch_interrupt();
         e = rv_text_check(&message);
         if (!e) {
             e = work(self, rv_str_of(rv_text_get(&message), message.n), &over);

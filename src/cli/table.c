@@ -168,7 +168,7 @@ const cmd cmd_table[] = {
       "  ruvllm query --json --session work 'And on Sundays?'" },
     { "feedback", "REQUEST", 1, 1, cmd_feedback, feedback_options, "rate or correct an answer",
       "  ruvllm feedback 3f0c... --rating 2 --correction 'It opens at 10:00.'" },
-    { "serve", "", 0, 0, cmd_serve, serve_options, "HTTP server: OpenAI's API and the loop",
+    { "serve", "", 0, 0, cmd_serve, serve_options, "answer over HTTP: OpenAI's API and the loop",
       "Ends on SIGTERM or Ctrl-C after the running answers are done; a second signal ends at once." },
     { "init", "", 0, 0, cmd_init, NULL, "make a data folder and a configuration to edit", NULL },
     { "config check", "[FILE]", 0, 1, cmd_config_check, NULL, "validate a configuration", NULL },

@@ -82,6 +82,12 @@ int cmd_fail(rv_err e)
     return e == RV_E_CONFIG ? CMD_USAGE : CMD_FAILED;
 }
 
+rv_err cmd_stopped(void)
+{
+    return ferror(stdout) ? rv_fail(RV_E_IO, "writing to standard output failed")
+                          : rv_fail(RV_E_CANCELLED, "interrupted");
+}
+
 int cmd_usage(const cmd_line *line, const char *format, ...)
 {
     char text[1024];

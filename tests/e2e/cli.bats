@@ -30,10 +30,20 @@ teardown() {
     done
 }
 
-@test "every command explains itself" {
+@test "every command explains itself, in a sentence that begins with a capital" {
     "$RUVLLM" man | sed -n 's/^\.It Ic \([a-z ]*\).*/\1/p' | while read -r command; do
-        "$RUVLLM" $(echo "$command" | sed 's/ Ar .*//') --help > /dev/null
+        "$RUVLLM" $(echo "$command" | sed 's/ Ar .*//') --help | sed -n 3p | grep -q '^[A-Z]'
     done
+}
+
+@test "--version is version" {
+    [ "$("$RUVLLM" --version)" = "$("$RUVLLM" version)" ]
+}
+
+@test "an unknown verb of a group is named" {
+    run "$RUVLLM" memory serch cats
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"no command memory serch"* && "$output" == *"memory search"* ]]
 }
 
 @test "a near miss gets a suggestion and exit code 2" {
@@ -161,9 +171,13 @@ teardown() {
     run "$RUVLLM" completion tcsh
     [ "$status" -eq 2 ]
     if command -v zsh > /dev/null; then "$RUVLLM" completion zsh | zsh -n; fi
+    for shell in zsh fish; do "$RUVLLM" completion $shell | bash -n; done # at least the quotes are in pairs
 }
 
 @test "a full disk on standard output is an error" {
     run bash -c "'$RUVLLM' config show > /dev/full"
     [ "$status" -eq 1 ]
+    run bash -c "'$RUVLLM' run '$model' --raw -n 4 Once > /dev/full"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"standard output"* ]]
 }
