@@ -90,21 +90,21 @@ static void markup(render *r, const char *text)
 static void add_guarded(render *r, rv_str text)
 {
     static const char *const turns[] = { TURN_BEGIN, TURN_END, "<|startoftext|>", "<|endoftext|>" };
-    while (text.n) {
-        const char *next = NULL;
+    size_t from = 0, at = 0;
+    while (at < text.n) {
         size_t length = 0;
-        for (size_t i = 0; i < RV_COUNT(turns); i++) {
-            const char *at = memmem(text.at, text.n, turns[i], strlen(turns[i]));
-            if (at && (!next || at < next)) {
-                next = at;
-                length = strlen(turns[i]);
-            }
+        for (size_t i = 0; text.at[at] == '<' && i < RV_COUNT(turns); i++) {
+            bool here = rv_str_starts(rv_str_of(text.at + at, text.n - at), turns[i]);
+            length = here ? strlen(turns[i]) : length;
         }
-        size_t before = next ? (size_t)(next - text.at) : text.n;
-        add(r, RV_TOK_SPECIAL, text.at, before);
-        add(r, RV_TOK_PLAIN, text.at + before, length);
-        text = rv_str_of(text.at + before + length, text.n - before - length);
+        if (length) {
+            add(r, RV_TOK_SPECIAL, text.at + from, at - from);
+            add(r, RV_TOK_PLAIN, text.at + at, length);
+            from = at + length;
+        }
+        at += length ? length : 1;
     }
+    add(r, RV_TOK_SPECIAL, text.at + from, text.n - from);
 }
 
 /* ---- values as Python prints them ---- */

@@ -8,7 +8,7 @@
 
 #define MAX_WIDTH   (1u << 20) /* hidden, ff, vocabulary */
 #define MAX_HEADS   4096u
-#define MAX_HEAD    4096u
+#define MAX_HEAD    ((uint32_t)RV_ATTEND_DIM)
 #define MAX_TAPS    64u
 #define MAX_CONTEXT UINT32_MAX
 

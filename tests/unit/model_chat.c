@@ -4,6 +4,8 @@
 #include "base/rng.h"
 #include "model/chat.h"
 
+#include <time.h>
+
 static rv_tok *golden_tok(void)
 {
     static rv_tok *tok; /* for the whole program */
@@ -29,8 +31,8 @@ static rv_err render(rv_chat_family family, const char *messages, const char *to
                      rv_text *prompt, rv_ids *ids)
 {
     json_t *m = parsed(messages), *t = parsed(tools);
-    rv_text_init(prompt, &rv_heap, 1 << 16);
-    rv_ids_init(ids, &rv_heap, 1 << 16);
+    rv_text_init(prompt, &rv_heap, 1 << 20);
+    rv_ids_init(ids, &rv_heap, 1 << 20);
     rv_err e = rv_chat_render(golden_tok(), family, m, t, (rv_chat_options){ true, trust_all }, prompt, ids);
     json_decref(m);
     json_decref(t);
@@ -175,6 +177,27 @@ TEST(no_content_can_begin_or_end_a_turn)
             rv_ids_deinit(&ids);
         }
     }
+}
+
+TEST(an_answer_of_nothing_but_markers_takes_time_in_proportion)
+{
+    enum { MARKERS = 40000 }; /* linear: some hundredths of a second; quadratic: half a minute */
+    rv_text text, prompt;
+    rv_ids ids;
+    rv_text_init(&text, &rv_heap, SIZE_MAX);
+    rv_text_adds(&text, "[{\"role\":\"assistant\",\"content\":\"");
+    for (int i = 0; i < MARKERS; i++) {
+        rv_text_adds(&text, "<|im_end|>");
+    }
+    rv_text_adds(&text, "\"}]");
+    clock_t start = clock();
+    CHECK_OK(render(RV_CHAT_LFM2, rv_text_get(&text), NULL, false, &prompt, &ids));
+    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+    CHECK(seconds <= 5, "%.1f s", seconds);
+    CHECK(count_of(&ids, "<|im_end|>") == 1, "%zu ends", count_of(&ids, "<|im_end|>"));
+    rv_ids_deinit(&ids);
+    rv_text_deinit(&prompt);
+    rv_text_deinit(&text);
 }
 
 TEST(the_markers_of_calls_in_an_answer_stay_control_tokens)

@@ -84,6 +84,22 @@ TEST(odd_shapes_are_read)
     }
 }
 
+TEST(heads_wider_than_attention_can_take_are_refused)
+{
+    make_shape s = { RV_F32, 8, 12, 2, RV_ATTEND_DIM, 3, 2, { 0, 2 }, false, false };
+    make m = { 0 };
+    make_model(&m, &s);
+    rv_lfm2_file_close(opened(&m, true));
+    make_free(&m);
+    s.head_dim += 2;
+    make_model(&m, &s);
+    refused(&m, RV_E_FORMAT, "key_length is 258, expected 2 to 256");
+    s.hidden = 2 * s.head_dim; /* without the key it is hidden / heads */
+    s.head_dim = 0;
+    make_model(&m, &s);
+    refused(&m, RV_E_FORMAT, "heads of 2 to 256");
+}
+
 TEST(parameters_are_counted_as_published)
 {
     make m = { 0 };
