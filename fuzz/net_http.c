@@ -51,6 +51,10 @@ static void see(reading *r)
     if (p->query && rv_http_query_get(rv_http_parser_string(p, p->query), "a", &value)) {
         mix(r, rv_text_get(&value), value.n);
     }
+    static const char *const names[] = { "a", "b" };
+    if (p->query && rv_http_query_known(rv_http_parser_string(p, p->query), names, 2)) {
+        mix(r, names, sizeof names);
+    }
     rv_text_deinit(&value);
     mix(r, rv_text_get(&p->body), p->body.n);
     mix(r, (const bool[]){ p->keep_alive, p->http10, p->wants_continue }, 3);
