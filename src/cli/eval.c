@@ -1,10 +1,10 @@
 /* Measuring commands. JSON lines in and out, floats as raw little-endian rows; tests and comparisons stand on these forms. */
 #include "cli/cli.h"
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static rv_err write_floats(const char *path, const float *rows, size_t n)
 {
     FILE *out = fopen(path, "wb");
     if (!out) {
-        return rv_fail(RV_E_IO, "%s: cannot be written", path);
+        return rv_fail(RV_E_IO, "%s: cannot be written: %s", path, strerror(errno));
     }
     size_t wrote = fwrite(rows, sizeof *rows, n, out);
     bool closed = fclose(out) == 0;
@@ -343,6 +343,10 @@ int cmd_eval_perplexity(cmd_line *line)
         cmd_bar_draw(&bar, line->args[1], at, ids.n);
     }
     cmd_bar_end(&bar);
+    if (!e && !isfinite(nll)) {
+        e = rv_fail(RV_E_CORRUPT, "%s: the model gave no finite logit; `ruvllm show` checks the file",
+                    line->args[0]);
+    }
     if (!e) {
         json_t *out = json_pack("{s:I, s:f, s:f, s:i}", "tokens", (json_int_t)scored, "nll", nll,
                                 "perplexity", exp(nll / (double)scored), "window", (int)n_ctx);
@@ -525,11 +529,11 @@ int cmd_eval_qa(cmd_line *line)
         e = cmd_engine(line, line->args[0], &pool, &job->engine);
     }
     if (!e && line->n_args > 1 && !(in = fopen(line->args[1], "rb"))) {
-        e = rv_fail(RV_E_NOT_FOUND, "%s: cannot be read", line->args[1]);
+        e = rv_fail(RV_E_NOT_FOUND, "%s: cannot be read: %s", line->args[1], strerror(errno));
     }
     const char *out = cmd_value(line, "out", NULL);
     if (!e && out && !(job->out = fopen(out, "wb"))) {
-        e = rv_fail(RV_E_IO, "%s: cannot be written", out);
+        e = rv_fail(RV_E_IO, "%s: cannot be written: %s", out, strerror(errno));
     }
     cmd_catch_interrupt();
     while (!e && cmd_next_line(in, &text, &room, &n, &e)) {

@@ -153,6 +153,9 @@ typedef struct conversation {
     json_t *messages;
 } conversation;
 
+static const char words[] =
+    "/new forgets the conversation, /bye or Ctrl-D ends; \"\"\" around several lines.";
+
 static rv_err converse_line(void *self, rv_str text, bool *over)
 {
     conversation *c = self;
@@ -163,6 +166,10 @@ static rv_err converse_line(void *self, rv_str text, bool *over)
     if (rv_str_eq(text, "/new")) {
         json_decref(c->messages);
         c->messages = first_messages(c->job->line);
+        return RV_OK;
+    }
+    if (rv_str_eq(text, "/help") || rv_str_eq(text, "/?")) {
+        fprintf(stderr, "%s\n", words);
         return RV_OK;
     }
     json_t *turn = message("user", text.at);
@@ -192,7 +199,7 @@ static rv_err converse(run_job *job)
     rv_str name = rv_engine_get_info(job->engine)->name;
     fprintf(stderr, "Talking to ");
     cmd_safe(stderr, name.at, name.n);
-    fprintf(stderr, ". /new forgets the conversation, /bye or Ctrl-D ends; \"\"\" around several lines.\n");
+    fprintf(stderr, ". %s\n", words);
     rv_err e = cmd_repl(job->line, ">>> ", converse_line, &c);
     json_decref(c.messages);
     return e;

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,7 +68,9 @@ bool cmd_next_line(FILE *in, char **line, size_t *room, size_t *n, rv_err *e)
     enum { MAX_LINE = 16 << 20 };
     ssize_t got = getline(line, room, in);
     if (got < 0) {
-        *e = ferror(in) ? rv_fail(RV_E_IO, "reading standard input failed") : RV_OK;
+        *e = atomic_load(&cmd_cancel) ? rv_fail(RV_E_CANCELLED, "interrupted")
+             : ferror(in)             ? rv_fail(RV_E_IO, "reading the lines failed: %s", strerror(errno))
+                                      : RV_OK;
         return false;
     }
     if (got > MAX_LINE) {
