@@ -57,7 +57,8 @@ rv_err rv_db_prepare(sqlite3 *conn, sqlite3_stmt **out, const char *sql, const c
 rv_err rv_db_bind(sqlite3_stmt *stmt, const char *types, ...) RV_MUST_CHECK;
 /** rv_db_step - *row says whether there is one. */
 rv_err rv_db_step(sqlite3_stmt *stmt, bool *row) RV_MUST_CHECK;
-/** rv_db_exec - prepare, run to the end, finalize.  rv_db_int - the same for a query of one number; *out stays without a row. */
+/** rv_db_exec - prepare, run to the end, finalize.  rv_db_int - the same for a query of one number; *out stays as it is
+ * without a row. */
 rv_err rv_db_exec(sqlite3 *conn, const char *sql, const char *types, ...) RV_MUST_CHECK;
 rv_err rv_db_int(sqlite3 *conn, int64_t *out, const char *sql, const char *types, ...) RV_MUST_CHECK;
 

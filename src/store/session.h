@@ -29,7 +29,8 @@ typedef struct rv_session_info {
     int64_t created_ms, last_ms;
 } rv_session_info;
 /** rv_session_list - this user's sessions, the last used first. */
-rv_err rv_session_list(rv_db *db, const char *user, size_t limit, rv_arena *arena, rv_session_info **out, size_t *n) RV_MUST_CHECK;
+rv_err rv_session_list(rv_db *db, const char *user, size_t limit, rv_arena *arena, rv_session_info **out,
+                       size_t *n) RV_MUST_CHECK;
 /** rv_session_rm - this user's session with its turns; durable when it returns. *removed: 0 or 1 sessions. */
 rv_err rv_session_rm(rv_db *db, const char *session, const char *user, size_t *removed) RV_MUST_CHECK;
 #endif

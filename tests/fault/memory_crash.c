@@ -1,6 +1,7 @@
 /* Acknowledged is acknowledged: through kill -9 at any moment, a failing disk at any call, and every state that a power loss
  * could leave. The program runs itself again in the role of the victim (writes, and marks what was acknowledged) or of the
- * checker (opens what is left and compares with the marks). Faults and states come from ../shared/faults. */
+ * checker (opens what is left and compares with the marks). Faults and states come from ../shared/faults. How many:
+ * RV_CRASH_KILLS, RV_CRASH_FAULTS (of each kind) and RV_CRASH_STATES; by default as few as a daily run can bear. */
 #include "memory_helpers.h"
 #include "base/file.h"
 
@@ -278,7 +279,7 @@ TEST(kill_9_at_any_moment_loses_nothing_acknowledged)
     const char *dir = temp_path("data");
     rv_rng rng;
     rv_rng_init(&rng, (uint64_t)time(NULL));
-    int rounds = getenv("RV_CRASH_KILLS") ? atoi(getenv("RV_CRASH_KILLS")) : 12;
+    int rounds = getenv("RV_CRASH_KILLS") ? atoi(getenv("RV_CRASH_KILLS")) : 10;
     for (int round = 0; round < rounds; round++) {
         pid_t child = start(role_of_victim(dir, 0, 1000 * round), dir, NULL, NULL, NULL);
         long ms = 20 + (long)rv_rng_below(&rng, 400);
@@ -333,7 +334,7 @@ TEST(a_disk_that_fails_at_any_call_leaves_all_or_nothing)
     CHECK(finish(start(role_of_victim(clean, ROUNDS, 0), clean, preload, log, NULL)) == 0,
           "the victim without a fault");
     CHECK(run_check(clean) == 0, "without a fault");
-    long most = getenv("RV_CRASH_FAULTS") ? atol(getenv("RV_CRASH_FAULTS")) : 16;
+    long most = getenv("RV_CRASH_FAULTS") ? atol(getenv("RV_CRASH_FAULTS")) : 8;
     for (size_t i = 0; i < RV_COUNT(cases); i++) {
         long total = count_operations(log, cases[i].kinds), step = total > most ? total / most : 1;
         CHECK(total > 0, "%s was never called", cases[i].call);
@@ -361,7 +362,7 @@ TEST(every_state_that_a_power_loss_could_leave_is_whole)
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     CHECK(n > 0, "readlink");
     self[n] = 0;
-    const char *states = getenv("RV_CRASH_STATES") ? getenv("RV_CRASH_STATES") : "150";
+    const char *states = getenv("RV_CRASH_STATES") ? getenv("RV_CRASH_STATES") : "100";
     snprintf(command, sizeof command,
              "python3 %s %s %s %s --max %s -- env 'RV_CRASH_ROLE=check {} {acked}' %s", builder, log, dir,
              empty, states, self);
