@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/str.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,7 +56,8 @@ static void add_value(rv_text *line, const char *value, size_t n)
 
 static void add_pair(rv_text *line, const char *key, const char *value)
 {
-    size_t n = value ? strnlen(value, VALUE_MAX_BYTES) : 0;
+    value = value ? value : "";
+    size_t n = strnlen(value, VALUE_MAX_BYTES);
     if (n == VALUE_MAX_BYTES) {
         n = rv_utf8_whole(value, n);
     }
@@ -79,6 +81,9 @@ static void write_all(const char *at, size_t n)
 {
     while (n > 0) {
         ssize_t put = write(STDERR_FILENO, at, n);
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
         if (put <= 0) {
             return;
         }

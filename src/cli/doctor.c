@@ -75,12 +75,14 @@ static void look_at_models(doctor *d, const rv_config *config)
     }
     for (size_t i = 0; i < n && i < RV_COUNT(models); i++) {
         rv_lfm2_file *f = NULL;
-        if (rv_lfm2_file_open(&rv_heap, models[i].path, true, &f)) {
+        rv_tok *tok = NULL;
+        if (rv_lfm2_file_open(&rv_heap, models[i].path, true, &f) || rv_tok_open(&rv_heap, f->gguf, &tok)) {
             say(d, FAULT, "model", "%s: %s", models[i].id, rv_err_text());
         } else {
             say(d, FINE, "model", "%s: %.3g million parameters", models[i].id,
                 (double)f->shape.n_params / 1e6);
         }
+        rv_tok_close(tok);
         rv_lfm2_file_close(f);
     }
     rv_app_close(app);

@@ -338,16 +338,20 @@ static rv_err rm(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was removed");
     }
     if (job->line->n_args == 0) {
-        filter.only_user = filter.user != NULL;
         RV_TRY(rv_memory_rm(job->memory, 0, &filter, &total));
     }
-    for (size_t i = 0; i < job->line->n_args; i++) {
-        int64_t id;
+    int64_t id;
+    for (size_t i = 0; i < job->line->n_args; i++) { /* all of them before the first is removed */
         if (!parse_id(job->line->args[i], &id)) {
-            return rv_fail(RV_E_CONFIG, "an id is a whole number above 0, found `%s`; %zu removed before it",
-                           job->line->args[i], total);
+            return rv_fail(RV_E_CONFIG, "an id is a whole number above 0, found `%s`", job->line->args[i]);
         }
-        RV_TRY(rv_memory_rm(job->memory, id, NULL, &removed));
+    }
+    for (size_t i = 0; i < job->line->n_args; i++) {
+        (void)parse_id(job->line->args[i], &id);
+        rv_err e = rv_memory_rm(job->memory, id, &filter, &removed);
+        if (e) {
+            return rv_fail(e, "%s (%zu removed before)", rv_err_text(), total);
+        }
         total += removed;
     }
     if (job->line->json) {

@@ -131,7 +131,7 @@ static const cmd_option eval_dequant_options[] = {
 };
 static const cmd_option eval_tokenize_options[] = {
     { "jsonl", 0, NULL, NULL, "lines {\"text\"} in, {\"ids\"} out (the only form there is)" },
-    { "bos", 0, NULL, NULL, "put the begin token first when the model wants one" },
+    { "bos", 0, NULL, NULL, "put the begin token first when the model has one" },
     { "no-special", 0, NULL, NULL, "control texts are ordinary text" },
     LAST,
 };
@@ -189,7 +189,8 @@ const cmd cmd_table[] = {
     { "memory get", "ID", 1, 1, cmd_memory_get, NULL, "one node with its links", NULL },
     { "memory list", "", 0, 0, cmd_memory_list, memory_list_options, "newest first", NULL },
     { "memory rm", "[ID...]", 0, 1024, cmd_memory_rm, memory_rm_options, "forget by id or by filter",
-      "A document takes its chunks along. Without an id at least one filter is needed.\n\n"
+      "A document takes its chunks along. Without an id at least one filter is needed; with both only what "
+      "passes the filter goes.\n\n"
       "  ruvllm memory rm 17\n  ruvllm memory rm --user anna --type note" },
     { "memory link", "FROM TO", 2, 2, cmd_memory_link, memory_link_options, "connect two nodes", NULL },
     { "memory stats", "", 0, 0, cmd_memory_stats, NULL, "how much is remembered", NULL },

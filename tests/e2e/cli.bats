@@ -127,6 +127,9 @@ teardown() {
     "$RUVLLM" memory get --json "$id" | jq -e '.tags == ["hours"] and .type == "note"'
     [ "$("$RUVLLM" memory list --json --tag hours | wc -l)" -eq 1 ]
     [ "$("$RUVLLM" memory add --json "The workshop closes at six." | jq .added)" = false ]
+    [ "$("$RUVLLM" memory rm --json "$id" --user somebody | jq .removed)" -eq 0 ]
+    run "$RUVLLM" memory rm "$id" nonsense
+    [ "$status" -eq 2 ]
     [ "$("$RUVLLM" memory rm --json "$id" | jq .removed)" -eq 1 ]
     run "$RUVLLM" memory get "$id"
     [ "$status" -eq 1 ]
