@@ -254,24 +254,28 @@ static int run_check(const char *dir)
     return finish(start(role, dir, NULL, NULL, NULL));
 }
 
+static char recorder_path[64];
+
+static void remove_recorder(void)
+{
+    unlink(recorder_path);
+}
+
 /* The recorder, built once; NULL when it or a compiler is not here, or a sanitizer does not go with it. */
 static const char *recorder(void)
 {
-    static char path[4200], command[9000];
+    char command[9000];
     const char *source = shared_path("faults/iorec.c");
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     source = NULL;
 #endif
-    if (!source || path[0]) {
-        return source ? path : NULL;
+    if (!source || recorder_path[0]) {
+        return source ? recorder_path : NULL;
     }
-    snprintf(path, sizeof path, "/tmp/ruvllm-iorec-%ld.so", (long)getpid());
-    snprintf(command, sizeof command, "cc -O2 -fPIC -shared -w -o %s %s -ldl", path, source);
-    if (system(command) != 0) {
-        path[0] = 0;
-        return NULL;
-    }
-    return path;
+    snprintf(recorder_path, sizeof recorder_path, "/tmp/ruvllm-iorec-%ld.so", (long)getpid());
+    atexit(remove_recorder);
+    snprintf(command, sizeof command, "cc -O2 -fPIC -shared -w -o %s %s -ldl", recorder_path, source);
+    return system(command) == 0 ? recorder_path : NULL;
 }
 
 TEST(kill_9_at_any_moment_loses_nothing_acknowledged)
