@@ -112,7 +112,10 @@ static rv_err ask(loop_job *job, const char *query, size_t n, bool details)
     }
     if (!e) {
         memcpy(job->last_request, r.request_id, sizeof job->last_request);
-        e = r.generated.finish == RV_FINISH_CANCELLED ? cmd_stopped() : RV_OK;
+    }
+    if (e == RV_E_CANCELLED) {
+        fputs(job->line->json ? "" : "\n", stdout);
+        e = cmd_stopped();
     }
     rv_arena_free(arena);
     return e;

@@ -180,7 +180,9 @@ teardown() {
 @test "a full disk on standard output is an error" {
     run bash -c "'$RUVLLM' config show > /dev/full"
     [ "$status" -eq 1 ]
-    run bash -c "'$RUVLLM' run '$model' --raw -n 4 Once > /dev/full"
-    [ "$status" -eq 1 ]
-    [[ "$output" == *"standard output"* ]]
+    for command in "run '$model' --raw -n 4 Once" "query --set tiers.350m='$model' Once"; do
+        run bash -c "'$RUVLLM' $command > /dev/full"
+        [ "$status" -eq 1 ]
+        [[ "$output" == *"standard output"* ]]
+    done
 }
