@@ -552,7 +552,7 @@ TASKS = dict(one=one_hop, notes=notes, two=two_hop, fix=correction, cmp=comparis
 # Share of each task while the training goes on: at the start, in the first half, at the end.
 _MIX_START = dict(one=50, notes=6, quote=25, fix=6, two=4, cmp=2, no=4, judge=2, chat=3)
 _MIX_MIDDLE = dict(one=24, notes=16, quote=10, fix=12, two=20, cmp=10, no=9, judge=7, chat=2)
-_MIX_END = dict(one=18, notes=18, quote=1, fix=12, two=18, cmp=13, no=15, judge=9, chat=4)
+_MIX_END = dict(one=18, notes=19, quote=1, fix=11, two=18, cmp=10, no=17, judge=8, chat=6)
 
 
 def sample(r: random.Random, p: float) -> Example:

@@ -33,6 +33,7 @@ BATCH = {"xs": 2000, "s": 2000, "m": 6000, "l": 7000}
 BUDGET = {"xs": 40, "s": 60, "m": 60, "l": 60}  # million tokens
 WARM_UP = 40
 OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
+HOLD, FOUND = 0.14, 60  # the curriculum waits here until so many per cent of the citations over three passages are right
 EMA = 0.998  # the running mean of the weights is what is measured and shipped
 
 
@@ -73,7 +74,8 @@ class Trainer:
         self.optimiser = Optimiser(self.model, plan.rate, 0.15 * plan.rate)
         self.head_optimiser = torch.optim.Adam(self.heads.parameters(), lr=3e-3)
         self.taps = self.model.config.attention[:3]
-        self.step = self.seen = self.total = 0  # steps and tokens of this run, tokens of all runs
+        self.step = self.seen = self.total = 0  # steps and tokens of this run that moved its plan on, tokens of all runs
+        self.found = plan.start > HOLD  # can it find the right passage yet
         self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0}
 
     def progress(self) -> float:
@@ -109,18 +111,19 @@ class Trainer:
         return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
 
     def _share(self, count: int) -> int:
-        """Average the gradients over all workers; returns the tokens that all of them saw together."""
+        """Average the gradients over all workers; returns the tokens that all of them saw together. What the first one measured, all know."""
         if not dist.is_initialized():
             return count
         parameters = [*self.model.parameters(), *self.heads.parameters()]
         for p in parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [torch.tensor([float(count)], device=self.device)])
+        flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [torch.tensor([float(count), float(self.found)], device=self.device)])
         dist.all_reduce(flat)
-        parts = (flat[:-1] / dist.get_world_size()).split([p.numel() for p in parameters])
+        parts = (flat[:-2] / dist.get_world_size()).split([p.numel() for p in parameters])
         for p, part in zip(parameters, parts):
             p.grad.copy_(part.view_as(p))
-        return int(flat[-1])
+        self.found = bool(flat[-1] > 0)
+        return int(flat[-2])
 
     def learn(self, batch: Batch) -> None:
         self._loss(batch).backward()
@@ -129,14 +132,16 @@ class Trainer:
         self.head_optimiser.step()
         self.head_optimiser.zero_grad()
         self.model.zero_grad(set_to_none=True)
-        self.step, self.seen, self.total = self.step + 1, self.seen + count, self.total + count
+        self.step, self.total = self.step + 1, self.total + count
+        if self.found or self.progress() < HOLD:
+            self.seen += count
         keep = min(EMA, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for a, b in zip(self.mean.parameters(), self.model.parameters()):
                 a.lerp_(b, 1 - keep)
 
     def save(self, path: Path) -> None:
-        state = dict(plan=vars(self.plan), seed=self.seed, step=self.step, seen=self.seen, total=self.total, model=self.model.state_dict(),
+        state = dict(plan=vars(self.plan), seed=self.seed, step=self.step, seen=self.seen, found=self.found, total=self.total, model=self.model.state_dict(),
                      mean=self.mean.state_dict(), heads=self.heads.state_dict(), optimiser=self.optimiser.state(), head_optimiser=self.head_optimiser.state_dict())
         torch.save(state, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
@@ -146,7 +151,7 @@ class Trainer:
         state = torch.load(path, map_location=self.device)
         for name in ("model", "mean", "heads"):
             getattr(self, name).load_state_dict(state[name], strict=name != "heads")
-        self.total = state["total"]
+        self.total, self.found = state["total"], self.found or state.get("found", False)
         if not fresh:
             self.step, self.seen = state["step"], state["seen"]
             self.optimiser.load(state["optimiser"])
@@ -168,23 +173,23 @@ def run(trainer: Trainer, checkpoint: Path, every: float, cell_size: int, max_se
         if rank:
             return
         cells = evaluate.table(trainer.mean, trainer.encoder, cell_size)
+        trainer.found = trainer.found or cells["one-hop 3"][2] >= FOUND
         mean = sum(whole for whole, _, _ in cells.values()) / len(cells)
         report(dict(time=time.strftime("%H:%M:%S"), tokens=trainer.total, p=round(trainer.progress(), 3), step=trainer.step,
-                    per_second=round(trainer.seen_here / max(1e-9, time.time() - began)), loss={k: round(v, 3) for k, v in trainer.losses.items()},
+                    per_second=round((trainer.total - first) / max(1e-9, time.time() - began)), loss={k: round(v, 3) for k, v in trainer.losses.items()},
                     mean=round(mean, 1), cells={k: [round(x) for x in v] for k, v in cells.items()}))
         trainer.save(checkpoint)
 
-    began, due, first = time.time(), trainer.seen + every * 1e6, trainer.seen
-    trainer.seen_here = 0
+    began, first = time.time(), trainer.total
+    due = first + every * 1e6
     if rank == 0:
         report(dict(plan=vars(trainer.plan), parameters=lfm2.parameters(trainer.model), seed=trainer.seed, torch=torch.__version__))
     for batch in stream(trainer.encoder, trainer.seed * 1_000_003 + trainer.total + 7919 * rank, trainer.progress, BATCH[trainer.plan.tier]):
         trainer.learn(batch)
-        trainer.seen_here = trainer.seen - first
-        if trainer.seen >= due:
+        if trainer.total >= due:
             measure()
             due += every * 1e6
-        if trainer.seen >= trainer.plan.tokens or time.time() - began > max_seconds:
+        if trainer.seen >= trainer.plan.tokens or trainer.total - first >= 2 * trainer.plan.tokens or time.time() - began > max_seconds:
             break
     measure()
 
@@ -233,7 +238,7 @@ def main() -> None:
     if chosen.smoke:
         encoder = encoder_for(chosen.work / "smoke-tokenizer.json", 4000)
         out = chosen.work / "smoke.gguf"
-        train("xs", Plan("xs", 0.35e6), encoder, out, 1.0, 10)
+        train("xs", Plan("xs", 0.3e6, start=0.15), encoder, out, 1.0, 10)
         check_gguf.check(out, chosen.work / f"{chosen.name or 'xs'}.pt", str(chosen.work / "smoke-tokenizer.json"))
         return
     encoder = encoder_for(HERE / "tokenizer.json")
