@@ -127,19 +127,16 @@ static rv_err engine_options(const cmd_line *line, int64_t *threads, rv_engine_o
     RV_TRY(cmd_config(line, &c));
     *threads = rv_config_int(c, "inference.threads");
     how->max_context = (uint32_t)rv_config_int(c, "inference.max_context");
+    how->kv_type = strcmp(rv_config_string(c, "inference.kv_type"), "f32") == 0 ? RV_F32 : RV_F16;
     rv_config_free(c);
     if (*threads <= 0) {
         *threads = rv_cpu_count();
     }
 
-    const char *kv = cmd_value(line, "kv", "f16"), *act = cmd_value(line, "act", "q8");
-    if (strcmp(kv, "f16") != 0 && strcmp(kv, "f32") != 0) {
-        return rv_fail(RV_E_CONFIG, "--kv %s: this version has f16 and f32", kv);
-    }
+    const char *act = cmd_value(line, "act", "q8");
     if (strcmp(act, "q8") != 0 && strcmp(act, "f32") != 0) {
         return rv_fail(RV_E_CONFIG, "--act %s: q8 (as always) or f32", act);
     }
-    how->kv_type = strcmp(kv, "f32") == 0 ? RV_F32 : RV_F16;
     how->act_f32 = strcmp(act, "f32") == 0;
     return RV_OK;
 }

@@ -15,7 +15,7 @@ const cmd_option cmd_common[] = {
 #define ENGINE_OPTIONS                                                                                       \
     { "threads", 't', "N", "inference.threads", "compute threads" },                                         \
         { "ctx", 'c', "N", "inference.max_context", "tokens one conversation may hold" },                    \
-        { "kv", 0, "TYPE", NULL, "type of the key/value cache: f16 or f32" },                                \
+        { "kv", 0, "TYPE", "inference.kv_type", "type of the key/value cache: f16 or f32" },                 \
     {                                                                                                        \
         "act", 0, "TYPE", NULL, "f32 keeps activations in float32 (slow and exact, for measuring)"           \
     }
@@ -146,6 +146,15 @@ static const cmd_option eval_qa_options[] = {
     ENGINE_OPTIONS,
     LAST,
 };
+static const cmd_option eval_retrieval_options[] = {
+    { "docs", 0, "FILE", NULL, "documents, lines {\"id\", \"text\"}" },
+    { "queries", 0, "FILE", NULL, "questions, lines {\"id\", \"q\", \"rel\": [document ids]}" },
+    { "part", 0, "NAME", NULL, "only questions whose \"part\" is this" },
+    { "mode", 0, "MODE", NULL, "hybrid, vector or words; default all three" },
+    { "embedder", 0, "NAME", "embedding.model", "embedder; default as configured" },
+    { "run", 0, "FILE", NULL, "the ranking in TREC form" },
+    LAST,
+};
 static const cmd_option bench_llm_options[] = {
     { "prompt", 'p', "N", NULL, "prompt tokens; default 512" },
     { "gen", 'n', "N", NULL, "generated tokens; default 128" },
@@ -210,6 +219,12 @@ const cmd cmd_table[] = {
       "how well a model predicts a text", NULL },
     { "eval qa", "MODEL [FILE]", 1, 2, cmd_eval_qa, eval_qa_options, "exact match of answers, per cell",
       "Lines {\"prompt\" or \"messages\", \"answer\", \"cell\"} from FILE or standard input; greedy." },
+    { "eval retrieval", "", 0, 0, cmd_eval_retrieval, eval_retrieval_options,
+      "recall, MRR and nDCG of the memory on given questions",
+      "The documents go into a store of their own, which is removed at the end. A question with \"scope\" is "
+      "searched\n"
+      "among the documents whose ids begin with it and a slash.\n\n"
+      "  ruvllm eval retrieval --docs notes.docs.jsonl --queries notes.queries.jsonl --mode hybrid" },
     { "bench llm", "MODEL", 1, 1, cmd_bench_llm, bench_llm_options, "prefill and decode speed as JSON lines",
       NULL },
     { "doctor", "", 0, 0, cmd_doctor, NULL, "look at machine, models, configuration and data",

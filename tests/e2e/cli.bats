@@ -105,6 +105,19 @@ teardown() {
     [ "$first" != "$other" ]
 }
 
+@test "run holds the context and keeps the cache that the configuration says" {
+    run "$RUVLLM" run "$model" --raw --set inference.max_context=64 "$(printf 'word %.0s' {1..200})"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"the context holds 64 "* ]]
+    RUVLLM_INFERENCE_KV_TYPE=f32 "$RUVLLM" eval logits "$model" --ids 1,5,9,13 --out "$home/set"
+    "$RUVLLM" eval logits "$model" --ids 1,5,9,13 --out "$home/f32" --kv f32
+    "$RUVLLM" eval logits "$model" --ids 1,5,9,13 --out "$home/f16"
+    cmp "$home/set" "$home/f32"
+    ! cmp -s "$home/f16" "$home/f32"
+    run "$RUVLLM" run "$model" --kv q3 Once
+    [ "$status" -eq 2 ]
+}
+
 @test "bench llm prints JSON lines with median, least and most" {
     "$RUVLLM" bench llm "$model" -p 32 -n 8 -r 3 -t 2 | jq -se 'length == 2 and all(.[]; .min <= .tokens_per_second and .tokens_per_second <= .max and .min > 0)'
 }
