@@ -136,6 +136,7 @@ int cmd_eval_detokenize(cmd_line *line);
 int cmd_eval_chat(cmd_line *line);
 int cmd_eval_perplexity(cmd_line *line);
 int cmd_eval_qa(cmd_line *line);
+int cmd_eval_retrieval(cmd_line *line);
 int cmd_bench_llm(cmd_line *line);
 int cmd_doctor(cmd_line *line);
 int cmd_completion(cmd_line *line);

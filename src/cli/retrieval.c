@@ -1,0 +1,355 @@
+/* eval retrieval: how well the memory finds. The documents go through the public interface into a store of their own below
+ * /dev/shm (or TMPDIR), every question is searched as the product does it, and the store is removed. */
+#include "cli/cli.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TOP = 10, ARENA_BYTES = 64 << 20, MODES = 3 };
+static const char *const mode_names[MODES] = { "hybrid", "vector", "words" }; /* as in rv_memory_mode */
+
+typedef struct question {
+    json_t *json; /* holds what follows */
+    const char *id, *text, *scope;
+    int64_t *rel; /* [n_rel] nodes, each once */
+    size_t n_rel;
+} question;
+
+typedef struct retrieval_job {
+    rv_memory *memory;
+    rv_arena *arena;
+    const char *part; /* only questions of this part; NULL: all */
+    json_t *nodes;    /* document id -> node */
+    size_t n_docs, n_same;
+    question *at; /* [n] */
+    size_t n, room;
+    FILE *run;
+    bool json;
+} retrieval_job;
+
+/* ---- reading ---- */
+
+typedef rv_err (*each_line)(retrieval_job *job, json_t *row); /* keeps row with json_incref */
+
+static rv_err read_lines(retrieval_job *job, const char *path, each_line work)
+{
+    FILE *in = fopen(path, "rb");
+    if (!in) {
+        return rv_fail(RV_E_NOT_FOUND, "%s: cannot be read: %s", path, strerror(errno));
+    }
+    char *text = NULL;
+    size_t room = 0, n = 0, number = 0;
+    rv_err e = RV_OK;
+    while (!e && cmd_next_line(in, &text, &room, &n, &e)) {
+        number++;
+        if (n == 0) {
+            continue;
+        }
+        if (atomic_load(&cmd_cancel)) {
+            e = rv_fail(RV_E_CANCELLED, "interrupted");
+            break;
+        }
+        json_t *row = NULL;
+        e = rv_json_parse(text, n, &row);
+        if (!e) {
+            e = work(job, row);
+        }
+        json_decref(row);
+        if (e) {
+            e = rv_fail(e, "%s:%zu: %s", path, number, rv_err_text());
+        }
+    }
+    free(text);
+    fclose(in);
+    return e;
+}
+
+/* "conv-26/D1:1" belongs to the scope "conv-26", which becomes its tag. */
+static rv_err add_document(retrieval_job *job, json_t *row)
+{
+    const char *id = NULL, *text = NULL;
+    RV_TRY(rv_json_need_string(row, "id", &id, NULL));
+    RV_TRY(rv_json_need_string(row, "text", &text, NULL));
+    size_t n_scope = strcspn(id, "/");
+    char *scope = id[n_scope] == '/' ? rv_strndup(&rv_heap, id, n_scope) : NULL;
+    const char *const tags[] = { scope };
+    rv_memory_new node = {
+        .type = "note", .text = text, .source = id, .tags = scope ? tags : NULL, .n_tags = scope != NULL
+    };
+    int64_t at = 0;
+    bool added = false;
+    rv_err e = rv_memory_add(job->memory, &node, &at, &added);
+    rv_free(&rv_heap, scope);
+    RV_TRY(e);
+    if (json_object_get(job->nodes, id)) {
+        return rv_fail(RV_E_FORMAT, "document \"%s\" is there twice", id);
+    }
+    job->n_docs++;
+    job->n_same += !added; /* the same text under another id is one node: finding it finds both */
+    return json_object_set_new(job->nodes, id, json_integer(at)) == 0 ? RV_OK
+                                                                      : rv_fail(RV_E_NOMEM, "documents");
+}
+
+static rv_err relevant_nodes(const retrieval_job *job, const json_t *list, question *q)
+{
+    q->rel = rv_new_array(&rv_heap, json_array_size(list) + 1, sizeof *q->rel);
+    if (!q->rel) {
+        return rv_fail(RV_E_NOMEM, "questions");
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *id = json_string_value(json_array_get(list, i));
+        const json_t *node = id ? json_object_get(job->nodes, id) : NULL;
+        if (!node) {
+            return rv_fail(RV_E_FORMAT, "rel: no document has the id %s", id ? id : "(not a string)");
+        }
+        int64_t at = json_integer_value(node);
+        size_t seen = 0;
+        while (seen < q->n_rel && q->rel[seen] != at) {
+            seen++;
+        }
+        if (seen == q->n_rel) {
+            q->rel[q->n_rel++] = at;
+        }
+    }
+    return q->n_rel ? RV_OK : rv_fail(RV_E_FORMAT, "rel: expected at least one document");
+}
+
+static rv_err add_question(retrieval_job *job, json_t *row)
+{
+    question q = { 0 };
+    const char *part = "";
+    json_t *rel = NULL;
+    RV_TRY(rv_json_need_string(row, "id", &q.id, NULL));
+    RV_TRY(rv_json_need_string(row, "q", &q.text, NULL));
+    RV_TRY(rv_json_get_string(row, "scope", &q.scope, NULL));
+    RV_TRY(rv_json_get_string(row, "part", &part, NULL));
+    RV_TRY(rv_json_get_array(row, "rel", &rel));
+    if (job->part && strcmp(part, job->part) != 0) {
+        return RV_OK;
+    }
+    if (job->n == job->room) {
+        size_t room = job->room ? 2 * job->room : 1024;
+        question *more = rv_resize(&rv_heap, job->at, room * sizeof *more);
+        if (!more) {
+            return rv_fail(RV_E_NOMEM, "questions");
+        }
+        job->at = more;
+        job->room = room;
+    }
+    rv_err e = relevant_nodes(job, rel, &q);
+    q.json = json_incref(row);
+    job->at[job->n++] = q; /* freed with the job, also after an error */
+    return e;
+}
+
+/* ---- measuring ---- */
+
+typedef struct figures {
+    double recall, mrr, ndcg, ms; /* sums over the questions */
+} figures;
+
+static bool is_relevant(const question *q, int64_t id)
+{
+    for (size_t i = 0; i < q->n_rel; i++) {
+        if (q->rel[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void count_hits(const question *q, const rv_memory_hits *hits, figures *f)
+{
+    size_t found = 0, first = 0;
+    double gain = 0, ideal = 0;
+    for (size_t i = 0; i < hits->n; i++) {
+        if (is_relevant(q, hits->at[i].id)) {
+            found++;
+            first = first ? first : i + 1;
+            gain += 1 / log2((double)i + 2);
+        }
+    }
+    for (size_t i = 0; i < q->n_rel && i < TOP; i++) {
+        ideal += 1 / log2((double)i + 2);
+    }
+    f->recall += (double)found / (double)q->n_rel;
+    f->mrr += first ? 1 / (double)first : 0;
+    f->ndcg += gain / ideal;
+}
+
+static rv_err ask(retrieval_job *job, const question *q, rv_memory_mode mode, figures *f)
+{
+    rv_memory_query query = { .text = q->text, .mode = mode, .k = TOP, .filter = { .tag = q->scope } };
+    rv_memory_hits hits = { 0 };
+    double from = rv_clock_ms();
+    rv_err e = rv_memory_search(job->memory, &query, job->arena, &hits);
+    if (e) {
+        return rv_fail(e, "question %s: %s", q->id, rv_err_text());
+    }
+    f->ms += rv_clock_ms() - from;
+    count_hits(q, &hits, f);
+    for (size_t i = 0; job->run && i < hits.n; i++) {
+        fprintf(job->run, "%s Q0 %s %zu %.9g ruvllm-%s\n", q->id, hits.at[i].source, i + 1, hits.at[i].score,
+                mode_names[mode]);
+    }
+    rv_arena_reset(job->arena);
+    return RV_OK;
+}
+
+static rv_err measure(retrieval_job *job, rv_memory_mode mode)
+{
+    figures f = { 0 };
+    for (size_t i = 0; i < job->n; i++) {
+        if (atomic_load(&cmd_cancel)) {
+            return rv_fail(RV_E_CANCELLED, "interrupted");
+        }
+        RV_TRY(ask(job, &job->at[i], mode, &f));
+    }
+    double n = (double)job->n;
+    rv_memory_stats stats;
+    RV_TRY(rv_memory_get_stats(job->memory, &stats));
+    if (job->json) {
+        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:f}", "mode", mode_names[mode],
+                                "embedder", stats.embedder, "documents", (json_int_t)job->n_docs, "questions",
+                                (json_int_t)job->n, "recall@10", f.recall / n, "mrr@10", f.mrr / n, "ndcg@10",
+                                f.ndcg / n, "ms_per_question", f.ms / n);
+        rv_json_print(row, stdout);
+        json_decref(row);
+    } else {
+        printf("%-8s %10.4f %10.4f %10.4f %10.2f\n", mode_names[mode], f.recall / n, f.mrr / n, f.ndcg / n,
+               f.ms / n);
+        fflush(stdout);
+    }
+    return RV_OK;
+}
+
+static rv_err measure_all(retrieval_job *job, const char *mode)
+{
+    if (job->n == 0) {
+        return rv_fail(RV_E_FORMAT, "there is no question to ask");
+    }
+    if (!job->json) {
+        rv_memory_stats stats;
+        RV_TRY(rv_memory_get_stats(job->memory, &stats));
+        printf("%zu documents (%zu repeated), %zu questions, embedder %s\n%-8s %10s %10s %10s %10s\n",
+               job->n_docs, job->n_same, job->n, stats.embedder, "mode", "recall@10", "mrr@10", "ndcg@10",
+               "ms");
+    }
+    for (int m = 0; m < MODES; m++) {
+        if (!mode || strcmp(mode, mode_names[m]) == 0) {
+            RV_TRY(measure(job, (rv_memory_mode)m));
+        }
+    }
+    return RV_OK;
+}
+
+/* ---- the store ---- */
+
+static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *at)
+{
+    (void)info, (void)kind, (void)at;
+    return remove(path);
+}
+
+/* Every note is one durable transaction; in memory that costs no disk. */
+static rv_err make_folder(char *out, size_t room)
+{
+    const char *tmp = getenv("TMPDIR");
+    const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : tmp && *tmp ? tmp : "/tmp";
+    int n = snprintf(out, room, "%s/ruvllm-eval-XXXXXX", base);
+    if (n < 0 || (size_t)n >= room || !mkdtemp(out)) {
+        out[0] = 0;
+        return rv_fail(RV_E_IO, "%s: no folder could be made there: %s", base, strerror(errno));
+    }
+    return RV_OK;
+}
+
+static rv_err open_store(const cmd_line *line, const char *folder, rv_config **config, rv_app **app)
+{
+    rv_config *c = NULL;
+    RV_TRY(cmd_config(line, &c));
+    rv_err e = rv_config_set(c, "system.data_dir", folder, "eval retrieval");
+    if (!e) {
+        e = rv_app_open(&rv_heap, c, RV_APP_MEMORY, app);
+    }
+    if (e) {
+        rv_config_free(c);
+        return e;
+    }
+    *config = c;
+    return RV_OK;
+}
+
+static void free_job(retrieval_job *job)
+{
+    for (size_t i = 0; i < job->n; i++) {
+        json_decref(job->at[i].json);
+        rv_free(&rv_heap, job->at[i].rel);
+    }
+    rv_free(&rv_heap, job->at);
+    json_decref(job->nodes);
+    rv_arena_free(job->arena);
+}
+
+static bool known_mode(const char *mode)
+{
+    for (int m = 0; m < MODES; m++) {
+        if (strcmp(mode, mode_names[m]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int cmd_eval_retrieval(cmd_line *line)
+{
+    const char *docs = cmd_value(line, "docs", NULL), *queries = cmd_value(line, "queries", NULL);
+    const char *mode = cmd_value(line, "mode", NULL), *run = cmd_value(line, "run", NULL);
+    if (!docs || !queries) {
+        return cmd_usage(line, "--docs and --queries are needed");
+    }
+    if (mode && !known_mode(mode)) {
+        return cmd_usage(line, "--mode is hybrid, vector or words, found `%s`", mode);
+    }
+    retrieval_job job = { .part = cmd_value(line, "part", NULL), .json = line->json, .nodes = json_object() };
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    char folder[4096];
+    cmd_catch_interrupt();
+    rv_err e = make_folder(folder, sizeof folder);
+    if (!e) {
+        e = rv_arena_new(&rv_heap, ARENA_BYTES, &job.arena);
+    }
+    if (!e) {
+        e = open_store(line, folder, &config, &app);
+    }
+    if (!e) {
+        job.memory = rv_app_pipeline(app)->memory;
+        e = read_lines(&job, docs, add_document);
+    }
+    if (!e) {
+        e = read_lines(&job, queries, add_question);
+    }
+    if (!e && run && !(job.run = fopen(run, "wb"))) {
+        e = rv_fail(RV_E_IO, "%s: cannot be written: %s", run, strerror(errno));
+    }
+    if (!e) {
+        e = measure_all(&job, mode);
+    }
+    if (job.run && fclose(job.run) != 0 && !e) {
+        e = rv_fail(RV_E_IO, "%s: writing failed", run);
+    }
+    free_job(&job);
+    cmd_close(config, app);
+    if (folder[0] && nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && !e) {
+        e = rv_fail(RV_E_IO, "%s: cannot be removed: %s", folder, strerror(errno));
+    }
+    return e ? cmd_fail(e) : CMD_DONE;
+}
