@@ -21,8 +21,7 @@ static void report(const char *name, const rv_engine_info *info, int threads, do
                             "tokens_per_second", median, "min", rates[0], "max", rates[n - 1], "runs", (int)n,
                             "threads", threads, "model", info->name.at, info->name.n, "weight_bytes",
                             (json_int_t)info->shape.weight_bytes, "level", rv_kernels_best()->name);
-    rv_json_print(row, stdout);
-    json_decref(row);
+    cmd_print(row);
 }
 
 int cmd_bench_llm(cmd_line *line)

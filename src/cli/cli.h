@@ -68,6 +68,10 @@ int cmd_usage(const cmd_line *line, const char *format, ...) RV_PRINTF(2, 3);
 void cmd_help(FILE *out, const cmd *command); /* NULL: the whole program */
 /** cmd_safe - text from outside for a terminal: control bytes other than newline and tab are made visible. */
 void cmd_safe(FILE *out, const char *text, size_t n);
+/** cmd_print - one JSON line on stdout; takes the value. What has no JSON form (text that is not UTF-8 makes the value NULL) is said
+ * on stderr, and the program then ends with CMD_FAILED. */
+void cmd_print(json_t *value);
+bool cmd_print_failed(void);
 bool cmd_colour(FILE *out);                   /* a terminal, and NO_COLOR is not set */
 void cmd_bytes(char out[16], uint64_t bytes); /* "1.2 GB" */
 

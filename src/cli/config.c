@@ -22,8 +22,7 @@ static void show_value(const cmd_line *line, const char *key, const char *value,
     if (line->json) {
         json_t *row =
             json_pack("{s:s, s:s?, s:s, s:b}", "key", key, "value", value, "origin", origin, "used", active);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
         return;
     }
     char left[128];

@@ -26,8 +26,7 @@ static void say(doctor *d, finding f, const char *what, const char *format, ...)
     d->worst = f > d->worst ? f : d->worst;
     if (d->line->json) {
         json_t *row = json_pack("{s:s, s:s, s:s}", "check", what, "result", words[f], "details", text);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         bool colour = cmd_colour(stdout);
         printf("%s%-8s%s %-14s ", colour ? colours[f] : "", words[f], colour ? "\033[0m" : "", what);

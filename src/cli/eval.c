@@ -350,8 +350,7 @@ int cmd_eval_perplexity(cmd_line *line)
     if (!e) {
         json_t *out = json_pack("{s:I, s:f, s:f, s:i}", "tokens", (json_int_t)scored, "nll", nll,
                                 "perplexity", exp(nll / (double)scored), "window", (int)n_ctx);
-        rv_json_print(out, stdout);
-        json_decref(out);
+        cmd_print(out);
     }
     rv_free(&rv_heap, window);
     rv_free(&rv_heap, text);
@@ -495,8 +494,7 @@ static void qa_report(const cmd_line *line, const qa_job *job)
         if (line->json) {
             json_t *row = json_pack("{s:s, s:I, s:I, s:f}", "cell", c->name, "asked", (json_int_t)c->asked,
                                     "right", (json_int_t)c->right, "percent", share);
-            rv_json_print(row, stdout);
-            json_decref(row);
+            cmd_print(row);
         } else {
             printf("%-32s %6zu of %6zu  %5.1f %%\n", c->name, c->right, c->asked, share);
         }
@@ -505,8 +503,7 @@ static void qa_report(const cmd_line *line, const qa_job *job)
     if (line->json) {
         json_t *row = json_pack("{s:s, s:I, s:I, s:f}", "cell", "mean of cells", "asked", (json_int_t)asked,
                                 "right", (json_int_t)right, "percent", mean);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         printf("%-32s %6zu of %6zu  %5.1f %%\n", "mean of cells", right, asked, mean);
     }

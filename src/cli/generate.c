@@ -114,8 +114,7 @@ static void print_report(const cmd_line *line, const rv_generated *done, const c
                                 finish[done->finish], "prompt_tokens", (json_int_t)done->prompt_tokens,
                                 "completion_tokens", (json_int_t)done->completion_tokens, "prefill_ms",
                                 done->prefill_ms, "decode_ms", done->decode_ms);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         putchar('\n');
         if (isatty(STDERR_FILENO) && isatty(STDOUT_FILENO)) {

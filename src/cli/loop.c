@@ -98,8 +98,7 @@ static rv_err ask(loop_job *job, const char *query, size_t n, bool details)
     }
     if (!e && job->line->json) {
         json_t *out = rv_request_json(&r);
-        rv_json_print(out, stdout);
-        json_decref(out);
+        cmd_print(out);
     } else if (!e) {
         putchar('\n');
         if (details) {
@@ -145,8 +144,7 @@ static rv_err give_feedback(const rv_pipeline *p, const cmd_line *line, const rv
     if (line->json) {
         json_t *row = json_pack("{s:s, s:b, s:I, s:I}", "request_id", feedback->request_id, "stored", 1,
                                 "fact", (json_int_t)done.fact, "qa", (json_int_t)done.qa);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         printf("Stored.");
         if (done.fact) {
@@ -310,8 +308,7 @@ int cmd_init(cmd_line *line)
     if (!e && line->json) {
         json_t *row = json_pack("{s:s, s:s, s:b}", "data", rv_config_data_dir(config), "config", file,
                                 "written", written);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else if (!e) {
         printf("data           %s\nconfiguration  %s%s\n", rv_config_data_dir(config), file,
                written ? "" : " (was there already)");
@@ -355,8 +352,7 @@ static rv_err show_witness(const cmd_line *line, rv_db *db, rv_arena *arena)
         RV_TRY(rv_json_parse(records[i].body, strlen(records[i].body), &body));
         json_t *row = json_pack("{s:I, s:s, s:s, s:s, s:o}", "seq", (json_int_t)records[i].seq, "created",
                                 created, "kind", records[i].kind, "hash", records[i].hash, "body", body);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     }
     return RV_OK;
 }

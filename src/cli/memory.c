@@ -98,8 +98,7 @@ static void print_node(const cmd_line *line, const rv_memory_node *n, bool score
 {
     if (line->json) {
         json_t *row = node_json(n, scored);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
         return;
     }
     bool colour = cmd_colour(stdout);
@@ -174,8 +173,7 @@ static rv_err add(memory_job *job)
     RV_TRY(rv_memory_add(job->memory, &node, &id, &added));
     if (job->line->json) {
         json_t *row = json_pack("{s:I, s:b}", "id", (json_int_t)id, "added", added);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         printf("%lld%s\n", (long long)id, added ? "" : " (was there already)");
     }
@@ -212,8 +210,7 @@ static rv_err import_paths(memory_job *job)
             json_pack("{s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)done.files, "unchanged",
                       (json_int_t)done.unchanged, "replaced", (json_int_t)done.replaced, "chunks_added",
                       (json_int_t)done.chunks_added, "chunks_removed", (json_int_t)done.chunks_removed);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         printf("%zu files: %zu chunks added, %zu removed; %zu files unchanged\n", done.files,
                done.chunks_added, done.chunks_removed, done.unchanged);
@@ -279,8 +276,7 @@ static rv_err get(memory_job *job)
                                                   "weight", edges[i].weight));
         }
         json_object_set_new(row, "edges", list);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
         return RV_OK;
     }
     char created[32];
@@ -356,8 +352,7 @@ static rv_err rm(memory_job *job)
     }
     if (job->line->json) {
         json_t *row = json_pack("{s:I}", "removed", (json_int_t)total);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         printf("%zu removed\n", total);
     }
@@ -397,8 +392,7 @@ static rv_err stats(memory_job *job)
                                 "vectors", (json_int_t)s.vectors, "vectors_dead", (json_int_t)s.vectors_dead,
                                 "db_bytes", (json_int_t)s.db_bytes, "vector_bytes",
                                 (json_int_t)s.vector_bytes, "embedder", s.embedder, "dimension", (int)s.dim);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
         return RV_OK;
     }
     char db[16], vectors[16];

@@ -31,8 +31,7 @@ int cmd_list(cmd_line *line)
         if (line->json) {
             json_t *row = json_pack("{s:s, s:s, s:I, s:s, s:b}", "id", m->id, "tier", tier, "bytes",
                                     (json_int_t)m->file_bytes, "path", m->path, "loaded", m->loaded);
-            rv_json_print(row, stdout);
-            json_decref(row);
+            cmd_print(row);
         } else {
             char size[16];
             cmd_bytes(size, m->file_bytes);
@@ -93,8 +92,7 @@ static void show(const cmd_line *line, const rv_lfm2_file *f, const rv_tok *tok,
             (double)s->rope_theta, "norm_eps", (double)s->norm_eps, "vocabulary", (int)s->n_vocab, "context",
             (json_int_t)s->n_ctx_train, "bos", (int)rv_tok_bos(tok), "chat", family_name(family), "types",
             rv_text_get(&types));
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         char size[16];
         cmd_bytes(size, rv_gguf_file_bytes(f->gguf));
@@ -184,8 +182,7 @@ int cmd_version(cmd_line *line)
     if (line->json) {
         json_t *row =
             json_pack("{s:s, s:s, s:s}", "version", RV_VERSION, "compiler", __VERSION__, "cpu", level);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         printf("ruvllm %s (compiler %s, CPU level %s)\n", RV_VERSION, __VERSION__, level);
     }

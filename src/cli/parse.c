@@ -209,79 +209,115 @@ static void use_utf8(void)
     }
 }
 
-int cmd_main(int argc, char **argv)
+static bool is_help(const char *word)
 {
-    rv_json_setup();
-    use_utf8();
-    if (argc < 2) {
-        cmd_help(stderr, NULL);
-        return CMD_USAGE;
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+/* Words before the command that are common options: `ruvllm --json list`. */
+static int leading_options(int argc, char **argv)
+{
+    int i = 1;
+    while (i < argc && strncmp(argv[i], "--", 2) == 0 && !is_help(argv[i])) {
+        const char *name = argv[i] + 2;
+        size_t n = strcspn(name, "=");
+        const cmd_option *o = option_in(cmd_common, name, n, 0);
+        if (!o) {
+            break;
+        }
+        i += o->value && name[n] == 0 ? 2 : 1;
     }
-    static char version[] = "version";
-    const char *first = argv[1];
-    bool asks_help = strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0;
+    return i <= argc ? i - 1 : argc - 1;
+}
+
+/* The command that argv[1..] begins with; NULL when it was answered here, with the exit code in *code. */
+static const cmd *choose(int argc, char **argv, int *words, int *code)
+{
+    bool asks_help = is_help(argv[1]) || strcmp(argv[1], "help") == 0;
+    *code = CMD_DONE;
     if (asks_help && argc == 2) {
         cmd_help(stdout, NULL);
-        return CMD_DONE;
+        return NULL;
     }
     if (asks_help) {
         argv++; /* `ruvllm help memory add` is `ruvllm memory add --help` */
         argc--;
     }
-    if (strcmp(first, "--version") == 0) {
-        argv[1] = version;
+    const cmd *command = find_command(argc, argv, words);
+    if (command && asks_help) {
+        cmd_help(stdout, command);
+        return NULL;
     }
-
-    int words = 0;
-    const cmd *command = find_command(argc, argv, &words);
     if (!command && is_group(argv[1])) {
-        bool wants_help =
-            asks_help || (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0));
+        bool wants_help = asks_help || (argc > 2 && is_help(argv[2]));
         if (!wants_help && argc > 2) {
             fprintf(stderr, "ruvllm: there is no command %s ", argv[1]);
             cmd_safe(stderr, argv[2], strlen(argv[2]));
             fprintf(stderr, ".\n");
         }
-        return help_group(wants_help ? stdout : stderr, argv[1]);
-    }
-    if (!command) {
+        *code = help_group(wants_help ? stdout : stderr, argv[1]);
+    } else if (!command) {
         fprintf(stderr, "ruvllm: there is no command ");
         cmd_safe(stderr, argv[1], strlen(argv[1]));
         fprintf(stderr, ". ");
         suggest_command(argv[1]);
-        return CMD_USAGE;
+        *code = CMD_USAGE;
     }
-    if (asks_help) {
+    return command;
+}
+
+static int run(cmd_line *line)
+{
+    const cmd *command = line->command;
+    rv_log_level level = RV_LOG_WARN;
+    const char *wanted = cmd_value(line, "log-level", NULL);
+    line->json = cmd_has(line, "json");
+    if (cmd_has(line, "help")) {
         cmd_help(stdout, command);
         return CMD_DONE;
     }
+    if (line->n_args < command->min_args || line->n_args > command->max_args) {
+        return cmd_usage(line, "%s",
+                         line->n_args < command->min_args ? "something is missing" : "too many arguments");
+    }
+    if (wanted && !rv_log_parse_level(wanted, &level)) {
+        return cmd_usage(line, "--log-level is one of error, warn, info, debug");
+    }
+    rv_log_setup(level, false);
+    int code = command->run(line);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == CMD_DONE) {
+        return cmd_fail(cmd_stopped());
+    }
+    return code == CMD_DONE && cmd_print_failed() ? CMD_FAILED : code;
+}
 
+int cmd_main(int argc, char **argv)
+{
+    rv_json_setup();
+    use_utf8();
+    int leading = leading_options(argc, argv), words = 0, code;
+    char **options = argv + 1; /* [leading] */
+    argv += leading;
+    argc -= leading;
+    if (argc < 2) {
+        cmd_help(stderr, NULL);
+        return CMD_USAGE;
+    }
+    static char version[] = "version";
+    if (strcmp(argv[1], "--version") == 0) {
+        argv[1] = version;
+    }
+    const cmd *command = choose(argc, argv, &words, &code);
+    if (!command) {
+        return code;
+    }
     cmd_line line = { .command = command };
-    line.args = calloc((size_t)argc, sizeof *line.args);
+    line.args = calloc((size_t)argc + (size_t)leading, sizeof *line.args);
     if (!line.args) {
         return cmd_fail(rv_fail(RV_E_NOMEM, "starting"));
     }
-    int code = CMD_USAGE;
-    if (read_line(&line, argc - 1 - words, argv + 1 + words)) {
-        line.json = cmd_has(&line, "json");
-        rv_log_level level = RV_LOG_WARN;
-        const char *wanted = cmd_value(&line, "log-level", NULL);
-        if (cmd_has(&line, "help")) {
-            cmd_help(stdout, command);
-            code = CMD_DONE;
-        } else if (line.n_args < command->min_args || line.n_args > command->max_args) {
-            code = cmd_usage(&line, "%s",
-                             line.n_args < command->min_args ? "something is missing" : "too many arguments");
-        } else if (wanted && !rv_log_parse_level(wanted, &level)) {
-            code = cmd_usage(&line, "--log-level is one of error, warn, info, debug");
-        } else {
-            rv_log_setup(level, false);
-            code = command->run(&line);
-            if ((fflush(stdout) != 0 || ferror(stdout)) && code == CMD_DONE) {
-                code = cmd_fail(cmd_stopped());
-            }
-        }
-    }
+    bool read = read_line(&line, leading, options) && read_line(&line, argc - 1 - words, argv + 1 + words);
+    code = read ? run(&line) : CMD_USAGE;
     free(line.args);
     return code;
 }

@@ -220,8 +220,7 @@ static rv_err measure(retrieval_job *job, rv_memory_mode mode)
                                 "embedder", stats.embedder, "documents", (json_int_t)job->n_docs, "questions",
                                 (json_int_t)job->n, "recall@10", f.recall / n, "mrr@10", f.mrr / n, "ndcg@10",
                                 f.ndcg / n, "ms_per_question", f.ms / n);
-        rv_json_print(row, stdout);
-        json_decref(row);
+        cmd_print(row);
     } else {
         printf("%-8s %10.4f %10.4f %10.4f %10.2f\n", mode_names[mode], f.recall / n, f.mrr / n, f.ndcg / n,
                f.ms / n);

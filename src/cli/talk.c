@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -120,6 +121,24 @@ void cmd_safe(FILE *out, const char *text, size_t n)
         }
         i += length ? length : 1;
     }
+}
+
+static bool print_failed; /* the command line runs on one thread */
+
+void cmd_print(json_t *value)
+{
+    if (!value) {
+        fprintf(stderr, "ruvllm: a line was left out: a name in it is not UTF-8, which JSON cannot hold\n");
+        print_failed = true;
+        return;
+    }
+    rv_json_print(value, stdout);
+    json_decref(value);
+}
+
+bool cmd_print_failed(void)
+{
+    return print_failed;
 }
 
 bool cmd_colour(FILE *out)

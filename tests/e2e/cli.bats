@@ -190,6 +190,21 @@ teardown() {
     for shell in zsh fish; do "$RUVLLM" completion $shell | bash -n; done # at least the quotes are in pairs
 }
 
+@test "common options may stand before the command" {
+    "$RUVLLM" --json version | jq -e .version
+    [ "$("$RUVLLM" --data "$home/x" --json memory stats | jq .nodes)" -eq 0 ]
+    run "$RUVLLM" --json
+    [ "$status" -eq 2 ]
+}
+
+@test "a name that is not UTF-8 is said, not printed as an empty line of JSON" {
+    cp "$model" "$home/"$'\xff'.gguf
+    run --separate-stderr "$RUVLLM" show --json "$home/"$'\xff'.gguf
+    [ "$status" -eq 1 ]
+    [ -z "$output" ]
+    [[ "$stderr" == *"UTF-8"* ]]
+}
+
 @test "a full disk on standard output is an error" {
     run bash -c "'$RUVLLM' config show > /dev/full"
     [ "$status" -eq 1 ]
