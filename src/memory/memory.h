@@ -101,9 +101,8 @@ typedef struct rv_memory_hits {
 } rv_memory_hits;
 
 /**
- * rv_memory_search - nearest in meaning, in words, or both: reciprocal rank fusion, the sum of weight / (60 + rank) of the two
- * sides; words weigh 1, vectors less (search.c says why). Never fewer than k when k nodes pass the filter and match. Nodes of
- * type "document" are not searched, their chunks are.
+ * rv_memory_search - nearest in meaning, in words, or both: the mean of BM25 / the best BM25 and of the cosine. Never fewer than
+ * k when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
  *
  * A correction that passes the filter is a hit when what it corrects is one, with at least its score. When it does not pass,
  * what it corrects ranks below all that is not corrected. With a user in the filter, corrections of other users count for

@@ -6,13 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIDE_LEAST = 100, FUSION = 60, CORRECTIONS_DEEP = 64, QUERY_BYTES = 16384 };
-
-/* What a rank by vector counts against a rank by words. With the hashing embedder, which sees little that the words do not, 1 would
- * lose what the words found (recall@10 of SciFact .82 by words, .74 fused); 0.1 keeps it or gains: SciFact .815 to .821,
- * CoSQA .566 to .575, SQuAD sentences .824 to .820 (800 questions each of ../shared/data/retrieval). A better embedder deserves
- * more, to be measured then. */
-static const double vector_weight = 0.1;
+enum { SIDE_LEAST = 100, CORRECTIONS_DEEP = 64, QUERY_BYTES = 16384 };
 
 /* ---- records into nodes ---- */
 
@@ -263,6 +257,17 @@ static void ask_vectors(searching *s)
     s->cut |= found == s->side;
 }
 
+/* The cosine of what only the words found. */
+static void add_cosines(searching *s)
+{
+    for (size_t i = 0; s->vector && i < s->n; i++) {
+        float cosine;
+        if (!s->at[i].vector_rank && rv_index_cosine(s->m->index, s->vector, s->at[i].id, &cosine)) {
+            s->at[i].vector_score = (double)cosine;
+        }
+    }
+}
+
 static rv_err ask_words(searching *s)
 {
     if (!s->words[0]) {
@@ -287,8 +292,8 @@ static rv_err ask_words(searching *s)
     return e;
 }
 
-/* Both lists into one, each node once, with its score. */
-static void fuse(searching *s)
+/* Both lists into one, each node once. */
+static void join(searching *s)
 {
     qsort(s->at, s->n, sizeof *s->at, by_id);
     size_t n = 0;
@@ -305,14 +310,23 @@ static void fuse(searching *s)
         }
     }
     s->n = n;
-    for (size_t i = 0; i < n; i++) {
+}
+
+/* Hybrid: the mean of BM25 / the best BM25 and of the cosine. Where a node stands in a list says less than by how much it is
+ * better: joining by ranks lost against words alone (docs/guide/memory.md). */
+static void fuse(searching *s)
+{
+    double best = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        best = s->at[i].words_score > best ? s->at[i].words_score : best;
+    }
+    for (size_t i = 0; i < s->n; i++) {
         candidate *c = &s->at[i];
         switch (s->q->mode) {
         case RV_MEMORY_VECTOR: c->score = c->vector_score; break;
         case RV_MEMORY_WORDS: c->score = c->words_score; break;
         case RV_MEMORY_HYBRID:
-            c->score = (c->vector_rank ? vector_weight / (double)(FUSION + c->vector_rank) : 0) +
-                       (c->words_rank ? 1.0 / (double)(FUSION + c->words_rank) : 0);
+            c->score = ((best > 0 ? c->words_score / best : 0) + c->vector_score) / 2;
             break;
         }
     }
@@ -396,6 +410,8 @@ static rv_err search_once(searching *s, rv_arena *arena, rv_memory_hits *out, bo
     s->cut = false;
     ask_vectors(s);
     RV_TRY(ask_words(s));
+    join(s);
+    add_cosines(s);
     fuse(s);
     put_corrections(s);
     qsort(s->at, s->n, sizeof *s->at, by_rank);

@@ -130,6 +130,24 @@ static void push(rv_hit *heap, size_t *n, size_t k, rv_hit hit)
     heap[at] = hit;
 }
 
+bool rv_index_cosine(const rv_index *index, const float *query, int64_t id, float *out)
+{
+    size_t low = 0, high = index->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (index->at[middle].id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low == index->n || index->at[low].id != id) {
+        return false;
+    }
+    *out = index->kernels->dot_f32(query, index->at[low].row, index->dim);
+    return true;
+}
+
 void rv_index_search(const rv_index *index, const float *query, size_t k, rv_index_filter filter,
                      const void *self, rv_hit *hits, size_t *found)
 {

@@ -46,6 +46,9 @@ typedef bool (*rv_index_filter)(const void *self, int64_t id);
 void rv_index_search(const rv_index *index, const float *query, size_t k, rv_index_filter filter, const void *self,
                      rv_hit *hits, size_t *found);
 
+/** rv_index_cosine - of the row with that id, as a search would score it; false: there is none. query [dim], length 1. */
+bool rv_index_cosine(const rv_index *index, const float *query, int64_t id, float *out);
+
 /** rv_index_check - every id once, every row finite and of length 1 or 0. */
 rv_err rv_index_check(const rv_index *index) RV_MUST_CHECK;
 #endif

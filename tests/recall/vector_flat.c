@@ -120,6 +120,30 @@ TEST(flat_search_is_exact_after_adding_and_removing)
     rv_index_free(index);
 }
 
+TEST(the_cosine_of_one_id_is_what_a_search_gives_it)
+{
+    float *rows = unit_rows(ROWS, 9), cosine = 7;
+    rv_index *index;
+    CHECK_OK(rv_index_new(&rv_heap, "flat", DIM, &index));
+    CHECK(!rv_index_cosine(index, rows, 2, &cosine), "an empty index has none");
+    CHECK_OK(rv_index_reserve(index, ROWS));
+    for (size_t i = 0; i < ROWS; i++) {
+        rv_index_add(index, 2 * (int64_t)i + 2, rows + i * DIM); /* even ids */
+    }
+    static rv_hit hits[ROWS];
+    size_t found = 0;
+    rv_index_search(index, rows, ROWS, NULL, NULL, hits, &found);
+    CHECK(found == ROWS, "%zu", found);
+    for (size_t i = 0; i < found; i++) {
+        CHECK(rv_index_cosine(index, rows, hits[i].id, &cosine) && cosine == hits[i].score, "id %lld: %g, %g",
+              (long long)hits[i].id, (double)cosine, (double)hits[i].score);
+        cosine = 7;
+        CHECK(!rv_index_cosine(index, rows, hits[i].id - 1, &cosine) && cosine == 7, "id %lld is not there",
+              (long long)hits[i].id - 1);
+    }
+    rv_index_free(index);
+}
+
 TEST(equal_scores_come_in_the_order_of_their_ids)
 {
     float *row = unit_rows(1, 1);

@@ -285,6 +285,43 @@ TEST(a_list_is_read_page_by_page_newest_first)
     store_close(&s);
 }
 
+TEST(hybrid_is_the_mean_of_words_and_cosine_also_for_what_one_side_found)
+{
+    store s = store_open(temp_path("data"));
+    for (int i = 0; i < 300;
+         i++) { /* the vector side gives 100: the one about otters, long, is not among them */
+        char text[64];
+        snprintf(text, sizeof text, "river stone %c%c", 'a' + i % 26, 'a' + i / 26);
+        add_note(s.m, text);
+    }
+    int64_t otter = add_note(s.m, "otter alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu");
+    static double words[302], cosine[302]; /* by id, which here count from 1 */
+    rv_memory_query q = { .text = "river stone otter", .k = 302, .mode = RV_MEMORY_WORDS };
+    rv_memory_hits hits = ask(s.m, q);
+    double best = hits.at[0].score;
+    for (size_t i = 0; i < hits.n; i++) {
+        words[hits.at[i].id] = hits.at[i].score;
+    }
+    q.mode = RV_MEMORY_VECTOR;
+    hits = ask(s.m, q);
+    CHECK(hits.n == 301 && hits.at[250].score > 0, "%zu", hits.n);
+    for (size_t i = 0; i < hits.n; i++) {
+        cosine[hits.at[i].id] = hits.at[i].score;
+    }
+    q.mode = RV_MEMORY_HYBRID;
+    q.k = 20;
+    hits = ask(s.m, q);
+    CHECK(hits.n == 20 && hits.at[0].id == otter, "the only one with a rare word is first");
+    CHECK(strcmp(hits.at[0].origin_side, "words") == 0 && isnan(hits.at[0].vector_score), "%s",
+          hits.at[0].origin_side);
+    for (size_t i = 0; i < hits.n; i++) {
+        double expected = (words[hits.at[i].id] / best + cosine[hits.at[i].id]) / 2;
+        double err = fabs(hits.at[i].score - expected);
+        CHECK(err <= 1e-6, "place %zu: %g, expected %g", i, hits.at[i].score, expected);
+    }
+    store_close(&s);
+}
+
 TEST(a_correction_takes_the_place_of_what_it_corrects)
 {
     store s = store_open(temp_path("data"));
