@@ -1,22 +1,19 @@
-/* One sequence lives as long as the engine. What it holds from the last request is kept, and the next one
- * starts at the last length that both share and whose convolution state is known: where the sequence ends (a
- * conversation that goes on), or a mark. Marks are left where the next prompt is likely to part from this
- * one: where this one parted from the prompt before (the end of a common beginning), before the last token of
- * the prompt (asking again), and every MARK_EVERY tokens. Resuming gives the same bits as starting over,
- * because chunks do not change logits. */
+/* One request: prompt to sequence, logits to tokens to text, on the caller's thread. What is computed between two
+ * tokens, together with those of others, is in batch.c. */
 #include "engine/engine.h"
 #include "base/clock.h"
 #include "base/rng.h"
+#include "engine/batch_priv.h"
 #include "engine/sampler_priv.h"
 #include "engine/stream_priv.h"
-#include "kv/kv.h"
-#include "model/lfm2.h"
 
+#include <stdint.h>
 #include <string.h>
 
 enum {
     CONTEXT_DEFAULT = 8192,
-    MARK_EVERY = 256,
+    SEQUENCES_DEFAULT = 8,
+    SEQUENCES_MAX = 64,
     NLL_ROWS = 16 /* rows of logits held at a time */
 };
 
@@ -26,14 +23,13 @@ struct rv_engine {
     rv_tok *tok;
     rv_lfm2 *model;
     rv_kv *kv;
-    rv_kv_seq *seq;
-    rv_sampler *sampler;
-    float *logits; /* [n_vocab] */
-    int32_t *ids;  /* [n_ctx + 1] what seq holds; beyond that the token not yet fed */
+    rv_batch *batch;
+    rv_sampler **samplers; /* [max_sequences] one for each seat of the batch */
+    size_t max_sequences;
     char *path;
     rv_engine_info info;
 
-    rv_turn *turn;     /* who has it owns all that changes above */
+    rv_turn *turn;     /* of the pool */
     rv_turn *own_turn; /* ours to free, or NULL */
 };
 
@@ -44,14 +40,39 @@ rv_engine_options rv_engine_options_default(void)
 
 /* ---- opening ---- */
 
-static rv_err open_cache(rv_engine *e, rv_type type)
+static rv_err open_cache(rv_engine *e, rv_engine_options how)
 {
-    rv_kv_shape shape = rv_lfm2_kv_shape(e->file, type);
-    size_t pages = (e->info.n_ctx + RV_KV_PAGE_TOKENS - 1) / RV_KV_PAGE_TOKENS;
-    size_t budget = pages * rv_kv_page_bytes(&shape) + (1 + RV_KV_MARKS) * rv_kv_state_bytes(&shape);
-    RV_TRY(rv_kv_new(e->mem, &shape, budget, &e->kv));
-    RV_TRY(rv_kv_seq_new(e->kv, e->info.n_ctx, &e->seq));
-    e->info.resident_bytes = rv_lfm2_resident_bytes(e->model) + budget;
+    rv_kv_shape shape = rv_lfm2_kv_shape(e->file, how.kv_type);
+    rv_batch_options batch = { .turn = e->turn,
+                               .n_ctx = e->info.n_ctx,
+                               .max_sequences = e->max_sequences,
+                               .n_vocab = e->info.shape.n_vocab,
+                               .page_bytes = rv_kv_page_bytes(&shape) };
+    size_t n_ctx = e->info.n_ctx, tokens = how.cache_tokens ? how.cache_tokens : 2 * n_ctx;
+    if (tokens < n_ctx) {
+        return rv_fail(RV_E_ARG, "%s: a cache of %zu tokens for a context of %zu", e->path, tokens, n_ctx);
+    }
+    size_t pages = tokens / RV_KV_PAGE_TOKENS + (tokens % RV_KV_PAGE_TOKENS != 0), bytes;
+    size_t states = (2 + RV_KV_MARKS) * e->max_sequences, state = rv_kv_state_bytes(&shape);
+    if (!rv_mul_size(pages, batch.page_bytes, &bytes) || bytes > SIZE_MAX - states * state) {
+        return rv_fail(RV_E_NOMEM, "%s: no memory for a cache of %zu tokens", e->path, tokens);
+    }
+    bytes += states * state; /* one for each sequence; the rest for marks */
+    RV_TRY(rv_kv_new(e->mem, &shape, bytes, &e->kv));
+    RV_TRY(rv_batch_new(e->mem, e->model, e->kv, batch, &e->batch));
+    e->info.resident_bytes = rv_lfm2_resident_bytes(e->model) + bytes;
+    return RV_OK;
+}
+
+static rv_err open_samplers(rv_engine *e)
+{
+    e->samplers = rv_new_array(e->mem, e->max_sequences, sizeof *e->samplers);
+    if (!e->samplers) {
+        return rv_fail(RV_E_NOMEM, "%s: opening", e->path);
+    }
+    for (size_t i = 0; i < e->max_sequences; i++) {
+        RV_TRY(rv_sampler_new(e->mem, rv_kernels_best(), e->info.shape.n_vocab, &e->samplers[i]));
+    }
     return RV_OK;
 }
 
@@ -110,7 +131,7 @@ static rv_err open_model(rv_engine *e, rv_engine_options how)
         e->turn = e->own_turn;
     }
     rv_turn_begin(e->turn, NULL);
-    rv_lfm2_options options = { .pool = how.pool, .act_f32 = how.act_f32 };
+    rv_lfm2_options options = { .pool = how.pool, .act_f32 = how.act_f32, .max_segments = e->max_sequences };
     rv_err err = rv_lfm2_open(e->mem, e->file, options, &e->model);
     rv_turn_end(e->turn);
     return err;
@@ -124,11 +145,8 @@ static rv_err open_parts(rv_engine *e, const char *path, rv_engine_options how)
     }
     RV_TRY(open_file(e, how.max_context));
     RV_TRY(open_model(e, how));
-    RV_TRY(open_cache(e, how.kv_type));
-    RV_TRY(rv_sampler_new(e->mem, rv_kernels_best(), e->info.shape.n_vocab, &e->sampler));
-    e->logits = rv_new_array(e->mem, e->info.shape.n_vocab, sizeof *e->logits);
-    e->ids = rv_new_array(e->mem, (size_t)e->info.n_ctx + 1, sizeof *e->ids);
-    return e->logits && e->ids ? RV_OK : rv_fail(RV_E_NOMEM, "%s: opening", path);
+    RV_TRY(open_cache(e, how));
+    return open_samplers(e);
 }
 
 rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options how, rv_engine **out)
@@ -136,11 +154,15 @@ rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options h
     if (how.kv_type != RV_F16 && how.kv_type != RV_F32) {
         return rv_fail(RV_E_ARG, "type %d for keys and values, expected F16 or F32", (int)how.kv_type);
     }
+    if (how.max_sequences > SEQUENCES_MAX) {
+        return rv_fail(RV_E_ARG, "%u sequences, expected at most %d", how.max_sequences, SEQUENCES_MAX);
+    }
     rv_engine *e = rv_new(mem, sizeof *e);
     if (!e) {
         return rv_fail(RV_E_NOMEM, "%s: opening", path);
     }
     e->mem = mem;
+    e->max_sequences = how.max_sequences ? how.max_sequences : SEQUENCES_DEFAULT;
     rv_err err = open_parts(e, path, how);
     if (err) {
         rv_engine_close(e);
@@ -155,10 +177,11 @@ void rv_engine_close(rv_engine *e)
     if (!e) {
         return;
     }
-    rv_free(e->mem, e->ids);
-    rv_free(e->mem, e->logits);
-    rv_sampler_free(e->sampler);
-    rv_kv_seq_free(e->seq);
+    for (size_t i = 0; e->samplers && i < e->max_sequences; i++) {
+        rv_sampler_free(e->samplers[i]);
+    }
+    rv_free(e->mem, e->samplers);
+    rv_batch_free(e->batch);
     rv_kv_free(e->kv);
     rv_lfm2_close(e->model);
     rv_tok_close(e->tok);
@@ -175,66 +198,6 @@ const rv_engine_info *rv_engine_get_info(const rv_engine *e)
 const rv_tok *rv_engine_tok(const rv_engine *e)
 {
     return e->tok;
-}
-
-static bool cancelled(const atomic_bool *cancel)
-{
-    return cancel && atomic_load_explicit(cancel, memory_order_relaxed);
-}
-
-/* ---- feeding ---- */
-
-/* Appends ids to the sequence, with logits of those from `from` on, and remembers them. */
-static rv_err feed(rv_engine *e, const int32_t *ids, size_t n, size_t from, float *logits, size_t mark_after)
-{
-    size_t past = rv_kv_seq_tokens(e->seq);
-    rv_lfm2_step step = {
-        .ids = ids, .n = n, .logits_from = from, .logits = logits, .mark_after = mark_after
-    };
-    RV_TRY(rv_lfm2_run(e->model, e->seq, &step));
-    memmove(e->ids + past, ids, n * sizeof *ids);
-    return RV_OK;
-}
-
-static size_t common_beginning(const rv_engine *e, const int32_t *ids, size_t n)
-{
-    size_t fed = rv_kv_seq_tokens(e->seq), same = 0;
-    while (same < fed && same < n && e->ids[same] == ids[same]) {
-        same++;
-    }
-    return same;
-}
-
-/* Where in tokens (past, past + n] to leave a mark, counted from past; 0: nowhere. */
-static size_t place_mark(size_t past, size_t n, size_t parted, size_t n_prompt)
-{
-    size_t last = n_prompt - 1, grid = (past + n) / MARK_EVERY * MARK_EVERY;
-    const size_t wanted[] = { parted, last, grid };
-    for (size_t i = 0; i < RV_COUNT(wanted); i++) {
-        if (wanted[i] > past && wanted[i] <= past + n) {
-            return wanted[i] - past;
-        }
-    }
-    return 0;
-}
-
-/* Leaves the logits of the prompt's last token in e->logits. */
-static rv_err prefill(rv_engine *e, const rv_generate *how, rv_generated *done)
-{
-    size_t parted = common_beginning(e, how->prompt, how->n_prompt - 1);
-    size_t past = rv_kv_rewind(e->seq, parted);
-    done->cached_tokens = past;
-    while (past < how->n_prompt) {
-        if (cancelled(how->cancel)) {
-            done->finish = RV_FINISH_CANCELLED;
-            return RV_OK;
-        }
-        size_t most = rv_lfm2_max_chunk(e->model), left = how->n_prompt - past, n = left < most ? left : most;
-        RV_TRY(feed(e, how->prompt + past, n, left > n ? n : n - 1, e->logits,
-                    place_mark(past, n, parted, how->n_prompt)));
-        past += n;
-    }
-    return RV_OK;
 }
 
 /* ---- generating ---- */
@@ -277,37 +240,40 @@ static bool give(const rv_generate *how, const rv_piece *piece)
     return !how->on_piece || how->on_piece(how->self, piece);
 }
 
-/* Samples a token from e->logits behind the n tokens of e->ids, and puts it there. */
-static rv_err sample(rv_engine *e, const rv_generate *how, rv_rng *rng, size_t n, rv_piece *piece,
-                     rv_token_prob *top)
+/* Samples a token behind the n tokens of the sequence, and puts it there. */
+static rv_err sample(rv_engine *e, const rv_call *call, const rv_generate *how, rv_rng *rng, size_t n,
+                     rv_piece *piece, rv_token_prob *top)
 {
-    double normaliser = rv_sampler_normalise(e->sampler, e->logits);
+    rv_sampler *sampler = e->samplers[call->seat];
+    const float *logits = rv_batch_logits(e->batch, call);
+    double normaliser = rv_sampler_normalise(sampler, logits);
     *piece = (rv_piece){ .text = "", .top = top };
     if (how->n_logprobs > 0) {
-        piece->n_top = rv_sampler_top(e->sampler, e->logits, normaliser, top, (size_t)how->n_logprobs);
+        piece->n_top = rv_sampler_top(sampler, logits, normaliser, top, (size_t)how->n_logprobs);
     }
-    rv_history past = { e->ids, n, how->n_prompt };
-    piece->token = rv_sampler_next(e->sampler, &how->sampling, rng, past, e->logits);
+    rv_history past = { call->ids, n, how->n_prompt };
+    piece->token = rv_sampler_next(sampler, &how->sampling, rng, past, logits);
     if (piece->token < 0) {
         return rv_fail(RV_E_CORRUPT,
                        "%s: the model gave no finite logit after %zu tokens; `ruvllm show` checks the file",
                        e->path, n);
     }
-    piece->logprob = (float)((double)e->logits[piece->token] - normaliser);
-    e->ids[n] = piece->token;
+    piece->logprob = (float)((double)logits[piece->token] - normaliser);
+    call->ids[n] = piece->token;
     return RV_OK;
 }
 
-static rv_err decode(rv_engine *e, const rv_generate *how, rv_stream *stream, rv_generated *done)
+/* With the logits of the prompt's last token at hand. */
+static rv_err decode(rv_engine *e, rv_call *call, const rv_generate *how, rv_stream *stream,
+                     rv_generated *done)
 {
-    size_t n = how->n_prompt, room = e->info.n_ctx - n;
-    size_t limit = how->max_tokens && how->max_tokens < room ? how->max_tokens : room;
+    size_t n = how->n_prompt, limit = call->most_tokens + 1 - n;
     rv_rng rng;
     rv_rng_init(&rng, how->sampling.seed);
     for (done->finish = RV_FINISH_LENGTH;;) {
         rv_piece piece;
         rv_token_prob top[RV_MAX_LOGPROBS];
-        RV_TRY(sample(e, how, &rng, n, &piece, top));
+        RV_TRY(sample(e, call, how, &rng, n, &piece, top));
         count_token(done, piece.logprob);
         if (!how->ignore_end && rv_tok_is_end(e->tok, piece.token)) {
             done->finish = RV_FINISH_STOP;
@@ -334,12 +300,11 @@ static rv_err decode(rv_engine *e, const rv_generate *how, rv_stream *stream, rv
         if (done->completion_tokens == limit) {
             break;
         }
-        if (cancelled(how->cancel)) {
+        RV_TRY(rv_batch_feed(e->batch, call, ++n));
+        if (call->cancelled) {
             done->finish = RV_FINISH_CANCELLED;
             return RV_OK;
         }
-        RV_TRY(feed(e, e->ids + n, 1, 0, e->logits, 0));
-        n++;
     }
     rv_str rest = rv_stream_end(stream);
     if (rv_stream_failed(stream)) {
@@ -358,28 +323,27 @@ static rv_err decode(rv_engine *e, const rv_generate *how, rv_stream *stream, rv
 rv_err rv_engine_generate(rv_engine *e, const rv_generate *how, rv_generated *out)
 {
     RV_TRY(check_request(e, how));
-    rv_generated done = { .prompt_tokens = how->n_prompt };
-    double start = rv_clock_ms();
-    if (!rv_turn_begin(e->turn, how->cancel)) {
-        done.finish = RV_FINISH_CANCELLED;
-        done.wait_ms = rv_clock_ms() - start;
-        *out = done;
-        return RV_OK;
-    }
-    double began = rv_clock_ms();
+    rv_generated done = { .finish = RV_FINISH_CANCELLED, .prompt_tokens = how->n_prompt };
+    size_t room = e->info.n_ctx - how->n_prompt;
+    size_t limit = how->max_tokens && how->max_tokens < room ? how->max_tokens : room;
+    rv_call call = { .prompt = how->prompt,
+                     .n_prompt = how->n_prompt,
+                     .most_tokens = how->n_prompt + limit - 1, /* the last one is not fed */
+                     .cancel = how->cancel };
     rv_stream stream;
     rv_stream_init(&stream, e->mem, how->stops, how->n_stops);
-    done.finish = RV_FINISH_LENGTH;
-    rv_err err = prefill(e, how, &done);
-    double prefilled = rv_clock_ms();
-    if (!err && done.finish != RV_FINISH_CANCELLED) {
-        err = decode(e, how, &stream, &done);
+    double start = rv_clock_ms();
+    rv_err err = rv_batch_feed(e->batch, &call, how->n_prompt);
+    double prefilled = rv_clock_ms(), began = call.ids ? call.admitted_ms : prefilled;
+    if (!err && !call.cancelled) {
+        err = decode(e, &call, how, &stream, &done);
     }
+    rv_batch_end(e->batch, &call);
     rv_stream_deinit(&stream);
+    done.cached_tokens = call.cached;
     done.wait_ms = began - start;
     done.prefill_ms = prefilled - began;
     done.decode_ms = rv_clock_ms() - prefilled;
-    rv_turn_end(e->turn);
     if (!err) {
         *out = done;
     }
@@ -402,17 +366,9 @@ static rv_err check_ids(const rv_engine *e, const int32_t *ids, size_t n)
     return RV_OK;
 }
 
-static rv_err all_logits(rv_engine *e, const int32_t *ids, size_t n_ids, size_t from, size_t chunk,
-                         float *out)
+static rv_call measurement(const int32_t *ids, size_t n)
 {
-    size_t v = e->info.shape.n_vocab, n;
-    rv_kv_rewind(e->seq, 0);
-    for (size_t past = 0; past < n_ids; past += n) {
-        n = n_ids - past < chunk ? n_ids - past : chunk;
-        size_t skip = from <= past ? 0 : from - past < n ? from - past : n;
-        RV_TRY(feed(e, ids + past, n, skip, skip < n ? out + (past + skip - from) * v : NULL, 0));
-    }
-    return RV_OK;
+    return (rv_call){ .prompt = ids, .n_prompt = n, .most_tokens = n, .measuring = true };
 }
 
 rv_err rv_engine_logits(rv_engine *e, const int32_t *ids, size_t n_ids, size_t from, size_t chunk, float *out)
@@ -421,24 +377,25 @@ rv_err rv_engine_logits(rv_engine *e, const int32_t *ids, size_t n_ids, size_t f
     if (from >= n_ids) {
         return rv_fail(RV_E_ARG, "logits from token %zu, expected 0 to %zu", from, n_ids - 1);
     }
-    size_t most = rv_lfm2_max_chunk(e->model);
-    rv_turn_begin(e->turn, NULL);
-    rv_err err = all_logits(e, ids, n_ids, from, chunk && chunk < most ? chunk : most, out);
-    rv_turn_end(e->turn);
+    rv_call call = measurement(ids, n_ids);
+    call.chunk = chunk;
+    call.logits_from = from;
+    call.logits = out;
+    rv_err err = rv_batch_feed(e->batch, &call, n_ids);
+    rv_batch_end(e->batch, &call);
     return err;
 }
 
-static rv_err add_nll(rv_engine *e, const int32_t *ids, size_t n_ids, float *rows, double *sum)
+static rv_err add_nll(rv_engine *e, rv_call *call, double *sum)
 {
-    size_t v = e->info.shape.n_vocab, n,
-           most = rv_lfm2_max_chunk(e->model) < NLL_ROWS ? rv_lfm2_max_chunk(e->model) : NLL_ROWS;
-    rv_kv_rewind(e->seq, 0);
-    for (size_t past = 0; past + 1 < n_ids; past += n) {
-        n = n_ids - 1 - past < most ? n_ids - 1 - past : most;
-        RV_TRY(feed(e, ids + past, n, 0, rows, 0));
-        for (size_t i = 0; i < n; i++) {
-            const float *row = rows + i * v;
-            *sum += rv_sampler_normalise(e->sampler, row) - (double)row[ids[past + i + 1]];
+    size_t v = e->info.shape.n_vocab, end;
+    for (size_t past = 0; past + 1 < call->n_prompt; past = end) {
+        end = call->n_prompt - 1 - past < NLL_ROWS ? call->n_prompt - 1 : past + NLL_ROWS;
+        call->logits_from = past;
+        RV_TRY(rv_batch_feed(e->batch, call, end));
+        for (size_t i = past; i < end; i++) {
+            const float *row = call->logits + (i - past) * v;
+            *sum += rv_sampler_normalise(e->samplers[call->seat], row) - (double)row[call->prompt[i + 1]];
         }
     }
     return RV_OK;
@@ -452,9 +409,10 @@ rv_err rv_engine_nll(rv_engine *e, const int32_t *ids, size_t n, double *out)
         return rv_fail(RV_E_NOMEM, "no memory for %d rows of logits", NLL_ROWS);
     }
     double sum = 0;
-    rv_turn_begin(e->turn, NULL);
-    rv_err err = add_nll(e, ids, n, rows, &sum);
-    rv_turn_end(e->turn);
+    rv_call call = measurement(ids, n);
+    call.logits = rows;
+    rv_err err = add_nll(e, &call, &sum);
+    rv_batch_end(e->batch, &call);
     rv_free(e->mem, rows);
     if (!err) {
         *out = sum;
@@ -462,41 +420,55 @@ rv_err rv_engine_nll(rv_engine *e, const int32_t *ids, size_t n, double *out)
     return err;
 }
 
-/* n random tokens from an empty sequence, at most chunk at a time, logits of the last one of each chunk. */
-static rv_err time_tokens(rv_engine *e, size_t n_tokens, size_t chunk, double *ms)
+/* Tokens from an empty sequence, at once or one by one, with logits of the last one each time. */
+static rv_err time_tokens(rv_engine *e, const int32_t *ids, size_t n_tokens, bool singly, float *row,
+                          double *ms)
 {
-    rv_rng rng;
-    rv_rng_init(&rng, 1);
-    rv_kv_rewind(e->seq, 0);
+    rv_call call = measurement(ids, n_tokens);
+    call.logits = row;
+    rv_err err = RV_OK;
     double start = rv_clock_ms();
-    for (size_t past = 0, n; past < n_tokens; past += n) {
-        n = n_tokens - past < chunk ? n_tokens - past : chunk;
-        int32_t ids[RV_LFM2_CHUNK_MAX];
-        for (size_t i = 0; i < n; i++) {
-            ids[i] = (int32_t)rv_rng_below(&rng, e->info.shape.n_vocab);
-        }
-        RV_TRY(feed(e, ids, n, past + n < n_tokens && chunk > 1 ? n : n - 1, e->logits, 0));
+    for (size_t n = 0; n < n_tokens && !err;) {
+        n = singly ? n + 1 : n_tokens;
+        call.logits_from = n - 1;
+        err = rv_batch_feed(e->batch, &call, n);
     }
     *ms = rv_clock_ms() - start;
-    return RV_OK;
+    rv_batch_end(e->batch, &call);
+    return err;
 }
 
 rv_err rv_engine_bench(rv_engine *e, size_t n_prompt, size_t n_gen, double *prefill_ms, double *decode_ms)
 {
-    size_t longest = n_prompt > n_gen ? n_prompt : n_gen;
+    size_t longest = n_prompt > n_gen ? n_prompt : n_gen, v = e->info.shape.n_vocab;
     if (longest > e->info.n_ctx) {
         return rv_fail(RV_E_CONTEXT, "%zu tokens, the context holds %u", longest, e->info.n_ctx);
     }
-    double first = 0, second = 0;
-    rv_turn_begin(e->turn, NULL);
-    rv_err err = time_tokens(e, n_prompt, rv_lfm2_max_chunk(e->model), &first);
-    if (!err) {
-        err = time_tokens(e, n_gen, 1, &second);
+    int32_t *ids = rv_new_array(e->mem, longest + 1, sizeof *ids);
+    float *row = rv_new_array(e->mem, v, sizeof *row);
+    rv_err err = ids && row ? RV_OK : rv_fail(RV_E_NOMEM, "no memory for %zu tokens", longest);
+    rv_rng rng;
+    rv_rng_init(&rng, 1);
+    for (size_t i = 0; i < longest && !err; i++) {
+        ids[i] = (int32_t)rv_rng_below(&rng, v);
     }
-    rv_turn_end(e->turn);
+    double first = 0, second = 0;
+    if (!err) {
+        err = time_tokens(e, ids, n_prompt, false, row, &first);
+    }
+    if (!err) {
+        err = time_tokens(e, ids, n_gen, true, row, &second);
+    }
+    rv_free(e->mem, row);
+    rv_free(e->mem, ids);
     if (!err) {
         *prefill_ms = first;
         *decode_ms = second;
     }
     return err;
+}
+
+rv_err rv_engine_check(rv_engine *e)
+{
+    return rv_batch_check(e->batch);
 }

@@ -1,5 +1,5 @@
-/* The engine: one model file, its tokenizer and cache, and the generation of text from it on a compute pool.
- */
+/* The engine: one model file, its tokenizer and cache, and the generation of text from it on a compute pool, for
+ * many callers at once. */
 #ifndef RV_ENGINE_ENGINE_H
 #define RV_ENGINE_ENGINE_H
 #include "base/pool.h"
@@ -11,11 +11,13 @@
 typedef struct rv_engine rv_engine;
 
 typedef struct rv_engine_options {
-    rv_pool *pool;        /* shared compute pool; NULL: the calling thread alone */
-    rv_turn *turn;        /* of that pool, for engines that share it; NULL: nobody else uses the pool */
-    uint32_t max_context; /* 0: the model's, at most 8192; never more than the model's */
-    rv_type kv_type;      /* RV_F16 or RV_F32, which is 0: begin with the default below */
-    bool act_f32;         /* keep activations in float32 (measuring) */
+    rv_pool *pool;          /* shared compute pool; NULL: the calling thread alone */
+    rv_turn *turn;          /* of that pool, for engines that share it; NULL: nobody else uses the pool */
+    uint32_t max_context;   /* 0: the model's, at most 8192; never more than the model's */
+    rv_type kv_type;        /* RV_F16 or RV_F32, which is 0: begin with the default below */
+    bool act_f32;           /* keep activations in float32 (measuring) */
+    uint32_t max_sequences; /* answered together; 0: 8, at most 64 */
+    size_t cache_tokens;    /* the cache holds, of all sequences together; 0: twice the context */
 } rv_engine_options;
 
 /** rv_engine_options_default - zero but kv_type RV_F16. */
@@ -23,11 +25,12 @@ rv_engine_options rv_engine_options_default(void);
 
 /**
  * rv_engine_open - map and check the file, bring its weights into the layout of this CPU's kernels (on the
- * pool, in turn), make a cache for one sequence.
+ * pool, in turn), make a cache.
  *
  * how     its pool and turn outlive the engine
  *
- * Errors: those of rv_lfm2_file_open and rv_tok_open.  RV_E_ARG a wrong kv_type, a context below 2.
+ * Errors: those of rv_lfm2_file_open and rv_tok_open.  RV_E_ARG a wrong kv_type, a context below 2, a cache of less than the context, too many
+ * sequences.
  * RV_E_NOMEM.
  */
 rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options how,
@@ -110,7 +113,7 @@ typedef struct rv_generated {
     rv_finish finish;
     const char *stop; /* the stop string that ended it, of the caller's, else NULL */
     size_t prompt_tokens;
-    size_t cached_tokens;     /* of the prompt: taken over from the request before */
+    size_t cached_tokens;     /* of the prompt: taken over from requests before */
     size_t completion_tokens; /* sampled, the end token included */
     double prefill_ms, decode_ms, wait_ms;
     double mean_logprob, min_logprob; /* of the sampled tokens; 0 when there are none */
@@ -119,20 +122,21 @@ typedef struct rv_generated {
 /**
  * rv_engine_generate - prefill the prompt, then sample token by token until an end token, a stop string,
  * max_tokens, the context's end or cancellation. The same prompt, sampling and seed give the same text,
- * whatever ran before, with any number of threads.
+ * whatever ran before, whoever is answered beside it, with any number of threads.
  *
  * Errors:  RV_E_CONTEXT the prompt does not fit (the text has both numbers).  RV_E_ARG an id or a setting out
  * of range. RV_E_CORRUPT the model gave no finite logit.  RV_E_NOMEM. A later call works after any of them.
- * Threads: any thread; callers wait for each other, in order. on_piece runs on the caller's thread and must
- * not call back.
+ * Threads: any thread. Callers are answered together, max_sequences of them, as far as the cache has room for all
+ * they may say; the others wait, in order. on_piece runs on the caller's thread, must not call back, and may take
+ * its time without holding up the others.
  */
 rv_err rv_engine_generate(rv_engine *engine, const rv_generate *how, rv_generated *out) RV_MUST_CHECK;
 
 /**
  * rv_engine_logits - rows of float32 [n_ids - from][n_vocab], positions from .. n_ids - 1, prompt fed in
- * pieces of at most chunk tokens (0: as the engine likes). For measuring; what the cache held is forgotten.
- * Errors:  RV_E_CONTEXT n_ids is not 1 .. n_ctx.  RV_E_ARG an id or from out of range.
- * Threads: any thread; callers wait for each other.
+ * pieces of at most chunk tokens (0: as the engine likes). For measuring; from an empty sequence that is forgotten
+ * afterwards. Errors:  RV_E_CONTEXT n_ids is not 1 .. n_ctx.  RV_E_ARG an id or from out of range.
+ * Threads: any thread; callers wait as for rv_engine_generate, and take turns with answers, a step each.
  */
 rv_err rv_engine_logits(rv_engine *engine, const int32_t *ids, size_t n_ids, size_t from, size_t chunk,
                         float *out) RV_MUST_CHECK;
@@ -146,4 +150,8 @@ rv_err rv_engine_nll(rv_engine *engine, const int32_t *ids, size_t n, double *ou
  * Otherwise as rv_engine_logits. */
 rv_err rv_engine_bench(rv_engine *engine, size_t n_prompt, size_t n_gen, double *prefill_ms,
                        double *decode_ms) RV_MUST_CHECK;
+
+/** rv_engine_check - the rules of the cache and of who holds what in it. Any thread. RV_E_CORRUPT names what is
+ * broken. */
+rv_err rv_engine_check(rv_engine *engine) RV_MUST_CHECK;
 #endif

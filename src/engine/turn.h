@@ -1,5 +1,5 @@
 /* Whose turn it is: engines that share a compute pool share one rv_turn, because a pool has one job at a
- * time. Callers are served in the order they came, and can stop waiting when they are cancelled. */
+ * time. A turn lasts for one step. Callers are served in the order they came, and can stop waiting when they are cancelled. */
 #ifndef RV_ENGINE_TURN_H
 #define RV_ENGINE_TURN_H
 #include "base/alloc.h"

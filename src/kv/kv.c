@@ -240,6 +240,10 @@ size_t rv_kv_seq_tokens(const rv_kv_seq *seq)
 {
     return seq->n_tokens;
 }
+size_t rv_kv_seq_pages(const rv_kv_seq *seq)
+{
+    return seq->n_pages;
+}
 rv_type rv_kv_type(const rv_kv_seq *seq)
 {
     return seq->kv->type;
@@ -390,6 +394,48 @@ size_t rv_kv_rewind(rv_kv_seq *seq, size_t n)
     }
     keep_pages(seq, pages_for(seq->n_tokens));
     return seq->n_tokens;
+}
+
+/* How many of the marks stand at or before n. */
+static size_t marks_to(const rv_kv_seq *seq, size_t n)
+{
+    size_t i = seq->n_marks;
+    while (i && seq->marks[i - 1].n_tokens > n) {
+        i--;
+    }
+    return i;
+}
+
+size_t rv_kv_rewindable(const rv_kv_seq *seq, size_t n)
+{
+    size_t marks = marks_to(seq, n);
+    return n >= seq->n_tokens ? seq->n_tokens : marks ? seq->marks[marks - 1].n_tokens : 0;
+}
+
+rv_err rv_kv_copy(rv_kv_seq *to, const rv_kv_seq *from, size_t n)
+{
+    const rv_kv *kv = from->kv;
+    assert(to->kv == kv && to != from && to->n_tokens == 0);
+    n = rv_kv_rewindable(from, n);
+    RV_TRY(rv_kv_reserve(to, n));
+    for (size_t i = 0; i < pages_for(n); i++) {
+        memcpy(kv->pages + to->pages[i] * kv->page_bytes, kv->pages + from->pages[i] * kv->page_bytes,
+               kv->page_bytes);
+    }
+    size_t n_marks = marks_to(from, n);
+    for (size_t i = 0; i < n_marks; i++) {
+        float *state = rv_kv_mark(to, from->marks[i].n_tokens);
+        if (state) {
+            memcpy(state, from->marks[i].state, kv->state_bytes);
+        }
+    }
+    if (n == from->n_tokens) {
+        memcpy(to->conv, from->conv, kv->state_bytes);
+    } else if (n) {
+        memcpy(to->conv, from->marks[n_marks - 1].state, kv->state_bytes);
+    }
+    to->n_tokens = n;
+    return RV_OK;
 }
 
 rv_err rv_kv_check(const rv_kv *kv)

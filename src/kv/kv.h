@@ -53,6 +53,7 @@ size_t rv_kv_budget_bytes(const rv_kv *kv);
 rv_err rv_kv_seq_new(rv_kv *kv, size_t max_tokens, rv_kv_seq **out) RV_MUST_CHECK;
 void rv_kv_seq_free(rv_kv_seq *seq); /* accepts NULL */
 size_t rv_kv_seq_tokens(const rv_kv_seq *seq);
+size_t rv_kv_seq_pages(const rv_kv_seq *seq); /* its tokens' and reserved ones */
 rv_type rv_kv_type(const rv_kv_seq *seq);
 
 /** rv_kv_reserve - pages for n more tokens. RV_E_CONTEXT: past max_tokens. RV_E_FULL: no page left even after
@@ -85,6 +86,14 @@ size_t rv_kv_conv_at(const rv_kv_seq *seq, size_t layer);
 /** rv_kv_rewind - drop tokens so that at most n are left: stay where we are when that is enough, else back to
  * the newest mark at or before n, else to the empty sequence. Returns the tokens left. */
 size_t rv_kv_rewind(rv_kv_seq *seq, size_t n);
+/** rv_kv_rewindable - what rv_kv_rewind would return. */
+size_t rv_kv_rewindable(const rv_kv_seq *seq, size_t n);
+
+/**
+ * rv_kv_copy - make an empty sequence hold what another one of the same cache would after rv_kv_rewind(from, n):
+ * its pages are copied, its marks as far as the budget goes. RV_E_FULL: no room; `to` is still empty.
+ */
+rv_err rv_kv_copy(rv_kv_seq *to, const rv_kv_seq *from, size_t n) RV_MUST_CHECK;
 
 /** rv_kv_check - the invariants above; RV_E_CORRUPT names the first broken one. */
 rv_err rv_kv_check(const rv_kv *kv) RV_MUST_CHECK;

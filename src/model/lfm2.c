@@ -1,4 +1,7 @@
-/* One step is one job: every thread walks through all layers and owns a range of the rows of each product.
+/* One step is one job: every thread walks through all layers and owns a range of the rows of each product. The
+ * tokens of all segments lie one below the other and go through the products together; only attention and the
+ * convolution look at the segment a token belongs to.
+ *
  * What a thread has computed it finishes as far as it can without the others (silu, convolution,
  * quantisation, residual), and meets them only where the next product needs whole rows: twice a layer in the
  * feed-forward half, two or three times in the other. With one token the norm and the quantisation before a
@@ -36,26 +39,36 @@ struct rv_lfm2 {
     size_t embed_row_bytes;
     uint8_t *packed, *scratch;
     size_t packed_bytes, scratch_bytes, max_chunk, n_threads, alone_bytes;
+    size_t max_segments;
     bool act_f32;
 
     /* scratch, [max_chunk] rows each */
+    struct span *spans;        /* of this step's segments */
+    uint16_t *span_of;         /* of a token */
+    uint16_t *asked;           /* tokens whose logits are asked for */
     float *x, *norm, *product; /* [hidden] residual stream, its norm, what is added to it */
     float *u, *y;              /* [3 hidden] with 2 hidden before it, [hidden] */
     float *q, *key, *value;    /* [n_heads * head_dim], [most kv heads * head_dim] */
     float *gate, *up;          /* [ff] */
     float *cos, *sin;          /* [head_dim / 2] */
     void *act, *act_next;      /* int8 side: of what a product reads, of what is made from its result */
+    float *rows;               /* [max_segments][n_vocab] logits on their way to several places */
     lane *lanes;               /* [n_threads] */
 };
+
+/* A segment's place in its step. */
+typedef struct span {
+    const rv_lfm2_segment *how;
+    size_t first, past; /* its tokens are rows first .. first + how->n - 1; tokens before */
+    float *mark;        /* NULL: none */
+} span;
 
 /* One call of rv_lfm2_run as its threads see it. */
 typedef struct step {
     const rv_lfm2 *m;
-    rv_kv_seq *seq;
-    const rv_lfm2_step *how;
-    size_t n, past; /* tokens now, and before */
+    size_t n, n_spans, n_asked; /* tokens, segments, tokens whose logits are asked for */
     int n_threads;
-    float *mark; /* NULL: none */
+    float *logits; /* NULL: they go to several places */
 } step;
 
 /* ---- opening ---- */
@@ -103,6 +116,9 @@ static size_t lay_out(rv_lfm2 *m, uint8_t *base)
     size_t kv = most_kv_heads(s) * s->head_dim;
     size_t tile = RV_KV_PAGE_TOKENS * largest_group(s), at = 0;
 
+    m->spans = carve(base, &at, c * sizeof *m->spans);
+    m->span_of = carve(base, &at, c * sizeof *m->span_of);
+    m->asked = carve(base, &at, c * sizeof *m->asked);
     m->x = carve_floats(base, &at, c * h);
     m->norm = carve_floats(base, &at, c * h);
     m->product = carve_floats(base, &at, c * h);
@@ -118,6 +134,7 @@ static size_t lay_out(rv_lfm2 *m, uint8_t *base)
     m->sin = carve_floats(base, &at, c * (s->head_dim / 2));
     m->act = carve(base, &at, rv_act_bytes(larger(h, q), c));
     m->act_next = carve(base, &at, rv_act_bytes(larger(h, s->ff), c));
+    m->rows = carve_floats(base, &at, m->max_segments > 1 ? m->max_segments * s->n_vocab : 0);
     for (size_t i = 0; i < m->n_threads; i++) {
         lane *own = &m->lanes[i];
         own->row = carve_floats(base, &at, h);
@@ -244,6 +261,7 @@ rv_err rv_lfm2_open(const rv_alloc *mem, const rv_lfm2_file *file, rv_lfm2_optio
                     .head = file->head,
                     .n_threads = (size_t)rv_pool_threads(how.pool),
                     .alone_bytes = how.alone_bytes ? how.alone_bytes : RV_LFM2_ALONE_BYTES,
+                    .max_segments = how.max_segments ? how.max_segments : 1,
                     .act_f32 = how.act_f32 };
     rv_err e = RV_OK;
     m->layers = rv_new_array(mem, m->shape->n_layers, sizeof *m->layers);
@@ -314,16 +332,15 @@ static void meet(const step *s, int thread)
 }
 
 /**
- * Make rows [first, first + n) of src ready as the right side of a product: normalised when weight is given,
- * quantised unless activations stay float32. With one row each thread makes its own copy; with more they
- * share the work and wait.
+ * Make n rows of src ready as the right side of a product: normalised when weight is given, quantised unless
+ * activations stay float32. which: their numbers, only with a weight; NULL: the first n. With one row each
+ * thread makes its own copy; with more they share the work and wait.
  */
-static void ready(const step *s, int thread, const float *src, size_t cols, const float *weight, size_t first,
-                  size_t n, rv_act *act)
+static void ready(const step *s, int thread, const float *src, size_t cols, const float *weight,
+                  const uint16_t *which, size_t n, rv_act *act)
 {
     const rv_lfm2 *m = s->m;
     const lane *own = &m->lanes[thread];
-    src += first * cols;
     bool alone = n == 1;
     float *to = alone ? own->row : m->norm;
     rv_act_layout(weight ? to : src, cols, cols, n, m->act_f32 ? NULL : alone ? own->act : m->act, act);
@@ -332,7 +349,7 @@ static void ready(const step *s, int thread, const float *src, size_t cols, cons
         rv_pool_split(n, 1, thread, s->n_threads, &from, &end);
     }
     for (size_t t = from; weight && t < end; t++) {
-        m->k->rmsnorm(src + t * cols, weight, cols, m->shape->norm_eps, to + t * cols);
+        m->k->rmsnorm(src + (which ? which[t] : t) * cols, weight, cols, m->shape->norm_eps, to + t * cols);
     }
     rv_act_quantize(m->k, act, from, end);
     if (!alone) {
@@ -375,7 +392,7 @@ static void feed_forward(const step *s, int thread, const rv_lfm2_layer_file *l)
     const rv_lfm2 *m = s->m;
     size_t from, to, ff = m->shape->ff;
     rv_act act, next;
-    ready(s, thread, m->x, m->shape->hidden, l->ffn_norm, 0, s->n, &act);
+    ready(s, thread, m->x, m->shape->hidden, l->ffn_norm, NULL, s->n, &act);
     next_layout(s, m->gate, ff, &next);
     rv_pool_split(ff, RV_ROW_STEP, thread, s->n_threads, &from, &to);
     if (from < to) {
@@ -400,7 +417,7 @@ static void short_conv(const step *s, int thread, size_t layer)
     const rv_lfm2_layer_file *l = &m->layers[layer];
     size_t h = m->shape->hidden, history = m->shape->conv_taps - 1;
     rv_act act, next;
-    ready(s, thread, m->x, h, l->attn_norm, 0, s->n, &act);
+    ready(s, thread, m->x, h, l->attn_norm, NULL, s->n, &act);
     next_layout(s, m->y, h, &next);
 
     size_t from = 0, to = thread == 0 ? h : 0; /* rows can only be cut at RV_ROW_STEP */
@@ -416,13 +433,14 @@ static void short_conv(const step *s, int thread, size_t layer)
             m->k->matmul(&l->in_proj, &act, part * h + from, part * h + to, base, 3 * h);
         }
     }
-    float *state = rv_kv_conv(s->seq, layer) + from * history;
     for (size_t t = 0; t < s->n && width; t++) {
+        const span *own = &m->spans[m->span_of[t]];
+        float *state = rv_kv_conv(own->how->seq, layer) + from * history;
         m->k->shortconv(m->u + t * 3 * h + 3 * from, l->conv + from * (history + 1), state, width,
                         history + 1, m->y + t * h + from);
         next_columns(s, &next, t, from, to);
-        if (s->mark && t + 1 == s->how->mark_after) {
-            float *mark = s->mark + rv_kv_conv_at(s->seq, layer) + from * history;
+        if (own->mark && t + 1 == own->first + own->how->mark_after) {
+            float *mark = own->mark + rv_kv_conv_at(own->how->seq, layer) + from * history;
             memcpy(mark, state, width * history * sizeof *mark);
         }
     }
@@ -445,18 +463,22 @@ static void prepare_head(const step *s, size_t layer, size_t t, size_t head)
     m->k->rope(q, cos, sin, group, dim);
     m->k->rmsnorm(key, l->k_norm, dim, shape->norm_eps, key);
     m->k->rope(key, cos, sin, 1, dim);
-    rv_kv_put(s->seq, m->k, layer, head, s->past + t, key, m->value + (t * n_kv + head) * dim);
+    const span *own = &m->spans[m->span_of[t]];
+    rv_kv_put(own->how->seq, m->k, layer, head, own->past + t - own->first, key,
+              m->value + (t * n_kv + head) * dim);
 }
 
-/* Attention of one key/value head for tokens [from, to), which lie in one page; the result takes the place of
- * the queries. A token always goes page by page and ends within its own, so its sums do not depend on its
- * company: the pages that all of these tokens see whole are read once for all. */
+/* Attention of one key/value head for tokens [from, to), which lie in one page of one sequence; the result takes
+ * the place of the queries. A token always goes page by page and ends within its own, so its sums do not depend
+ * on its company: the pages that all of these tokens see whole are read once for all. */
 static void attend_page(const step *s, const lane *own, size_t layer, size_t head, size_t from, size_t to)
 {
     const rv_lfm2 *m = s->m;
     const rv_lfm2_shape *shape = m->shape;
+    const span *at = &m->spans[m->span_of[from]];
+    const rv_kv_seq *seq = at->how->seq;
     size_t dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads[layer], n = to - from;
-    size_t last_page = (s->past + from) / RV_KV_PAGE_TOKENS;
+    size_t position = at->past + from - at->first, last_page = position / RV_KV_PAGE_TOKENS;
     for (size_t t = 0; t < n; t++) {
         memcpy(own->q + t * group * dim, m->q + ((from + t) * shape->n_heads + head * group) * dim,
                group * dim * sizeof(float));
@@ -470,21 +492,21 @@ static void attend_page(const step *s, const lane *own, size_t layer, size_t hea
                             .n_q = n * group,
                             .dim = dim,
                             .scale = 1.0f / sqrtf((float)dim),
-                            .type = rv_kv_type(s->seq),
+                            .type = rv_kv_type(seq),
                             .n_keys = RV_KV_PAGE_TOKENS,
                             .max = own->max,
                             .sum = own->sum,
                             .acc = own->acc };
     for (size_t page = 0; page <= last_page; page++) {
-        part.keys = rv_kv_keys(s->seq, layer, head, page);
-        part.values = rv_kv_values(s->seq, layer, head, page);
+        part.keys = rv_kv_keys(seq, layer, head, page);
+        part.values = rv_kv_values(seq, layer, head, page);
         if (page < last_page) {
             m->k->attend(&part);
         }
     }
     part.n_q = group;
     for (size_t t = 0; t < n; t++) {
-        part.n_keys = (s->past + from + t) % RV_KV_PAGE_TOKENS + 1;
+        part.n_keys = (position + t) % RV_KV_PAGE_TOKENS + 1;
         m->k->attend(&part);
         part.q += group * dim;
         part.acc += group * dim;
@@ -499,31 +521,38 @@ static void attend_page(const step *s, const lane *own, size_t layer, size_t hea
     }
 }
 
+/* Where the tokens that share token t's page, in this step, end. */
+static size_t page_end(const rv_lfm2 *m, size_t t)
+{
+    const span *at = &m->spans[m->span_of[t]];
+    size_t end = at->first + at->how->n,
+           left = RV_KV_PAGE_TOKENS - (at->past + t - at->first) % RV_KV_PAGE_TOKENS;
+    return left < end - t ? t + left : end;
+}
+
 static void attend_all(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
-    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = (size_t)s->n_threads, unit = 0;
-    if (s->n == 1) {
-        for (size_t head = (size_t)thread; head < n_kv; head += n_threads) {
-            prepare_head(s, layer, 0, head);
-            attend_page(s, &m->lanes[thread], layer, head, 0, 1);
+    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = (size_t)s->n_threads;
+    bool lone = s->n == s->n_spans; /* no token needs the key of another one of this step */
+    if (!lone) {
+        size_t from, to;
+        rv_pool_split(s->n, 1, thread, s->n_threads, &from, &to);
+        for (size_t t = from; t < to; t++) {
+            for (size_t head = 0; head < n_kv; head++) {
+                prepare_head(s, layer, t, head);
+            }
         }
-        return;
+        meet(s, thread);
     }
-    size_t from, to;
-    rv_pool_split(s->n, 1, thread, s->n_threads, &from, &to);
-    for (size_t t = from; t < to; t++) {
-        for (size_t head = 0; head < n_kv; head++) {
-            prepare_head(s, layer, t, head);
-        }
-    }
-    meet(s, thread);
-    for (size_t t = 0, next; t < s->n; t = next) {
-        size_t left = RV_KV_PAGE_TOKENS - (s->past + t) % RV_KV_PAGE_TOKENS; /* in the page of token t */
-        next = left < s->n - t ? t + left : s->n;
+    for (size_t t = 0, unit = 0, end; t < s->n; t = end) {
+        end = page_end(m, t);
         for (size_t head = 0; head < n_kv; head++, unit++) {
             if (unit % n_threads == (size_t)thread) {
-                attend_page(s, &m->lanes[thread], layer, head, t, next);
+                if (lone) {
+                    prepare_head(s, layer, t, head);
+                }
+                attend_page(s, &m->lanes[thread], layer, head, t, end);
             }
         }
     }
@@ -534,7 +563,7 @@ static void attention(const step *s, int thread, size_t layer)
     const rv_lfm2 *m = s->m;
     const rv_lfm2_layer_file *l = &m->layers[layer];
     rv_act act;
-    ready(s, thread, m->x, m->shape->hidden, l->attn_norm, 0, s->n, &act);
+    ready(s, thread, m->x, m->shape->hidden, l->attn_norm, NULL, s->n, &act);
     const rv_matrix *const weights[] = { &l->q, &l->k, &l->v };
     float *const outs[] = { m->q, m->key, m->value };
     for (size_t i = 0; i < RV_COUNT(weights); i++) {
@@ -547,7 +576,7 @@ static void attention(const step *s, int thread, size_t layer)
     meet(s, thread);
     attend_all(s, thread, layer);
     meet(s, thread);
-    ready(s, thread, m->q, (size_t)m->shape->n_heads * m->shape->head_dim, NULL, 0, s->n, &act);
+    ready(s, thread, m->q, (size_t)m->shape->n_heads * m->shape->head_dim, NULL, NULL, s->n, &act);
     add_product(s, thread, &l->o, &act);
 }
 
@@ -558,24 +587,41 @@ static void embed(const step *s, int thread)
     size_t from, to, h = m->shape->hidden;
     rv_pool_split(s->n, 1, thread, s->n_threads, &from, &to);
     for (size_t t = from; t < to; t++) {
-        const uint8_t *row = (const uint8_t *)w->raw + (size_t)s->how->ids[t] * m->embed_row_bytes;
+        const span *own = &m->spans[m->span_of[t]];
+        const uint8_t *row =
+            (const uint8_t *)w->raw + (size_t)own->how->ids[t - own->first] * m->embed_row_bytes;
         m->k->expand[w->type](row, m->x + t * h, h);
     }
     meet(s, thread);
 }
 
+/* Rows of one segment are written where they belong. Those of several go there by way of scratch, a block of
+ * columns at a time, because a product has one place for all of its rows. */
 static void logits(const step *s, int thread)
 {
+    enum { BLOCK = 64 * RV_ROW_STEP };
     const rv_lfm2 *m = s->m;
-    size_t first = s->how->logits_from, from, to, v = m->shape->n_vocab;
-    if (first == s->n) {
+    size_t from, to, v = m->shape->n_vocab;
+    if (s->n_asked == 0) {
         return;
     }
     rv_act act;
-    ready(s, thread, m->x, m->shape->hidden, m->file->final_norm, first, s->n - first, &act);
+    ready(s, thread, m->x, m->shape->hidden, m->file->final_norm, m->asked, s->n_asked, &act);
     rv_pool_split(v, RV_ROW_STEP, thread, s->n_threads, &from, &to);
-    if (from < to) {
-        m->k->matmul(&m->head, &act, from, to, s->how->logits, v);
+    if (s->logits) {
+        if (from < to) {
+            m->k->matmul(&m->head, &act, from, to, s->logits, v);
+        }
+        return;
+    }
+    for (size_t end; from < to; from = end) {
+        end = to - from > BLOCK ? from + BLOCK : to;
+        m->k->matmul(&m->head, &act, from, end, m->rows, v);
+        for (size_t i = 0; i < s->n_asked; i++) {
+            const span *own = &m->spans[m->span_of[m->asked[i]]];
+            size_t row = m->asked[i] - own->first - own->how->logits_from;
+            memcpy(own->how->logits + row * v + from, m->rows + i * v + from, (end - from) * sizeof(float));
+        }
     }
 }
 
@@ -598,38 +644,68 @@ static void forward(void *arg, int thread, int n_threads)
 }
 
 /* Angles in double: a float32 product of position and frequency is off by 1e-3 at position 10,000. */
-static void rotations(const rv_lfm2 *m, size_t past, size_t n)
+static void rotations(const rv_lfm2 *m, size_t n)
 {
     size_t half = m->shape->head_dim / 2;
     for (size_t i = 0; i < half; i++) {
         double rate = pow((double)m->shape->rope_theta, -2.0 * (double)i / (double)m->shape->head_dim);
         for (size_t t = 0; t < n; t++) {
-            m->cos[t * half + i] = (float)cos((double)(past + t) * rate);
-            m->sin[t * half + i] = (float)sin((double)(past + t) * rate);
+            const span *own = &m->spans[m->span_of[t]];
+            double angle = (double)(own->past + t - own->first) * rate;
+            m->cos[t * half + i] = (float)cos(angle);
+            m->sin[t * half + i] = (float)sin(angle);
         }
     }
 }
 
-rv_err rv_lfm2_run(rv_lfm2 *m, rv_kv_seq *seq, const rv_lfm2_step *how)
+/* Looks at everything that can be wrong, and reserves, before anything changes. */
+static rv_err check_segments(const rv_lfm2 *m, const rv_lfm2_segment *segments, size_t n)
 {
-    assert(how->n && how->n <= m->max_chunk && how->logits_from <= how->n && how->mark_after <= how->n);
-    for (size_t t = 0; t < how->n; t++) {
-        if (how->ids[t] < 0 || (uint32_t)how->ids[t] >= m->shape->n_vocab) {
-            return rv_fail(RV_E_ARG, "token %d, expected 0 to %u", how->ids[t], m->shape->n_vocab - 1);
+    size_t tokens = 0;
+    for (size_t i = 0; i < n; i++) {
+        const rv_lfm2_segment *g = &segments[i];
+        tokens += g->n;
+        assert(g->n && tokens <= m->max_chunk && g->logits_from <= g->n && g->mark_after <= g->n);
+        for (size_t t = 0; t < g->n; t++) {
+            if (g->ids[t] < 0 || (uint32_t)g->ids[t] >= m->shape->n_vocab) {
+                return rv_fail(RV_E_ARG, "token %d, expected 0 to %u", g->ids[t], m->shape->n_vocab - 1);
+            }
         }
     }
-    RV_TRY(rv_kv_reserve(seq, how->n));
-    size_t past = rv_kv_seq_tokens(seq);
-    step s = { .m = m,
-               .seq = seq,
-               .how = how,
-               .n = how->n,
-               .past = past,
-               .mark = how->mark_after ? rv_kv_mark(seq, past + how->mark_after) : NULL };
-    rotations(m, past, how->n);
-    bool alone = how->n < m->alone_bytes / m->shape->weight_bytes;
+    for (size_t i = 0; i < n; i++) {
+        RV_TRY(rv_kv_reserve(segments[i].seq, segments[i].n));
+    }
+    return RV_OK;
+}
+
+rv_err rv_lfm2_run(rv_lfm2 *m, const rv_lfm2_segment *segments, size_t n)
+{
+    assert(n && n <= m->max_segments);
+    RV_TRY(check_segments(m, segments, n));
+    step s = { .m = m, .n_spans = n };
+    size_t askers = 0;
+    for (size_t i = 0; i < n; i++) {
+        const rv_lfm2_segment *g = &segments[i];
+        size_t past = rv_kv_seq_tokens(g->seq);
+        float *mark = g->mark_after ? rv_kv_mark(g->seq, past + g->mark_after) : NULL;
+        m->spans[i] = (span){ .how = g, .first = s.n, .past = past, .mark = mark };
+        for (size_t t = 0; t < g->n; t++, s.n++) {
+            m->span_of[s.n] = (uint16_t)i;
+            if (t >= g->logits_from) {
+                m->asked[s.n_asked++] = (uint16_t)s.n;
+            }
+        }
+        if (g->logits_from < g->n) {
+            s.logits = askers++ ? NULL : g->logits;
+        }
+    }
+    assert(s.logits || s.n_asked <= m->max_segments);
+    rotations(m, s.n);
+    bool alone = s.n < m->alone_bytes / m->shape->weight_bytes;
     s.n_threads = alone ? 1 : (int)m->n_threads;
     rv_pool_run(alone ? NULL : m->pool, forward, &s);
-    rv_kv_advance(seq, how->n);
+    for (size_t i = 0; i < n; i++) {
+        rv_kv_advance(segments[i].seq, segments[i].n);
+    }
     return RV_OK;
 }

@@ -150,11 +150,12 @@ static float *feed(runner *r, const golden *g, const prompt *p, size_t chunk)
         size_t n = chunk && chunk < most ? chunk : most;
         n = n < p->n - done ? n : p->n - done;
         size_t skip = done >= p->from ? 0 : p->from - done < n ? p->from - done : n;
-        rv_lfm2_step step = { .ids = p->ids + done,
-                              .n = n,
-                              .logits_from = skip,
-                              .logits = skip < n ? out + (done + skip - p->from) * g->vocab : NULL };
-        CHECK_OK(rv_lfm2_run(r->model, r->seq, &step));
+        rv_lfm2_segment segment = { .seq = r->seq,
+                                    .ids = p->ids + done,
+                                    .n = n,
+                                    .logits_from = skip,
+                                    .logits = skip < n ? out + (done + skip - p->from) * g->vocab : NULL };
+        CHECK_OK(rv_lfm2_run(r->model, &segment, 1));
         done += n;
     }
     return out;
@@ -287,7 +288,8 @@ static void greedy(const golden *g, const prompt *p)
     for (size_t i = 0; i < RV_COUNT(p->greedy); i++) {
         CHECK(id == p->greedy[i], "%s %s: token %zu is %d, expected %d", g->type, p->name, i, id,
               p->greedy[i]);
-        CHECK_OK(rv_lfm2_run(r.model, r.seq, &(rv_lfm2_step){ .ids = &id, .n = 1, .logits = x }));
+        CHECK_OK(
+            rv_lfm2_run(r.model, &(rv_lfm2_segment){ .seq = r.seq, .ids = &id, .n = 1, .logits = x }, 1));
         id = (int32_t)argmax(x, g->vocab);
     }
     free(x);
@@ -307,18 +309,23 @@ static void marks(const golden *g, const prompt *p)
     runner r = runner_new(g, NULL, false, RV_F16, 2);
     size_t most = rv_lfm2_max_chunk(r.model), n = p->n - 1 < most ? p->n - 1 : most, at = n / 2 + 1;
     float *x = must(calloc(g->vocab, sizeof *x)), *again = must(calloc(g->vocab, sizeof *again));
-    CHECK_OK(rv_lfm2_run(r.model, r.seq,
-                         &(rv_lfm2_step){ .ids = p->ids, .n = n, .logits_from = n, .mark_after = at }));
-    CHECK_OK(rv_lfm2_run(r.model, r.seq, &(rv_lfm2_step){ .ids = p->ids + n, .n = 1, .logits = x }));
+    CHECK_OK(rv_lfm2_run(
+        r.model,
+        &(rv_lfm2_segment){ .seq = r.seq, .ids = p->ids, .n = n, .logits_from = n, .mark_after = at }, 1));
+    CHECK_OK(
+        rv_lfm2_run(r.model, &(rv_lfm2_segment){ .seq = r.seq, .ids = p->ids + n, .n = 1, .logits = x }, 1));
     CHECK(rv_kv_rewind(r.seq, n - 1) == at || at > n - 1, "back to token %zu", at);
     size_t left = rv_kv_rewind(r.seq, at);
     CHECK(left == at, "%zu tokens left, expected %zu", left, at);
-    CHECK_OK(rv_lfm2_run(r.model, r.seq, &(rv_lfm2_step){ .ids = p->ids, .n = 2, .logits_from = 2 }));
+    CHECK_OK(
+        rv_lfm2_run(r.model, &(rv_lfm2_segment){ .seq = r.seq, .ids = p->ids, .n = 2, .logits_from = 2 }, 1));
     left = rv_kv_rewind(r.seq, at);
     CHECK(left == at, "%zu tokens left, expected %zu", left, at);
     CHECK_OK(rv_lfm2_run(
-        r.model, r.seq,
-        &(rv_lfm2_step){ .ids = p->ids + at, .n = n + 1 - at, .logits_from = n - at, .logits = again }));
+        r.model,
+        &(rv_lfm2_segment){
+            .seq = r.seq, .ids = p->ids + at, .n = n + 1 - at, .logits_from = n - at, .logits = again },
+        1));
     CHECK(memcmp(x, again, g->vocab * sizeof *x) == 0, "%s %s: differs after going back to %zu", g->type,
           p->name, at);
     free(x);

@@ -180,6 +180,15 @@ static void define(const rv_lfm2_file *f, const int32_t *ids, double *logits)
 
 /* ---- the program ---- */
 
+static void some_ids(int32_t *ids, size_t n_vocab, uint64_t seed)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, seed);
+    for (size_t i = 0; i < TOKENS; i++) {
+        ids[i] = (int32_t)rv_rng_below(&rng, n_vocab);
+    }
+}
+
 /* Some sequences of one model, fed in turns of chunk tokens; logits [n_seqs][TOKENS][n_vocab]. */
 static float *run(const rv_lfm2_file *f, bool act_f32, int threads, size_t chunk,
                   const int32_t (*ids)[TOKENS], size_t n_seqs)
@@ -201,10 +210,11 @@ static float *run(const rv_lfm2_file *f, bool act_f32, int threads, size_t chunk
     float *out = must(calloc(n_seqs * TOKENS * v, sizeof *out));
     for (size_t done = 0; done < TOKENS; done += chunk) {
         for (size_t i = 0; i < n_seqs; i++) {
-            rv_lfm2_step step = { .ids = ids[i] + done,
-                                  .n = done + chunk < TOKENS ? chunk : TOKENS - done,
-                                  .logits = out + (i * TOKENS + done) * v };
-            CHECK_OK(rv_lfm2_run(m, seqs[i], &step));
+            rv_lfm2_segment segment = { .seq = seqs[i],
+                                        .ids = ids[i] + done,
+                                        .n = done + chunk < TOKENS ? chunk : TOKENS - done,
+                                        .logits = out + (i * TOKENS + done) * v };
+            CHECK_OK(rv_lfm2_run(m, &segment, 1));
             CHECK_OK(rv_kv_check(kv));
         }
     }
@@ -217,13 +227,86 @@ static float *run(const rv_lfm2_file *f, bool act_f32, int threads, size_t chunk
     return out;
 }
 
-static void some_ids(int32_t *ids, size_t n_vocab, uint64_t seed)
+/* The same with the sequences side by side in steps of random make: who takes part, with how many tokens, in
+ * which order, with how many logits. Logits nobody asked for are left zero. */
+static float *run_together(const rv_lfm2_file *f, int threads, uint64_t seed, const int32_t (*ids)[TOKENS],
+                           size_t n_seqs)
 {
+    rv_pool *pool = NULL;
+    rv_lfm2 *m = NULL;
+    rv_kv *kv = NULL;
+    rv_kv_seq *seqs[4];
+    CHECK_OK(rv_pool_new(&rv_heap, threads, &pool));
+    rv_lfm2_options how = { .pool = pool, .alone_bytes = 1, .max_segments = n_seqs };
+    CHECK_OK(rv_lfm2_open(&rv_heap, f, how, &m));
+    rv_kv_shape shape = rv_lfm2_kv_shape(f, RV_F16);
+    CHECK_OK(rv_kv_new(&rv_heap, &shape, n_seqs * (4 * rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape)),
+                       &kv));
+    for (size_t i = 0; i < n_seqs; i++) {
+        CHECK_OK(rv_kv_seq_new(kv, TOKENS, &seqs[i]));
+    }
+    size_t v = f->shape.n_vocab, left = n_seqs * TOKENS;
+    float *out = must(calloc(n_seqs * TOKENS * v, sizeof *out));
     rv_rng rng;
     rv_rng_init(&rng, seed);
-    for (size_t i = 0; i < TOKENS; i++) {
-        ids[i] = (int32_t)rv_rng_below(&rng, n_vocab);
+    while (left) {
+        rv_lfm2_segment segments[4];
+        size_t n = 0, room = rv_lfm2_max_chunk(m), rows = n_seqs, first = rv_rng_below(&rng, n_seqs);
+        for (size_t i = 0; i < n_seqs; i++) {
+            size_t seq = (first + i) % n_seqs, done = rv_kv_seq_tokens(seqs[seq]), most = TOKENS - done;
+            most = most < room ? most : room;
+            if (most == 0 || rv_rng_below(&rng, 3) == 0) {
+                continue;
+            }
+            size_t take = rv_rng_below(&rng, 2) ? 1 : 1 + rv_rng_below(&rng, most < 9 ? most : 9);
+            size_t wanted = rv_rng_below(&rng, (take < rows ? take : rows) + 1);
+            segments[n++] = (rv_lfm2_segment){ .seq = seqs[seq],
+                                               .ids = ids[seq] + done,
+                                               .n = take,
+                                               .logits_from = take - wanted,
+                                               .logits = out + (seq * TOKENS + done + take - wanted) * v };
+            room -= take;
+            rows -= wanted;
+            left -= take;
+        }
+        if (n) {
+            CHECK_OK(rv_lfm2_run(m, segments, n));
+        }
     }
+    CHECK_OK(rv_kv_check(kv));
+    for (size_t i = 0; i < n_seqs; i++) {
+        rv_kv_seq_free(seqs[i]);
+    }
+    rv_kv_free(kv);
+    rv_lfm2_close(m);
+    rv_pool_free(pool);
+    return out;
+}
+
+/* Every row of logits that was asked for is that of the sequence alone. */
+static void check_together(const rv_lfm2_file *f, int threads, uint64_t seed, const char *what)
+{
+    enum { SEQS = 4 };
+    int32_t ids[SEQS][TOKENS];
+    for (size_t i = 0; i < SEQS; i++) {
+        some_ids(ids[i], f->shape.n_vocab, seed + i);
+    }
+    size_t v = f->shape.n_vocab, asked = 0;
+    float *together = run_together(f, threads, seed, (const int32_t(*)[TOKENS])ids, SEQS);
+    for (size_t i = 0; i < SEQS; i++) {
+        float *alone = run(f, false, 1, TOKENS, (const int32_t(*)[TOKENS])ids + i, 1);
+        for (size_t t = 0; t < TOKENS; t++) {
+            const float *row = together + (i * TOKENS + t) * v;
+            if (row[0] != 0 || row[1] != 0) {
+                asked++;
+                CHECK(memcmp(row, alone + t * v, v * sizeof *row) == 0,
+                      "%s, seed %llu: token %zu of sequence %zu", what, (unsigned long long)seed, t, i);
+            }
+        }
+        free(alone);
+    }
+    CHECK(asked >= TOKENS, "%s: only %zu rows were asked for", what, asked);
+    free(together);
 }
 
 static const char *const shapes[] = {
@@ -292,6 +375,7 @@ TEST(odd_shapes_agree_with_the_definition)
                   cases[c].threads, cases[c].chunk);
             free(again);
         }
+        check_together(f, 1 + (int)(i % 3), i, shapes[i]);
         free(x);
         free(rough);
         free(exact);
@@ -315,5 +399,15 @@ TEST(sequences_in_turns_do_not_disturb_each_other)
         free(alone);
     }
     free(together);
+    rv_lfm2_file_close(f);
+}
+
+TEST(sequences_side_by_side_do_not_disturb_each_other)
+{
+    rv_lfm2_file *f = NULL;
+    CHECK_OK(rv_lfm2_file_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), true, &f));
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        check_together(f, 1 + (int)(seed % 3), seed, "random steps");
+    }
     rv_lfm2_file_close(f);
 }

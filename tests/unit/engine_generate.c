@@ -311,6 +311,13 @@ TEST(bad_requests_are_refused)
     rv_engine *other = NULL;
     CHECK_ERR(rv_engine_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), wrong, &other),
               RV_E_ARG);
+    wrong = (rv_engine_options){ .kv_type = RV_F16, .max_sequences = 65 };
+    CHECK_ERR(rv_engine_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), wrong, &other),
+              RV_E_ARG);
+    wrong = (rv_engine_options){ .kv_type = RV_F16, .max_context = 256, .cache_tokens = 255 };
+    CHECK_ERR(rv_engine_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), wrong, &other),
+              RV_E_ARG);
+    CHECK(strstr(rv_err_text(), "255") && strstr(rv_err_text(), "256"), "%s", rv_err_text());
     CHECK_ERR(rv_engine_open(&rv_heap, "/nonexistent.gguf", rv_engine_options_default(), &other),
               RV_E_NOT_FOUND);
     rv_engine_close(e);
@@ -370,7 +377,10 @@ static void *run_job(void *arg)
 
 TEST(a_waiting_request_can_be_cancelled)
 {
-    rv_engine *e = open_engine(NULL, 0);
+    rv_engine *e = NULL;
+    rv_engine_options one_seat = rv_engine_options_default();
+    one_seat.max_sequences = 1;
+    CHECK_OK(rv_engine_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), one_seat, &e));
     gate g = { 0 };
     atomic_bool cancel = false;
     static job first, second;
@@ -417,6 +427,7 @@ TEST(requests_of_many_threads_do_not_disturb_each_other)
         CHECK(jobs[i].err == RV_OK, "request %zu", i);
         check_same(&jobs[i].answer, &alone[i], "among others");
     }
+    CHECK_OK(rv_engine_check(e));
     rv_engine_close(e);
     rv_pool_free(pool);
 }

@@ -115,6 +115,21 @@ static void append(twin *t, rv_kv *kv, size_t n, uint32_t tag, bool mark)
     }
 }
 
+/* Returns whether something was copied. */
+static bool copy(twin *to, const twin *from, size_t n)
+{
+    rv_kv_rewind(to->seq, 0);
+    memset(to->marked, 0, sizeof to->marked);
+    size_t expected = rv_kv_rewindable(from->seq, n);
+    rv_err e = rv_kv_copy(to->seq, from->seq, n);
+    CHECK(e == RV_OK || e == RV_E_FULL, "%s", rv_err_text());
+    CHECK(rv_kv_seq_tokens(to->seq) == (e ? 0 : expected), "%zu copied, expected %zu",
+          rv_kv_seq_tokens(to->seq), expected);
+    memcpy(to->tags, from->tags, sizeof to->tags);
+    memcpy(to->marked, from->marked, (expected + 1) * sizeof *to->marked);
+    return !e && expected;
+}
+
 TEST(random_use_agrees_with_a_plain_record)
 {
     static const rv_type types[] = { RV_F16, RV_F32 };
@@ -126,7 +141,7 @@ TEST(random_use_agrees_with_a_plain_record)
         twin t[3] = { 0 };
         rv_rng rng;
         rv_rng_init(&rng, 77 + type);
-        size_t refused = 0, rewound = 0;
+        size_t refused = 0, rewound = 0, copied = 0;
         for (int round = 0; round < 4000; round++) {
             twin *one = &t[rv_rng_below(&rng, 3)];
             uint64_t what = rv_rng_below(&rng, 10);
@@ -138,11 +153,15 @@ TEST(random_use_agrees_with_a_plain_record)
                 refused += n && rv_kv_seq_tokens(one->seq) == past;
             } else if (what < 9) {
                 size_t past = rv_kv_seq_tokens(one->seq), n = rv_rng_below(&rng, past + 2);
-                size_t left = rv_kv_rewind(one->seq, n);
+                size_t foreseen = rv_kv_rewindable(one->seq, n), left = rv_kv_rewind(one->seq, n);
+                CHECK(left == foreseen, "%zu left, foreseen %zu", left, foreseen);
                 CHECK(n >= past ? left == past : left <= n, "%zu left of %zu, asked for %zu", left, past, n);
                 CHECK(left == past || left == 0 || one->marked[left], "back to %zu, which has no mark", left);
                 rewound += left > 0 && left < past;
                 memset(one->marked + left + 1, 0, sizeof one->marked - left - 1);
+            } else if (rv_rng_below(&rng, 3) == 0) {
+                twin *other = &t[rv_rng_below(&rng, 3)];
+                copied += other != one && other->seq && copy(one, other, rv_rng_below(&rng, 200));
             } else if (rv_rng_below(&rng, 4) == 0) {
                 rv_kv_seq_free(one->seq);
                 *one = (twin){ 0 };
@@ -156,8 +175,8 @@ TEST(random_use_agrees_with_a_plain_record)
                 }
             }
         }
-        CHECK(refused > 50 && rewound > 50, "%zu refused, %zu rewound: the test is too tame", refused,
-              rewound);
+        CHECK(refused > 50 && rewound > 50 && copied > 20,
+              "%zu refused, %zu rewound, %zu copied: the test is too tame", refused, rewound, copied);
         for (size_t i = 0; i < 3; i++) {
             rv_kv_seq_free(t[i].seq);
         }

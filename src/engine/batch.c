@@ -1,0 +1,559 @@
+#include "engine/batch_priv.h"
+#include "base/clock.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    LOOK_MS = 20,     /* how often a waiting call looks at its cancel flag: nobody signals that */
+    STALL_MS = 80,    /* a step with answers in it is kept as short as this, by its share of prompts */
+    FIRST_SHARE = 32, /* that share, as long as nothing has been measured */
+    LEAST_SHARE = 16,
+    QUANTUM = 512, /* tokens of a prompt before the next one comes first */
+    MARK_EVERY = 256,
+    GATHER_MAX_MS = 20 /* to wait for answers that are being sampled */
+};
+
+enum { OUT, WAITING, READY, STEPPING }; /* rv_call.state; OUT: with its caller */
+
+/* A sequence and the tokens it was made of. Without an owner it is kept for its beginning. */
+typedef struct entry {
+    rv_kv_seq *seq;
+    int32_t *ids; /* [n_ctx + 1] */
+    rv_call *owner;
+    uint64_t used; /* when it lost its last owner */
+    bool forget;
+} entry;
+
+struct rv_batch {
+    const rv_alloc *mem;
+    rv_lfm2 *model;
+    rv_kv *kv;
+    rv_batch_options how;
+    entry *entries; /* [n_entries] */
+    size_t n_entries;
+    float *logits;             /* [max_sequences][n_vocab] */
+    rv_call **seats;           /* [max_sequences] NULL: free */
+    rv_lfm2_segment *segments; /* [max_sequences] of the step under way */
+    rv_call **stepping;        /* [max_sequences] whose they are */
+
+    pthread_mutex_t
+        lock; /* for all below, calls, and entries; who has set `busy` has model and cache as well */
+    pthread_cond_t changed;
+    bool busy; /* a step is under way */
+    bool full; /* the first in line found no pages; nothing has been given back since */
+    bool measured_last;
+    rv_call *line; /* who waits to be let in */
+    uint64_t stamps;
+    double gather_until; /* rv_clock_ms */
+    double token_ms;     /* of a prompt; 0: not known */
+};
+
+static bool is_cancelled(const rv_call *c)
+{
+    return c->cancel && atomic_load_explicit(c->cancel, memory_order_relaxed);
+}
+
+static size_t fed(const rv_call *c)
+{
+    return rv_kv_seq_tokens(c->entry->seq);
+}
+
+static size_t pages_for(size_t n_tokens)
+{
+    return (n_tokens + RV_KV_PAGE_TOKENS - 1) / RV_KV_PAGE_TOKENS;
+}
+
+/* ---- making ---- */
+
+static rv_err make_entries(rv_batch *b)
+{
+    size_t n = 2 * b->how.max_sequences;
+    b->entries = rv_new_array(b->mem, n, sizeof *b->entries);
+    if (!b->entries) {
+        return rv_fail(RV_E_NOMEM, "no memory for %zu sequences", n);
+    }
+    for (; b->n_entries < n; b->n_entries++) {
+        entry *e = &b->entries[b->n_entries];
+        RV_TRY(rv_kv_seq_new(b->kv, b->how.n_ctx, &e->seq));
+        e->ids = rv_new_array(b->mem, (size_t)b->how.n_ctx + 1, sizeof *e->ids);
+        if (!e->ids) {
+            rv_kv_seq_free(e->seq);
+            return rv_fail(RV_E_NOMEM, "no memory for a sequence of %u tokens", b->how.n_ctx);
+        }
+    }
+    return RV_OK;
+}
+
+rv_err rv_batch_new(const rv_alloc *mem, rv_lfm2 *model, rv_kv *kv, rv_batch_options how, rv_batch **out)
+{
+    rv_batch *b = rv_new(mem, sizeof *b);
+    if (!b) {
+        return rv_fail(RV_E_NOMEM, "no memory for a batch");
+    }
+    *b = (rv_batch){ .mem = mem, .model = model, .kv = kv, .how = how };
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    size_t n = how.max_sequences;
+    b->logits = rv_new_array(mem, n * how.n_vocab, sizeof *b->logits);
+    b->seats = rv_new_array(mem, n, sizeof *b->seats);
+    b->segments = rv_new_array(mem, n, sizeof *b->segments);
+    b->stepping = rv_new_array(mem, n, sizeof *b->stepping);
+    rv_err e = b->logits && b->seats && b->segments && b->stepping
+                   ? make_entries(b)
+                   : rv_fail(RV_E_NOMEM, "no memory for %zu rows of logits", n);
+    if (e) {
+        rv_batch_free(b);
+        return e;
+    }
+    assert(pages_for(how.n_ctx) * how.page_bytes <= rv_kv_budget_bytes(kv) - rv_kv_used_bytes(kv));
+    *out = b;
+    return RV_OK;
+}
+
+void rv_batch_free(rv_batch *b)
+{
+    if (!b) {
+        return;
+    }
+    for (size_t i = 0; i < b->n_entries; i++) {
+        assert(!b->entries[i].owner);
+        rv_kv_seq_free(b->entries[i].seq);
+        rv_free(b->mem, b->entries[i].ids);
+    }
+    rv_free(b->mem, b->entries);
+    rv_free(b->mem, b->stepping);
+    rv_free(b->mem, b->segments);
+    rv_free(b->mem, b->seats);
+    rv_free(b->mem, b->logits);
+    pthread_cond_destroy(&b->changed);
+    pthread_mutex_destroy(&b->lock);
+    rv_free(b->mem, b);
+}
+
+/* ---- letting in; with the lock and busy ---- */
+
+/* Ended calls leave their sequences as they are, because a step may be under way. */
+static void tidy(rv_batch *b)
+{
+    for (size_t i = 0; i < b->n_entries; i++) {
+        entry *e = &b->entries[i];
+        if (!e->owner) {
+            rv_kv_rewind(e->seq, e->forget ? 0 : rv_kv_seq_tokens(e->seq)); /* gives back reserved pages */
+            e->forget = false;
+        }
+    }
+}
+
+static size_t common_beginning(const entry *e, const rv_call *c)
+{
+    size_t n = rv_kv_seq_tokens(e->seq), same = 0;
+    n = n < c->n_prompt - 1 ? n : c->n_prompt - 1; /* the last token has to be fed, for its logits */
+    while (same < n && e->ids[same] == c->prompt[same]) {
+        same++;
+    }
+    return same;
+}
+
+/* The sequence whose beginning helps most, and how many of its tokens; of equals one that nobody uses. */
+static entry *find_source(rv_batch *b, rv_call *c, size_t *reusable)
+{
+    entry *best = NULL;
+    *reusable = 0;
+    c->parted = 0;
+    for (size_t i = 0; i < b->n_entries && !c->measuring; i++) {
+        entry *e = &b->entries[i];
+        size_t same = common_beginning(e, c), n = rv_kv_rewindable(e->seq, same);
+        c->parted = same > c->parted ? same : c->parted;
+        if (n > *reusable || (n && n == *reusable && best->owner && !e->owner)) {
+            best = e;
+            *reusable = n;
+        }
+    }
+    return best;
+}
+
+/* Of those without owner the emptiest or else the least recently used one, but not `keep`. */
+static entry *find_victim(rv_batch *b, const entry *keep, bool empty_ones)
+{
+    entry *victim = NULL;
+    for (size_t i = 0; i < b->n_entries; i++) {
+        entry *e = &b->entries[i];
+        bool empty = rv_kv_seq_tokens(e->seq) == 0;
+        if (e->owner || e == keep || (empty && !empty_ones)) {
+            continue;
+        }
+        if (empty) {
+            return e;
+        }
+        victim = !victim || e->used < victim->used ? e : victim;
+    }
+    return victim;
+}
+
+static bool make_room(rv_batch *b, size_t n_pages, const entry *keep)
+{
+    while (rv_kv_budget_bytes(b->kv) - rv_kv_used_bytes(b->kv) < n_pages * b->how.page_bytes) {
+        entry *victim = find_victim(b, keep, false);
+        if (!victim) {
+            return false;
+        }
+        rv_kv_rewind(victim->seq, 0);
+    }
+    return true;
+}
+
+/* A sequence with pages for all the call may need and the most of its prompt. NULL: no room now. */
+static entry *prepare_entry(rv_batch *b, rv_call *c)
+{
+    size_t reusable, n_pages = pages_for(c->most_tokens);
+    entry *source = find_source(b, c, &reusable);
+    bool idle = source && !source->owner;
+    if (!idle || 2 * reusable < rv_kv_seq_tokens(source->seq)) {
+        if (make_room(b, n_pages, source)) {
+            entry *e = find_victim(b, source, true);
+            rv_kv_rewind(e->seq, 0);
+            if (source && rv_kv_copy(e->seq, source->seq, reusable)) {
+                rv_kv_rewind(e->seq, 0); /* only speed is lost */
+            }
+            return e;
+        }
+        if (!idle) {
+            return NULL;
+        }
+    }
+    size_t has = rv_kv_seq_pages(source->seq);
+    if (make_room(b, n_pages > has ? n_pages - has : 0, source)) {
+        rv_kv_rewind(source->seq, reusable);
+        return source;
+    }
+    rv_kv_rewind(source->seq, 0); /* its marks may be what is in the way */
+    return make_room(b, n_pages, NULL) ? source : NULL;
+}
+
+static void finish(rv_call *c, rv_err err)
+{
+    c->state = OUT;
+    c->late = false;
+    c->err = err;
+    if (err) {
+        snprintf(c->text, sizeof c->text, "%s", rv_err_text());
+    }
+}
+
+static bool let_in(rv_batch *b, rv_call *c)
+{
+    entry *e = prepare_entry(b, c);
+    if (!e) {
+        return false;
+    }
+    c->cached = rv_kv_seq_tokens(e->seq);
+    rv_err err = rv_kv_reserve(e->seq, c->most_tokens - c->cached);
+    memcpy(e->ids, c->prompt, c->n_prompt * sizeof *e->ids);
+    while (b->seats[c->seat]) {
+        c->seat++;
+    }
+    b->seats[c->seat] = c;
+    e->owner = c;
+    c->entry = e;
+    c->ids = e->ids;
+    c->stamp = ++b->stamps;
+    c->admitted_ms = rv_clock_ms();
+    c->state = READY;
+    if (err) {
+        finish(c, err);
+    }
+    return true;
+}
+
+static bool has_seat(const rv_batch *b)
+{
+    for (size_t i = 0; i < b->how.max_sequences; i++) {
+        if (!b->seats[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static rv_call *first_in_line(const rv_batch *b)
+{
+    rv_call *c = b->line;
+    while (c && is_cancelled(c)) { /* it will notice */
+        c = c->next;
+    }
+    return c;
+}
+
+static void leave_line(rv_batch *b, rv_call *c)
+{
+    rv_call **link = &b->line;
+    while (*link != c) {
+        link = &(*link)->next;
+    }
+    *link = c->next;
+}
+
+static void let_in_all(rv_batch *b)
+{
+    tidy(b);
+    for (rv_call *c; has_seat(b) && !b->full && (c = first_in_line(b));) {
+        if (let_in(b, c)) {
+            leave_line(b, c);
+        } else {
+            b->full = true;
+        }
+    }
+}
+
+/* ---- one step ---- */
+
+/* Where in tokens (past, past + n] of a prompt to leave a mark, counted from past; 0: nowhere. Where the next
+ * prompt is likely to part from this one: where this one parted from those before, before its last token
+ * (asking again), and now and then. */
+static size_t place_mark(const rv_call *c, size_t past, size_t n)
+{
+    const size_t wanted[] = { c->parted, c->n_prompt - 1, (past + n) / MARK_EVERY * MARK_EVERY };
+    for (size_t i = 0; i < RV_COUNT(wanted) && past < c->n_prompt && !c->measuring; i++) {
+        if (wanted[i] > past && wanted[i] <= past + n) {
+            return wanted[i] - past;
+        }
+    }
+    return 0;
+}
+
+static void add_segment(rv_batch *b, size_t *n_segments, rv_call *c, size_t n)
+{
+    size_t past = fed(c), end = past + n, v = b->how.n_vocab;
+    size_t from = c->measuring ? c->logits_from : c->until - 1;
+    from = from < past ? past : from > end ? end : from;
+    float *row = c->measuring ? c->logits + (from - c->logits_from) * v : b->logits + c->seat * v;
+    b->segments[*n_segments] = (rv_lfm2_segment){ .seq = c->entry->seq,
+                                                  .ids = c->ids + past,
+                                                  .n = n,
+                                                  .logits_from = from - past,
+                                                  .logits = from < end ? row : NULL,
+                                                  .mark_after = place_mark(c, past, n) };
+    b->stepping[(*n_segments)++] = c;
+    c->state = STEPPING;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Among those ready the one whose turn it is: answers (one token to go), prompts, or measurements. */
+static rv_call *next_ready(const rv_batch *b, bool answers, bool measuring)
+{
+    rv_call *best = NULL;
+    for (size_t i = 0; i < b->how.max_sequences; i++) {
+        rv_call *c = b->seats[i];
+        if (c && c->state == READY && !is_cancelled(c) && c->measuring == measuring &&
+            (measuring || (c->until - fed(c) == 1) == answers) && (!best || c->stamp < best->stamp)) {
+            best = c;
+        }
+    }
+    return best;
+}
+
+static size_t collect(rv_batch *b)
+{
+    size_t room = rv_lfm2_max_chunk(b->model), n_segments = 0;
+    rv_call *c = next_ready(b, false, true);
+    b->measured_last =
+        c && (!b->measured_last || (!next_ready(b, true, false) && !next_ready(b, false, false)));
+    if (b->measured_last) {
+        size_t n = smaller(room, c->until - fed(c));
+        add_segment(b, &n_segments, c, c->chunk ? smaller(n, c->chunk) : n);
+        return n_segments;
+    }
+    for (; room && (c = next_ready(b, true, false)); room--) {
+        add_segment(b, &n_segments, c, 1);
+    }
+    if (n_segments) {
+        size_t share =
+            b->token_ms > 0 ? (size_t)(STALL_MS / b->token_ms) / LEAST_SHARE * LEAST_SHARE : FIRST_SHARE;
+        room = smaller(room, share > LEAST_SHARE ? share : LEAST_SHARE);
+    }
+    while (room && (c = next_ready(b, false, false))) {
+        size_t n = smaller(room, c->until - fed(c));
+        add_segment(b, &n_segments, c, n);
+        room -= n;
+    }
+    return n_segments;
+}
+
+static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
+{
+    size_t tokens = 0;
+    for (size_t i = 0; i < n_segments; i++) {
+        rv_call *c = b->stepping[i];
+        size_t n = b->segments[i].n;
+        tokens += n;
+        c->quantum += n;
+        if (n == 1 || c->quantum >= QUANTUM) {
+            c->stamp = ++b->stamps;
+            c->quantum = 0;
+        }
+        c->state = READY;
+        if (err || fed(c) == c->until) {
+            finish(c, err);
+        }
+    }
+    if (tokens >= LEAST_SHARE + n_segments) {
+        double each = ms / (double)tokens;
+        b->token_ms = b->token_ms > 0 ? 0.7 * b->token_ms + 0.3 * each : each;
+    }
+    double gather = ms / 2 < 1 ? 1 : ms / 2 > GATHER_MAX_MS ? GATHER_MAX_MS : ms / 2;
+    b->gather_until = rv_clock_ms() + gather;
+}
+
+/* By a waiting call, with the lock, which is let go while computing. */
+static void step(rv_batch *b, const rv_call *leader)
+{
+    b->busy = true;
+    pthread_mutex_unlock(&b->lock);
+    bool ours = rv_turn_begin(b->how.turn, leader->cancel);
+    pthread_mutex_lock(&b->lock);
+    if (ours) {
+        for (size_t i = 0; i < b->how.max_sequences; i++) { /* who is not back by now */
+            if (b->seats[i] && b->seats[i]->state == OUT) {
+                b->seats[i]->late = true;
+            }
+        }
+        let_in_all(b);
+        size_t n = collect(b);
+        pthread_mutex_unlock(&b->lock);
+        double start = rv_clock_ms();
+        rv_err err = n ? rv_lfm2_run(b->model, b->segments, n) : RV_OK;
+        rv_turn_end(b->how.turn);
+        pthread_mutex_lock(&b->lock);
+        deliver(b, n, err, rv_clock_ms() - start);
+    }
+    b->busy = false;
+    pthread_cond_broadcast(&b->changed);
+}
+
+/* ---- calls ---- */
+
+/* Whether there is something to step for, and nobody worth waiting for. */
+static bool may_step(const rv_batch *b)
+{
+    bool any = !b->full && first_in_line(b) && has_seat(b), out = false;
+    for (size_t i = 0; i < b->how.max_sequences; i++) {
+        const rv_call *c = b->seats[i];
+        any |= c && c->state == READY && !is_cancelled(c);
+        out |= c && c->state == OUT && !c->late;
+    }
+    return !b->busy && any && (!out || rv_clock_ms() >= b->gather_until);
+}
+
+static void wait_changed(rv_batch *b)
+{
+    double ms = LOOK_MS, left = b->gather_until - rv_clock_ms();
+    if (!b->busy && left > 0 && left < ms) {
+        ms = left;
+    }
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(ms * 1e6) + 1000;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_cond_timedwait(&b->changed, &b->lock, &until);
+}
+
+static void join_line(rv_batch *b, rv_call *c)
+{
+    rv_call **link = &b->line;
+    while (*link) {
+        link = &(*link)->next;
+    }
+    *link = c;
+    c->next = NULL;
+}
+
+rv_err rv_batch_feed(rv_batch *b, rv_call *c, size_t until)
+{
+    assert(until <= c->most_tokens && c->most_tokens <= b->how.n_ctx);
+    pthread_mutex_lock(&b->lock);
+    assert(c->state == OUT && (!c->entry || fed(c) < until));
+    c->until = until;
+    c->err = RV_OK;
+    c->late = false;
+    c->state = c->entry ? READY : WAITING;
+    if (!c->entry) {
+        join_line(b, c);
+    }
+    while (c->state != OUT) {
+        if (c->state != STEPPING && is_cancelled(c)) {
+            if (c->state == WAITING) {
+                leave_line(b, c);
+                b->full = false; /* the next one may need less */
+            }
+            c->cancelled = true;
+            finish(c, RV_OK);
+            pthread_cond_broadcast(&b->changed);
+        } else if (may_step(b)) {
+            step(b, c);
+        } else {
+            wait_changed(b);
+        }
+    }
+    pthread_mutex_unlock(&b->lock);
+    return c->err ? rv_fail(c->err, "%s", c->text) : RV_OK;
+}
+
+void rv_batch_end(rv_batch *b, rv_call *c)
+{
+    if (!c->entry) {
+        return;
+    }
+    pthread_mutex_lock(&b->lock);
+    c->entry->owner = NULL;
+    c->entry->used = ++b->stamps;
+    c->entry->forget = c->measuring;
+    b->seats[c->seat] = NULL;
+    b->full = false;
+    pthread_cond_broadcast(&b->changed);
+    pthread_mutex_unlock(&b->lock);
+}
+
+const float *rv_batch_logits(const rv_batch *b, const rv_call *c)
+{
+    return b->logits + c->seat * b->how.n_vocab;
+}
+
+rv_err rv_batch_check(rv_batch *b)
+{
+    pthread_mutex_lock(&b->lock);
+    while (b->busy) {
+        wait_changed(b);
+    }
+    tidy(b);
+    size_t owned = 0, taken = 0, pages = 0;
+    bool mutual = true;
+    for (size_t i = 0; i < b->n_entries; i++) {
+        const entry *e = &b->entries[i];
+        owned += e->owner != NULL;
+        mutual &= !e->owner || (e->owner->entry == e && b->seats[e->owner->seat] == e->owner);
+        pages += e->owner ? 0 : rv_kv_seq_pages(e->seq) - pages_for(rv_kv_seq_tokens(e->seq));
+    }
+    for (size_t i = 0; i < b->how.max_sequences; i++) {
+        taken += b->seats[i] != NULL;
+    }
+    rv_err err =
+        owned == taken && mutual && pages == 0
+            ? rv_kv_check(b->kv)
+            : rv_fail(RV_E_CORRUPT, "batch: %zu sequences owned, %zu seats taken, %zu pages for nobody",
+                      owned, taken, pages);
+    pthread_mutex_unlock(&b->lock);
+    return err;
+}

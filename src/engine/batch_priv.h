@@ -1,0 +1,86 @@
+/* Many callers, one forward pass: sequences that grow together, step by step.
+ *
+ * There is no thread of its own. A caller says how far its sequence is to go and waits; whoever waits while
+ * nobody steps runs the next step for all that are ready, then all whose wish is fulfilled go on (sample, give
+ * out text) on their own threads, at the same time. The last one to come back starts the next step. One that
+ * does not come back soon (its reader is slow) is not waited for until it does.
+ *
+ * A step holds one token of every answer, and the rest of its room goes to prompts: in the order of their
+ * arrival, each QUANTUM tokens before it goes to the end of the line. While answers are under way the room is
+ * bounded so that a step takes no longer than STALL_MS.
+ *
+ * A caller is let in when there is a seat (max_sequences) and the cache has pages for all it may ever hold, so
+ * no running sequence can fail for want of pages; until then it waits, in order of arrival. Sequences without a
+ * caller are kept for their beginnings: a new prompt takes the longest common one over (when it is more than
+ * half of that sequence) or copies it. They are given up, least recently used first, when pages are needed.
+ *
+ * Nothing of this changes a bit of any logits (model/lfm2.h), so it cannot change an answer. */
+#ifndef RV_ENGINE_BATCH_PRIV_H
+#define RV_ENGINE_BATCH_PRIV_H
+#include "engine/turn.h"
+#include "model/lfm2.h"
+
+typedef struct rv_batch rv_batch;
+
+typedef struct rv_batch_options {
+    rv_turn *turn;        /* of the pool the model computes on; held for one step at a time */
+    uint32_t n_ctx;       /* tokens of the longest sequence */
+    size_t max_sequences; /* callers that are served together */
+    size_t n_vocab;
+    size_t page_bytes; /* of the cache */
+} rv_batch_options;
+
+/* One caller's sequence, from the first rv_batch_feed to rv_batch_end. */
+typedef struct rv_call {
+    /* set before the first call */
+    const int32_t *prompt; /* [n_prompt] copied to ids when let in */
+    size_t n_prompt;
+    size_t most_tokens;        /* the sequence will ever hold; up to n_ctx */
+    const atomic_bool *cancel; /* looked at while waiting; may be NULL */
+    bool measuring; /* takes nothing over, leaves nothing behind, steps alone: many rows of logits */
+    size_t chunk;   /* of a prompt, at most so many tokens a step; 0: as many as there is room for */
+
+    /* set before any call: logits of tokens logits_from .. until - 1 go to logits. Without measuring they are
+     * of the last token alone, and at rv_batch_logits(). */
+    size_t logits_from;
+    float *logits;
+
+    /* results */
+    int32_t *ids;  /* [n_ctx + 1] of the sequence, once let in; the caller writes what is to be fed next */
+    size_t seat;   /* 0 .. max_sequences - 1, nobody else's until the end */
+    size_t cached; /* tokens of the prompt taken over */
+    double admitted_ms; /* rv_clock_ms */
+    bool cancelled;
+
+    /* the batch's own */
+    int state;
+    struct rv_call *next; /* in the line of those who wait to be let in */
+    struct entry *entry;  /* its sequence; NULL: not let in */
+    size_t until, parted;
+    uint64_t stamp; /* place in the order of prompts */
+    size_t quantum; /* tokens since it got that place */
+    bool late;
+    rv_err err;
+    char text[200];
+} rv_call;
+
+/** rv_batch_new - model, cache and turn are borrowed; makes its sequences in the cache, two per seat. The cache has
+ * room for one of n_ctx tokens beside the states of all. */
+rv_err rv_batch_new(const rv_alloc *mem, rv_lfm2 *model, rv_kv *kv, rv_batch_options how,
+                    rv_batch **out) RV_MUST_CHECK;
+void rv_batch_free(rv_batch *b); /* accepts NULL; nobody is let in or waits */
+
+/**
+ * rv_batch_feed - wait until the sequence holds ids[0 .. until - 1]; the first call waits to be let in as well.
+ * With call->cancelled set it came back early, after at most one step.
+ *
+ * Errors:  those of rv_lfm2_run.
+ * Threads: any thread, one for each call.
+ */
+rv_err rv_batch_feed(rv_batch *b, rv_call *call, size_t until) RV_MUST_CHECK;
+void rv_batch_end(rv_batch *b, rv_call *call); /* after any outcome */
+const float *rv_batch_logits(const rv_batch *b, const rv_call *call);
+
+/** rv_batch_check - nothing is held by nobody, and rv_kv_check. Any thread, between two steps. */
+rv_err rv_batch_check(rv_batch *b) RV_MUST_CHECK;
+#endif
