@@ -183,7 +183,7 @@ TEST(two_hundred_random_schedules_say_what_each_request_says_alone)
         rv_rng_init(&rng, 1000 + schedule);
         uint32_t seats = 1 + (uint32_t)rv_rng_below(&rng, 6);
         size_t cache = CONTEXT + rv_rng_below(&rng, 2) * rv_rng_below(&rng, 5 * CONTEXT);
-        rv_engine *e = open_engine(rv_rng_below(&rng, 2) ? pool : NULL, CONTEXT, seats, cache);
+        rv_engine *e = open_engine(rv_rng_below(&rng, 4) ? NULL : pool, CONTEXT, seats, cache);
         pthread_t threads[CALLERS];
         size_t n = 2 + rv_rng_below(&rng, CALLERS - 1);
         for (size_t i = 0; i < n; i++) {
