@@ -79,7 +79,7 @@ typedef struct rv_backend_request {
  *
  * Contents of messages are never read as control tokens. out->wait_ms includes the time other generations had the pool.
  * Errors:  those of rv_backend_take, rv_chat_render and rv_engine_generate (RV_E_CONTEXT: the prompt does not fit).
- * Threads: any thread; generations take turns.
+ * Threads: any thread; generations of one model run together, several models take turns, a step each.
  */
 rv_err rv_backend_generate(rv_backend *b, const rv_backend_request *request, rv_generated *out) RV_MUST_CHECK;
 /** rv_backend_count_tokens - tokens of text for a model, control texts read as text. Loads the model. Any thread. */

@@ -1,5 +1,5 @@
 /* Models of this machine. `lock` guards the list (who is loaded, held, used when) and is never held while a model is read or
- * runs. The engines share one pool, which has one job at a time, so they share a turn as well. */
+ * runs. The engines share one pool, which has one job at a time, so they share a turn for their steps as well. */
 #include "backend/backend.h"
 
 #include "base/clock.h"

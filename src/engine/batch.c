@@ -9,7 +9,7 @@
 
 enum {
     LOOK_MS = 20,     /* how often a waiting call looks at its cancel flag: nobody signals that */
-    STALL_MS = 80,    /* a step with answers in it is kept as short as this, by its share of prompts */
+    STALL_MS = 70,    /* a step with answers in it is kept as short as this, by its share of prompts */
     FIRST_SHARE = 32, /* that share, as long as nothing has been measured */
     LEAST_SHARE = 16,
     QUANTUM = 512, /* tokens of a prompt before the next one comes first */
