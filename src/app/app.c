@@ -162,7 +162,29 @@ static rv_err open_backend(rv_app *app)
     return e;
 }
 
-/* ---- memory ---- */
+/* ---- embedder and memory ---- */
+
+/* "static" is the file that came with the models; "auto" is that too where it is there, else the hash, which needs none. */
+static rv_err open_embedder(rv_app *app)
+{
+    const char *name = rv_config_string(app->config, "embedding.model");
+    bool automatic = strcmp(name, "auto") == 0;
+    if (!automatic && strcmp(name, "static") != 0) {
+        return rv_embed_open(app->mem, name, &app->pipeline.embed);
+    }
+    char *path = app->models_dir ? rv_path_join(app->mem, app->models_dir, "embedder.rvemb") : NULL;
+    rv_err e;
+    if (automatic && (!path || !rv_file_exists(path))) {
+        e = rv_embed_open(app->mem, "hash", &app->pipeline.embed);
+    } else if (!path) {
+        e = rv_fail(RV_E_NOT_FOUND,
+                    "embedding.model: static is embedder.rvemb in the models folder, and there is none");
+    } else {
+        e = rv_embed_open(app->mem, path, &app->pipeline.embed);
+    }
+    rv_free(app->mem, path);
+    return e;
+}
 
 static rv_err embed_for_memory(const void *self, const char *text, size_t n, float *out)
 {
@@ -205,7 +227,7 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
     app->pipeline.learning = rv_config_bool(config, "learning.enabled");
     find_models_dir(app);
 
-    rv_err e = rv_embed_open(mem, rv_config_string(config, "embedding.model"), &app->pipeline.embed);
+    rv_err e = open_embedder(app);
     if (!e && (parts & RV_APP_MEMORY)) {
         e = open_memory(app);
     }

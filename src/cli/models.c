@@ -141,12 +141,10 @@ int cmd_show(cmd_line *line)
 int cmd_embed(cmd_line *line)
 {
     rv_config *config = NULL;
-    rv_embed *embed = NULL;
+    rv_app *app = NULL;
     float *vector = NULL;
-    rv_err e = cmd_config(line, &config);
-    if (!e) {
-        e = rv_embed_open(&rv_heap, rv_config_string(config, "embedding.model"), &embed);
-    }
+    rv_err e = cmd_open(line, 0, &config, &app);
+    const rv_embed *embed = e ? NULL : rv_app_pipeline(app)->embed;
     if (!e && !(vector = rv_new_array(&rv_heap, rv_embed_dim(embed), sizeof *vector))) {
         e = rv_fail(RV_E_NOMEM, "embedding");
     }
@@ -171,8 +169,7 @@ int cmd_embed(cmd_line *line)
         rv_text_deinit(&out);
     }
     rv_free(&rv_heap, vector);
-    rv_embed_close(embed);
-    rv_config_free(config);
+    cmd_close(config, app);
     return e ? cmd_fail(e) : CMD_DONE;
 }
 

@@ -8,8 +8,9 @@
 
 /* A passage that shares no word with the question has to be this near in meaning. On the 157 questions of
  * tests/data/qa/plain.txt about examples/notes (hash embedder) this drops 99.9 % of such passages and no right one; 3.5
- * passages are left for a question on average. */
-#define WEAK_COSINE 0.25
+ * passages are left for a question on average. The static embedder puts more on that side: of the same documents and 30 of the
+ * questions 1.3 such passages a question reach 0.25, 0.3 reach 0.3, none 0.4. */
+#define WEAK_COSINE 0.35
 
 enum { MAX_HITS = 64 };
 

@@ -136,6 +136,38 @@ TEST(models_that_are_not_there_are_named)
     rv_config_free(f.config);
 }
 
+static void check_embedder(fixture *f, const char *expected)
+{
+    CHECK_OK(rv_app_open(&rv_heap, f->config, 0, &f->app));
+    CHECK(strcmp(rv_embed_name(rv_app_pipeline(f->app)->embed), expected) == 0, "%s",
+          rv_embed_name(rv_app_pipeline(f->app)->embed));
+    stop(f);
+}
+
+TEST(the_embedder_of_the_models_is_taken_when_it_is_there)
+{
+    fixture f;
+    start(&f);
+    check_embedder(&f, "hash"); /* no folder */
+    set(&f, "embedding.model", "static");
+    CHECK_ERR(rv_app_open(&rv_heap, f.config, 0, &f.app), RV_E_NOT_FOUND);
+    CHECK(strstr(rv_err_text(), "embedder.rvemb"), "%s", rv_err_text());
+    setenv("RUVLLM_MODELS", RV_SOURCE "/models", 1);
+    check_embedder(&f, "static-minilm-256-1");
+    set(&f, "embedding.model", "auto");
+    check_embedder(&f, "static-minilm-256-1");
+    set(&f, "embedding.model", "hash");
+    check_embedder(&f, "hash");
+    set(&f, "embedding.model", RV_SOURCE "/models/embedder.rvemb");
+    check_embedder(&f, "static-minilm-256-1");
+    rv_config_free(f.config);
+    start(&f); /* a damaged one is named, not passed over */
+    put_model(f.models, "embedder.rvemb");
+    CHECK_ERR(rv_app_open(&rv_heap, f.config, 0, &f.app), RV_E_FORMAT);
+    CHECK(strstr(rv_err_text(), "embedder.rvemb"), "%s", rv_err_text());
+    rv_config_free(f.config);
+}
+
 TEST(the_server_refuses_to_be_exposed_and_to_pretend)
 {
     fixture f;
