@@ -378,10 +378,10 @@ static size_t collect(rv_batch *b)
     for (; room && (c = next_ready(b, true, false)); room--) {
         add_segment(b, &n_segments, c, 1);
     }
-    if (n_segments) {
+    if (n_segments) { /* answers and prompts together come in whole tiles of the kernels */
         size_t share =
             b->token_ms > 0 ? (size_t)(STALL_MS / b->token_ms) / LEAST_SHARE * LEAST_SHARE : FIRST_SHARE;
-        room = smaller(room, share > LEAST_SHARE ? share : LEAST_SHARE);
+        room = smaller(room, share > n_segments + LEAST_SHARE ? share - n_segments : LEAST_SHARE);
     }
     while (room && (c = next_ready(b, false, false))) {
         size_t n = smaller(room, c->until - fed(c));
