@@ -76,7 +76,8 @@ const rv_config_key rv_config_keys[] = {
     INT("inference", "tensor_parallel", 1, 64, "1", later, "accelerators one model is split over"),
 
     TEXT("embedding", "model", STRING, "auto", now,
-         "embedder: hash, static (embedder.rvemb of the models), a file, or auto: static if it is there, else hash"),
+         "embedder: hash, static (embedder.rvemb of the models), a file, or auto: static if it is there, "
+         "else hash"),
     INT("embedding", "dimension", 1, 65536, "384", later,
         "dimension of the vectors; today the embedder's own"),
     INT("embedding", "max_tokens", 1, 1048576, "512", later, "tokens of a text that are looked at"),
