@@ -10,8 +10,9 @@
 
 enum { WORDS_MOST = 120, WORDS_AIM = 100, LEVELS = 6, HEADING_BYTES = 200 };
 
-typedef struct piece { /* of a paragraph: bytes at [at ..) come from [from ..) of the source */
-    size_t at, from, n;
+typedef struct
+    piece { /* of a paragraph: bytes at [at ..) come from [from ..) of the source, which may be longer */
+    size_t at, n, from, n_from;
 } piece;
 
 typedef struct sentence {
@@ -98,7 +99,7 @@ static size_t source_of(const reader *r, size_t at, bool at_end)
         const piece *p = &r->pieces[middle];
         if (p->at < at || (p->at == at && !at_end)) {
             size_t inside = at - p->at;
-            found = p->from + (inside < p->n ? inside : p->n);
+            found = p->from + (inside < p->n ? inside : p->n_from);
             low = middle + 1;
         } else {
             high = middle;
@@ -251,12 +252,13 @@ static void split_paragraph(reader *r, size_t at, size_t end)
 
 /* ---- what a reader hands over ---- */
 
-static void add_piece(reader *r, const char *at, size_t n)
+/* text [n] stands for n_from bytes of the source: itself, or what an entity means */
+static void add_piece(reader *r, const char *from, size_t n_from, const char *text, size_t n)
 {
     r->pieces = grow(r, r->pieces, &r->piece_room, r->n_pieces, sizeof *r->pieces);
     if (!r->error) {
-        r->pieces[r->n_pieces++] = (piece){ r->text.n, (size_t)(at - r->source), n };
-        rv_text_add(&r->text, at, n);
+        r->pieces[r->n_pieces++] = (piece){ r->text.n, n, (size_t)(from - r->source), n_from };
+        rv_text_add(&r->text, text, n);
     }
 }
 
@@ -360,7 +362,7 @@ static void read_plain(reader *r)
             if (r->text.n > r->paragraph_at) {
                 rv_text_addc(&r->text, ' ');
             }
-            add_piece(r, line.at, line.n);
+            add_piece(r, line.at, line.n, line.at, line.n);
         }
         at += n + 1;
     }
@@ -415,14 +417,16 @@ static int add_text(MD_TEXTTYPE type, const MD_CHAR *text, MD_SIZE size, void *s
     if (type == MD_TEXT_HTML) {
         return 0;
     }
+    const char *means = text;
+    size_t n = size;
     for (size_t i = 0; type == MD_TEXT_ENTITY && i < RV_COUNT(entities); i++) {
         if (rv_str_eq(rv_str_of(text, size), entities[i][0])) {
-            rv_text_adds(&r->text, entities[i][1]);
-            return 0;
+            means = entities[i][1];
+            n = strlen(means);
         }
     }
     if (text >= r->source && text < r->source + r->n_source) {
-        add_piece(r, text, size);
+        add_piece(r, text, size, means, n);
     } else {
         rv_text_add(&r->text, text, size); /* md4c's own: the line ends of code */
     }
