@@ -1,6 +1,7 @@
 """Requests with nothing but the standard library, so that what goes over the wire is what the test says."""
 import http.client
 import json
+import time
 
 
 class Answer:
@@ -52,3 +53,13 @@ def metric(server, name):
         if line.startswith(name + " "):
             return float(line.split()[-1])
     return 0.0
+
+
+def others_running(server):
+    """Requests that run beside the one for the metrics. That of the reading before may still be counted for a moment: the least of
+    three readings counts."""
+    readings = []
+    for _ in range(3):
+        readings.append(metric(server, "ruvllm_requests_running") - 1)
+        time.sleep(0.01)
+    return min(readings)
