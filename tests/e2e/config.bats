@@ -24,9 +24,10 @@ teardown() {
 
 # start ARGS...: a server; its address in $base, its process in $server, its stderr in $home/log.
 start() {
+    : >"$home/log"
     "$RUVLLM" serve "$@" 2>"$home/log" >/dev/null 3>&- &
     server=$!
-    for _ in $(seq 200); do
+    for _ in $(seq 1200); do
         base=$(sed -n 's|^ *API *\(http://[^ ]*\)/v1.*|\1|p' "$home/log")
         [ -n "$base" ] && return
         kill -0 "$server" || break
@@ -87,10 +88,10 @@ stops() {
 }
 
 @test "the server listens on this machine only, unless told so" {
-    run --separate-stderr timeout 10 "$RUVLLM" serve --listen 0.0.0.0 --port 0
+    run --separate-stderr timeout 60 "$RUVLLM" serve --listen 0.0.0.0 --port 0
     [ "$status" -eq 2 ]
     [[ "$stderr" == *"server.listen is 0.0.0.0"*"--insecure"* ]]
-    run --separate-stderr timeout 10 "$RUVLLM" serve --listen :: --port 0
+    run --separate-stderr timeout 60 "$RUVLLM" serve --listen :: --port 0
     [ "$status" -eq 2 ]
     start --listen 0.0.0.0 --port 0 --insecure
     curl -sSf "http://127.0.0.1:${base##*:}/v1/metrics" >/dev/null
@@ -99,7 +100,7 @@ stops() {
 
 @test "the server does not start with protection that it does not have" {
     for key in tls_cert tls_key api_keys_file; do
-        run --separate-stderr timeout 10 "$RUVLLM" serve --port 0 --set "server.$key=/some/file"
+        run --separate-stderr timeout 60 "$RUVLLM" serve --port 0 --set "server.$key=/some/file"
         [ "$status" -eq 2 ]
         [[ "$stderr" == *"server.$key is set"* ]]
     done
@@ -107,7 +108,7 @@ stops() {
 
 @test "a port in use is one sentence" {
     start --port 0
-    run --separate-stderr timeout 10 "$RUVLLM" serve --port "${base##*:}" --data "$home/other"
+    run --separate-stderr timeout 60 "$RUVLLM" serve --port "${base##*:}" --data "$home/other"
     [ "$status" -eq 1 ]
     [[ "$stderr" == *"${base##*:}"*"in use"* ]]
     [ "$(grep -c . <<<"$stderr")" -eq 1 ]
@@ -116,7 +117,7 @@ stops() {
 
 @test "a data folder in use is one sentence with the process that has it" {
     start --port 0
-    run --separate-stderr timeout 10 "$RUVLLM" serve --port 0
+    run --separate-stderr timeout 60 "$RUVLLM" serve --port 0
     [ "$status" -eq 1 ]
     [[ "$stderr" == *"$server"* ]]
     [ "$(grep -c . <<<"$stderr")" -eq 1 ]
@@ -124,10 +125,10 @@ stops() {
 }
 
 @test "a missing model and a model as URL are refused by key" {
-    run --separate-stderr timeout 10 "$RUVLLM" serve --port 0 --set tiers.350m=/nowhere/m.gguf
+    run --separate-stderr timeout 60 "$RUVLLM" serve --port 0 --set tiers.350m=/nowhere/m.gguf
     [ "$status" -ne 0 ]
     [[ "$stderr" == *"350m"*"/nowhere/m.gguf"* ]]
-    run --separate-stderr timeout 10 "$RUVLLM" serve --port 0 --set tiers.350m=https://example.org/m.gguf
+    run --separate-stderr timeout 60 "$RUVLLM" serve --port 0 --set tiers.350m=https://example.org/m.gguf
     [ "$status" -ne 0 ]
     [[ "$stderr" == *"tiers.350m"*"download"* ]]
 }

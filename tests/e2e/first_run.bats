@@ -79,7 +79,7 @@ start_server() {
     : >"$work/log"
     "$RUVLLM" serve --port 0 --data "$work/data" 2>"$work/log" >/dev/null 3>&- &
     server=$!
-    for _ in $(seq 200); do
+    for _ in $(seq 1200); do
         base=$(sed -n 's|^ *API *\(http://[^ ]*\)/v1.*|\1|p' "$work/log")
         [ -n "$base" ] && return
         sleep 0.05
