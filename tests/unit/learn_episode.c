@@ -367,7 +367,7 @@ TEST(feedback_that_returned_survives_kill_9)
     open_fixture(&f);
     int64_t sources[] = { f.library };
     for (int i = 0; i < 5; i++) {
-        char id[8];
+        char id[16];
         snprintf(id, sizeof id, "k%d", i);
         put_episode(&f, id, "", "[1] 18:00", sources, 1);
     }
@@ -376,7 +376,7 @@ TEST(feedback_that_returned_survives_kill_9)
         pid_t child = fork();
         CHECK(child >= 0, "fork");
         if (child == 0) {
-            char id[8], text[16];
+            char id[16], text[16];
             snprintf(id, sizeof id, "k%d", i);
             snprintf(text, sizeof text, "1%d:30", i);
             open_store(&f);
@@ -395,7 +395,7 @@ TEST(feedback_that_returned_survives_kill_9)
     CHECK_OK(rv_memory_get_stats(f.memory, &stats));
     CHECK(stats.facts == 5, "%zu facts of 5", stats.facts);
     for (int i = 0; i < 5; i++) {
-        char id[8], text[16];
+        char id[16], text[16];
         rv_episode e;
         snprintf(id, sizeof id, "k%d", i);
         snprintf(text, sizeof text, "1%d:30", i);
