@@ -59,6 +59,22 @@ typedef struct rv_attend_step {
 
 typedef void rv_expand_fn(const void *row, float *out, size_t n);
 
+/* One-bit codes of 32 rows beside each other: the signs of a row's [dim] coordinates, and three floats of each row that turn
+ * a sum of signs into a distance. Bytes of a block: for each four coordinates 16, the low half of byte r holds their signs in
+ * row r (1: not negative, the first coordinate lowest), the high half those of row r + 16; then add [32], slope [32],
+ * error [32] as float32. */
+#define RV_ONEBIT_ROWS             32
+#define RV_ONEBIT_DIM_MAX          4096                              /* uint16 sums: 15 * 4096 */
+#define RV_ONEBIT_BLOCK_BYTES(dim) (4 * (dim) + 12 * RV_ONEBIT_ROWS) /* dim a multiple of 16 */
+
+/* What a query is to a list of codes. estimate = base + add - slope * (step * sum - offset), its error at most
+ * error * spread as often as the caller's factor says. */
+typedef struct rv_onebit_query {
+    const uint8_t *table; /* [dim / 4][16]: for four coordinates, the sum that each pattern of signs gives */
+    size_t dim;           /* a multiple of 16, up to RV_ONEBIT_DIM_MAX */
+    float base, step, offset, spread;
+} rv_onebit_query;
+
 typedef struct rv_kernels {
     const char *name; /* "avx512" */
     rv_cpu_level level;
@@ -105,6 +121,18 @@ typedef struct rv_kernels {
                    size_t out_stride);
 
     void (*attend)(const rv_attend_step *step);
+
+    /* ---- one-bit codes; the same bits at every level ---- */
+
+    /* x - centre [dim], cut to 16 steps with dither [dim] in [0, 1) as the rounding, as a table [dim / 4][16] of sums of
+     * u where the sign is +, 15 - u where it is -. step: between two u. Returns |x - centre|^2. dim as for scan. */
+    float (*onebit_table)(const float *x, const float *centre, const float *dither, size_t dim,
+                          uint8_t *table, float *step);
+
+    /* Rows of the blocks with estimate - error * spread < limit: their places at [n], in order, and that difference
+     * low [n]; how many. Both outputs have room for n_rows rounded up to a multiple of RV_ONEBIT_ROWS. */
+    size_t (*onebit_scan)(const rv_onebit_query *query, const uint8_t *blocks, size_t n_rows, float limit,
+                          uint32_t *at, float *low);
 } rv_kernels;
 
 /** rv_kernels_at - the table of a level, or NULL when this CPU or this build cannot run it. Immutable, any thread. */

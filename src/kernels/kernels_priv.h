@@ -20,7 +20,11 @@
     size_t rv_pack_bytes_##L(rv_type type, size_t rows, size_t cols);                                        \
     void rv_matmul_##L(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,      \
                        size_t out_stride);                                                                   \
-    void rv_attend_##L(const rv_attend_step *step);
+    void rv_attend_##L(const rv_attend_step *step);                                                         \
+    float rv_onebit_table_##L(const float *x, const float *centre, const float *dither, size_t dim,          \
+                              uint8_t *table, float *step);                                                  \
+    size_t rv_onebit_scan_##L(const rv_onebit_query *query, const uint8_t *blocks, size_t n_rows,            \
+                              float limit, uint32_t *at, float *low);
 
 RV_DECLARE_LEVEL(scalar)
 RV_DECLARE_LEVEL(avx2)
