@@ -109,19 +109,21 @@ static rv_err begin_fit(rv_attend_weights *w, const rv_kernels *k, size_t n_lear
     return RV_OK;
 }
 
-/* AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101); the decay goes to the start, not to zero. */
+/* AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101); the decay goes to the start, not to zero. An entry of the low-rank parts
+ * works through a sum of dim terms, so its steps are smaller by the root of dim. */
 static void update(fit *f, const rv_attend_training *how)
 {
     const float b1 = 0.9F, b2 = 0.99F;
     f->step++;
-    float c1 = 1 - powf(b1, (float)f->step), c2 = 1 - powf(b2, (float)f->step);
+    float c1 = 1 - powf(b1, (float)f->step), c2 = 1 - powf(b2, (float)f->step),
+          root = sqrtf((float)f->w->dim);
+    size_t layer = f->n / LAYERS, low_rank = 4 * RANK * f->w->dim;
     for (size_t i = 0; i < f->n; i++) {
-        float g = f->grad[i] / BATCH;
+        float g = f->grad[i] / BATCH, rate = i % layer < low_rank ? how->rate / root : how->rate;
         f->mean[i] += (1 - b1) * (g - f->mean[i]);
         f->square[i] += (1 - b2) * (g * g - f->square[i]);
         float *x = &f->w->values[i];
-        *x -= how->rate *
-              (f->mean[i] / c1 / (sqrtf(f->square[i] / c2) + 1e-8F) + how->decay * (*x - f->start[i]));
+        *x -= rate * (f->mean[i] / c1 / (sqrtf(f->square[i] / c2) + 1e-8F) + how->decay * (*x - f->start[i]));
     }
     memset(f->grad, 0, f->n * sizeof *f->grad);
 }

@@ -56,6 +56,7 @@ TEST(training_finds_what_made_nodes_useful)
     rv_attend_training how = rv_attend_training_default();
     how.rate = 0.02F;
     how.epochs = 80;
+    how.patience = 80;
     CHECK_OK(rv_attend_new(&rv_heap, DIM, false, 3, &w));
     CHECK_OK(rv_attend_copy(w, &again));
     CHECK_OK(rv_attend_train(w, k, q->at, 100, q->at + 100, 60, how, &before, &after));
