@@ -106,9 +106,10 @@ rv_err cmd_repl(const cmd_line *line, const char *prompt, cmd_repl_line work, vo
 rv_err cmd_model_path(const cmd_line *line, const char *name, char **path) RV_MUST_CHECK;
 /** cmd_engine - open that model with --threads, --ctx, --kv, --act; *pool belongs to it. */
 rv_err cmd_engine(const cmd_line *line, const char *name, rv_pool **pool, rv_engine **engine) RV_MUST_CHECK;
+/** cmd_lora - the adapter that --lora names, for that engine; NULL without the option. rv_lora_close before the engine. */
+rv_err cmd_lora(const cmd_line *line, const rv_engine *engine, rv_lora **lora) RV_MUST_CHECK;
 /** cmd_sampling - --temperature, --top-k ... into s; false and a message when one is wrong. */
 bool cmd_sampling(const cmd_line *line, rv_sampling *s);
-extern const cmd_option cmd_engine_options[];
 
 /* Commands */
 int cmd_run(cmd_line *line);

@@ -50,6 +50,7 @@ int cmd_eval_logits(cmd_line *line)
     rv_ids_init(&ids, &rv_heap, MAX_IDS);
     rv_pool *pool = NULL;
     rv_engine *engine = NULL;
+    rv_lora *lora = NULL;
     float *rows = NULL;
     rv_err e = parse_ids(list, &ids);
     if (!e && (ids.n == 0 || (size_t)from >= ids.n)) {
@@ -57,6 +58,9 @@ int cmd_eval_logits(cmd_line *line)
     }
     if (!e) {
         e = cmd_engine(line, line->args[0], &pool, &engine);
+    }
+    if (!e) {
+        e = cmd_lora(line, engine, &lora);
     }
     size_t count = 0;
     if (!e) {
@@ -67,12 +71,13 @@ int cmd_eval_logits(cmd_line *line)
         }
     }
     if (!e) {
-        e = rv_engine_logits(engine, ids.at, ids.n, (size_t)from, (size_t)chunk, rows);
+        e = rv_engine_logits(engine, lora, ids.at, ids.n, (size_t)from, (size_t)chunk, rows);
     }
     if (!e) {
         e = write_floats(out, rows, count);
     }
     rv_free(&rv_heap, rows);
+    rv_lora_close(lora);
     rv_engine_close(engine);
     rv_pool_free(pool);
     rv_ids_deinit(&ids);
@@ -304,6 +309,7 @@ int cmd_eval_perplexity(cmd_line *line)
 {
     rv_pool *pool = NULL;
     rv_engine *engine = NULL;
+    rv_lora *lora = NULL;
     char *text = NULL;
     size_t n = 0, scored = 0;
     double nll = 0;
@@ -312,6 +318,9 @@ int cmd_eval_perplexity(cmd_line *line)
     rv_err e = rv_file_read(&rv_heap, line->args[1], (size_t)1 << 28, &text, &n);
     if (!e) {
         e = cmd_engine(line, line->args[0], &pool, &engine);
+    }
+    if (!e) {
+        e = cmd_lora(line, engine, &lora);
     }
     const rv_tok *tok = e ? NULL : rv_engine_tok(engine);
     if (!e) {
@@ -335,7 +344,7 @@ int cmd_eval_perplexity(cmd_line *line)
         memcpy(window + bos, ids.at + at, take * sizeof *window);
         double part = 0;
         if (take + bos > 1) {
-            e = rv_engine_nll(engine, window, take + bos, &part);
+            e = rv_engine_nll(engine, lora, window, take + bos, &part);
             nll += part;
             scored += take + bos - 1;
         }
@@ -355,6 +364,7 @@ int cmd_eval_perplexity(cmd_line *line)
     rv_free(&rv_heap, window);
     rv_free(&rv_heap, text);
     rv_ids_deinit(&ids);
+    rv_lora_close(lora);
     rv_engine_close(engine);
     rv_pool_free(pool);
     return e ? cmd_fail(e) : CMD_DONE;
@@ -369,6 +379,7 @@ typedef struct qa_cell {
 
 typedef struct qa_job {
     rv_engine *engine;
+    rv_lora *lora;
     size_t max_tokens, n_cells;
     qa_cell cells[MAX_CELLS];
     FILE *out;
@@ -452,6 +463,7 @@ static rv_err qa_one(qa_job *job, const json_t *in)
                             .n_prompt = ids.n,
                             .max_tokens = job->max_tokens,
                             .n_logprobs = -1,
+                            .lora = job->lora,
                             .cancel = &cmd_cancel,
                             .on_piece = collect,
                             .self = &text };
@@ -525,6 +537,9 @@ int cmd_eval_qa(cmd_line *line)
         job->max_tokens = (size_t)max_tokens;
         e = cmd_engine(line, line->args[0], &pool, &job->engine);
     }
+    if (!e) {
+        e = cmd_lora(line, job->engine, &job->lora);
+    }
     if (!e && line->n_args > 1 && !(in = fopen(line->args[1], "rb"))) {
         e = rv_fail(RV_E_NOT_FOUND, "%s: cannot be read: %s", line->args[1], strerror(errno));
     }
@@ -559,6 +574,7 @@ int cmd_eval_qa(cmd_line *line)
         e = rv_fail(RV_E_IO, "%s: writing failed", out);
     }
     if (job) {
+        rv_lora_close(job->lora);
         rv_engine_close(job->engine);
     }
     rv_pool_free(pool);

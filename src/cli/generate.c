@@ -222,7 +222,12 @@ int cmd_run(cmd_line *line)
         }
     }
     rv_pool *pool = NULL;
+    rv_lora *lora = NULL;
     rv_err e = cmd_engine(line, line->args[0], &pool, &job.engine);
+    if (!e) {
+        e = cmd_lora(line, job.engine, &lora);
+        job.how.lora = lora;
+    }
     if (!e && !job.raw && rv_engine_get_info(job.engine)->family == RV_CHAT_NONE) {
         e = rv_fail(RV_E_UNSUPPORTED, "%s: the file has no chat template; use --raw", line->args[0]);
     }
@@ -248,6 +253,7 @@ int cmd_run(cmd_line *line)
         }
         rv_free(&rv_heap, text);
     }
+    rv_lora_close(lora);
     rv_engine_close(job.engine);
     rv_pool_free(pool);
     return e ? cmd_fail(e) : CMD_DONE;

@@ -161,6 +161,13 @@ rv_err cmd_engine(const cmd_line *line, const char *name, rv_pool **pool, rv_eng
     return e;
 }
 
+rv_err cmd_lora(const cmd_line *line, const rv_engine *engine, rv_lora **lora)
+{
+    const char *path = cmd_value(line, "lora", NULL);
+    *lora = NULL;
+    return path ? rv_engine_open_lora(engine, path, lora) : RV_OK;
+}
+
 bool cmd_sampling(const cmd_line *line, rv_sampling *s)
 {
     double temperature = (double)s->temperature, top_p = (double)s->top_p, min_p = (double)s->min_p;

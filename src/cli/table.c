@@ -20,6 +20,11 @@ const cmd_option cmd_common[] = {
         "act", 0, "TYPE", NULL, "f32 keeps activations in float32 (slow and exact, for measuring)"           \
     }
 
+#define LORA_OPTION                                                                                          \
+    {                                                                                                        \
+        "lora", 0, "FILE", NULL, "adapter file for this model (GGUF)"                                        \
+    }
+
 #define SAMPLING_OPTIONS                                                                                     \
     { "temperature", 0, "T", NULL, "0 is greedy; default 0.3" },                                             \
         { "top-k", 0, "K", NULL, "sample among the K best; 0 is off" },                                      \
@@ -41,6 +46,7 @@ static const cmd_option run_options[] = {
     SAMPLING_OPTIONS,
     { "system", 's', "TEXT", NULL, "system message" },
     { "raw", 0, NULL, NULL, "complete the prompt as it is, without the chat format" },
+    LORA_OPTION,
     ENGINE_OPTIONS,
     LAST,
 };
@@ -115,12 +121,13 @@ static const cmd_option memory_link_options[] = {
     { "weight", 0, "W", NULL, "0 to 1; default 1" },
     LAST,
 };
-const cmd_option cmd_engine_options[] = { ENGINE_OPTIONS, LAST };
+static const cmd_option eval_perplexity_options[] = { LORA_OPTION, ENGINE_OPTIONS, LAST };
 static const cmd_option eval_logits_options[] = {
     { "ids", 0, "LIST", NULL, "token ids, 1,2,3" },
     { "out", 'o', "FILE", NULL, "where the float32 rows go" },
     { "from", 0, "P", NULL, "first position that is wanted; default 0" },
     { "chunk", 0, "N", NULL, "feed the prompt N tokens at a time; default whole" },
+    LORA_OPTION,
     ENGINE_OPTIONS,
     LAST,
 };
@@ -143,6 +150,7 @@ static const cmd_option eval_qa_options[] = {
     { "jsonl", 0, NULL, NULL, "JSON lines in (the only form there is)" },
     { "out", 'o', "FILE", NULL, "every question's answer as JSON lines" },
     { "max-tokens", 'n', "N", NULL, "longest answer; default 64" },
+    LORA_OPTION,
     ENGINE_OPTIONS,
     LAST,
 };
@@ -215,7 +223,7 @@ const cmd cmd_table[] = {
     { "eval tokenize", "MODEL", 1, 1, cmd_eval_tokenize, eval_tokenize_options, "token ids of texts", NULL },
     { "eval detokenize", "MODEL", 1, 1, cmd_eval_detokenize, jsonl_options, "texts of token ids", NULL },
     { "eval chat", "MODEL", 1, 1, cmd_eval_chat, jsonl_options, "prompt and ids of conversations", NULL },
-    { "eval perplexity", "MODEL FILE", 2, 2, cmd_eval_perplexity, cmd_engine_options,
+    { "eval perplexity", "MODEL FILE", 2, 2, cmd_eval_perplexity, eval_perplexity_options,
       "how well a model predicts a text", NULL },
     { "eval qa", "MODEL [FILE]", 1, 2, cmd_eval_qa, eval_qa_options, "exact match of answers, per cell",
       "Lines {\"prompt\" or \"messages\", \"answer\", \"cell\"} from FILE or standard input; greedy." },

@@ -24,6 +24,7 @@ typedef struct entry {
     rv_kv_seq *seq;
     int32_t *ids; /* [n_ctx + 1] */
     rv_call *owner;
+    uint64_t lora; /* id of the adapter it was made with, 0: none */
     uint64_t used; /* when it lost its last owner */
     bool forget;
 } entry;
@@ -60,6 +61,11 @@ static bool is_cancelled(const rv_call *c)
 static size_t fed(const rv_call *c)
 {
     return rv_kv_seq_tokens(c->entry->seq);
+}
+
+static uint64_t lora_id(const rv_call *c)
+{
+    return c->lora ? c->lora->id : 0;
 }
 
 static size_t pages_for(size_t n_tokens)
@@ -156,6 +162,9 @@ static size_t common_beginning(const entry *e, const rv_call *c)
 {
     size_t n = rv_kv_seq_tokens(e->seq), same = 0;
     n = n < c->n_prompt - 1 ? n : c->n_prompt - 1; /* the last token has to be fed, for its logits */
+    if (e->lora != lora_id(c)) {
+        return 0;
+    }
     while (same < n && e->ids[same] == c->prompt[same]) {
         same++;
     }
@@ -262,6 +271,7 @@ static bool let_in(rv_batch *b, rv_call *c)
     }
     b->seats[c->seat] = c;
     e->owner = c;
+    e->lora = lora_id(c);
     c->entry = e;
     c->ids = e->ids;
     c->stamp = ++b->stamps;
@@ -340,6 +350,7 @@ static void add_segment(rv_batch *b, size_t *n_segments, rv_call *c, size_t n)
                                                   .n = n,
                                                   .logits_from = from - past,
                                                   .logits = from < end ? row : NULL,
+                                                  .lora = c->lora,
                                                   .mark_after = place_mark(c, past, n) };
     b->stepping[(*n_segments)++] = c;
     c->state = STEPPING;

@@ -36,6 +36,7 @@ typedef struct rv_call {
     const int32_t *prompt; /* [n_prompt] copied to ids when let in */
     size_t n_prompt;
     size_t most_tokens;        /* the sequence will ever hold; up to n_ctx */
+    const rv_lora *lora;       /* NULL: none; sequences of one adapter are no use to another */
     const atomic_bool *cancel; /* looked at while waiting; may be NULL */
     bool measuring; /* takes nothing over, leaves nothing behind, steps alone: many rows of logits */
     size_t chunk;   /* of a prompt, at most so many tokens a step; 0: as many as there is room for */

@@ -191,6 +191,11 @@ void rv_engine_close(rv_engine *e)
     rv_free(e->mem, e);
 }
 
+rv_err rv_engine_open_lora(const rv_engine *e, const char *path, rv_lora **out)
+{
+    return rv_lora_open(e->mem, path, e->file, out);
+}
+
 const rv_engine_info *rv_engine_get_info(const rv_engine *e)
 {
     return &e->info;
@@ -329,6 +334,7 @@ rv_err rv_engine_generate(rv_engine *e, const rv_generate *how, rv_generated *ou
     rv_call call = { .prompt = how->prompt,
                      .n_prompt = how->n_prompt,
                      .most_tokens = how->n_prompt + limit - 1, /* the last one is not fed */
+                     .lora = how->lora,
                      .cancel = how->cancel };
     rv_stream stream;
     rv_stream_init(&stream, e->mem, how->stops, how->n_stops);
@@ -366,18 +372,19 @@ static rv_err check_ids(const rv_engine *e, const int32_t *ids, size_t n)
     return RV_OK;
 }
 
-static rv_call measurement(const int32_t *ids, size_t n)
+static rv_call measurement(const rv_lora *lora, const int32_t *ids, size_t n)
 {
-    return (rv_call){ .prompt = ids, .n_prompt = n, .most_tokens = n, .measuring = true };
+    return (rv_call){ .lora = lora, .prompt = ids, .n_prompt = n, .most_tokens = n, .measuring = true };
 }
 
-rv_err rv_engine_logits(rv_engine *e, const int32_t *ids, size_t n_ids, size_t from, size_t chunk, float *out)
+rv_err rv_engine_logits(rv_engine *e, const rv_lora *lora, const int32_t *ids, size_t n_ids, size_t from,
+                        size_t chunk, float *out)
 {
     RV_TRY(check_ids(e, ids, n_ids));
     if (from >= n_ids) {
         return rv_fail(RV_E_ARG, "logits from token %zu, expected 0 to %zu", from, n_ids - 1);
     }
-    rv_call call = measurement(ids, n_ids);
+    rv_call call = measurement(lora, ids, n_ids);
     call.chunk = chunk;
     call.logits_from = from;
     call.logits = out;
@@ -401,7 +408,7 @@ static rv_err add_nll(rv_engine *e, rv_call *call, double *sum)
     return RV_OK;
 }
 
-rv_err rv_engine_nll(rv_engine *e, const int32_t *ids, size_t n, double *out)
+rv_err rv_engine_nll(rv_engine *e, const rv_lora *lora, const int32_t *ids, size_t n, double *out)
 {
     RV_TRY(check_ids(e, ids, n));
     float *rows = rv_new_array(e->mem, (size_t)NLL_ROWS * e->info.shape.n_vocab, sizeof *rows);
@@ -409,7 +416,7 @@ rv_err rv_engine_nll(rv_engine *e, const int32_t *ids, size_t n, double *out)
         return rv_fail(RV_E_NOMEM, "no memory for %d rows of logits", NLL_ROWS);
     }
     double sum = 0;
-    rv_call call = measurement(ids, n);
+    rv_call call = measurement(lora, ids, n);
     call.logits = rows;
     rv_err err = add_nll(e, &call, &sum);
     rv_batch_end(e->batch, &call);
@@ -424,7 +431,7 @@ rv_err rv_engine_nll(rv_engine *e, const int32_t *ids, size_t n, double *out)
 static rv_err time_tokens(rv_engine *e, const int32_t *ids, size_t n_tokens, bool singly, float *row,
                           double *ms)
 {
-    rv_call call = measurement(ids, n_tokens);
+    rv_call call = measurement(NULL, ids, n_tokens);
     call.logits = row;
     rv_err err = RV_OK;
     double start = rv_clock_ms();

@@ -5,7 +5,7 @@
 #include "base/pool.h"
 #include "engine/turn.h"
 #include "model/chat.h"
-#include "model/lfm2_file.h"
+#include "model/lora.h"
 #include "model/tok.h"
 
 typedef struct rv_engine rv_engine;
@@ -46,6 +46,9 @@ typedef struct rv_engine_info {
     uint64_t fingerprint;
     size_t resident_bytes; /* weights in our layout, scratch, and the cache when it is full */
 } rv_engine_info;
+
+/** rv_engine_open_lora - rv_lora_open for this engine's file; closed with rv_lora_close when no generation uses it. */
+rv_err rv_engine_open_lora(const rv_engine *engine, const char *path, rv_lora **out) RV_MUST_CHECK;
 
 /** rv_engine_get_info, rv_engine_tok - borrowed, valid until close. Immutable, any thread. */
 const rv_engine_info *rv_engine_get_info(const rv_engine *engine);
@@ -98,6 +101,7 @@ typedef struct rv_generate {
     size_t n_prompt;   /* 1 .. n_ctx - 1 */
     size_t max_tokens; /* 0: as many as fit */
     rv_sampling sampling;
+    const rv_lora *lora;      /* adapter of this engine's file, alive until the answer is there; NULL: none */
     const char *const *stops; /* [n_stops] UTF-8, not empty, at most 64; not part of the text */
     size_t n_stops;
     int n_logprobs;    /* -1: none wanted; 0: of the token; up to RV_MAX_LOGPROBS best beside it */
@@ -133,17 +137,18 @@ typedef struct rv_generated {
 rv_err rv_engine_generate(rv_engine *engine, const rv_generate *how, rv_generated *out) RV_MUST_CHECK;
 
 /**
- * rv_engine_logits - rows of float32 [n_ids - from][n_vocab], positions from .. n_ids - 1, prompt fed in
+ * rv_engine_logits - rows of float32 [n_ids - from][n_vocab], positions from .. n_ids - 1, lora as in rv_generate, prompt fed in
  * pieces of at most chunk tokens (0: as the engine likes). For measuring; from an empty sequence that is forgotten
  * afterwards. Errors:  RV_E_CONTEXT n_ids is not 1 .. n_ctx.  RV_E_ARG an id or from out of range.
  * Threads: any thread; callers wait as for rv_engine_generate, and take turns with answers, a step each.
  */
-rv_err rv_engine_logits(rv_engine *engine, const int32_t *ids, size_t n_ids, size_t from, size_t chunk,
-                        float *out) RV_MUST_CHECK;
+rv_err rv_engine_logits(rv_engine *engine, const rv_lora *lora, const int32_t *ids, size_t n_ids, size_t from,
+                        size_t chunk, float *out) RV_MUST_CHECK;
 
 /** rv_engine_nll - sum of -log p(ids[i] | ids[0 .. i-1]) for i in 1 .. n - 1; for perplexity. Otherwise as
  * rv_engine_logits. */
-rv_err rv_engine_nll(rv_engine *engine, const int32_t *ids, size_t n, double *out) RV_MUST_CHECK;
+rv_err rv_engine_nll(rv_engine *engine, const rv_lora *lora, const int32_t *ids, size_t n,
+                     double *out) RV_MUST_CHECK;
 
 /** rv_engine_bench - time to take in n_prompt random tokens, and n_gen random tokens one by one with logits
  * each; both from an empty sequence, without sampling. Either may be 0. RV_E_CONTEXT: more than n_ctx.

@@ -57,6 +57,15 @@ typedef struct rv_attend_step {
     float *max, *sum, *acc; /* state [n_q], [n_q], [n_q][dim]; starts as -infinity, 0 and 0 */
 } rv_attend_step;
 
+/* out += a b, float32, all row-major. */
+typedef struct rv_gemm {
+    size_t m, k, n;
+    const float *a, *b; /* [m][a_stride], [k][b_stride] */
+    size_t a_stride, b_stride;
+    float *out; /* [m][out_stride] */
+    size_t out_stride;
+} rv_gemm;
+
 typedef void rv_expand_fn(const void *row, float *out, size_t n);
 
 /* One-bit codes of 32 rows beside each other: the signs of a row's [dim] coordinates, and three floats of each row that turn
@@ -99,6 +108,10 @@ typedef struct rv_kernels {
     /* Gated short convolution, one token of h channels. u [3][h]: B, C, z. conv [h][k], the last tap is for this token.
      * state [h][k - 1]: B * z of the tokens before, oldest first; moved on by one. out [h], apart from the rest. */
     void (*shortconv)(const float *u, const float *conv, float *state, size_t h, size_t k, float *out);
+
+    /* ---- matrices of float32 ---- */
+
+    void (*gemm)(const rv_gemm *what); /* the same bits at every level */
 
     /* ---- weights ---- */
 

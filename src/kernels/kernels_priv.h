@@ -20,6 +20,7 @@
     size_t rv_pack_bytes_##L(rv_type type, size_t rows, size_t cols);                                        \
     void rv_matmul_##L(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,      \
                        size_t out_stride);                                                                   \
+    void rv_gemm_##L(const rv_gemm *what);                                                                   \
     void rv_attend_##L(const rv_attend_step *step);                                                         \
     float rv_onebit_table_##L(const float *x, const float *centre, const float *dither, size_t dim,          \
                               uint8_t *table, float *step);                                                  \

@@ -68,6 +68,7 @@ typedef struct step {
     const rv_lfm2 *m;
     size_t n, n_spans, n_asked; /* tokens, segments, tokens whose logits are asked for */
     int n_threads;
+    bool adapted;  /* some segment has an adapter */
     float *logits; /* NULL: they go to several places */
 } step;
 
@@ -372,14 +373,37 @@ static void next_columns(const step *s, const rv_act *act, size_t t, size_t from
     }
 }
 
-/* x += w * act; every thread its own columns of x. */
-static void add_product(const step *s, int thread, const rv_matrix *w, const rv_act *act)
+/* What adapters add to rows [from, to) of a product. Row i of act is token which[i], or i without which. */
+static void adapt(const step *s, size_t product, const rv_act *act, const uint16_t *which, size_t from,
+                  size_t to, float *out, size_t out_stride)
+{
+    const rv_lfm2 *m = s->m;
+    for (size_t i = 0; s->adapted && i < act->n_tokens; i++) {
+        const rv_lora *lora = m->spans[m->span_of[which ? which[i] : i]].how->lora;
+        if (lora && lora->pairs[product].rank) {
+            rv_lora_add(m->k, &lora->pairs[product], act->f32 + i * act->stride, from, to,
+                        out + i * out_stride);
+        }
+    }
+}
+
+/* Rows [from, to) of a layer's product with every token. */
+static void multiply(const step *s, size_t layer, rv_lfm2_part part, const rv_act *act, size_t from,
+                     size_t to, float *out, size_t out_stride)
+{
+    const rv_lfm2 *m = s->m;
+    m->k->matmul(rv_lfm2_matrix_of(&m->layers[layer], part), act, from, to, out, out_stride);
+    adapt(s, layer * RV_LFM2_PARTS + part, act, NULL, from, to, out, out_stride);
+}
+
+/* x += W act; every thread its own columns of x. */
+static void add_product(const step *s, int thread, size_t layer, rv_lfm2_part part, const rv_act *act)
 {
     const rv_lfm2 *m = s->m;
     size_t from, to, h = m->shape->hidden;
-    rv_pool_split(w->rows, RV_ROW_STEP, thread, s->n_threads, &from, &to);
+    rv_pool_split(h, RV_ROW_STEP, thread, s->n_threads, &from, &to);
     if (from < to) {
-        m->k->matmul(w, act, from, to, m->product, h);
+        multiply(s, layer, part, act, from, to, m->product, h);
         for (size_t t = 0; t < s->n; t++) {
             m->k->add(m->x + t * h + from, m->product + t * h + from, to - from);
         }
@@ -387,24 +411,25 @@ static void add_product(const step *s, int thread, const rv_matrix *w, const rv_
     meet(s, thread);
 }
 
-static void feed_forward(const step *s, int thread, const rv_lfm2_layer_file *l)
+static void feed_forward(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
+    const rv_lfm2_layer_file *l = &m->layers[layer];
     size_t from, to, ff = m->shape->ff;
     rv_act act, next;
     ready(s, thread, m->x, m->shape->hidden, l->ffn_norm, NULL, s->n, &act);
     next_layout(s, m->gate, ff, &next);
     rv_pool_split(ff, RV_ROW_STEP, thread, s->n_threads, &from, &to);
     if (from < to) {
-        m->k->matmul(&l->ffn_gate, &act, from, to, m->gate, ff);
-        m->k->matmul(&l->ffn_up, &act, from, to, m->up, ff);
+        multiply(s, layer, RV_LFM2_GATE, &act, from, to, m->gate, ff);
+        multiply(s, layer, RV_LFM2_UP, &act, from, to, m->up, ff);
         for (size_t t = 0; t < s->n; t++) {
             m->k->silu_mul(m->gate + t * ff + from, m->up + t * ff + from, to - from);
             next_columns(s, &next, t, from, to);
         }
     }
     meet(s, thread);
-    add_product(s, thread, &l->ffn_down, &next);
+    add_product(s, thread, layer, RV_LFM2_DOWN, &next);
 }
 
 /* in_proj gives B, C and z one below the other. A thread takes the same channels [from, to) of all three,
@@ -426,11 +451,11 @@ static void short_conv(const step *s, int thread, size_t layer)
     }
     size_t width = to - from;
     if (width == h) {
-        m->k->matmul(&l->in_proj, &act, 0, 3 * h, m->u, 3 * h);
+        multiply(s, layer, RV_LFM2_IN_PROJ, &act, 0, 3 * h, m->u, 3 * h);
     } else if (width) {
         for (size_t part = 0; part < 3; part++) {
             float *base = m->u - part * h + 2 * from + part * width;
-            m->k->matmul(&l->in_proj, &act, part * h + from, part * h + to, base, 3 * h);
+            multiply(s, layer, RV_LFM2_IN_PROJ, &act, part * h + from, part * h + to, base, 3 * h);
         }
     }
     for (size_t t = 0; t < s->n && width; t++) {
@@ -445,7 +470,7 @@ static void short_conv(const step *s, int thread, size_t layer)
         }
     }
     meet(s, thread);
-    add_product(s, thread, &l->out_proj, &next);
+    add_product(s, thread, layer, RV_LFM2_OUT_PROJ, &next);
 }
 
 /* Queries and the key of one key/value head of token t: normalised, rotated; key and value into the cache. */
@@ -564,20 +589,19 @@ static void attention(const step *s, int thread, size_t layer)
     const rv_lfm2_layer_file *l = &m->layers[layer];
     rv_act act;
     ready(s, thread, m->x, m->shape->hidden, l->attn_norm, NULL, s->n, &act);
-    const rv_matrix *const weights[] = { &l->q, &l->k, &l->v };
-    float *const outs[] = { m->q, m->key, m->value };
-    for (size_t i = 0; i < RV_COUNT(weights); i++) {
-        size_t from, to;
-        rv_pool_split(weights[i]->rows, RV_ROW_STEP, thread, s->n_threads, &from, &to);
+    float *const outs[] = { m->q, m->key, m->value }; /* of RV_LFM2_Q and the two after it */
+    for (size_t i = 0; i < RV_COUNT(outs); i++) {
+        size_t from, to, rows = rv_lfm2_matrix_of(l, RV_LFM2_Q + i)->rows;
+        rv_pool_split(rows, RV_ROW_STEP, thread, s->n_threads, &from, &to);
         if (from < to) {
-            m->k->matmul(weights[i], &act, from, to, outs[i], weights[i]->rows);
+            multiply(s, layer, RV_LFM2_Q + i, &act, from, to, outs[i], rows);
         }
     }
     meet(s, thread);
     attend_all(s, thread, layer);
     meet(s, thread);
     ready(s, thread, m->q, (size_t)m->shape->n_heads * m->shape->head_dim, NULL, NULL, s->n, &act);
-    add_product(s, thread, &l->o, &act);
+    add_product(s, thread, layer, RV_LFM2_O, &act);
 }
 
 static void embed(const step *s, int thread)
@@ -601,7 +625,7 @@ static void logits(const step *s, int thread)
 {
     enum { BLOCK = 64 * RV_ROW_STEP };
     const rv_lfm2 *m = s->m;
-    size_t from, to, v = m->shape->n_vocab;
+    size_t from, to, v = m->shape->n_vocab, head = rv_lfm2_products(m->file) - 1;
     if (s->n_asked == 0) {
         return;
     }
@@ -611,12 +635,14 @@ static void logits(const step *s, int thread)
     if (s->logits) {
         if (from < to) {
             m->k->matmul(&m->head, &act, from, to, s->logits, v);
+            adapt(s, head, &act, m->asked, from, to, s->logits, v);
         }
         return;
     }
     for (size_t end; from < to; from = end) {
         end = to - from > BLOCK ? from + BLOCK : to;
         m->k->matmul(&m->head, &act, from, end, m->rows, v);
+        adapt(s, head, &act, m->asked, from, end, m->rows, v);
         for (size_t i = 0; i < s->n_asked; i++) {
             const span *own = &m->spans[m->span_of[m->asked[i]]];
             size_t row = m->asked[i] - own->first - own->how->logits_from;
@@ -638,7 +664,7 @@ static void forward(void *arg, int thread, int n_threads)
         } else {
             short_conv(s, thread, l);
         }
-        feed_forward(s, thread, &m->layers[l]);
+        feed_forward(s, thread, l);
     }
     logits(s, thread);
 }
@@ -687,6 +713,7 @@ rv_err rv_lfm2_run(rv_lfm2 *m, const rv_lfm2_segment *segments, size_t n)
     for (size_t i = 0; i < n; i++) {
         const rv_lfm2_segment *g = &segments[i];
         size_t past = rv_kv_seq_tokens(g->seq);
+        s.adapted |= g->lora != NULL;
         float *mark = g->mark_after ? rv_kv_mark(g->seq, past + g->mark_after) : NULL;
         m->spans[i] = (span){ .how = g, .first = s.n, .past = past, .mark = mark };
         for (size_t t = 0; t < g->n; t++, s.n++) {

@@ -6,7 +6,7 @@
 #define RV_MODEL_LFM2_H
 #include "base/pool.h"
 #include "kv/kv.h"
-#include "model/lfm2_file.h"
+#include "model/lora.h"
 
 #define RV_LFM2_CHUNK_MAX   128       /* one read of the weights serves this many tokens */
 #define RV_LFM2_ALONE_BYTES (8 << 20) /* about half a millisecond of one thread */
@@ -47,6 +47,7 @@ typedef struct rv_lfm2_segment {
     size_t n;           /* at least 1 */
     size_t logits_from; /* logits of tokens logits_from .. n - 1; n: none */
     float *logits;      /* out [n - logits_from][n_vocab] */
+    const rv_lora *lora; /* opened for this file; the sequence has run with no other so far. NULL: none */
     size_t mark_after;  /* keep a mark (rv_kv_mark) of the sequence after this many tokens; 0: none */
 } rv_lfm2_segment;
 

@@ -332,6 +332,63 @@ static rv_err read_tensors(const reading *r, rv_lfm2_file *f)
     return RV_OK;
 }
 
+/* ---- products ---- */
+
+static const struct {
+    const char *name;
+    size_t field;
+} product_parts[RV_LFM2_PARTS] = {
+    [RV_LFM2_IN_PROJ] = { "shortconv.in_proj.weight", LAYER(in_proj) },
+    [RV_LFM2_OUT_PROJ] = { "shortconv.out_proj.weight", LAYER(out_proj) },
+    [RV_LFM2_Q] = { "attn_q.weight", LAYER(q) },
+    [RV_LFM2_K] = { "attn_k.weight", LAYER(k) },
+    [RV_LFM2_V] = { "attn_v.weight", LAYER(v) },
+    [RV_LFM2_O] = { "attn_output.weight", LAYER(o) },
+    [RV_LFM2_GATE] = { "ffn_gate.weight", LAYER(ffn_gate) },
+    [RV_LFM2_UP] = { "ffn_up.weight", LAYER(ffn_up) },
+    [RV_LFM2_DOWN] = { "ffn_down.weight", LAYER(ffn_down) },
+};
+
+size_t rv_lfm2_products(const rv_lfm2_file *f)
+{
+    return (size_t)f->shape.n_layers * RV_LFM2_PARTS + 1;
+}
+
+const rv_matrix *rv_lfm2_matrix_of(const rv_lfm2_layer_file *layer, rv_lfm2_part which)
+{
+    return (const rv_matrix *)(const void *)((const char *)layer + product_parts[which].field);
+}
+
+const rv_matrix *rv_lfm2_product(const rv_lfm2_file *f, size_t product)
+{
+    size_t layer = product / RV_LFM2_PARTS;
+    return layer == f->shape.n_layers ? &f->head
+                                      : rv_lfm2_matrix_of(&f->layers[layer], product % RV_LFM2_PARTS);
+}
+
+void rv_lfm2_product_name(size_t n_products, size_t product, char out[64])
+{
+    if (product + 1 == n_products) {
+        snprintf(out, 64, "%s", head_part.name);
+    } else {
+        snprintf(out, 64, "blk.%zu.%s", product / RV_LFM2_PARTS, product_parts[product % RV_LFM2_PARTS].name);
+    }
+}
+
+bool rv_lfm2_product_find(const rv_lfm2_file *f, rv_str tensor, size_t *product)
+{
+    size_t n = rv_lfm2_products(f), mine = f->head.raw == f->embed.raw ? n - 1 : n;
+    for (size_t i = 0; i < mine; i++) {
+        char name[64];
+        rv_lfm2_product_name(n, i, name);
+        if (rv_lfm2_product(f, i)->rows && rv_str_eq(tensor, name)) {
+            *product = i;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- the file ---- */
 
 /* Takes g, also when it fails. */

@@ -33,6 +33,31 @@ typedef struct rv_lfm2_file {
     const float *final_norm;    /* [hidden] */
 } rv_lfm2_file;
 
+/* The matrices of a layer. A product of the model has a number: layer * RV_LFM2_PARTS + part, or rv_lfm2_products - 1 for
+ * the head. */
+typedef enum rv_lfm2_part {
+    RV_LFM2_IN_PROJ,
+    RV_LFM2_OUT_PROJ,
+    RV_LFM2_Q,
+    RV_LFM2_K,
+    RV_LFM2_V,
+    RV_LFM2_O,
+    RV_LFM2_GATE,
+    RV_LFM2_UP,
+    RV_LFM2_DOWN,
+    RV_LFM2_PARTS
+} rv_lfm2_part;
+
+/** rv_lfm2_products - how many numbers there are.  rv_lfm2_matrix_of - a layer's matrix, rows 0 when it has none; borrows.
+ *  rv_lfm2_product - the matrix with a number.  rv_lfm2_product_name - the tensor's name, in a model of so many products. */
+size_t rv_lfm2_products(const rv_lfm2_file *file);
+const rv_matrix *rv_lfm2_matrix_of(const rv_lfm2_layer_file *layer, rv_lfm2_part part);
+const rv_matrix *rv_lfm2_product(const rv_lfm2_file *file, size_t product);
+void rv_lfm2_product_name(size_t n_products, size_t product, char out[64]);
+/** rv_lfm2_product_find - the number of a tensor that is a matrix of this model; false when it is none, and for a head that
+ * is the embedding. */
+bool rv_lfm2_product_find(const rv_lfm2_file *file, rv_str tensor, size_t *product);
+
 /**
  * rv_lfm2_file_open - map, read, check. Matrices and vectors point into the mapping.
  *

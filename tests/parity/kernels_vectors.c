@@ -378,3 +378,38 @@ TEST(a_block_that_is_not_finite_shows_it)
         }
     }
 }
+
+TEST(gemm_is_the_same_bits_at_every_level_and_within_rounding_of_float64)
+{
+    static const size_t shapes[][3] = { { 0, 3, 5 },   { 1, 1, 1 },    { 1, 8, 100 },  { 5, 0, 7 },
+                                        { 6, 32, 64 }, { 13, 17, 33 }, { 7, 40, 131 }, { 64, 5, 16 } };
+    rv_rng rng;
+    rv_rng_init(&rng, 23);
+    for (size_t s = 0; s < RV_COUNT(shapes); s++) {
+        const size_t m = shapes[s][0], kk = shapes[s][1], n = shapes[s][2], as = kk + 3, bs = n + 1, os = n + 2;
+        float *a = random_floats(&rng, m ? (m - 1) * as + kk : 0);
+        float *b = random_floats(&rng, kk ? (kk - 1) * bs + n : 0);
+        float *start = random_floats(&rng, m ? (m - 1) * os + n : 0), *first = NULL;
+        EACH_LEVEL(k)
+        {
+            float *out = copy_floats(start, m ? (m - 1) * os + n : 0);
+            k->gemm(&(rv_gemm){ m, kk, n, a, b, as, bs, out, os });
+            for (size_t i = 0; i < m; i++) {
+                for (size_t j = 0; j < n; j++) {
+                    double exact = (double)start[i * os + j], mass = fabs(exact);
+                    for (size_t p = 0; p < kk; p++) {
+                        double product = (double)a[i * as + p] * (double)b[p * bs + j];
+                        exact += product;
+                        mass += fabs(product);
+                    }
+                    double error = fabs((double)out[i * os + j] - exact);
+                    CHECK(error <= (double)(kk + 1) * FLT_EPSILON * mass, "%s %zu x %zu x %zu at %zu, %zu: %g",
+                          k->name, m, kk, n, i, j, error);
+                }
+            }
+            first = first ? first : out;
+            CHECK(m == 0 || memcmp(first, out, ((m - 1) * os + n) * sizeof *out) == 0, "%s %zu x %zu x %zu",
+                  k->name, m, kk, n);
+        }
+    }
+}

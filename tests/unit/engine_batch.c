@@ -331,7 +331,7 @@ TEST(a_reader_that_does_not_come_back_holds_nobody_up)
     CHECK(!a.err && a.result.finish == RV_FINISH_LENGTH && a.came.n_tokens == 30, "%zu tokens",
           a.came.n_tokens);
     double sum = 0;
-    CHECK_OK(rv_engine_nll(e, r.prompt, r.n, &sum));
+    CHECK_OK(rv_engine_nll(e, NULL, r.prompt, r.n, &sum));
     atomic_store(&h.gate.open, true);
     pthread_join(thread, NULL);
     CHECK(!h.err && h.result.completion_tokens == 5, "%zu tokens", h.result.completion_tokens);

@@ -1,6 +1,7 @@
 /* Generation on a tiny model with random weights: what it says is noise, but it must be the same noise every
  * time. */
 #include "engine/engine.h"
+#include "base/rng.h"
 #include "test.h"
 
 #include <math.h>
@@ -242,8 +243,8 @@ TEST(log_probabilities_are_those_of_the_model)
     size_t v = rv_engine_get_info(e)->shape.n_vocab;
     float *logits = malloc(52 * v * sizeof *logits), *again = malloc(52 * v * sizeof *again);
     CHECK(logits && again, "memory");
-    CHECK_OK(rv_engine_logits(e, ids, 52, 0, 0, logits));
-    CHECK_OK(rv_engine_logits(e, ids, 52, 40, 5, again));
+    CHECK_OK(rv_engine_logits(e, NULL, ids, 52, 0, 0, logits));
+    CHECK_OK(rv_engine_logits(e, NULL, ids, 52, 40, 5, again));
     CHECK(memcmp(again, logits + 40 * v, 12 * v * sizeof *logits) == 0, "in other pieces, from the middle");
     double nll = 0, mean = 0, least = 0;
     for (size_t t = 0; t < 51; t++) {
@@ -272,7 +273,7 @@ TEST(log_probabilities_are_those_of_the_model)
     CHECK(fabs(a.result.mean_logprob - mean) <= 1e-5 && fabs(a.result.min_logprob - least) <= 1e-5,
           "%g %g, expected %g %g", a.result.mean_logprob, a.result.min_logprob, mean, least);
     double got = 0;
-    CHECK_OK(rv_engine_nll(e, ids, 52, &got));
+    CHECK_OK(rv_engine_nll(e, NULL, ids, 52, &got));
     CHECK(fabs(got - nll) <= 1e-3, "%g, expected %g", got, nll);
     free(logits);
     free(again);
@@ -303,9 +304,9 @@ TEST(bad_requests_are_refused)
     CHECK_ERR(rv_engine_generate(e, &how, &none), RV_E_ARG);
     float row[1];
     double sum;
-    CHECK_ERR(rv_engine_logits(e, bad, 2, 0, 0, row), RV_E_ARG);
-    CHECK_ERR(rv_engine_logits(e, words, 2, 2, 0, row), RV_E_ARG);
-    CHECK_ERR(rv_engine_nll(e, words, 0, &sum), RV_E_CONTEXT);
+    CHECK_ERR(rv_engine_logits(e, NULL, bad, 2, 0, 0, row), RV_E_ARG);
+    CHECK_ERR(rv_engine_logits(e, NULL, words, 2, 2, 0, row), RV_E_ARG);
+    CHECK_ERR(rv_engine_nll(e, NULL, words, 0, &sum), RV_E_CONTEXT);
     CHECK_ERR(rv_engine_bench(e, 1 << 20, 1, &sum, &sum), RV_E_CONTEXT);
     rv_engine_options wrong = { .kv_type = RV_Q4_K };
     rv_engine *other = NULL;
@@ -444,5 +445,38 @@ TEST(the_bench_measures_something)
     CHECK(info->shape.hidden == 64 && info->n_ctx <= 8192 && info->fingerprint && info->resident_bytes &&
               info->name.n,
           "what is known about the model");
+    rv_engine_close(e);
+}
+
+/* An adapter changes what is said, and leaves nothing behind for requests without one, whose prompts begin alike. */
+TEST(an_adapter_is_for_its_request_alone)
+{
+    rv_lfm2_file *file = NULL;
+    rv_lora *made = NULL, *lora = NULL;
+    rv_rng rng;
+    rv_rng_init(&rng, 5);
+    CHECK_OK(rv_lfm2_file_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), false, &file));
+    CHECK_OK(rv_lora_new(&rv_heap, file, (1 << RV_LFM2_PARTS) - 1, 4, 8, 1, &made));
+    for (size_t i = 0; i < made->n_weights; i++) {
+        made->weights[i] = 0.2f * rv_rng_normal(&rng);
+    }
+    const char *path = temp_path("lora.gguf");
+    CHECK_OK(rv_lora_write(made, path, "noise"));
+    rv_lora_close(made);
+    rv_lfm2_file_close(file);
+
+    rv_engine *e = open_engine(NULL, 0);
+    CHECK_OK(rv_engine_open_lora(e, path, &lora));
+    rv_generate plain = request(words, 32, 20, 3), adapted = plain;
+    adapted.lora = lora;
+    answer first = ask(e, plain), other = ask(e, adapted), second = ask(e, plain), again = ask(e, adapted);
+    CHECK(memcmp(first.tokens, other.tokens, 20 * sizeof *first.tokens) != 0, "the adapter changes nothing");
+    CHECK(other.result.cached_tokens == 0, "%zu tokens taken over from another adapter",
+          other.result.cached_tokens);
+    CHECK(second.result.cached_tokens > 0 && again.result.cached_tokens > 0, "nothing taken over");
+    check_same(&first, &second, "without adapter");
+    check_same(&other, &again, "with adapter");
+    CHECK_OK(rv_engine_check(e));
+    rv_lora_close(lora);
     rv_engine_close(e);
 }

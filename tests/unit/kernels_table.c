@@ -102,7 +102,7 @@ TEST(every_level_fills_its_table)
         }
         CHECK(k->dot_f32 && k->l2sq_f32 && k->dot_i8 && k->rmsnorm && k->add && k->silu_mul && k->rope &&
                   k->softmax && k->shortconv && k->f32_to_f16 && k->f16_to_f32 && k->expand && k->quantize &&
-                  k->pack_bytes && k->matmul && k->attend,
+                  k->pack_bytes && k->matmul && k->attend && k->gemm,
               "%s", k->name);
         for (uint32_t type = 0; type < RV_TYPE_LIMIT; type++) {
             CHECK((k->expand[type] != NULL) == (rv_type_get(type) != NULL), "%s type %u", k->name, type);
