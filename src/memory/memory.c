@@ -31,6 +31,21 @@ static const char *const steps[] = {
     " tokenize='porter unicode61 remove_diacritics 2')",
 };
 
+rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS] = {
+    [RV_MEMORY_ADDS] = { .kind = RV_COUNTER,
+                         .name = "ruvllm_memory_adds_total",
+                         .help = "Texts added to the memory, also those that were there." },
+    [RV_MEMORY_COMMITS] = { .kind = RV_COUNTER,
+                            .name = "ruvllm_memory_commits_total",
+                            .help = "Transactions of the memory; adds that come together share one." },
+    [RV_MEMORY_ADD_TIME] = { .kind = RV_HISTOGRAM,
+                             .name = "ruvllm_memory_add_seconds",
+                             .help = "From the call of an add until it is durable." },
+    [RV_MEMORY_COMMIT_TIME] = { .kind = RV_HISTOGRAM,
+                                .name = "ruvllm_memory_commit_seconds",
+                                .help = "One change: vectors synced, transaction committed." },
+};
+
 /* ---- records ---- */
 
 static uint64_t add_str(uint64_t sum, rv_str s)
@@ -526,7 +541,10 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
         return rv_fail(RV_E_NOMEM, "%s: opening", dir);
     }
     *m = (rv_memory){ .mem = mem, .db = db, .embedder = embedder };
+    rv_metrics_register(rv_memory_metrics, RV_COUNT(rv_memory_metrics));
     pthread_mutex_init(&m->writing, NULL);
+    pthread_mutex_init(&m->waiting, NULL);
+    pthread_cond_init(&m->written, NULL);
     pthread_rwlockattr_t attr;
     pthread_rwlockattr_init(&attr);
     pthread_rwlockattr_setkind_np(
@@ -557,6 +575,8 @@ void rv_memory_close(rv_memory *m)
     rv_free(m->mem, m->tags);
     rv_free(m->mem, m->embedder_name);
     pthread_rwlock_destroy(&m->state);
+    pthread_cond_destroy(&m->written);
+    pthread_mutex_destroy(&m->waiting);
     pthread_mutex_destroy(&m->writing);
     rv_free(m->mem, m);
 }

@@ -3,6 +3,7 @@
  * connection of the database, state. */
 #ifndef RV_MEMORY_MEMORY_PRIV_H
 #define RV_MEMORY_MEMORY_PRIV_H
+#include "base/metrics.h"
 #include "base/str.h"
 #include "graph/graph.h"
 #include "memory/memory.h"
@@ -47,6 +48,8 @@ typedef struct entry {
     bool searched;            /* has a vector and words */
 } entry;
 
+typedef struct adding adding;
+
 struct rv_memory {
     const rv_alloc *mem;
     rv_db *db;
@@ -56,6 +59,11 @@ struct rv_memory {
     pthread_mutex_t writing;
     rv_segments *segments; /* under writing */
     int64_t next_id;       /* under writing; never used twice, not even after a change that failed */
+
+    pthread_mutex_t waiting; /* the next four; nothing else is locked under it */
+    pthread_cond_t written;
+    adding *first_waiting, *last_waiting;
+    bool adds_written; /* somebody writes what waits */
 
     pthread_rwlock_t state; /* all below */
     entry *entries;         /* [n_entries] ascending ids */
@@ -142,9 +150,25 @@ rv_err rv_memory_apply(rv_memory *m, const change *c) RV_MUST_CHECK;
 rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags) RV_MUST_CHECK;
 rv_err rv_memory_entry_of(rv_memory *m, const record *r, bool searched, entry *out) RV_MUST_CHECK;
 
+/** rv_memory_edges_taken_back - what is said anew as a correction is itself no longer corrected: the corrects-edges that lead to
+ * it go. This also means that corrections never form a circle. *out is to be freed. Under writing. */
+rv_err rv_memory_edges_taken_back(rv_memory *m, int64_t id, link_row **out, size_t *n) RV_MUST_CHECK;
+bool rv_memory_good_type(const char *type); /* of a node or an edge: [a-z_]{1,32} */
+
 /** rv_memory_check_scope - user and tags are within their limits. rv_memory_join_tags - sorted, each once, joined by newlines. */
 rv_err rv_memory_check_scope(const char *user, const char *const *tags, size_t n_tags) RV_MUST_CHECK;
 rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t n, rv_text *out) RV_MUST_CHECK;
+
+/* ---- metrics ---- */
+
+typedef enum rv_memory_metric {
+    RV_MEMORY_ADDS,
+    RV_MEMORY_COMMITS,
+    RV_MEMORY_ADD_TIME,
+    RV_MEMORY_COMMIT_TIME,
+    RV_MEMORY_N_METRICS
+} rv_memory_metric;
+extern rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS];
 
 /* ---- words and chunks ---- */
 

@@ -1,4 +1,4 @@
-/* Changes: add, link, remove. Each becomes one `change`, and rv_memory_apply is the only place that writes: room in memory is
+/* Changes: add (add.c), link, remove. Each becomes one `change`, and rv_memory_apply is the only place that writes: room in memory is
  * reserved first, then the vectors reach the disk, then the transaction, and then memory follows without a way to fail. */
 #include "memory/memory_priv.h"
 #include "base/clock.h"
@@ -107,87 +107,74 @@ static rv_err insert_node(sqlite3_stmt *node, sqlite3_stmt *words, const record 
     return run(words);
 }
 
-static rv_err insert_nodes(sqlite3 *conn, const change *c, const scratch *s)
+static const char insert_node_sql[] =
+    "INSERT INTO nodes VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)";
+static const char insert_words_sql[] = "INSERT INTO words(rowid, text) VALUES(?1,?2)";
+static const char insert_edge_sql[] =
+    "INSERT INTO edges VALUES(?1,?2,?3,?4,?5,?6) ON CONFLICT(from_id, to_id, type)"
+    " DO UPDATE SET weight=excluded.weight, created_ms=excluded.created_ms, sum=excluded.sum";
+
+static rv_err insert_nodes(rv_memory *m, const change *c, const scratch *s)
 {
-    sqlite3_stmt *node, *words = NULL;
-    RV_TRY(rv_db_prepare(
-        conn, &node, "INSERT INTO nodes VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)", ""));
-    rv_err e = rv_db_prepare(conn, &words, "INSERT INTO words(rowid, text) VALUES(?1,?2)", "");
-    for (size_t i = 0; !e && i < c->n_add; i++) {
+    sqlite3_stmt *node, *words;
+    RV_TRY(rv_db_kept(m->db, &node, insert_node_sql));
+    RV_TRY(rv_db_kept(m->db, &words, insert_words_sql));
+    for (size_t i = 0; i < c->n_add; i++) {
         bool searched = c->vectors && i >= c->first_searched;
-        e = insert_node(node, words, &c->add[i], searched ? &s->rows[i - c->first_searched] : NULL);
+        RV_TRY(insert_node(node, words, &c->add[i], searched ? &s->rows[i - c->first_searched] : NULL));
     }
-    sqlite3_finalize(node);
-    sqlite3_finalize(words);
-    return e;
+    return RV_OK;
 }
 
-static rv_err drop_nodes(sqlite3 *conn, const change *c)
+static rv_err drop_nodes(rv_memory *m, const change *c)
 {
     static const char *const sql[] = {
         "INSERT INTO words(words, rowid, text) SELECT 'delete', id, text FROM searched WHERE id=?1",
         "DELETE FROM edges WHERE from_id=?1 OR to_id=?1",
         "DELETE FROM nodes WHERE id=?1",
     };
-    sqlite3_stmt *stmts[RV_COUNT(sql)] = { NULL };
-    rv_err e = RV_OK;
-    for (size_t k = 0; !e && k < RV_COUNT(sql); k++) {
-        e = rv_db_prepare(conn, &stmts[k], sql[k], "");
+    sqlite3_stmt *stmts[RV_COUNT(sql)];
+    for (size_t k = 0; k < RV_COUNT(sql); k++) {
+        RV_TRY(rv_db_kept(m->db, &stmts[k], sql[k]));
     }
-    for (size_t i = 0; !e && i < c->n_drop; i++) {
-        for (size_t k = 0; !e && k < RV_COUNT(sql); k++) {
-            e = rv_db_bind(stmts[k], "i", c->drop[i]);
-            if (!e) {
-                e = run(stmts[k]);
-            }
+    for (size_t i = 0; i < c->n_drop; i++) {
+        for (size_t k = 0; k < RV_COUNT(sql); k++) {
+            RV_TRY(rv_db_bind(stmts[k], "i", c->drop[i]));
+            RV_TRY(run(stmts[k]));
         }
     }
-    for (size_t k = 0; k < RV_COUNT(sql); k++) {
-        sqlite3_finalize(stmts[k]);
-    }
-    return e;
+    return RV_OK;
 }
 
-static rv_err write_edges(sqlite3 *conn, const change *c)
+static rv_err write_edges(rv_memory *m, sqlite3 *conn, const change *c)
 {
     for (size_t i = 0; i < c->n_unlink; i++) {
         const link_row *l = &c->unlink[i];
         RV_TRY(rv_db_exec(conn, "DELETE FROM edges WHERE from_id=?1 AND to_id=?2 AND type=?3", "iit", l->from,
                           l->to, l->type));
     }
-    if (c->n_link == 0) {
-        return RV_OK;
-    }
-    sqlite3_stmt *stmt;
-    RV_TRY(rv_db_prepare(
-        conn, &stmt,
-        "INSERT INTO edges VALUES(?1,?2,?3,?4,?5,?6) ON CONFLICT(from_id, to_id, type)"
-        " DO UPDATE SET weight=excluded.weight, created_ms=excluded.created_ms, sum=excluded.sum",
-        ""));
+    sqlite3_stmt *stmt = NULL;
     int64_t now = rv_clock_wall_ms();
-    rv_err e = RV_OK;
-    for (size_t i = 0; !e && i < c->n_link; i++) {
+    for (size_t i = 0; i < c->n_link; i++) {
         const link_row *l = &c->link[i];
-        e = rv_db_bind(stmt, "iitfii", l->from, l->to, l->type, l->weight, now,
-                       rv_edge_sum(l->from, l->to, rv_str_from(l->type), l->weight, now));
-        if (!e) {
-            e = run(stmt);
-        }
+        RV_TRY(stmt ? RV_OK : rv_db_kept(m->db, &stmt, insert_edge_sql));
+        RV_TRY(rv_db_bind(stmt, "iitfii", l->from, l->to, l->type, l->weight, now,
+                          rv_edge_sum(l->from, l->to, rv_str_from(l->type), l->weight, now)));
+        RV_TRY(run(stmt));
     }
-    sqlite3_finalize(stmt);
-    return e;
+    return RV_OK;
 }
 
 static rv_err write_rows(rv_memory *m, const change *c, const scratch *s)
 {
     sqlite3 *conn;
     RV_TRY(rv_db_begin(m->db, &conn));
-    rv_err e = c->n_drop ? drop_nodes(conn, c) : RV_OK;
+    rv_err e = c->n_drop ? drop_nodes(m, c) : RV_OK;
     if (!e && c->n_add) {
-        e = insert_nodes(conn, c, s);
+        e = insert_nodes(m, c, s);
     }
     if (!e) {
-        e = write_edges(conn, c);
+        e = write_edges(m, conn, c);
     }
     if (!e && c->path) {
         e = rv_db_exec(conn, "INSERT INTO documents VALUES(?1,?2,?3,?4)", "istb", c->add[0].id,
@@ -251,8 +238,11 @@ rv_err rv_memory_apply(rv_memory *m, const change *c)
         pthread_rwlock_unlock(&m->state);
     }
     if (!e) {
+        double from = rv_clock_ms();
         e = store_vectors(m, c, &s);
         e = e ? e : write_rows(m, c, &s);
+        rv_metric_time(&rv_memory_metrics[RV_MEMORY_COMMIT_TIME], rv_clock_ms() - from);
+        rv_metric_add(&rv_memory_metrics[RV_MEMORY_COMMITS], !e);
         pthread_rwlock_wrlock(&m->state);
         if (e) {
             m->n_tags = tags_before;
@@ -266,126 +256,9 @@ rv_err rv_memory_apply(rv_memory *m, const change *c)
     return e;
 }
 
-/* ---- add ---- */
+/* ---- link ---- */
 
-static rv_err check_field(const char *name, const char *text, size_t max)
-{
-    size_t n = text ? strlen(text) : 0;
-    bool good = n <= max && rv_utf8_valid(text ? text : "", n);
-    for (size_t i = 0; good && i < n; i++) {
-        good = (unsigned char)text[i] >= ' ' && text[i] != 127;
-    }
-    return good ? RV_OK
-                : rv_fail(RV_E_ARG, "%s: expected at most %zu bytes of UTF-8 without control characters",
-                          name, max);
-}
-
-rv_err rv_memory_check_scope(const char *user, const char *const *tags, size_t n_tags)
-{
-    RV_TRY(check_field("user", user, RV_MEMORY_USER_BYTES));
-    if (n_tags > RV_MEMORY_TAGS_MAX) {
-        return rv_fail(RV_E_ARG, "tags: %zu, expected at most %d", n_tags, RV_MEMORY_TAGS_MAX);
-    }
-    for (size_t i = 0; i < n_tags; i++) {
-        if (!tags[i] || !tags[i][0]) {
-            return rv_fail(RV_E_ARG, "tags: an empty one");
-        }
-        RV_TRY(check_field("tags", tags[i], RV_MEMORY_TAG_BYTES));
-    }
-    return RV_OK;
-}
-
-static bool good_type(const char *type)
-{
-    size_t n = type ? strspn(type, "abcdefghijklmnopqrstuvwxyz_") : 0;
-    return n >= 1 && n <= 32 && type[n] == 0;
-}
-
-static rv_err check_new(const rv_memory_new *new, size_t text_bytes)
-{
-    if (!good_type(new->type)) {
-        return rv_fail(RV_E_ARG, "type: expected 1 .. 32 of the letters a-z and _");
-    }
-    if (text_bytes < 1 || text_bytes > RV_MEMORY_TEXT_MAX) {
-        return rv_fail(text_bytes ? RV_E_TOO_LARGE : RV_E_ARG, "text: %zu bytes, expected 1 .. %d",
-                       text_bytes, RV_MEMORY_TEXT_MAX);
-    }
-    if (!rv_utf8_valid(new->text, text_bytes) || memchr(new->text, 0, text_bytes)) {
-        return rv_fail(RV_E_ARG, "text: expected valid UTF-8 without zero bytes");
-    }
-    RV_TRY(check_field("source", new->source, RV_MEMORY_SOURCE_BYTES));
-    RV_TRY(check_field("origin", new->origin, RV_MEMORY_ORIGIN_BYTES));
-    RV_TRY(rv_memory_check_scope(new->user, new->tags, new->n_tags));
-    if (!(new->confidence >= 0 && new->confidence <= 1)) {
-        return rv_fail(RV_E_ARG, "confidence: %g, expected 0 .. 1", new->confidence);
-    }
-    if (new->metadata && !json_is_object(new->metadata)) {
-        return rv_fail(RV_E_ARG, "metadata: expected an object");
-    }
-    return new->offset <= INT64_MAX &&new->length <= INT64_MAX
-               ? RV_OK
-               : rv_fail(RV_E_ARG, "offset, length: too large");
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t n, rv_text *out)
-{
-    if (n == 0) {
-        return RV_OK;
-    }
-    const char **sorted = rv_new_array(mem, n, sizeof *sorted);
-    if (!sorted) {
-        return rv_fail(RV_E_NOMEM, "memory: no room for tags");
-    }
-    memcpy(sorted, tags, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, by_name);
-    for (size_t i = 0; i < n; i++) {
-        if (i == 0 || strcmp(sorted[i], sorted[i - 1]) != 0) {
-            rv_text_adds(out, i ? "\n" : "");
-            rv_text_adds(out, sorted[i]);
-        }
-    }
-    rv_free(mem, sorted);
-    return rv_text_check(out);
-}
-
-/* The node that says the same already, 0: none. Under writing, so it stays true. */
-static rv_err find_same(rv_memory *m, const record *r, int64_t *id)
-{
-    sqlite3 *conn;
-    RV_TRY(rv_db_reader(m->db, &conn));
-    sqlite3_stmt *stmt = NULL;
-    rv_err e = rv_db_prepare(
-        conn, &stmt, "SELECT id FROM nodes WHERE same=?1 AND type=?2 AND user=?3 AND text=?4 ORDER BY id",
-        "isss", rv_record_same(r), r->type.at, r->type.n, r->user.at, r->user.n, r->text.at, r->text.n);
-    bool row = false;
-    if (!e) {
-        e = rv_db_step(stmt, &row);
-    }
-    *id = !e && row ? sqlite3_column_int64(stmt, 0) : 0;
-    sqlite3_finalize(stmt);
-    rv_db_reader_done(m->db, conn);
-    return e;
-}
-
-static bool has_edge(const rv_memory *m, int64_t from, int64_t to, unsigned type)
-{
-    rv_graph_edge e;
-    for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, to, RV_GRAPH_IN, &c, &e);) {
-        if (e.from == from && e.type == type) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What is said anew as a correction is itself no longer corrected: the corrects-edges that lead to it go. This also means
- * that corrections never form a circle. *out is to be freed. */
-static rv_err edges_taken_back(rv_memory *m, int64_t id, link_row **out, size_t *n)
+rv_err rv_memory_edges_taken_back(rv_memory *m, int64_t id, link_row **out, size_t *n)
 {
     size_t count = 0;
     rv_graph_edge e;
@@ -406,104 +279,6 @@ static rv_err edges_taken_back(rv_memory *m, int64_t id, link_row **out, size_t 
     return RV_OK;
 }
 
-/* Adds r, or, when it is there already, only the edges that are missing. Under writing. */
-static rv_err add_record(rv_memory *m, const rv_memory_new *new, record *r, const float *vector, int64_t *id,
-                         bool *added)
-{
-    int64_t same;
-    RV_TRY(find_same(m, r, &same));
-    r->id = same ? same : rv_memory_take_ids(m, 1);
-    const struct {
-        int64_t other;
-        bool to_us;
-        const char *type;
-        unsigned number;
-    } wanted[] = { { new->parent, true, "contains", m->contains },
-                   { new->corrects, false, "corrects", m->corrects },
-                   { new->derived_from, false, "derived", m->derived } };
-    link_row links[RV_COUNT(wanted)];
-    size_t n_links = 0, n_back = 0;
-    for (size_t i = 0; i < RV_COUNT(wanted); i++) {
-        if (wanted[i].other == 0) {
-            continue;
-        }
-        if (!rv_memory_find(m, wanted[i].other)) {
-            return rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)wanted[i].other);
-        }
-        if (wanted[i].other == r->id) {
-            return rv_fail(RV_E_ARG, "%s: the same text as node %lld itself", wanted[i].type,
-                           (long long)r->id);
-        }
-        int64_t from = wanted[i].to_us ? wanted[i].other : r->id,
-                to = wanted[i].to_us ? r->id : wanted[i].other;
-        if (!same || !has_edge(m, from, to, wanted[i].number)) {
-            links[n_links++] = (link_row){ from, to, wanted[i].type, 1 };
-        }
-    }
-    link_row *back = NULL;
-    if (same && new->corrects) {
-        RV_TRY(edges_taken_back(m, same, &back, &n_back));
-    }
-    change c = { .add = r,
-                 .n_add = same ? 0 : 1,
-                 .vectors = same ? NULL : vector,
-                 .link = links,
-                 .n_link = n_links,
-                 .unlink = back,
-                 .n_unlink = n_back };
-    rv_err e = c.n_add || n_links || n_back ? rv_memory_apply(m, &c) : RV_OK;
-    rv_free(m->mem, back);
-    if (!e) {
-        *id = r->id;
-        *added = !same;
-    }
-    return e;
-}
-
-rv_err rv_memory_add(rv_memory *m, const rv_memory_new *new, int64_t *id, bool *added)
-{
-    size_t text_bytes = new->text_bytes ? new->text_bytes : strlen(new->text);
-    RV_TRY(check_new(new, text_bytes));
-    rv_text tags, metadata;
-    rv_text_init(&tags, m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
-    rv_text_init(&metadata, m->mem, RV_MEMORY_METADATA_BYTES);
-    float *vector = NULL;
-    rv_err e = rv_memory_join_tags(m->mem, new->tags, new->n_tags, &tags);
-    if (!e && new->metadata) {
-        rv_json_text(new->metadata, &metadata);
-        e = rv_text_check(&metadata)
-                ? rv_fail(RV_E_TOO_LARGE, "metadata: more than %d bytes", RV_MEMORY_METADATA_BYTES)
-                : RV_OK;
-    }
-    if (!e && strcmp(new->type, "document") != 0) {
-        vector = rv_new_array(m->mem, m->embedder.dim, sizeof *vector);
-        e = vector ? m->embedder.text(m->embedder.self, new->text, text_bytes, vector)
-                   : rv_fail(RV_E_NOMEM, "memory: no room for a vector");
-    }
-    if (!e) {
-        record r = { .type = rv_str_from(new->type),
-                     .text = rv_str_of(new->text, text_bytes),
-                     .source = rv_str_from(new->source ? new->source : ""),
-                     .user = rv_str_from(new->user ? new->user : ""),
-                     .origin = rv_str_from(new->origin ? new->origin : ""),
-                     .tags = rv_str_of(rv_text_get(&tags), tags.n),
-                     .metadata = rv_str_from(metadata.n ? rv_text_get(&metadata) : "{}"),
-                     .confidence = new->confidence > 0 ? new->confidence : 1,
-                     .created_ms = rv_clock_wall_ms(),
-                     .offset = (int64_t) new->offset,
-                     .length = (int64_t) new->length };
-        pthread_mutex_lock(&m->writing);
-        e = add_record(m, new, &r, vector, id, added);
-        pthread_mutex_unlock(&m->writing);
-    }
-    rv_free(m->mem, vector);
-    rv_text_deinit(&tags);
-    rv_text_deinit(&metadata);
-    return e;
-}
-
-/* ---- link ---- */
-
 static rv_err link_nodes(rv_memory *m, int64_t from, int64_t to, const char *type, double weight)
 {
     const int64_t ends[2] = { from, to };
@@ -515,7 +290,7 @@ static rv_err link_nodes(rv_memory *m, int64_t from, int64_t to, const char *typ
     link_row *back = NULL;
     size_t n_back = 0;
     if (strcmp(type, "corrects") == 0) {
-        RV_TRY(edges_taken_back(m, from, &back, &n_back));
+        RV_TRY(rv_memory_edges_taken_back(m, from, &back, &n_back));
     }
     link_row row = { from, to, type, weight };
     change c = { .link = &row, .n_link = 1, .unlink = back, .n_unlink = n_back };
@@ -526,7 +301,7 @@ static rv_err link_nodes(rv_memory *m, int64_t from, int64_t to, const char *typ
 
 rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, double weight)
 {
-    if (!good_type(type)) {
+    if (!rv_memory_good_type(type)) {
         return rv_fail(RV_E_ARG, "type: expected 1 .. 32 of the letters a-z and _");
     }
     if (!(weight > 0 && weight <= 1e6)) {

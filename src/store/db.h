@@ -38,6 +38,9 @@ rv_err rv_db_migrate(rv_db *db, const char *module, const char *const *steps, si
 rv_err rv_db_begin(rv_db *db, sqlite3 **out) RV_MUST_CHECK;
 rv_err rv_db_commit(rv_db *db) RV_MUST_CHECK;
 void rv_db_rollback(rv_db *db);
+/** rv_db_kept - a statement of the write connection that stays prepared from one transaction to the next; rv_db_bind fills it in.
+ * Between begin and commit; not finalized by the caller, reset by commit and rollback. sql: a text that lives for ever. */
+rv_err rv_db_kept(rv_db *db, sqlite3_stmt **out, const char *sql) RV_MUST_CHECK;
 /** rv_db_stop - no transaction begins from now on: somebody saw a sync fail. */
 void rv_db_stop(rv_db *db);
 

@@ -21,7 +21,9 @@ enum {
     ALIGN = 64,
     NAME_BYTES = 12, /* 00000001.seg */
     SEGMENTS_MAX = 65536,
-    BUFFER_ROWS = 64 /* written at a time */
+    BUFFER_ROWS = 64, /* written at a time */
+    GROW_LEAST = 1 << 16,
+    GROW_MOST = 1 << 20 /* bytes that a file grows at once */
 };
 static const size_t default_bytes = (size_t)64 << 20;
 static const char magic[8] = { 'R', 'V', 'S', 'E', 'G', '\r', '\n', 26 };
@@ -424,6 +426,25 @@ rv_err rv_segments_get(rv_segments *s, rv_segment_row row, int64_t id, const flo
     return RV_OK;
 }
 
+/* Makes the file longer before it is needed: a sync of bytes inside a file is one write to the disk, a sync of a file that grew
+ * is also an entry in the journal of the file system. Zeros are no row: their checksum does not fit. A disk without room for
+ * them may still have room for the row. */
+static void grow_file(const rv_segments *s, segment *g)
+{
+    static const uint8_t zeros[GROW_LEAST];
+    size_t whole = row_offset(s, g->capacity), more = (size_t)g->n_bytes;
+    more = more < GROW_LEAST ? GROW_LEAST : more > GROW_MOST ? GROW_MOST : more;
+    more = more > whole - g->n_bytes ? whole - g->n_bytes : more;
+    while (more > 0) {
+        ssize_t n = pwrite(g->fd, zeros, more < sizeof zeros ? more : sizeof zeros, (off_t)g->n_bytes);
+        if (n <= 0) {
+            return;
+        }
+        g->n_bytes += (uint64_t)n;
+        more -= (size_t)n;
+    }
+}
+
 static rv_err write_rows(rv_segments *s, segment *g, const int64_t *ids, const float *vectors, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -435,6 +456,9 @@ static rv_err write_rows(rv_segments *s, segment *g, const int64_t *ids, const f
     }
     size_t bytes = n * s->stride, done = 0;
     off_t offset = (off_t)row_offset(s, g->n_rows);
+    if ((uint64_t)offset + bytes > g->n_bytes) {
+        grow_file(s, g);
+    }
     while (done < bytes) {
         ssize_t k = pwrite(g->fd, s->buffer + done, bytes - done, offset + (off_t)done);
         if (k < 0 && errno == EINTR) {

@@ -1,0 +1,409 @@
+/* Adding. Callers that come together share one transaction: whoever finds nobody writing takes all that wait (rv_memory_add), so
+ * that the two syncs of the disk, which are most of the time of an add, are paid once for all of them. */
+#include "memory/memory_priv.h"
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GROUP_MAX = 128, GROUP_BYTES = 8 << 20, WHY_BYTES = 1024, LINKS_EACH = 3 };
+
+/* ---- what may be added ---- */
+
+static rv_err check_field(const char *name, const char *text, size_t max)
+{
+    size_t n = text ? strlen(text) : 0;
+    bool good = n <= max && rv_utf8_valid(text ? text : "", n);
+    for (size_t i = 0; good && i < n; i++) {
+        good = (unsigned char)text[i] >= ' ' && text[i] != 127;
+    }
+    return good ? RV_OK
+                : rv_fail(RV_E_ARG, "%s: expected at most %zu bytes of UTF-8 without control characters",
+                          name, max);
+}
+
+rv_err rv_memory_check_scope(const char *user, const char *const *tags, size_t n_tags)
+{
+    RV_TRY(check_field("user", user, RV_MEMORY_USER_BYTES));
+    if (n_tags > RV_MEMORY_TAGS_MAX) {
+        return rv_fail(RV_E_ARG, "tags: %zu, expected at most %d", n_tags, RV_MEMORY_TAGS_MAX);
+    }
+    for (size_t i = 0; i < n_tags; i++) {
+        if (!tags[i] || !tags[i][0]) {
+            return rv_fail(RV_E_ARG, "tags: an empty one");
+        }
+        RV_TRY(check_field("tags", tags[i], RV_MEMORY_TAG_BYTES));
+    }
+    return RV_OK;
+}
+
+bool rv_memory_good_type(const char *type)
+{
+    size_t n = type ? strspn(type, "abcdefghijklmnopqrstuvwxyz_") : 0;
+    return n >= 1 && n <= 32 && type[n] == 0;
+}
+
+static rv_err check_new(const rv_memory_new *new, size_t text_bytes)
+{
+    if (!rv_memory_good_type(new->type)) {
+        return rv_fail(RV_E_ARG, "type: expected 1 .. 32 of the letters a-z and _");
+    }
+    if (text_bytes < 1 || text_bytes > RV_MEMORY_TEXT_MAX) {
+        return rv_fail(text_bytes ? RV_E_TOO_LARGE : RV_E_ARG, "text: %zu bytes, expected 1 .. %d",
+                       text_bytes, RV_MEMORY_TEXT_MAX);
+    }
+    if (!rv_utf8_valid(new->text, text_bytes) || memchr(new->text, 0, text_bytes)) {
+        return rv_fail(RV_E_ARG, "text: expected valid UTF-8 without zero bytes");
+    }
+    RV_TRY(check_field("source", new->source, RV_MEMORY_SOURCE_BYTES));
+    RV_TRY(check_field("origin", new->origin, RV_MEMORY_ORIGIN_BYTES));
+    RV_TRY(rv_memory_check_scope(new->user, new->tags, new->n_tags));
+    if (!(new->confidence >= 0 && new->confidence <= 1)) {
+        return rv_fail(RV_E_ARG, "confidence: %g, expected 0 .. 1", new->confidence);
+    }
+    if (new->metadata && !json_is_object(new->metadata)) {
+        return rv_fail(RV_E_ARG, "metadata: expected an object");
+    }
+    return new->offset <= INT64_MAX &&new->length <= INT64_MAX
+               ? RV_OK
+               : rv_fail(RV_E_ARG, "offset, length: too large");
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t n, rv_text *out)
+{
+    if (n == 0) {
+        return RV_OK;
+    }
+    const char **sorted = rv_new_array(mem, n, sizeof *sorted);
+    if (!sorted) {
+        return rv_fail(RV_E_NOMEM, "memory: no room for tags");
+    }
+    memcpy(sorted, tags, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, by_name);
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || strcmp(sorted[i], sorted[i - 1]) != 0) {
+            rv_text_adds(out, i ? "\n" : "");
+            rv_text_adds(out, sorted[i]);
+        }
+    }
+    rv_free(mem, sorted);
+    return rv_text_check(out);
+}
+
+/* ---- a group ---- */
+
+/* An add that waits. It lives on the stack of its caller. */
+struct adding {
+    const rv_memory_new *new;
+    record record;
+    const float *vector; /* NULL: not searched */
+    int64_t id;
+    bool added;
+    bool done;
+    rv_err e;
+    char why[WHY_BYTES];
+    adding *next;
+};
+
+/* What shares one transaction. */
+typedef struct group {
+    rv_memory *m;
+    adding *at[GROUP_MAX]; /* [n] */
+    size_t n;
+    record *records; /* [n_records] */
+    float *vectors;  /* [n_records][dim] */
+    size_t n_records;
+    link_row *links; /* [n_links] */
+    size_t n_links;
+    bool vectors_used;
+    link_row *back; /* [n_back] edges that go */
+    size_t n_back;
+} group;
+
+/* The node that says the same already, 0: none. stmt: find_same_sql. */
+static const char find_same_sql[] =
+    "SELECT id FROM nodes WHERE same=?1 AND type=?2 AND user=?3 AND text=?4 ORDER BY id";
+
+static bool str_same(rv_str a, rv_str b)
+{
+    return a.n == b.n && memcmp(a.at, b.at, a.n) == 0;
+}
+
+static rv_err find_same(const group *g, sqlite3_stmt *stmt, const record *r, int64_t *id)
+{
+    for (size_t i = 0; i < g->n_records; i++) {
+        const record *other = &g->records[i];
+        if (str_same(other->type, r->type) && str_same(other->user, r->user) &&
+            str_same(other->text, r->text)) {
+            *id = other->id;
+            return RV_OK;
+        }
+    }
+    bool row;
+    RV_TRY(rv_db_bind(stmt, "isss", rv_record_same(r), r->type.at, r->type.n, r->user.at, r->user.n,
+                      r->text.at, r->text.n));
+    RV_TRY(rv_db_step(stmt, &row));
+    *id = row ? sqlite3_column_int64(stmt, 0) : 0;
+    return RV_OK;
+}
+
+static bool has_edge(const rv_memory *m, int64_t from, int64_t to, unsigned type)
+{
+    rv_graph_edge e;
+    for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, to, RV_GRAPH_IN, &c, &e);) {
+        if (e.from == from && e.type == type) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The edges a asks for that are not there yet, behind those of the group. */
+static rv_err wanted_links(group *g, const adding *a)
+{
+    const rv_memory *m = g->m;
+    const rv_memory_new *new = a->new;
+    const struct {
+        int64_t other;
+        bool to_us;
+        const char *type;
+        unsigned number;
+    } wanted[LINKS_EACH] = { { new->parent, true, "contains", m->contains },
+                             { new->corrects, false, "corrects", m->corrects },
+                             { new->derived_from, false, "derived", m->derived } };
+    size_t n = g->n_links;
+    for (size_t i = 0; i < LINKS_EACH; i++) {
+        if (wanted[i].other == 0) {
+            continue;
+        }
+        if (!rv_memory_find(m, wanted[i].other)) {
+            return rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)wanted[i].other);
+        }
+        if (wanted[i].other == a->id) {
+            return rv_fail(RV_E_ARG, "%s: the same text as node %lld itself", wanted[i].type,
+                           (long long)a->id);
+        }
+        int64_t from = wanted[i].to_us ? wanted[i].other : a->id,
+                to = wanted[i].to_us ? a->id : wanted[i].other;
+        if (a->added || !has_edge(m, from, to, wanted[i].number)) {
+            g->links[n++] = (link_row){ from, to, wanted[i].type, 1 };
+        }
+    }
+    g->n_links = n;
+    return RV_OK;
+}
+
+/* Puts a into the group; *full: it did not go in, because it cannot share a transaction with those that are there, or they with
+ * it. Saying a text again as a correction takes edges away, which has to be seen by whoever comes next. */
+static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
+{
+    int64_t same;
+    RV_TRY(find_same(g, stmt, &a->record, &same));
+    bool alone = (same && a->new->corrects) || !a->vector;
+    *full =
+        g->n == GROUP_MAX || g->n_back > 0 || (alone && g->n > 0) || (g->n_records > 0 && !g->vectors_used);
+    if (*full) {
+        return RV_OK;
+    }
+    a->added = !same;
+    a->id = same ? same : rv_memory_take_ids(g->m, 1);
+    a->record.id = a->id;
+    size_t n_links = g->n_links;
+    RV_TRY(wanted_links(g, a));
+    rv_err e =
+        same && a->new->corrects ? rv_memory_edges_taken_back(g->m, same, &g->back, &g->n_back) : RV_OK;
+    if (e) {
+        g->n_links = n_links;
+        return e;
+    }
+    if (!same) {
+        if (a->vector) {
+            size_t dim = g->m->embedder.dim;
+            memcpy(g->vectors + g->n_records * dim, a->vector, dim * sizeof(float));
+        }
+        g->vectors_used = a->vector != NULL;
+        g->records[g->n_records++] = a->record;
+    }
+    g->at[g->n++] = a;
+    return RV_OK;
+}
+
+static void keep_error(adding *a, rv_err e)
+{
+    a->e = e;
+    snprintf(a->why, sizeof a->why, "%s", rv_err_text());
+}
+
+/* Moves adds from *rest into the group. One that is refused (a node it names is not there) leaves the list alone, with its
+ * error. */
+static rv_err fill_group(group *g, adding **rest)
+{
+    sqlite3 *conn;
+    sqlite3_stmt *stmt = NULL;
+    RV_TRY(rv_db_reader(g->m->db, &conn));
+    rv_err e = rv_db_prepare(conn, &stmt, find_same_sql, "");
+    bool full = false;
+    for (size_t bytes = 0; !e && *rest && !full && bytes < GROUP_BYTES;) {
+        adding *a = *rest;
+        rv_err refused = put_in(g, stmt, a, &full);
+        if (refused) {
+            keep_error(a, refused);
+        }
+        if (!full) {
+            bytes += a->record.text.n;
+            *rest = a->next;
+        }
+    }
+    sqlite3_finalize(stmt);
+    rv_db_reader_done(g->m->db, conn);
+    return e;
+}
+
+/* Under writing. */
+static rv_err write_group(group *g, adding **rest)
+{
+    size_t n = 0, floats;
+    for (const adding *a = *rest; a && n < GROUP_MAX; a = a->next) {
+        n++;
+    }
+    g->records = rv_new_array(g->m->mem, n, sizeof *g->records);
+    g->links = rv_new_array(g->m->mem, n * LINKS_EACH, sizeof *g->links);
+    g->vectors =
+        rv_mul_size(n, g->m->embedder.dim, &floats) ? rv_new_array(g->m->mem, floats, sizeof(float)) : NULL;
+    if (!g->records || !g->links || !g->vectors) {
+        return rv_fail(RV_E_NOMEM, "memory: no room to write");
+    }
+    RV_TRY(fill_group(g, rest));
+    change c = { .add = g->records,
+                 .n_add = g->n_records,
+                 .vectors = g->vectors_used ? g->vectors : NULL,
+                 .link = g->links,
+                 .n_link = g->n_links,
+                 .unlink = g->back,
+                 .n_unlink = g->n_back };
+    return c.n_add || c.n_link || c.n_unlink ? rv_memory_apply(g->m, &c) : RV_OK;
+}
+
+/* Writes the first of the list with all that can go along; what is left is the new list. Under writing. */
+static void write_some(rv_memory *m, adding **rest)
+{
+    group g = { .m = m };
+    adding *first = *rest;
+    rv_err e = write_group(&g, rest);
+    for (size_t i = 0; e && i < g.n; i++) {
+        keep_error(g.at[i], e);
+    }
+    if (e && *rest == first) { /* it did not get as far as a group: what failed would fail again */
+        keep_error(first, e);
+        *rest = first->next;
+    }
+    rv_free(m->mem, g.records);
+    rv_free(m->mem, g.links);
+    rv_free(m->mem, g.vectors);
+    rv_free(m->mem, g.back);
+    rv_metric_add(&rv_memory_metrics[RV_MEMORY_ADDS], e ? 0 : (int64_t)g.n);
+}
+
+/* ---- all that wait ---- */
+
+/* Under waiting: those from first to (not including) end are done. */
+static void wake(rv_memory *m, adding *first, const adding *end)
+{
+    while (first != end) {
+        adding *next = first->next; /* it may be gone as soon as it is done */
+        first->done = true;
+        first = next;
+    }
+    pthread_cond_broadcast(&m->written);
+}
+
+static void write_waiting(rv_memory *m)
+{
+    pthread_mutex_lock(&m->writing);
+    pthread_mutex_lock(&m->waiting);
+    adding *rest = m->first_waiting;
+    m->first_waiting = m->last_waiting = NULL;
+    pthread_mutex_unlock(&m->waiting);
+    while (rest) {
+        adding *first = rest;
+        write_some(m, &rest);
+        pthread_mutex_lock(&m->waiting);
+        wake(m, first, rest);
+        pthread_mutex_unlock(&m->waiting);
+    }
+    pthread_mutex_unlock(&m->writing);
+}
+
+static rv_err wait_for(rv_memory *m, adding *a)
+{
+    pthread_mutex_lock(&m->waiting);
+    *(m->last_waiting ? &m->last_waiting->next : &m->first_waiting) = a;
+    m->last_waiting = a;
+    while (!a->done) {
+        if (m->adds_written) {
+            pthread_cond_wait(&m->written, &m->waiting);
+            continue;
+        }
+        m->adds_written = true;
+        pthread_mutex_unlock(&m->waiting);
+        write_waiting(m);
+        pthread_mutex_lock(&m->waiting);
+        m->adds_written = false;
+        pthread_cond_broadcast(&m->written);
+    }
+    pthread_mutex_unlock(&m->waiting);
+    return a->e ? rv_err_set_text(a->e, a->why) : RV_OK;
+}
+
+rv_err rv_memory_add(rv_memory *m, const rv_memory_new *new, int64_t *id, bool *added)
+{
+    size_t text_bytes = new->text_bytes ? new->text_bytes : strlen(new->text);
+    RV_TRY(check_new(new, text_bytes));
+    rv_text tags, metadata;
+    rv_text_init(&tags, m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
+    rv_text_init(&metadata, m->mem, RV_MEMORY_METADATA_BYTES);
+    float *vector = NULL;
+    double from = rv_clock_ms();
+    rv_err e = rv_memory_join_tags(m->mem, new->tags, new->n_tags, &tags);
+    if (!e && new->metadata) {
+        rv_json_text(new->metadata, &metadata);
+        e = rv_text_check(&metadata)
+                ? rv_fail(RV_E_TOO_LARGE, "metadata: more than %d bytes", RV_MEMORY_METADATA_BYTES)
+                : RV_OK;
+    }
+    if (!e && strcmp(new->type, "document") != 0) {
+        vector = rv_new_array(m->mem, m->embedder.dim, sizeof *vector);
+        e = vector ? m->embedder.text(m->embedder.self, new->text, text_bytes, vector)
+                   : rv_fail(RV_E_NOMEM, "memory: no room for a vector");
+    }
+    if (!e) {
+        adding a = { .new = new, .vector = vector };
+        a.record = (record){ .type = rv_str_from(new->type),
+                             .text = rv_str_of(new->text, text_bytes),
+                             .source = rv_str_from(new->source ? new->source : ""),
+                             .user = rv_str_from(new->user ? new->user : ""),
+                             .origin = rv_str_from(new->origin ? new->origin : ""),
+                             .tags = rv_str_of(rv_text_get(&tags), tags.n),
+                             .metadata = rv_str_from(metadata.n ? rv_text_get(&metadata) : "{}"),
+                             .confidence = new->confidence > 0 ? new->confidence : 1,
+                             .created_ms = rv_clock_wall_ms(),
+                             .offset = (int64_t) new->offset,
+                             .length = (int64_t) new->length };
+        e = wait_for(m, &a);
+        if (!e) {
+            *id = a.id;
+            *added = a.added;
+        }
+    }
+    rv_free(m->mem, vector);
+    rv_text_deinit(&tags);
+    rv_text_deinit(&metadata);
+    rv_metric_time(&rv_memory_metrics[RV_MEMORY_ADD_TIME], rv_clock_ms() - from);
+    return e;
+}
