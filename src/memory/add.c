@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { GROUP_MAX = 128, GROUP_BYTES = 8 << 20, WHY_BYTES = 1024, LINKS_EACH = 3 };
+enum { GROUP_MAX = 128, GROUP_BYTES = 8 << 20, WHY_BYTES = 1024, LINKS_EACH = 3, AWAIT_MS = 2 };
 
 /* ---- what may be added ---- */
 
@@ -312,28 +313,48 @@ static void write_some(rv_memory *m, adding **rest)
 
 /* ---- all that wait ---- */
 
-/* Under waiting: those from first to (not including) end are done. */
+/* Under waiting: those from first to (not including) end are done. When others came meanwhile, there are several callers, and
+ * those that are done now may be back at once: the next group is worth a short wait. */
 static void wake(rv_memory *m, adding *first, const adding *end)
 {
-    while (first != end) {
+    size_t n = 0;
+    for (; first != end; n++) {
         adding *next = first->next; /* it may be gone as soon as it is done */
         first->done = true;
         first = next;
     }
+    m->n_awaited = m->n_waiting > 0 ? m->n_waiting + n : 0;
     pthread_cond_broadcast(&m->written);
+}
+
+/* Under waiting: until all that are expected are there, for at most a quarter of what the last group took: what is lost when
+ * they do not come is less than what is won when they do. */
+static void await_more(rv_memory *m)
+{
+    double ms = m->write_ms / 4 < AWAIT_MS ? m->write_ms / 4 : AWAIT_MS;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    int64_t ns = until.tv_nsec + (int64_t)(ms * 1e6);
+    until = (struct timespec){ until.tv_sec + ns / 1000000000, ns % 1000000000 };
+    while (m->n_waiting < m->n_awaited && pthread_cond_timedwait(&m->arrived, &m->waiting, &until) == 0) {
+    }
 }
 
 static void write_waiting(rv_memory *m)
 {
     pthread_mutex_lock(&m->writing);
     pthread_mutex_lock(&m->waiting);
+    await_more(m);
     adding *rest = m->first_waiting;
     m->first_waiting = m->last_waiting = NULL;
+    m->n_waiting = 0;
     pthread_mutex_unlock(&m->waiting);
     while (rest) {
         adding *first = rest;
+        double from = rv_clock_ms();
         write_some(m, &rest);
         pthread_mutex_lock(&m->waiting);
+        m->write_ms = rv_clock_ms() - from;
         wake(m, first, rest);
         pthread_mutex_unlock(&m->waiting);
     }
@@ -345,6 +366,8 @@ static rv_err wait_for(rv_memory *m, adding *a)
     pthread_mutex_lock(&m->waiting);
     *(m->last_waiting ? &m->last_waiting->next : &m->first_waiting) = a;
     m->last_waiting = a;
+    m->n_waiting++;
+    pthread_cond_signal(&m->arrived);
     while (!a->done) {
         if (m->adds_written) {
             pthread_cond_wait(&m->written, &m->waiting);

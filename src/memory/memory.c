@@ -438,6 +438,9 @@ static rv_err remake(rv_memory *m, const int64_t *ids, size_t n, float *vectors,
             rv_index_add(m->index, ids[i], vector); /* room since load_node; on failure all is closed */
         }
     }
+    if (!e) {
+        e = rv_segments_sync(m->segments);
+    }
     if (e) {
         rv_db_rollback(m->db);
         return e;
@@ -545,6 +548,7 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     pthread_mutex_init(&m->writing, NULL);
     pthread_mutex_init(&m->waiting, NULL);
     pthread_cond_init(&m->written, NULL);
+    pthread_cond_init(&m->arrived, NULL);
     pthread_rwlockattr_t attr;
     pthread_rwlockattr_init(&attr);
     pthread_rwlockattr_setkind_np(
@@ -576,6 +580,7 @@ void rv_memory_close(rv_memory *m)
     rv_free(m->mem, m->embedder_name);
     pthread_rwlock_destroy(&m->state);
     pthread_cond_destroy(&m->written);
+    pthread_cond_destroy(&m->arrived);
     pthread_mutex_destroy(&m->waiting);
     pthread_mutex_destroy(&m->writing);
     rv_free(m->mem, m);

@@ -60,10 +60,12 @@ struct rv_memory {
     rv_segments *segments; /* under writing */
     int64_t next_id;       /* under writing; never used twice, not even after a change that failed */
 
-    pthread_mutex_t waiting; /* the next four; nothing else is locked under it */
-    pthread_cond_t written;
+    pthread_mutex_t waiting; /* all to the next blank line; nothing else is locked under it */
+    pthread_cond_t written, arrived;
     adding *first_waiting, *last_waiting;
-    bool adds_written; /* somebody writes what waits */
+    size_t n_waiting, n_awaited; /* how many are there; how many will be there in a moment, as far as one can tell */
+    bool adds_written;           /* somebody writes what waits */
+    double write_ms;             /* how long the last group took */
 
     pthread_rwlock_t state; /* all below */
     entry *entries;         /* [n_entries] ascending ids */

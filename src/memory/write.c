@@ -79,9 +79,6 @@ static rv_err store_vectors(rv_memory *m, const change *c, scratch *s)
     for (size_t i = 0; !e && i < s->n_searched; i++) {
         e = rv_segments_get(m->segments, s->rows[i], s->ids[i], &s->vectors[i]);
     }
-    if (rv_segments_failed(m->segments)) {
-        rv_db_stop(m->db);
-    }
     return e;
 }
 
@@ -179,6 +176,13 @@ static rv_err write_rows(rv_memory *m, const change *c, const scratch *s)
     if (!e && c->path) {
         e = rv_db_exec(conn, "INSERT INTO documents VALUES(?1,?2,?3,?4)", "istb", c->add[0].id,
                        c->add[0].user.at, c->add[0].user.n, c->path, c->digest, (size_t)32);
+    }
+    if (!e) {
+        e = rv_segments_sync(
+            m->segments); /* the bytes of a vector reach the disk before the transaction that names them */
+    }
+    if (rv_segments_failed(m->segments)) {
+        rv_db_stop(m->db);
     }
     if (e) {
         rv_db_rollback(m->db);

@@ -45,6 +45,7 @@ typedef struct segment {
     uint32_t number, capacity; /* rows that fit */
     uint32_t n_rows;           /* named or appended: the next one goes here */
     uint64_t n_bytes;          /* of the file */
+    bool unsynced;             /* rows were written since the last sync */
     int fd;
     const uint8_t *map; /* NULL: the header is damaged or does not fit this store */
     size_t map_bytes;
@@ -486,12 +487,16 @@ static rv_err file_with_room(rv_segments *s, size_t *index)
     return RV_OK;
 }
 
+static rv_err fail_stopped(const rv_segments *s)
+{
+    return rv_fail(RV_E_IO, "%s: the disk did not take what was written before; start ruvllm anew", s->dir);
+}
+
 rv_err rv_segments_append(rv_segments *s, const int64_t *ids, const float *vectors, size_t n,
                           rv_segment_row *rows)
 {
     if (s->failed) {
-        return rv_fail(RV_E_IO, "%s: the disk did not take what was written before; start ruvllm anew",
-                       s->dir);
+        return fail_stopped(s);
     }
     size_t done = 0;
     while (done < n) {
@@ -509,16 +514,29 @@ rv_err rv_segments_append(rv_segments *s, const int64_t *ids, const float *vecto
                 rows[done++] = (rv_segment_row){ g->number, g->n_rows++ };
             }
         }
-        if (!e && fdatasync(g->fd) < 0) {
-            e = fail_write(s, g->number, "cannot sync");
-            s->failed = true;
-        }
         if (e) {
             g->n_rows = before;
             return e;
         }
+        g->unsynced = true;
+        /* The disk begins while the caller goes on; a sync later waits for less. A mere hint: its result says nothing. */
+        (void)sync_file_range(g->fd, (off_t)row_offset(s, before), (off_t)((g->n_rows - before) * s->stride),
+                              SYNC_FILE_RANGE_WRITE);
     }
     return RV_OK;
+}
+
+rv_err rv_segments_sync(rv_segments *s)
+{
+    for (size_t i = s->n;
+         !s->failed && i-- > 0 && s->at[i].unsynced;) { /* only the last ones are written to */
+        if (fdatasync(s->at[i].fd) < 0) {
+            s->failed = true;
+            return fail_write(s, s->at[i].number, "cannot sync");
+        }
+        s->at[i].unsynced = false;
+    }
+    return s->failed ? fail_stopped(s) : RV_OK;
 }
 
 bool rv_segments_failed(const rv_segments *s)

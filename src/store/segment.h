@@ -46,7 +46,7 @@ void rv_segments_close(rv_segments *segments); /* accepts NULL; rows that were g
 rv_err rv_segments_get(rv_segments *segments, rv_segment_row row, int64_t id, const float **out) RV_MUST_CHECK;
 
 /**
- * rv_segments_append - n vectors, on the disk when it returns.
+ * rv_segments_append - n vectors, on their way to the disk; there when rv_segments_sync has returned.
  *
  * vectors  [n][dim]
  * rows     out [n]
@@ -55,6 +55,8 @@ rv_err rv_segments_get(rv_segments *segments, rv_segment_row row, int64_t id, co
  */
 rv_err rv_segments_append(rv_segments *segments, const int64_t *ids, const float *vectors, size_t n,
                           rv_segment_row *rows) RV_MUST_CHECK;
+/** rv_segments_sync - what was appended is on the disk when it returns. RV_E_IO. */
+rv_err rv_segments_sync(rv_segments *segments) RV_MUST_CHECK;
 /** rv_segments_failed - a sync failed: what the disk holds is unknown until the next start. */
 bool rv_segments_failed(const rv_segments *segments);
 

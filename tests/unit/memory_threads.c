@@ -121,3 +121,70 @@ TEST(readers_and_writers_run_together)
     CHECK(stats.notes == WRITERS * NOTES * 3 / 4, "%zu", stats.notes);
     store_close(&st);
 }
+
+/* ---- many adds at once ---- */
+
+enum { ADDERS = 12, ROUNDS = 40 };
+
+/* In each round: one new text of its own, one that all say, one with a parent that is not there, a correction of its last. */
+static void *add_many(void *arg)
+{
+    job *j = arg;
+    int64_t id = 0, last = 0;
+    bool added = false;
+    for (int i = 0; i < ROUNDS; i++) {
+        char own[64], common[64];
+        snprintf(own, sizeof own, "adder %d text %d", j->number, i);
+        snprintf(common, sizeof common, "all say %d", i);
+        rv_memory_new new = { .type = "note", .text = own, .corrects = i % 3 == 2 ? last : 0 };
+        if (rv_memory_add(j->s->m, &new, &last, &added) || !added) {
+            went_wrong(j->s, "own text");
+        }
+        if (rv_memory_add(j->s->m, &(rv_memory_new){ .type = "note", .text = common, .parent = last }, &id,
+                          &added)) {
+            went_wrong(j->s, "common text");
+        }
+        if (rv_memory_add(j->s->m, &(rv_memory_new){ .type = "note", .text = "orphan", .parent = 1000000 },
+                          &id, &added) != RV_E_NOT_FOUND ||
+            !strstr(rv_err_text(), "1000000")) {
+            went_wrong(j->s, "a parent that is not there");
+        }
+        if (i % 5 == 0 && rv_memory_add(j->s->m, /* said again as a correction: goes alone */
+                                        &(rv_memory_new){ .type = "note", .text = common, .corrects = last },
+                                        &id, &added)) {
+            went_wrong(j->s, "said again");
+        }
+        if (i % 7 == 0 &&
+            rv_memory_add(j->s->m, &(rv_memory_new){ .type = "document", .text = own }, &id, &added)) {
+            went_wrong(j->s, "without a vector");
+        }
+    }
+    return NULL;
+}
+
+TEST(adds_that_come_together_are_each_whole)
+{
+    const char *dir = temp_path("data");
+    store st = store_open(dir);
+    shared s = { .m = st.m };
+    pthread_t threads[ADDERS];
+    job jobs[ADDERS];
+    for (int i = 0; i < ADDERS; i++) {
+        jobs[i] = (job){ &s, i };
+        CHECK(pthread_create(&threads[i], NULL, add_many, &jobs[i]) == 0, "thread %d", i);
+    }
+    for (int i = 0; i < ADDERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(atomic_load(&s.wrong) == 0, "%d", atomic_load(&s.wrong));
+    for (int again = 0; again < 2; again++) {
+        rv_memory_stats stats;
+        CHECK_OK(rv_memory_check(st.m));
+        CHECK_OK(rv_memory_get_stats(st.m, &stats));
+        CHECK(stats.notes == ADDERS * ROUNDS + ROUNDS, "%zu notes", stats.notes);
+        CHECK(stats.documents == ADDERS * ((ROUNDS + 6) / 7), "%zu documents", stats.documents);
+        store_close(&st);
+        st = store_open(dir);
+    }
+    store_close(&st);
+}
