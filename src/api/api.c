@@ -93,8 +93,26 @@ static rv_metric metrics[] = {
       .name = "ruvllm_tokens_total",
       .help = "Tokens of all requests.",
       .labels = "kind=\"completion\"" },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_draft_tokens_total",
+      .help = "Guessed tokens that were computed, and those that were right.",
+      .labels = "kind=\"drafted\"" },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_draft_tokens_total",
+      .help = "Guessed tokens that were computed, and those that were right.",
+      .labels = "kind=\"accepted\"" },
 };
-enum { LATENCY, WAITING, RUNNING, RESIDENT, TOKENS_PROMPT, TOKENS_CACHED, TOKENS_COMPLETION };
+enum {
+    LATENCY,
+    WAITING,
+    RUNNING,
+    RESIDENT,
+    TOKENS_PROMPT,
+    TOKENS_CACHED,
+    TOKENS_COMPLETION,
+    TOKENS_DRAFTED,
+    TOKENS_ACCEPTED
+};
 
 static void register_metrics(void)
 {
@@ -131,6 +149,8 @@ void rv_api_count_tokens(const rv_generated *generated)
     rv_metric_add(&metrics[TOKENS_PROMPT], (int64_t)generated->prompt_tokens);
     rv_metric_add(&metrics[TOKENS_CACHED], (int64_t)generated->cached_tokens);
     rv_metric_add(&metrics[TOKENS_COMPLETION], (int64_t)generated->completion_tokens);
+    rv_metric_add(&metrics[TOKENS_DRAFTED], (int64_t)generated->drafted);
+    rv_metric_add(&metrics[TOKENS_ACCEPTED], (int64_t)generated->accepted);
 }
 
 static int64_t resident_bytes(void)

@@ -468,6 +468,8 @@ static void add_usage(rv_api_openai *o, size_t choice)
         o->total.cached_tokens += o->done.cached_tokens;
     }
     o->total.completion_tokens += o->done.completion_tokens;
+    o->total.drafted += o->done.drafted;
+    o->total.accepted += o->done.accepted;
     rv_api_count_tokens(&o->done);
 }
 

@@ -149,6 +149,7 @@ static rv_err open_backend(rv_app *app)
             .threads = (int)rv_config_int(c, "inference.threads"),
             .max_context = (uint32_t)rv_config_int(c, "inference.max_context"),
             .kv_type = strcmp(rv_config_string(c, "inference.kv_type"), "f32") == 0 ? RV_F32 : RV_F16,
+            .no_drafts = strcmp(rv_config_string(c, "inference.drafts"), "off") == 0,
             .max_loaded = (size_t)rv_config_int(c, "inference.max_loaded_models"),
             .tiers = { files[0], files[1], files[2], files[3] },
             .default_model = chosen,

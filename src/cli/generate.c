@@ -110,10 +110,11 @@ static void print_report(const cmd_line *line, const rv_generated *done, const c
     static const char *const finish[] = { "stop", "length", "cancelled" };
     double rate = done->decode_ms > 0 ? (double)done->completion_tokens * 1000 / done->decode_ms : 0;
     if (line->json) {
-        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:f, s:f}", "text", text, "finish",
+        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f}", "text", text, "finish",
                                 finish[done->finish], "prompt_tokens", (json_int_t)done->prompt_tokens,
-                                "completion_tokens", (json_int_t)done->completion_tokens, "prefill_ms",
-                                done->prefill_ms, "decode_ms", done->decode_ms);
+                                "completion_tokens", (json_int_t)done->completion_tokens, "drafted",
+                                (json_int_t)done->drafted, "accepted", (json_int_t)done->accepted,
+                                "prefill_ms", done->prefill_ms, "decode_ms", done->decode_ms);
         cmd_print(row);
     } else {
         putchar('\n');

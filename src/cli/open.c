@@ -128,6 +128,7 @@ static rv_err engine_options(const cmd_line *line, int64_t *threads, rv_engine_o
     *threads = rv_config_int(c, "inference.threads");
     how->max_context = (uint32_t)rv_config_int(c, "inference.max_context");
     how->kv_type = strcmp(rv_config_string(c, "inference.kv_type"), "f32") == 0 ? RV_F32 : RV_F16;
+    how->no_drafts = strcmp(rv_config_string(c, "inference.drafts"), "off") == 0;
     rv_config_free(c);
     if (*threads <= 0) {
         *threads = rv_cpu_count();

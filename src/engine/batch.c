@@ -2,6 +2,7 @@
 #include "base/clock.h"
 
 #include <assert.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,8 +15,11 @@ enum {
     LEAST_SHARE = 16,
     QUANTUM = 512, /* tokens of a prompt before the next one comes first */
     MARK_EVERY = 256,
-    GATHER_MAX_MS = 20 /* to wait for answers that are being sampled */
+    GATHER_MAX_MS = 20, /* to wait for answers that are being sampled */
+    COSTS = 32,         /* steps of answers whose time is known by their tokens */
+    STALE = 256         /* steps after which such a time is not believed any more */
 };
+#define GROWTH 0.08 /* of a step's time per token, where nothing has been measured: low, so that it will be */
 
 enum { OUT, WAITING, READY, STEPPING }; /* rv_call.state; OUT: with its caller */
 
@@ -36,7 +40,8 @@ struct rv_batch {
     rv_batch_options how;
     entry *entries; /* [n_entries] */
     size_t n_entries;
-    float *logits;             /* [max_sequences][n_vocab] */
+    float *logits;             /* [max_sequences][1 + RV_DRAFTS_MAX][n_vocab] */
+    float *states;             /* [max_sequences][RV_DRAFTS_MAX][state_floats] behind what is drafted */
     rv_call **seats;           /* [max_sequences] NULL: free */
     rv_lfm2_segment *segments; /* [max_sequences] of the step under way */
     rv_call **stepping;        /* [max_sequences] whose they are */
@@ -47,10 +52,14 @@ struct rv_batch {
     bool busy; /* a step is under way */
     bool full; /* the first in line found no pages; nothing has been given back since */
     bool measured_last;
+    bool pure;     /* the step under way has answers only */
     rv_call *line; /* who waits to be let in */
     uint64_t stamps;
-    double gather_until; /* rv_clock_ms */
-    double token_ms;     /* of a prompt; 0: not known */
+    double gather_until;         /* rv_clock_ms */
+    double token_ms;             /* of a prompt; 0: not known */
+    double cost_ms[COSTS + 1];   /* of a step of so many tokens, answers only */
+    uint64_t cost_at[COSTS + 1]; /* step it was measured in; 0: not yet */
+    uint64_t steps;
 };
 
 static bool is_cancelled(const rv_call *c)
@@ -94,6 +103,16 @@ static rv_err make_entries(rv_batch *b)
     return RV_OK;
 }
 
+/* Not zeroed, so that rows nobody asks for cost no memory. */
+static float *new_untouched(const rv_alloc *mem, size_t rows, size_t cols)
+{
+    size_t bytes;
+    if (!rv_mul_size(rows, cols * sizeof(float), &bytes)) {
+        return NULL;
+    }
+    return mem->aligned(mem->self, 64, bytes + (bytes == 0) * 64);
+}
+
 rv_err rv_batch_new(const rv_alloc *mem, rv_lfm2 *model, rv_kv *kv, rv_batch_options how, rv_batch **out)
 {
     rv_batch *b = rv_new(mem, sizeof *b);
@@ -108,11 +127,12 @@ rv_err rv_batch_new(const rv_alloc *mem, rv_lfm2 *model, rv_kv *kv, rv_batch_opt
     pthread_cond_init(&b->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     size_t n = how.max_sequences;
-    b->logits = rv_new_array(mem, n * how.n_vocab, sizeof *b->logits);
+    b->logits = new_untouched(mem, n * (1 + RV_DRAFTS_MAX), how.n_vocab);
+    b->states = new_untouched(mem, n * RV_DRAFTS_MAX, how.state_bytes / sizeof(float));
     b->seats = rv_new_array(mem, n, sizeof *b->seats);
     b->segments = rv_new_array(mem, n, sizeof *b->segments);
     b->stepping = rv_new_array(mem, n, sizeof *b->stepping);
-    rv_err e = b->logits && b->seats && b->segments && b->stepping
+    rv_err e = b->logits && b->states && b->seats && b->segments && b->stepping
                    ? make_entries(b)
                    : rv_fail(RV_E_NOMEM, "no memory for %zu rows of logits", n);
     if (e) {
@@ -138,6 +158,7 @@ void rv_batch_free(rv_batch *b)
     rv_free(b->mem, b->stepping);
     rv_free(b->mem, b->segments);
     rv_free(b->mem, b->seats);
+    rv_free(b->mem, b->states);
     rv_free(b->mem, b->logits);
     pthread_cond_destroy(&b->changed);
     pthread_mutex_destroy(&b->lock);
@@ -252,6 +273,7 @@ static void finish(rv_call *c, rv_err err)
     c->state = OUT;
     c->late = false;
     c->err = err;
+    c->fed = c->entry ? fed(c) : 0;
     if (err) {
         snprintf(c->text, sizeof c->text, "%s", rv_err_text());
     }
@@ -339,18 +361,29 @@ static size_t place_mark(const rv_call *c, size_t past, size_t n)
     return 0;
 }
 
+static float *seat_logits(const rv_batch *b, const rv_call *c)
+{
+    return b->logits + c->seat * (1 + RV_DRAFTS_MAX) * b->how.n_vocab;
+}
+
+static float *seat_states(const rv_batch *b, const rv_call *c)
+{
+    return b->states + c->seat * RV_DRAFTS_MAX * (b->how.state_bytes / sizeof(float));
+}
+
 static void add_segment(rv_batch *b, size_t *n_segments, rv_call *c, size_t n)
 {
     size_t past = fed(c), end = past + n, v = b->how.n_vocab;
     size_t from = c->measuring ? c->logits_from : c->until - 1;
     from = from < past ? past : from > end ? end : from;
-    float *row = c->measuring ? c->logits + (from - c->logits_from) * v : b->logits + c->seat * v;
+    float *row = c->measuring ? c->logits + (from - c->logits_from) * v : seat_logits(b, c);
     b->segments[*n_segments] = (rv_lfm2_segment){ .seq = c->entry->seq,
                                                   .ids = c->ids + past,
                                                   .n = n,
                                                   .logits_from = from - past,
                                                   .logits = from < end ? row : NULL,
                                                   .lora = c->lora,
+                                                  .states = c->drafts ? seat_states(b, c) : NULL,
                                                   .mark_after = place_mark(c, past, n) };
     b->stepping[(*n_segments)++] = c;
     c->state = STEPPING;
@@ -361,24 +394,107 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Among those ready the one whose turn it is: answers (one token to go), prompts, or measurements. */
+/* One token to go, which may be a prompt's last. */
+static bool answering(const rv_call *c)
+{
+    return c->until - fed(c) == 1;
+}
+
+/* Among those ready the one whose turn it is: answers, prompts, or measurements. */
 static rv_call *next_ready(const rv_batch *b, bool answers, bool measuring)
 {
     rv_call *best = NULL;
     for (size_t i = 0; i < b->how.max_sequences; i++) {
         rv_call *c = b->seats[i];
         if (c && c->state == READY && !is_cancelled(c) && c->measuring == measuring &&
-            (measuring || (c->until - fed(c) == 1) == answers) && (!best || c->stamp < best->stamp)) {
+            (measuring || answering(c) == answers) && (!best || c->stamp < best->stamp)) {
             best = c;
         }
     }
     return best;
 }
 
+/* ---- drafts ---- */
+
+static bool knows_cost(const rv_batch *b, size_t n)
+{
+    return b->cost_at[n] && b->steps - b->cost_at[n] < STALE;
+}
+
+/* A step of n answering tokens beside one of a single token: measured, or from the nearest that was, smaller ones
+ * first. */
+static double cost_of(const rv_batch *b, size_t n)
+{
+    size_t near = n < COSTS ? n : COSTS;
+    while (near && !knows_cost(b, near)) {
+        near--;
+    }
+    for (size_t up = n; !near && up < COSTS;) {
+        near = knows_cost(b, ++up) ? up : 0;
+    }
+    return (near ? b->cost_ms[near] / (1 + GROWTH * (double)near) : 1) * (1 + GROWTH * (double)n);
+}
+
+/* A step that was held up says little: it counts as twice what it should have taken at most. */
+static void learn_cost(rv_batch *b, size_t n, double ms)
+{
+    if (n <= COSTS) {
+        double old = b->cost_ms[n], sane = ms < 2 * old ? ms : 2 * old;
+        b->cost_ms[n] = knows_cost(b, n) ? 0.75 * old + 0.25 * sane : ms;
+        b->cost_at[n] = b->steps;
+    }
+}
+
+/* Which of the answers' drafts this step takes in: one more at a time, the most likely first, up to where tokens per
+ * time are most. */
+static void choose_drafts(rv_batch *b, size_t room)
+{
+    double hit[RV_DRAFTS_STEP + 1], expected = 0, best;
+    rv_call *chosen[RV_DRAFTS_STEP + 1];
+    size_t n_answers = 0, n = 0, keep = 0;
+    for (size_t i = 0; i < b->how.max_sequences; i++) {
+        rv_call *c = b->seats[i];
+        if (c && c->state == READY) {
+            c->drafts = 0;
+            n_answers += !c->measuring && answering(c);
+        }
+    }
+    room = room > n_answers ? smaller(room - n_answers, RV_DRAFTS_STEP) : 0;
+    expected = (double)n_answers;
+    best = n_answers ? expected / cost_of(b, n_answers) : 0;
+    for (; n < room; n++) {
+        hit[n] = 0;
+        for (size_t i = 0; i < b->how.max_sequences; i++) {
+            rv_call *c = b->seats[i];
+            if (c && c->state == READY && !c->measuring && answering(c) && c->drafts < c->n_drafts) {
+                double p = c->all_drafts ? 2 : pow(c->chance, (double)c->drafts + 1);
+                if (p > hit[n]) {
+                    hit[n] = p;
+                    chosen[n] = c;
+                }
+            }
+        }
+        if (hit[n] <= 0) {
+            break;
+        }
+        chosen[n]->drafts++;
+        expected += hit[n];
+        double rate = expected / cost_of(b, n_answers + n + 1);
+        if (rate > best || chosen[n]->all_drafts) {
+            best = rate;
+            keep = n + 1;
+        }
+    }
+    while (n > keep) {
+        chosen[--n]->drafts--;
+    }
+}
+
 static size_t collect(rv_batch *b)
 {
     size_t room = rv_lfm2_max_chunk(b->model), n_segments = 0;
     rv_call *c = next_ready(b, false, true);
+    b->pure = false;
     b->measured_last =
         c && (!b->measured_last || (!next_ready(b, true, false) && !next_ready(b, false, false)));
     if (b->measured_last) {
@@ -386,9 +502,13 @@ static size_t collect(rv_batch *b)
         add_segment(b, &n_segments, c, c->chunk ? smaller(n, c->chunk) : n);
         return n_segments;
     }
-    for (; room && (c = next_ready(b, true, false)); room--) {
-        add_segment(b, &n_segments, c, 1);
+    choose_drafts(b, room);
+    for (size_t n; room && (c = next_ready(b, true, false)); room -= n) {
+        n = smaller(room, 1 + c->drafts);
+        c->drafts = n - 1;
+        add_segment(b, &n_segments, c, n);
     }
+    size_t answers = n_segments;
     if (n_segments) { /* answers and prompts together come in whole tiles of the kernels */
         size_t share =
             b->token_ms > 0 ? (size_t)(STALL_MS / b->token_ms) / LEAST_SHARE * LEAST_SHARE : FIRST_SHARE;
@@ -399,6 +519,7 @@ static size_t collect(rv_batch *b)
         add_segment(b, &n_segments, c, n);
         room -= n;
     }
+    b->pure = n_segments == answers;
     return n_segments;
 }
 
@@ -410,16 +531,19 @@ static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
         size_t n = b->segments[i].n;
         tokens += n;
         c->quantum += n;
-        if (n == 1 || c->quantum >= QUANTUM) {
+        if (fed(c) >= c->until || c->quantum >= QUANTUM) {
             c->stamp = ++b->stamps;
             c->quantum = 0;
         }
         c->state = READY;
-        if (err || fed(c) == c->until) {
+        if (err || fed(c) >= c->until) {
             finish(c, err);
         }
     }
-    if (tokens >= LEAST_SHARE + n_segments) {
+    b->steps++;
+    if (b->pure && !err && tokens) {
+        learn_cost(b, tokens, ms);
+    } else if (tokens >= LEAST_SHARE + n_segments) {
         double each = ms / (double)tokens;
         b->token_ms = b->token_ms > 0 ? 0.7 * b->token_ms + 0.3 * each : each;
     }
@@ -497,6 +621,7 @@ rv_err rv_batch_feed(rv_batch *b, rv_call *c, size_t until)
     pthread_mutex_lock(&b->lock);
     assert(c->state == OUT && (!c->entry || fed(c) < until));
     c->until = until;
+    c->drafts = 0;
     c->err = RV_OK;
     c->late = false;
     c->state = c->entry ? READY : WAITING;
@@ -537,9 +662,21 @@ void rv_batch_end(rv_batch *b, rv_call *c)
     pthread_mutex_unlock(&b->lock);
 }
 
-const float *rv_batch_logits(const rv_batch *b, const rv_call *c)
+const float *rv_batch_logits(const rv_batch *b, const rv_call *c, size_t after)
 {
-    return b->logits + c->seat * b->how.n_vocab;
+    assert(after >= c->until && after <= c->fed);
+    return seat_logits(b, c) + (after - c->until) * b->how.n_vocab;
+}
+
+/* Under the lock, because others may look for their beginning in this sequence. */
+void rv_batch_take_back(rv_batch *b, rv_call *c, size_t n)
+{
+    assert(n >= c->until && n < c->fed);
+    pthread_mutex_lock(&b->lock);
+    rv_kv_take_back(c->entry->seq, n,
+                    seat_states(b, c) + (n - c->until) * (b->how.state_bytes / sizeof(float)));
+    c->fed = n;
+    pthread_mutex_unlock(&b->lock);
 }
 
 rv_err rv_batch_check(rv_batch *b)

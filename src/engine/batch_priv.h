@@ -9,6 +9,11 @@
  * arrival, each QUANTUM tokens before it goes to the end of the line. While answers are under way the room is
  * bounded so that a step takes no longer than STALL_MS.
  *
+ * An answer may bring a draft: a guess at the tokens that follow, which are fed together with the one that is known
+ * and can be taken back. Reading the weights once for several tokens costs less than reading them for each, but not
+ * nothing, so a step takes in as many drafts as promise the most tokens in its time. What a step of so many tokens
+ * costs is measured as it goes.
+ *
  * A caller is let in when there is a seat (max_sequences) and the cache has pages for all it may ever hold, so
  * no running sequence can fail for want of pages; until then it waits, in order of arrival. Sequences without a
  * caller are kept for their beginnings: a new prompt takes the longest common one over (when it is more than
@@ -20,6 +25,9 @@
 #include "engine/turn.h"
 #include "model/lfm2.h"
 
+#define RV_DRAFTS_MAX  7  /* of one answer: with the token before them one tile of the widest kernels */
+#define RV_DRAFTS_STEP 16 /* of all answers of a step */
+
 typedef struct rv_batch rv_batch;
 
 typedef struct rv_batch_options {
@@ -27,7 +35,7 @@ typedef struct rv_batch_options {
     uint32_t n_ctx;       /* tokens of the longest sequence */
     size_t max_sequences; /* callers that are served together */
     size_t n_vocab;
-    size_t page_bytes; /* of the cache */
+    size_t page_bytes, state_bytes; /* of the cache */
 } rv_batch_options;
 
 /* One caller's sequence, from the first rv_batch_feed to rv_batch_end. */
@@ -42,24 +50,32 @@ typedef struct rv_call {
     size_t chunk;   /* of a prompt, at most so many tokens a step; 0: as many as there is room for */
 
     /* set before any call: logits of tokens logits_from .. until - 1 go to logits. Without measuring they are
-     * of the last token alone, and at rv_batch_logits(). */
+     * of the last token and of the drafts, and at rv_batch_logits(). */
     size_t logits_from;
     float *logits;
+
+    /* set before any call, when the prompt is in: ids[until .. until + n_drafts - 1] are a guess, of which as many are
+     * fed as is worth while, or, with all_drafts, as there is room for. chance: that one of them is right if those
+     * before it are. */
+    size_t n_drafts;
+    double chance;
+    bool all_drafts;
 
     /* results */
     int32_t *ids;  /* [n_ctx + 1] of the sequence, once let in; the caller writes what is to be fed next */
     size_t seat;   /* 0 .. max_sequences - 1, nobody else's until the end */
     size_t cached; /* tokens of the prompt taken over */
+    size_t fed;    /* tokens the sequence holds: until, and the drafts that were fed */
     double admitted_ms; /* rv_clock_ms */
     bool cancelled;
 
     /* the batch's own */
     int state;
-    struct rv_call *next; /* in the line of those who wait to be let in */
-    struct entry *entry;  /* its sequence; NULL: not let in */
-    size_t until, parted;
-    uint64_t stamp; /* place in the order of prompts */
-    size_t quantum; /* tokens since it got that place */
+    struct rv_call *next;         /* in the line of those who wait to be let in */
+    struct entry *entry;          /* its sequence; NULL: not let in */
+    size_t until, parted, drafts; /* drafts: of the step under way */
+    uint64_t stamp;               /* place in the order of prompts */
+    size_t quantum;               /* tokens since it got that place */
     bool late;
     rv_err err;
     char text[200];
@@ -72,7 +88,7 @@ rv_err rv_batch_new(const rv_alloc *mem, rv_lfm2 *model, rv_kv *kv, rv_batch_opt
 void rv_batch_free(rv_batch *b); /* accepts NULL; nobody is let in or waits */
 
 /**
- * rv_batch_feed - wait until the sequence holds ids[0 .. until - 1]; the first call waits to be let in as well.
+ * rv_batch_feed - wait until the sequence holds ids[0 .. until - 1], and maybe drafts; the first call waits to be let in as well.
  * With call->cancelled set it came back early, after at most one step.
  *
  * Errors:  those of rv_lfm2_run.
@@ -80,7 +96,11 @@ void rv_batch_free(rv_batch *b); /* accepts NULL; nobody is let in or waits */
  */
 rv_err rv_batch_feed(rv_batch *b, rv_call *call, size_t until) RV_MUST_CHECK;
 void rv_batch_end(rv_batch *b, rv_call *call); /* after any outcome */
-const float *rv_batch_logits(const rv_batch *b, const rv_call *call);
+
+/** rv_batch_logits - behind token `after` - 1 of the sequence: until .. fed of the last feed. rv_batch_take_back - drop
+ * the drafts behind the first n tokens, n from until on; before ids[n] is written. Threads: as for rv_batch_feed. */
+const float *rv_batch_logits(const rv_batch *b, const rv_call *call, size_t after);
+void rv_batch_take_back(rv_batch *b, rv_call *call, size_t n);
 
 /** rv_batch_check - nothing is held by nobody, and rv_kv_check. Any thread, between two steps. */
 rv_err rv_batch_check(rv_batch *b) RV_MUST_CHECK;

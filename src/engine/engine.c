@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "engine/batch_priv.h"
+#include "engine/draft_priv.h"
 #include "engine/sampler_priv.h"
 #include "engine/stream_priv.h"
 
@@ -26,6 +27,7 @@ struct rv_engine {
     rv_batch *batch;
     rv_sampler **samplers; /* [max_sequences] one for each seat of the batch */
     size_t max_sequences;
+    bool no_drafts;
     char *path;
     rv_engine_info info;
 
@@ -47,7 +49,8 @@ static rv_err open_cache(rv_engine *e, rv_engine_options how)
                                .n_ctx = e->info.n_ctx,
                                .max_sequences = e->max_sequences,
                                .n_vocab = e->info.shape.n_vocab,
-                               .page_bytes = rv_kv_page_bytes(&shape) };
+                               .page_bytes = rv_kv_page_bytes(&shape),
+                               .state_bytes = rv_kv_state_bytes(&shape) };
     size_t n_ctx = e->info.n_ctx, tokens = how.cache_tokens ? how.cache_tokens : 2 * n_ctx;
     if (tokens < n_ctx) {
         return rv_fail(RV_E_ARG, "%s: a cache of %zu tokens for a context of %zu", e->path, tokens, n_ctx);
@@ -131,7 +134,10 @@ static rv_err open_model(rv_engine *e, rv_engine_options how)
         e->turn = e->own_turn;
     }
     rv_turn_begin(e->turn, NULL);
-    rv_lfm2_options options = { .pool = how.pool, .act_f32 = how.act_f32, .max_segments = e->max_sequences };
+    rv_lfm2_options options = { .pool = how.pool,
+                                .act_f32 = how.act_f32,
+                                .max_segments = e->max_sequences,
+                                .max_rows = e->max_sequences + RV_DRAFTS_STEP };
     rv_err err = rv_lfm2_open(e->mem, e->file, options, &e->model);
     rv_turn_end(e->turn);
     return err;
@@ -162,6 +168,7 @@ rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options h
         return rv_fail(RV_E_NOMEM, "%s: opening", path);
     }
     e->mem = mem;
+    e->no_drafts = how.no_drafts;
     e->max_sequences = how.max_sequences ? how.max_sequences : SEQUENCES_DEFAULT;
     rv_err err = open_parts(e, path, how);
     if (err) {
@@ -240,86 +247,137 @@ static void count_token(rv_generated *done, float logprob)
     done->mean_logprob += (p - done->mean_logprob) / (double)done->completion_tokens;
 }
 
+static bool is_cancelled(const rv_generate *how)
+{
+    return how->cancel && atomic_load_explicit(how->cancel, memory_order_relaxed);
+}
+
 static bool give(const rv_generate *how, const rv_piece *piece)
 {
     return !how->on_piece || how->on_piece(how->self, piece);
 }
 
-/* Samples a token behind the n tokens of the sequence, and puts it there. */
-static rv_err sample(rv_engine *e, const rv_call *call, const rv_generate *how, rv_rng *rng, size_t n,
-                     rv_piece *piece, rv_token_prob *top)
+/* An answer under way. */
+typedef struct answer {
+    rv_engine *e;
+    rv_call *call;
+    const rv_generate *how;
+    rv_rng rng;
+    rv_draft draft;
+    rv_stream *stream;
+    rv_generated *done;
+    size_t n;       /* tokens of prompt and answer */
+    size_t guessed; /* tokens behind them that a guess has put there, fed or not */
+} answer;
+
+/* Samples the token behind the n there are. */
+static rv_err sample(answer *a, rv_piece *piece, rv_token_prob *top)
 {
-    rv_sampler *sampler = e->samplers[call->seat];
-    const float *logits = rv_batch_logits(e->batch, call);
+    rv_sampler *sampler = a->e->samplers[a->call->seat];
+    const float *logits = rv_batch_logits(a->e->batch, a->call, a->n);
     double normaliser = rv_sampler_normalise(sampler, logits);
     *piece = (rv_piece){ .text = "", .top = top };
-    if (how->n_logprobs > 0) {
-        piece->n_top = rv_sampler_top(sampler, logits, normaliser, top, (size_t)how->n_logprobs);
+    if (a->how->n_logprobs > 0) {
+        piece->n_top = rv_sampler_top(sampler, logits, normaliser, top, (size_t)a->how->n_logprobs);
     }
-    rv_history past = { call->ids, n, how->n_prompt };
-    piece->token = rv_sampler_next(sampler, &how->sampling, rng, past, logits);
+    rv_history past = { a->call->ids, a->n, a->how->n_prompt };
+    piece->token = rv_sampler_next(sampler, &a->how->sampling, &a->rng, past, logits);
     if (piece->token < 0) {
         return rv_fail(RV_E_CORRUPT,
                        "%s: the model gave no finite logit after %zu tokens; `ruvllm show` checks the file",
-                       e->path, n);
+                       a->e->path, a->n);
     }
     piece->logprob = (float)((double)logits[piece->token] - normaliser);
-    call->ids[n] = piece->token;
+    return RV_OK;
+}
+
+/* The sampled token joins the others, and the sequence gets to hold it: it does already when it was guessed and fed,
+ * else it is fed, with a new guess behind it. */
+static rv_err go_on(answer *a, int32_t token)
+{
+    rv_call *c = a->call;
+    if (a->guessed) {
+        bool right = c->ids[a->n] == token;
+        rv_draft_learn(&a->draft, right);
+        a->guessed = right ? a->guessed - 1 : 0;
+        if (right && a->n < c->fed) {
+            a->done->accepted++;
+            a->n++;
+            return RV_OK;
+        }
+    }
+    if (a->n < c->fed) {
+        rv_batch_take_back(a->e->batch, c, a->n);
+    }
+    c->ids[a->n++] = token;
+    size_t left = c->most_tokens - a->n, most = left < RV_DRAFTS_MAX ? left : RV_DRAFTS_MAX;
+    bool off = a->how->drafts == RV_DRAFTS_OFF || (a->how->drafts == RV_DRAFTS_AUTO && a->e->no_drafts);
+    a->guessed = off ? 0 : rv_draft_guess(&a->draft, c->ids, a->n, c->ids + a->n, most);
+    c->n_drafts = a->guessed;
+    c->chance = rv_draft_chance(&a->draft);
+    c->all_drafts = a->how->drafts == RV_DRAFTS_ALL;
+    RV_TRY(rv_batch_feed(a->e->batch, c, a->n));
+    a->done->steps++;
+    a->done->drafted += c->fed > a->n ? c->fed - a->n : 0;
+    return RV_OK;
+}
+
+static rv_err add_text(answer *a, rv_piece *piece)
+{
+    if (a->how->keep_control || !rv_tok_is_control(a->e->tok, piece->token)) {
+        rv_str bytes = rv_tok_bytes(a->e->tok, piece->token);
+        rv_str text = rv_stream_push(a->stream, bytes.at, bytes.n);
+        if (rv_stream_failed(a->stream)) {
+            return rv_fail(RV_E_NOMEM, "no memory for the answer");
+        }
+        piece->text = text.at;
+        piece->n = text.n;
+    }
     return RV_OK;
 }
 
 /* With the logits of the prompt's last token at hand. */
-static rv_err decode(rv_engine *e, rv_call *call, const rv_generate *how, rv_stream *stream,
-                     rv_generated *done)
+static rv_err decode(answer *a)
 {
-    size_t n = how->n_prompt, limit = call->most_tokens + 1 - n;
-    rv_rng rng;
-    rv_rng_init(&rng, how->sampling.seed);
+    rv_generated *done = a->done;
+    size_t limit = a->call->most_tokens + 1 - a->n;
     for (done->finish = RV_FINISH_LENGTH;;) {
         rv_piece piece;
         rv_token_prob top[RV_MAX_LOGPROBS];
-        RV_TRY(sample(e, call, how, &rng, n, &piece, top));
+        RV_TRY(sample(a, &piece, top));
         count_token(done, piece.logprob);
-        if (!how->ignore_end && rv_tok_is_end(e->tok, piece.token)) {
+        if (!a->how->ignore_end && rv_tok_is_end(a->e->tok, piece.token)) {
             done->finish = RV_FINISH_STOP;
             break;
         }
-        if (how->keep_control || !rv_tok_is_control(e->tok, piece.token)) {
-            rv_str bytes = rv_tok_bytes(e->tok, piece.token);
-            rv_str text = rv_stream_push(stream, bytes.at, bytes.n);
-            if (rv_stream_failed(stream)) {
-                return rv_fail(RV_E_NOMEM, "no memory for the answer");
-            }
-            piece.text = text.at;
-            piece.n = text.n;
-        }
-        if (!give(how, &piece)) {
+        RV_TRY(add_text(a, &piece));
+        if (!give(a->how, &piece)) {
             done->finish = RV_FINISH_CANCELLED;
             return RV_OK;
         }
-        if (stream->stop) {
+        if (a->stream->stop) {
             done->finish = RV_FINISH_STOP;
-            done->stop = stream->stop;
+            done->stop = a->stream->stop;
             return RV_OK;
         }
         if (done->completion_tokens == limit) {
             break;
         }
-        RV_TRY(rv_batch_feed(e->batch, call, ++n));
-        if (call->cancelled) {
+        RV_TRY(go_on(a, piece.token));
+        if (a->call->cancelled || is_cancelled(a->how)) {
             done->finish = RV_FINISH_CANCELLED;
             return RV_OK;
         }
     }
-    rv_str rest = rv_stream_end(stream);
-    if (rv_stream_failed(stream)) {
+    rv_str rest = rv_stream_end(a->stream);
+    if (rv_stream_failed(a->stream)) {
         return rv_fail(RV_E_NOMEM, "no memory for the answer");
     }
-    if (stream->stop) {
+    if (a->stream->stop) {
         done->finish = RV_FINISH_STOP;
-        done->stop = stream->stop;
+        done->stop = a->stream->stop;
     }
-    if (rest.n && !give(how, &(rv_piece){ .text = rest.at, .n = rest.n, .token = -1 })) {
+    if (rest.n && !give(a->how, &(rv_piece){ .text = rest.at, .n = rest.n, .token = -1 })) {
         done->finish = RV_FINISH_CANCELLED;
     }
     return RV_OK;
@@ -342,7 +400,15 @@ rv_err rv_engine_generate(rv_engine *e, const rv_generate *how, rv_generated *ou
     rv_err err = rv_batch_feed(e->batch, &call, how->n_prompt);
     double prefilled = rv_clock_ms(), began = call.ids ? call.admitted_ms : prefilled;
     if (!err && !call.cancelled) {
-        err = decode(e, &call, how, &stream, &done);
+        answer a = {
+            .e = e, .call = &call, .how = how, .stream = &stream, .done = &done, .n = how->n_prompt
+        };
+        rv_rng_init(&a.rng, how->sampling.seed);
+        rv_draft_init(&a.draft);
+        err = decode(&a);
+        if (!err && a.n < call.fed) { /* what is kept for the next request is what was said */
+            rv_batch_take_back(e->batch, &call, a.n);
+        }
     }
     rv_batch_end(e->batch, &call);
     rv_stream_deinit(&stream);

@@ -17,6 +17,7 @@ typedef struct rv_engine_options {
     rv_type kv_type;        /* RV_F16 or RV_F32, which is 0: begin with the default below */
     bool act_f32;           /* keep activations in float32 (measuring) */
     uint32_t max_sequences; /* answered together; 0: 8, at most 64 */
+    bool no_drafts;         /* RV_DRAFTS_AUTO means off */
     size_t cache_tokens;    /* the cache holds, of all sequences together; 0: twice the context */
 } rv_engine_options;
 
@@ -96,6 +97,14 @@ typedef struct rv_piece {
 
 typedef enum rv_finish { RV_FINISH_STOP, RV_FINISH_LENGTH, RV_FINISH_CANCELLED } rv_finish;
 
+/* Tokens guessed from prompt and answer (an answer often quotes) and computed together, which is faster where they are
+ * right. They never change what is said, nor how it is drawn. */
+typedef enum rv_drafts {
+    RV_DRAFTS_AUTO, /* as many as pay: right often enough, for what they cost here */
+    RV_DRAFTS_OFF,
+    RV_DRAFTS_ALL /* as many as there is room for (tests, and counting how often they are right) */
+} rv_drafts;
+
 typedef struct rv_generate {
     const int32_t *prompt;
     size_t n_prompt;   /* 1 .. n_ctx - 1 */
@@ -104,8 +113,9 @@ typedef struct rv_generate {
     const rv_lora *lora;      /* adapter of this engine's file, alive until the answer is there; NULL: none */
     const char *const *stops; /* [n_stops] UTF-8, not empty, at most 64; not part of the text */
     size_t n_stops;
-    int n_logprobs;    /* -1: none wanted; 0: of the token; up to RV_MAX_LOGPROBS best beside it */
-    bool ignore_end;   /* go on past the end token (benchmarks) */
+    int n_logprobs;  /* -1: none wanted; 0: of the token; up to RV_MAX_LOGPROBS best beside it */
+    bool ignore_end; /* go on past the end token (benchmarks) */
+    rv_drafts drafts;
     bool keep_control; /* print control tokens (raw completions, and tool calls, which need their markers) */
     const atomic_bool
         *cancel; /* may be NULL; looked at while waiting, before every token and every prefill chunk */
@@ -119,6 +129,9 @@ typedef struct rv_generated {
     size_t prompt_tokens;
     size_t cached_tokens;     /* of the prompt: taken over from requests before */
     size_t completion_tokens; /* sampled, the end token included */
+    size_t drafted,
+        accepted; /* guessed tokens that were computed; those of them that are part of the answer */
+    size_t steps; /* the answer took after the prompt */
     double prefill_ms, decode_ms, wait_ms;
     double mean_logprob, min_logprob; /* of the sampled tokens; 0 when there are none */
 } rv_generated;

@@ -412,6 +412,13 @@ size_t rv_kv_rewindable(const rv_kv_seq *seq, size_t n)
     return n >= seq->n_tokens ? seq->n_tokens : marks ? seq->marks[marks - 1].n_tokens : 0;
 }
 
+void rv_kv_take_back(rv_kv_seq *seq, size_t n, const float *state)
+{
+    assert(n <= seq->n_tokens && marks_to(seq, n) == seq->n_marks);
+    seq->n_tokens = n;
+    memcpy(seq->conv, state, seq->kv->state_bytes);
+}
+
 rv_err rv_kv_copy(rv_kv_seq *to, const rv_kv_seq *from, size_t n)
 {
     const rv_kv *kv = from->kv;

@@ -89,6 +89,10 @@ size_t rv_kv_rewind(rv_kv_seq *seq, size_t n);
 /** rv_kv_rewindable - what rv_kv_rewind would return. */
 size_t rv_kv_rewindable(const rv_kv_seq *seq, size_t n);
 
+/** rv_kv_take_back - drop the tokens behind the first n, whose convolution state [rv_kv_state_bytes] is given. No mark
+ * stands behind them; the pages stay reserved. */
+void rv_kv_take_back(rv_kv_seq *seq, size_t n, const float *state);
+
 /**
  * rv_kv_copy - make an empty sequence hold what another one of the same cache would after rv_kv_rewind(from, n):
  * its pages are copied, its marks as far as the budget goes. RV_E_FULL: no room; `to` is still empty.

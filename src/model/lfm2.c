@@ -39,7 +39,7 @@ struct rv_lfm2 {
     size_t embed_row_bytes;
     uint8_t *packed, *scratch;
     size_t packed_bytes, scratch_bytes, max_chunk, n_threads, alone_bytes;
-    size_t max_segments;
+    size_t max_segments, max_rows, state_floats;
     bool act_f32;
 
     /* scratch, [max_chunk] rows each */
@@ -52,7 +52,7 @@ struct rv_lfm2 {
     float *gate, *up;          /* [ff] */
     float *cos, *sin;          /* [head_dim / 2] */
     void *act, *act_next;      /* int8 side: of what a product reads, of what is made from its result */
-    float *rows;               /* [max_segments][n_vocab] logits on their way to several places */
+    float *rows;               /* [max_rows][n_vocab] logits on their way to several places */
     lane *lanes;               /* [n_threads] */
 };
 
@@ -135,7 +135,7 @@ static size_t lay_out(rv_lfm2 *m, uint8_t *base)
     m->sin = carve_floats(base, &at, c * (s->head_dim / 2));
     m->act = carve(base, &at, rv_act_bytes(larger(h, q), c));
     m->act_next = carve(base, &at, rv_act_bytes(larger(h, s->ff), c));
-    m->rows = carve_floats(base, &at, m->max_segments > 1 ? m->max_segments * s->n_vocab : 0);
+    m->rows = carve_floats(base, &at, m->max_segments > 1 ? m->max_rows * s->n_vocab : 0);
     for (size_t i = 0; i < m->n_threads; i++) {
         lane *own = &m->lanes[i];
         own->row = carve_floats(base, &at, h);
@@ -262,7 +262,8 @@ rv_err rv_lfm2_open(const rv_alloc *mem, const rv_lfm2_file *file, rv_lfm2_optio
                     .head = file->head,
                     .n_threads = (size_t)rv_pool_threads(how.pool),
                     .alone_bytes = how.alone_bytes ? how.alone_bytes : RV_LFM2_ALONE_BYTES,
-                    .max_segments = how.max_segments ? how.max_segments : 1,
+                    .max_segments = larger(how.max_segments, 1),
+                    .max_rows = larger(how.max_rows, larger(how.max_segments, 1)),
                     .act_f32 = how.act_f32 };
     rv_err e = RV_OK;
     m->layers = rv_new_array(mem, m->shape->n_layers, sizeof *m->layers);
@@ -274,6 +275,8 @@ rv_err rv_lfm2_open(const rv_alloc *mem, const rv_lfm2_file *file, rv_lfm2_optio
     bool whole = rv_type_row_bytes(file->embed.type, file->embed.cols, &m->embed_row_bytes);
     assert(whole); /* the file was checked */
     (void)whole;
+    rv_kv_shape kv = rv_lfm2_kv_shape(file, RV_F16);
+    m->state_floats = rv_kv_state_bytes(&kv) / sizeof(float);
     e = make_scratch(m, how.max_chunk);
     if (!e && !m->act_f32) {
         e = pack_weights(m);
@@ -432,6 +435,15 @@ static void feed_forward(const step *s, int thread, size_t layer)
     add_product(s, thread, layer, RV_LFM2_DOWN, &next);
 }
 
+/* A part of the convolution state after token t of its segment, for whoever may take back the tokens behind it. */
+static void keep_state(const rv_lfm2 *m, const span *own, size_t t, size_t at, const float *state, size_t n)
+{
+    const rv_lfm2_segment *g = own->how;
+    if (g->states && t >= g->logits_from && t + 1 < g->n) {
+        memcpy(g->states + (t - g->logits_from) * m->state_floats + at, state, n * sizeof *state);
+    }
+}
+
 /* in_proj gives B, C and z one below the other. A thread takes the same channels [from, to) of all three,
  * writes them side by side as [B C z][to - from] at 3 * from of the row, and convolves them at once. The
  * products index their output by row, so the base of C and z is moved down by up to 2 * hidden: that much
@@ -468,6 +480,8 @@ static void short_conv(const step *s, int thread, size_t layer)
             float *mark = own->mark + rv_kv_conv_at(own->how->seq, layer) + from * history;
             memcpy(mark, state, width * history * sizeof *mark);
         }
+        keep_state(m, own, t - own->first, rv_kv_conv_at(own->how->seq, layer) + from * history, state,
+                   width * history);
     }
     meet(s, thread);
     add_product(s, thread, layer, RV_LFM2_OUT_PROJ, &next);
@@ -726,7 +740,7 @@ rv_err rv_lfm2_run(rv_lfm2 *m, const rv_lfm2_segment *segments, size_t n)
             s.logits = askers++ ? NULL : g->logits;
         }
     }
-    assert(s.logits || s.n_asked <= m->max_segments);
+    assert(s.logits || s.n_asked <= m->max_rows);
     rotations(m, s.n);
     bool alone = s.n < m->alone_bytes / m->shape->weight_bytes;
     s.n_threads = alone ? 1 : (int)m->n_threads;

@@ -18,6 +18,7 @@ typedef struct rv_lfm2_options {
     rv_pool *pool;             /* NULL: the calling thread alone */
     bool act_f32;              /* activations stay float32; weights are read from the file as they are */
     size_t max_segments;       /* of a step; 0: one */
+    size_t max_rows;           /* of logits when several segments ask for some; 0: max_segments */
     size_t max_chunk;          /* 0: chosen by the model's size, at most RV_LFM2_CHUNK_MAX */
     /* A step whose tokens times weight bytes are fewer runs on the calling thread alone, because meeting the others
      * would cost more than they help. 0: RV_LFM2_ALONE_BYTES */
@@ -48,14 +49,17 @@ typedef struct rv_lfm2_segment {
     size_t logits_from; /* logits of tokens logits_from .. n - 1; n: none */
     float *logits;      /* out [n - logits_from][n_vocab] */
     const rv_lora *lora; /* opened for this file; the sequence has run with no other so far. NULL: none */
-    size_t mark_after;  /* keep a mark (rv_kv_mark) of the sequence after this many tokens; 0: none */
+    /* out [n - logits_from - 1][rv_kv_state_bytes]: convolution state after each token that has logits, but the last;
+     * NULL: not wanted */
+    float *states;
+    size_t mark_after; /* keep a mark (rv_kv_mark) of the sequence after this many tokens; 0: none */
 } rv_lfm2_segment;
 
 /**
  * rv_lfm2_run - append the tokens of every segment to its sequence.
  *
  * segments  [n], 1 .. max_segments, with 1 .. rv_lfm2_max_chunk tokens together; when several of them ask for
- *           logits, for at most max_segments rows together
+ *           logits, for at most max_rows rows together
  *
  * Errors:  RV_E_CONTEXT or RV_E_FULL from rv_kv_reserve.  RV_E_ARG an id that is not in the vocabulary. All
  *          sequences then hold the tokens they held. Threads: one thread at a time for model, cache and pool

@@ -186,6 +186,36 @@ TEST(random_use_agrees_with_a_plain_record)
     }
 }
 
+TEST(tokens_are_taken_back_with_the_state_they_left)
+{
+    rv_kv *kv = NULL;
+    rv_kv_seq *seq = NULL;
+    rv_kv_shape shape = shape_of(RV_F16);
+    size_t floats = rv_kv_state_bytes(&shape) / sizeof(float);
+    float *kept = fenced_floats(floats);
+    CHECK_OK(rv_kv_new(&rv_heap, &shape, 16 * rv_kv_page_bytes(&shape), &kv));
+    CHECK_OK(rv_kv_seq_new(kv, 64, &seq));
+    CHECK_OK(rv_kv_reserve(seq, 64));
+    CHECK(rv_kv_mark(seq, 10) != NULL, "no room for a mark");
+    write_tokens(seq, 1, 15);
+    for (size_t l = 0; l < LAYERS; l++) {
+        for (size_t i = 0; !heads[l] && i < CHANNELS * (TAPS - 1); i++) {
+            kept[rv_kv_conv_at(seq, l) + i] = rv_kv_conv(seq, l)[i];
+        }
+    }
+    write_tokens(seq, 1, 4);
+    size_t pages = rv_kv_seq_pages(seq);
+    rv_kv_take_back(seq, 15, kept);
+    CHECK(rv_kv_seq_tokens(seq) == 15 && rv_kv_seq_pages(seq) == pages, "%zu tokens", rv_kv_seq_tokens(seq));
+    CHECK(rv_kv_conv(seq, 0)[0] == number(1, 0, 0, 14, 0), "state %g", (double)rv_kv_conv(seq, 0)[0]);
+    CHECK_OK(rv_kv_check(kv));
+    write_tokens(seq, 1, 2);
+    CHECK(rv_kv_rewindable(seq, 16) == 10, "the mark is gone");
+    CHECK_OK(rv_kv_check(kv));
+    rv_kv_seq_free(seq);
+    rv_kv_free(kv);
+}
+
 TEST(the_mark_closest_behind_another_makes_room)
 {
     rv_kv_shape shape = shape_of(RV_F32);
