@@ -122,28 +122,35 @@ static void end_soft_stage(rv_request *r, rv_stage stage, double *since, rv_err 
     }
 }
 
+/* attend and backend. The model is held from here on: the budget for passages comes from its context. Reading its file is the
+ * backend's time. */
+static rv_err answer(const rv_pipeline *p, rv_request *r, double *since)
+{
+    rv_engine *engine = NULL;
+    rv_err e = rv_backend_take(p->backend, r->routed_model, &engine);
+    r->stage_ms[RV_STAGE_BACKEND] = rv_clock_ms() - *since;
+    *since = rv_clock_ms();
+    if (e) {
+        return end_stage(r, RV_STAGE_BACKEND, since, e);
+    }
+    end_soft_stage(r, RV_STAGE_ATTEND, since, rv_stage_attend(p, r, engine));
+    e = end_stage(r, RV_STAGE_BACKEND, since, rv_stage_backend(p, r));
+    rv_backend_put(p->backend, engine);
+    return e;
+}
+
 rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r)
 {
     double start = rv_clock_ms(), since = start;
-    rv_engine *engine = NULL;
     RV_TRY(check_request(r));
 
     end_soft_stage(r, RV_STAGE_EMBED, &since, rv_stage_embed(p, r));
     end_soft_stage(r, RV_STAGE_MEMORY, &since, rv_stage_memory(p, r));
     RV_TRY(end_stage(r, RV_STAGE_ROUTER, &since, rv_stage_router(p, r)));
 
-    /* Held from here on: the budget comes from the model's context. Reading its file is the backend's time. */
-    rv_err e = rv_backend_take(p->backend, r->routed_model, &engine);
-    r->stage_ms[RV_STAGE_BACKEND] = rv_clock_ms() - since;
-    since = rv_clock_ms();
-    if (e) {
-        return end_stage(r, RV_STAGE_BACKEND, &since, e);
-    }
-    end_soft_stage(r, RV_STAGE_ATTEND, &since, rv_stage_attend(p, r, engine));
-    e = end_stage(r, RV_STAGE_BACKEND, &since, rv_stage_backend(p, r));
-    rv_backend_put(p->backend, engine);
-    if (e) {
-        return e;
+    RV_TRY(rv_recall(r));
+    if (!r->text) {
+        RV_TRY(answer(p, r, &since));
     }
     r->total_ms = rv_clock_ms() - start; /* for the record; with the record's own time below */
     end_soft_stage(r, RV_STAGE_LEARN, &since, rv_stage_learn(p, r));

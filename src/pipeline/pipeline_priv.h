@@ -11,6 +11,14 @@ rv_err rv_stage_attend(const rv_pipeline *p, rv_request *r, const rv_engine *eng
 rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 rv_err rv_stage_learn(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 
+/** rv_recall - answers with the correction that memory found for this very question, as the model RV_RECALL_MODEL: text, sources
+ * and the rest are then filled, and no model needs to run. Text stays NULL when there is none. RV_E_NOMEM, RV_E_CANCELLED. */
+#define RV_RECALL_MODEL "memory"
+rv_err rv_recall(rv_request *r) RV_MUST_CHECK;
+/** rv_recall_same_question - the answer in the fact `Correction: Q: <question> A: <answer>` when its question is this one,
+ * letter by letter without case and signs; else NULL. */
+const char *rv_recall_same_question(const rv_request *r, const char *fact);
+
 /** rv_stage_count_fallback, rv_stage_count_tokens - the pipeline's counters. */
 void rv_stage_count_fallback(void);
 void rv_stage_count_tokens(size_t prompt, size_t completion);

@@ -2,7 +2,6 @@
  * the fused score, a correction always before what it corrects, cut to max_sources and to the tokens the context has left. */
 #include "pipeline/pipeline_priv.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
@@ -43,36 +42,6 @@ static size_t last_correction(const rv_request *r, size_t i)
     return last;
 }
 
-/* Next letter or digit (ASCII as small letters, others as they are), 0 at the end. */
-static int next_letter(const char **at, const char *end)
-{
-    while (*at < end) {
-        unsigned char c = (unsigned char)*(*at)++;
-        if (c >= 0x80 || isalnum(c)) {
-            return tolower(c);
-        }
-    }
-    return 0;
-}
-
-/* Whether the fact `Correction: Q: <question> A: ...` is about this very question. */
-static bool is_same_question(const rv_request *r, const char *fact)
-{
-    static const char head[] = "Correction: Q: ";
-    if (strncmp(fact, head, sizeof head - 1) != 0) {
-        return false;
-    }
-    const char *a = fact + sizeof head - 1, *a_end = fact + strlen(fact), *b = r->query,
-               *b_end = b + r->query_bytes;
-    for (int x; (x = next_letter(&b, b_end)) != 0;) {
-        if (next_letter(&a, a_end) != x) {
-            return false;
-        }
-    }
-    a += strcspn(a, " "); /* the question's last sign */
-    return strncmp(a, " A: ", 4) == 0;
-}
-
 /* Whether more than one sentence stands in text. */
 static bool says_more_than_one_thing(const char *text)
 {
@@ -90,10 +59,18 @@ static bool says_more_than_one_thing(const char *text)
 static bool is_outdated(const rv_request *r, const rv_memory_node *node, const rv_memory_node *correction)
 {
     return strcmp(node->type, "fact") == 0 || strcmp(node->type, "qa") == 0 ||
-           !says_more_than_one_thing(node->text) || is_same_question(r, correction->text);
+           !says_more_than_one_thing(node->text) || rv_recall_same_question(r, correction->text) != NULL;
 }
 
-/* Hits in the order they may be used: by score, a correction before what it corrects. */
+/* Whether a correction is nearer to the question than the passage it corrects; one that was only brought along is not. It then
+ * speaks of something else in that passage. */
+static bool is_nearer(const rv_memory_node *correction, const rv_memory_node *passage)
+{
+    return !isnan(correction->vector_score) &&
+           !(passage->vector_score > correction->vector_score); /* also when the passage has none */
+}
+
+/* Hits in the order they may be used: by score, a correction before what it corrects, or behind when it speaks of something else. */
 static size_t order_hits(const rv_request *r, size_t order[MAX_HITS])
 {
     bool used[MAX_HITS] = { false };
@@ -103,13 +80,16 @@ static size_t order_hits(const rv_request *r, size_t order[MAX_HITS])
         if (used[i] || is_weak(&r->hits.at[i]) || last >= MAX_HITS) {
             continue;
         }
-        if (!used[last]) {
-            used[last] = true;
-            order[n++] = last;
+        bool keep = last != i && !is_outdated(r, &r->hits.at[i], &r->hits.at[last]);
+        size_t pair[2] = { last, i };
+        if (keep && !is_nearer(&r->hits.at[last], &r->hits.at[i])) {
+            pair[0] = i, pair[1] = last;
         }
-        if (last != i && !is_outdated(r, &r->hits.at[i], &r->hits.at[last])) {
-            used[i] = true;
-            order[n++] = i;
+        for (size_t j = 0; j < (keep ? 2 : 1); j++) {
+            if (!used[pair[j]]) {
+                used[pair[j]] = true;
+                order[n++] = pair[j];
+            }
         }
     }
     return n;

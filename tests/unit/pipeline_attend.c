@@ -93,6 +93,20 @@ TEST(a_correction_stands_before_what_it_corrects)
     close_fixture(&f);
 }
 
+TEST(a_correction_of_something_else_in_a_passage_stands_behind_it)
+{
+    for (int found = 0; found < 2; found++) {
+        fixture f;
+        open_fixture(&f, 512, "Who?");
+        add_hit(&f, 2, "Wrong. In part.", 4);
+        add_hit(&f, 4, "Correction.", 0);
+        f.nodes[1].vector_score = found ? 0.4 : NAN;
+        CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+        check_sources(&f, "2 4");
+        close_fixture(&f);
+    }
+}
+
 TEST(what_was_corrected_for_this_very_question_is_left_out)
 {
     static const struct {

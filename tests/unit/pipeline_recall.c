@@ -1,0 +1,124 @@
+/* When the correction of this very question is the answer, and when a model has to be asked all the same. */
+#include "pipeline/pipeline_priv.h"
+#include "test.h"
+
+#include <string.h>
+
+typedef struct fixture {
+    rv_arena *arena;
+    rv_request request;
+    rv_memory_node nodes[4];
+    char streamed[100];
+    bool stop;
+} fixture;
+
+static bool on_piece(void *self, const rv_piece *piece)
+{
+    fixture *f = self;
+    strncat(f->streamed, piece->text, piece->n);
+    return !f->stop;
+}
+
+static void open_fixture(fixture *f, const char *query)
+{
+    *f = (fixture){ 0 };
+    CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &f->arena));
+    CHECK_OK(rv_request_init(&f->request, f->arena));
+    f->request.query = query;
+    f->request.query_bytes = strlen(query);
+    f->request.hits.at = f->nodes;
+    f->request.routed_model = "700m";
+    f->request.extra.on_piece = on_piece;
+    f->request.extra.self = f;
+}
+
+static void add(fixture *f, int64_t id, const char *type, const char *text, int64_t corrected_by)
+{
+    f->nodes[f->request.hits.n++] = (rv_memory_node){ .id = id,
+                                                      .type = type,
+                                                      .text = text,
+                                                      .source = "feedback",
+                                                      .confidence = 1,
+                                                      .corrected_by = corrected_by };
+}
+
+TEST(a_corrected_question_is_answered_with_its_correction)
+{
+    fixture f;
+    open_fixture(&f, "when does the Workshop open");
+    add(&f, 3, "chunk", "The workshop opens at 21:30.", 9);
+    add(&f, 5, "fact", "Correction: Q: When does the workshop open? A: 20:00", 9);
+    add(&f, 9, "fact", "Correction: Q: When does the workshop open? A: 21:00, on Fridays", 0);
+    add(&f, 7, "fact", "Correction: Q: When does the workshop open? A: noon", 0);
+    CHECK_OK(rv_recall(&f.request));
+    CHECK(f.request.text && strcmp(f.request.text, "[1] 21:00, on Fridays") == 0, "%s", f.request.text);
+    CHECK(strcmp(f.streamed, f.request.text) == 0, "streamed %s", f.streamed);
+    CHECK(f.request.n_sources == 1 && f.request.sources[0].id == 9, "source %lld",
+          (long long)f.request.sources[0].id);
+    CHECK(strcmp(f.request.routed_model, "memory") == 0 && !f.request.fallback, "model %s",
+          f.request.routed_model);
+    CHECK(f.request.generated.completion_tokens == 0 && f.request.confidence == 1, "nothing was generated");
+    rv_arena_free(f.arena);
+}
+
+TEST(other_questions_and_other_nodes_are_no_answer)
+{
+    static const struct {
+        const char *query, *type, *text;
+    } rows[] = {
+        { "When does the workshop open?", "fact", "Correction: Q: When does the workshop close? A: 21:00" },
+        { "When does the workshop open?", "fact",
+          "Correction: Q: When does the workshop open today? A: 21:00" },
+        { "When does the workshop open today?", "fact",
+          "Correction: Q: When does the workshop open? A: 21:00" },
+        { "When does the workshop open?", "qa", "Correction: Q: When does the workshop open? A: 21:00" },
+        { "When does the workshop open?", "fact", "The workshop opens at 21:00." },
+        { "When does the workshop open?", "fact", "Correction: Q: When does the workshop open?" },
+        { "?", "fact", "Correction: Q: When does the workshop open? A: 21:00" },
+    };
+    for (size_t i = 0; i < RV_COUNT(rows); i++) {
+        fixture f;
+        open_fixture(&f, rows[i].query);
+        add(&f, 4, rows[i].type, rows[i].text, 0);
+        CHECK_OK(rv_recall(&f.request));
+        CHECK(!f.request.text && f.request.n_sources == 0 && strcmp(f.request.routed_model, "700m") == 0,
+              "row %zu", i);
+        rv_arena_free(f.arena);
+    }
+}
+
+TEST(a_model_is_asked_when_the_request_wants_one)
+{
+    enum { NAMED, IN_A_CONVERSATION, LOGPROBS, STOPS, WAYS };
+    static const char *const stops[] = { "." };
+    for (int way = 0; way < WAYS; way++) {
+        fixture f;
+        open_fixture(&f, "When?");
+        add(&f, 4, "fact", "Correction: Q: When? A: 21:00", 0);
+        f.request.model = way == NAMED ? "350m" : "auto";
+        f.request.n_history = way == IN_A_CONVERSATION;
+        f.request.extra.n_logprobs = way == LOGPROBS ? 0 : -1;
+        f.request.extra.stops = stops;
+        f.request.extra.n_stops = way == STOPS;
+        CHECK_OK(rv_recall(&f.request));
+        CHECK(!f.request.text && !f.streamed[0], "way %d", way);
+        rv_arena_free(f.arena);
+    }
+}
+
+TEST(a_client_that_left_is_an_error_and_no_memory_too)
+{
+    fixture f;
+    open_fixture(&f, "When?");
+    add(&f, 4, "fact", "Correction: Q: When? A: 21:00", 0);
+    f.stop = true;
+    CHECK_ERR(rv_recall(&f.request), RV_E_CANCELLED);
+    rv_arena *tiny;
+    CHECK_OK(rv_arena_new(&rv_heap, 16, &tiny));
+    f.request.arena = tiny;
+    f.request.text = NULL;
+    CHECK_ERR(rv_recall(&f.request), RV_E_NOMEM);
+    CHECK(!f.request.text, "half an answer");
+    rv_arena_free(tiny);
+    rv_arena_free(f.arena);
+}
