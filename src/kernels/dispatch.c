@@ -13,7 +13,8 @@
         .f32_to_f16 = rv_f32_to_f16_##L, .f16_to_f32 = rv_f16_to_f32_##L, .expand = rv_expand_table_##L,     \
         .quantize = rv_quantize_##L, .pack_bytes = rv_pack_bytes_##L, .pack = (pack_or_null),                \
         .matmul = rv_matmul_##L, .attend = rv_attend_##L, .gemm = rv_gemm_##L,                               \
-        .onebit_table = rv_onebit_table_##L, .onebit_scan = rv_onebit_scan_##L,                              \
+        .onebit_table = rv_onebit_table_##L, .onebit_scan = rv_onebit_scan_##L, .hadamard = rv_hadamard_##L, \
+        .code_dots = rv_code_dots_##L,                                                                       \
     }
 
 static const rv_kernels scalar = TABLE(scalar, RV_CPU_SCALAR, NULL);

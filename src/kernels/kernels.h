@@ -146,6 +146,16 @@ typedef struct rv_kernels {
      * low [n]; how many. Both outputs have room for n_rows rounded up to a multiple of RV_ONEBIT_ROWS. */
     size_t (*onebit_scan)(const rv_onebit_query *query, const uint8_t *blocks, size_t n_rows, float limit,
                           uint32_t *at, float *low);
+
+    /* ---- vectors that are searched ---- */
+
+    /* x [n], n a power of two: the Walsh-Hadamard transform, scaled to keep lengths; the same bits at every level. */
+    void (*hadamard)(float *x, size_t n);
+
+    /* Many rows of codes times one vector: out [n_rows] = sum over i of (codes[row * stride + i] - 128) * q[i], exact for
+     * n up to 65,536. rows [n_rows] names them; NULL: the first n_rows. */
+    void (*code_dots)(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,
+                      const int8_t *q, size_t n, int32_t *out);
 } rv_kernels;
 
 /** rv_kernels_at - the table of a level, or NULL when this CPU or this build cannot run it. Immutable, any thread. */

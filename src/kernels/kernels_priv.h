@@ -21,11 +21,14 @@
     void rv_matmul_##L(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,      \
                        size_t out_stride);                                                                   \
     void rv_gemm_##L(const rv_gemm *what);                                                                   \
-    void rv_attend_##L(const rv_attend_step *step);                                                         \
+    void rv_attend_##L(const rv_attend_step *step);                                                          \
     float rv_onebit_table_##L(const float *x, const float *centre, const float *dither, size_t dim,          \
                               uint8_t *table, float *step);                                                  \
     size_t rv_onebit_scan_##L(const rv_onebit_query *query, const uint8_t *blocks, size_t n_rows,            \
-                              float limit, uint32_t *at, float *low);
+                              float limit, uint32_t *at, float *low);                                        \
+    void rv_hadamard_##L(float *x, size_t n);                                                                \
+    void rv_code_dots_##L(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,          \
+                          const int8_t *q, size_t n, int32_t *out);
 
 RV_DECLARE_LEVEL(scalar)
 RV_DECLARE_LEVEL(avx2)

@@ -525,7 +525,7 @@ static rv_err load(rv_memory *m)
 static rv_err open_all(rv_memory *m, const char *dir)
 {
     RV_TRY(rv_names_init(&m->names, m->mem));
-    RV_TRY(rv_index_new(m->mem, "flat", m->embedder.dim, &m->index));
+    RV_TRY(rv_index_new(m->mem, &(rv_index_config){ .kind = "flat", .dim = m->embedder.dim }, &m->index));
     RV_TRY(rv_graph_new(m->mem, &m->graph));
     RV_TRY(rv_graph_type(m->graph, "contains", &m->contains));
     RV_TRY(rv_graph_type(m->graph, "follows", &m->follows));

@@ -243,11 +243,13 @@ static int by_rank(const void *a, const void *b)
     return x->id > y->id ? -1 : x->id < y->id; /* the newer one */
 }
 
-static void ask_vectors(searching *s)
+static rv_err ask_vectors(searching *s)
 {
     size_t found = 0;
     if (s->vector) {
-        rv_index_search(s->m->index, s->vector, s->side, filter_id, s, s->hits, &found);
+        rv_filter filter = { .passes = filter_id, .self = s };
+        rv_search how = { .k = s->side < RV_INDEX_K_MAX ? s->side : RV_INDEX_K_MAX, .filter = &filter };
+        RV_TRY(rv_index_search(s->m->index, s->vector, &how, s->hits, &found));
     }
     for (size_t i = 0; i < found; i++) {
         s->at[s->n++] = (candidate){ .id = s->hits[i].id,
@@ -255,6 +257,7 @@ static void ask_vectors(searching *s)
                                      .vector_score = (double)s->hits[i].score };
     }
     s->cut |= found == s->side;
+    return RV_OK;
 }
 
 /* The cosine of what only the words found. */
@@ -262,7 +265,7 @@ static void add_cosines(searching *s)
 {
     for (size_t i = 0; s->vector && i < s->n; i++) {
         float cosine;
-        if (!s->at[i].vector_rank && rv_index_cosine(s->m->index, s->vector, s->at[i].id, &cosine)) {
+        if (!s->at[i].vector_rank && rv_index_score(s->m->index, s->vector, s->at[i].id, &cosine)) {
             s->at[i].vector_score = (double)cosine;
         }
     }
@@ -408,7 +411,7 @@ static rv_err search_once(searching *s, rv_arena *arena, rv_memory_hits *out, bo
 {
     s->n = 0;
     s->cut = false;
-    ask_vectors(s);
+    RV_TRY(ask_vectors(s));
     RV_TRY(ask_words(s));
     join(s);
     add_cosines(s);

@@ -386,7 +386,8 @@ TEST(gemm_is_the_same_bits_at_every_level_and_within_rounding_of_float64)
     rv_rng rng;
     rv_rng_init(&rng, 23);
     for (size_t s = 0; s < RV_COUNT(shapes); s++) {
-        const size_t m = shapes[s][0], kk = shapes[s][1], n = shapes[s][2], as = kk + 3, bs = n + 1, os = n + 2;
+        const size_t m = shapes[s][0], kk = shapes[s][1], n = shapes[s][2], as = kk + 3, bs = n + 1,
+                     os = n + 2;
         float *a = random_floats(&rng, m ? (m - 1) * as + kk : 0);
         float *b = random_floats(&rng, kk ? (kk - 1) * bs + n : 0);
         float *start = random_floats(&rng, m ? (m - 1) * os + n : 0), *first = NULL;
@@ -403,13 +404,76 @@ TEST(gemm_is_the_same_bits_at_every_level_and_within_rounding_of_float64)
                         mass += fabs(product);
                     }
                     double error = fabs((double)out[i * os + j] - exact);
-                    CHECK(error <= (double)(kk + 1) * FLT_EPSILON * mass, "%s %zu x %zu x %zu at %zu, %zu: %g",
-                          k->name, m, kk, n, i, j, error);
+                    CHECK(error <= (double)(kk + 1) * FLT_EPSILON * mass,
+                          "%s %zu x %zu x %zu at %zu, %zu: %g", k->name, m, kk, n, i, j, error);
                 }
             }
             first = first ? first : out;
             CHECK(m == 0 || memcmp(first, out, ((m - 1) * os + n) * sizeof *out) == 0, "%s %zu x %zu x %zu",
                   k->name, m, kk, n);
+        }
+    }
+}
+
+TEST(hadamard_is_the_same_at_every_level_keeps_lengths_and_undoes_itself)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 31);
+    for (size_t n = 1; n <= 4096; n *= 2) {
+        float *x = random_floats(&rng, n), *want = copy_floats(x, n);
+        rv_kernels_at(RV_CPU_SCALAR)->hadamard(want, n);
+        double before = 0, after = 0;
+        for (size_t i = 0; i < n; i++) {
+            before += (double)x[i] * (double)x[i];
+            after += (double)want[i] * (double)want[i];
+        }
+        CHECK(fabs(after - before) <= 1e-5 * before, "n=%zu: %g became %g", n, before, after);
+        EACH_LEVEL(k)
+        {
+            float *got = copy_floats(x, n);
+            k->hadamard(got, n);
+            CHECK(memcmp(got, want, n * sizeof *got) == 0, "%s n=%zu", k->name, n);
+            k->hadamard(got, n);
+            for (size_t i = 0; i < n; i++) {
+                CHECK(fabs((double)got[i] - (double)x[i]) <= 1e-5 * sqrt(before), "%s n=%zu: element %zu",
+                      k->name, n, i);
+            }
+        }
+    }
+}
+
+TEST(code_dots_is_exact_for_rows_side_by_side_and_picked)
+{
+    static const size_t strides[] = { 0, 3, 64 };
+    rv_rng rng;
+    rv_rng_init(&rng, 32);
+    for (size_t s = 0; s < RV_COUNT(sizes) * RV_COUNT(strides); s++) {
+        size_t n = sizes[s % RV_COUNT(sizes)], stride = n + strides[s / RV_COUNT(sizes)], most = 11;
+        uint8_t *codes = fenced_bytes((most - 1) * stride + n);
+        int8_t *q = (int8_t *)fenced_bytes(n);
+        for (size_t i = 0; i < (most - 1) * stride + n; i++) {
+            codes[i] = s % 4 == 1 ? 255 : s % 4 == 2 ? 0 : (uint8_t)rv_rng_next(&rng);
+        }
+        for (size_t i = 0; i < n; i++) {
+            q[i] = s % 4 == 1 ? -128 : s % 4 == 2 ? 127 : (int8_t)rv_rng_next(&rng);
+        }
+        for (size_t n_rows = 0; n_rows <= most; n_rows++) {
+            uint32_t rows[11];
+            for (size_t r = 0; r < n_rows; r++) {
+                rows[r] = (uint32_t)rv_rng_below(&rng, most);
+            }
+            int32_t want[2][11], got[12];
+            rv_kernels_at(RV_CPU_SCALAR)->code_dots(codes, stride, NULL, n_rows, q, n, want[0]);
+            rv_kernels_at(RV_CPU_SCALAR)->code_dots(codes, stride, rows, n_rows, q, n, want[1]);
+            EACH_LEVEL(k)
+            {
+                for (int picked = 0; picked < 2; picked++) {
+                    got[n_rows] = 12345;
+                    k->code_dots(codes, stride, picked ? rows : NULL, n_rows, q, n, got);
+                    CHECK(memcmp(got, want[picked], n_rows * sizeof *got) == 0 && got[n_rows] == 12345,
+                          "%s n=%zu rows=%zu stride=%zu picked=%d", k->name, n, n_rows, stride, picked);
+                }
+            }
         }
     }
 }

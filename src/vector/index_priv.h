@@ -1,0 +1,123 @@
+/* What a kind of index is made of. index.c does what all kinds share: rows, ids, scratch, files; a kind adds its own structure
+ * over slots. */
+#ifndef RV_VECTOR_INDEX_PRIV_H
+#define RV_VECTOR_INDEX_PRIV_H
+#include "vector/index.h"
+#include "vector/rows.h"
+
+/* An array in a saved file. Tags below 100 are the rows'; a kind uses those from 100, each once. */
+typedef struct rv_section {
+    uint32_t tag;
+    const void *at;
+    size_t n; /* bytes */
+} rv_section;
+
+enum { RV_SECTIONS_MAX = 32 };
+typedef struct rv_sections {
+    rv_section at[RV_SECTIONS_MAX];
+    size_t n;
+} rv_sections;
+
+/** rv_sections_put - one more to be saved; n may be 0.  rv_sections_get - the bytes of a tag, 64-byte aligned; RV_E_CORRUPT when
+ * it is missing or not exactly n bytes long. */
+void rv_sections_put(rv_sections *sections, uint32_t tag, const void *at, size_t n);
+rv_err rv_sections_get(const rv_sections *sections, uint32_t tag, size_t n, const void **out) RV_MUST_CHECK;
+
+/* Working memory of one search. A kind's own begins with this one. */
+typedef struct rv_scratch {
+    struct rv_scratch *next;
+    float *rotated, *row; /* [dim] each */
+    int8_t *code;         /* [stride] of the query */
+    uint32_t *slots;      /* [block] and */
+    int32_t *sums;        /* [block], */
+    float *distances;     /* [block] of one call of rv_rows_distances */
+    rv_hit *heap;         /* [heap_room], and */
+    uint32_t *ranked;     /* [heap_room] grown by rv_scratch_heap */
+    size_t heap_room;
+} rv_scratch;
+enum { RV_SCRATCH_BLOCK = 512 };
+
+typedef struct rv_index_ops {
+    const char *kind;
+    bool coded;           /* rows have codes */
+    size_t scratch_bytes; /* of the kind's scratch, zeroed when new */
+
+    /* Check the kind's options and fill in defaults. RV_E_ARG. NULL: it has none. */
+    rv_err (*configure)(rv_index_config *config);
+    /* self for an empty index, or for the sections of a file whose rows are there already (mapped). On failure close is called. */
+    rv_err (*open)(rv_index *index, const rv_sections *file);
+    void (*close)(rv_index *index);
+    /* Room for n more slots, after the rows' own; also makes ours what was mapped. was_mapped: the rows came out of the file with
+     * this call, so dead slots are on nobody's list. */
+    rv_err (*reserve)(rv_index *index, size_t n, bool was_mapped);
+    /* A row that was placed and filled. */
+    void (*add)(rv_index *index, uint32_t slot);
+    /* n such rows at once; NULL: add, one by one. On failure none of them is linked from the rest. */
+    rv_err (*build)(rv_index *index, rv_pool *pool, const uint32_t *slots, size_t n,
+                    rv_index_progress *progress, void *self);
+    /* Slots that were just dropped, dead now; the kind recycles them when nothing leads there any more. */
+    void (*remove)(rv_index *index, const uint32_t *slots, size_t n);
+    bool (*repair)(rv_index *index, size_t n_rows); /* NULL: nothing is ever left */
+    rv_err (*search)(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,
+                     rv_hit *hits, size_t *found);
+    void (*scratch_deinit)(rv_index *index, rv_scratch *scratch); /* NULL: nothing to free */
+    void (*sections)(const rv_index *index, rv_sections *out);    /* NULL: none */
+    rv_err (*check)(const rv_index *index);                       /* NULL: nothing to check */
+    size_t (*bytes)(const rv_index *index);                       /* hot ones; NULL: 0 */
+} rv_index_ops;
+
+extern const rv_index_ops rv_flat_ops, rv_hnsw_ops;
+
+typedef struct rv_scratch_pool rv_scratch_pool;
+
+struct rv_index {
+    const rv_index_ops *ops;
+    const rv_alloc *mem;
+    rv_index_config config; /* kind points to ops->kind */
+    rv_rows rows;
+    void *self; /* the kind's */
+    rv_scratch_pool *scratch;
+    const uint8_t *file; /* NULL unless opened from bytes */
+    size_t file_bytes;
+    float *row; /* [dim] scratch of changes */
+};
+
+/** rv_index_make - all of an index but the kind's own part, empty.  rv_index_check_pages - checksums of the file it came from. */
+rv_err rv_index_make(const rv_alloc *mem, const rv_index_config *config, rv_index **out) RV_MUST_CHECK;
+rv_err rv_index_check_pages(const rv_index *index) RV_MUST_CHECK;
+
+static inline bool rv_filter_passes(const rv_filter *filter, int64_t id)
+{
+    if (!filter) {
+        return true;
+    }
+    if (filter->bits) {
+        uint64_t bit = (uint64_t)id - (uint64_t)filter->first;
+        return bit < filter->n_bits && (filter->bits[bit / 64] >> bit % 64 & 1);
+    }
+    return filter->passes(filter->self, id);
+}
+
+/** rv_hit_better - a before b: the larger score, then the smaller id. */
+static inline bool rv_hit_better(rv_hit a, rv_hit b)
+{
+    return a.score > b.score || (a.score == b.score && a.id < b.id);
+}
+
+/** rv_hits_push - keep the k best of all pushed, as a heap with the worst on top; rv_hits_sort - best first, at the end. */
+void rv_hits_push(rv_hit *heap, size_t *n, size_t k, rv_hit hit);
+void rv_hits_sort(rv_hit *heap, size_t n);
+
+/** rv_filter_count - how many ids pass a filter with bits. */
+size_t rv_filter_count(const rv_filter *filter);
+
+/** rv_scratch_heap - heap and ranked hold at least n; false without memory. */
+bool rv_scratch_heap(rv_index *index, rv_scratch *scratch, size_t n);
+
+/** rv_index_rank - the k best of n live slots by their own vectors. */
+void rv_index_rank(rv_index *index, rv_scratch *scratch, const float *query, const uint32_t *slots, size_t n,
+                   size_t k, rv_hit *hits, size_t *found);
+/** rv_index_scan - search by looking at every row that passes: by codes first where there are some. */
+rv_err rv_index_scan(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,
+                     rv_hit *hits, size_t *found) RV_MUST_CHECK;
+#endif

@@ -1,0 +1,355 @@
+#include "vector/rows.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { HUGE_PAGE = 2 << 20 };
+
+/* ---- memory ---- */
+
+void *rv_big_grow(const rv_alloc *mem, void *old, bool mapped, size_t used, size_t bytes)
+{
+    bool huge = bytes >= 2 * HUGE_PAGE;
+    void *block = mem->aligned(mem->self, huge ? HUGE_PAGE : RV_ROWS_ALIGN, bytes ? bytes : RV_ROWS_ALIGN);
+    if (!block) {
+        return NULL;
+    }
+    if (huge) {
+        (void)madvise(block, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* refused: only slower */
+    }
+    if (used) {
+        memcpy(block, old, used);
+    }
+    if (!mapped) {
+        rv_free(mem, old);
+    }
+    return block;
+}
+
+static size_t kept_bytes(const rv_rows *r)
+{
+    return r->keep == RV_KEEP_F32 ? 4 * r->dim : r->keep == RV_KEEP_BF16 ? 2 * r->dim : 0;
+}
+
+rv_err rv_rows_init(rv_rows *r, const rv_alloc *mem, const rv_index_config *config, bool coded)
+{
+    *r = (rv_rows){ .mem = mem,
+                    .kernels = rv_kernels_best(),
+                    .dim = config->dim,
+                    .stride = coded ? (config->dim + RV_ROWS_ALIGN - 1) / RV_ROWS_ALIGN * RV_ROWS_ALIGN : 0,
+                    .metric = config->metric,
+                    .keep = config->keep };
+    return coded ? rv_rotation_new(mem, config->dim, config->seed, &r->rotation) : RV_OK;
+}
+
+void rv_rows_deinit(rv_rows *r)
+{
+    if (!r->mapped) {
+        rv_free(r->mem, r->codes);
+        rv_free(r->mem, r->scales);
+        rv_free(r->mem, r->ids);
+        rv_free(r->mem, r->live);
+        rv_free(r->mem, r->kept);
+        rv_free(r->mem, r->map);
+    }
+    rv_free(r->mem, (void *)r->lent);
+    rv_free(r->mem, r->free);
+    rv_rotation_free(r->rotation);
+    *r = (rv_rows){ 0 };
+}
+
+/* ---- ids ---- */
+
+static size_t place_of(const rv_rows *r, int64_t id)
+{
+    uint64_t mixed = (uint64_t)id * 0x9e3779b97f4a7c15u;
+    return (size_t)(mixed ^ mixed >> 32) & (r->map_size - 1);
+}
+
+/* A run of entries ends at an empty place; all of them live, but a damaged file may say anything. */
+static size_t map_find(const rv_rows *r, int64_t id)
+{
+    size_t at = place_of(r, id);
+    for (size_t step = 0; step < r->map_size && r->map[at]; step++, at = (at + 1) & (r->map_size - 1)) {
+        uint32_t slot = r->map[at] - 1;
+        if (slot < r->n && r->ids[slot] == id && rv_rows_live(r, slot)) {
+            return at;
+        }
+    }
+    return SIZE_MAX;
+}
+
+uint32_t rv_rows_find(const rv_rows *r, int64_t id)
+{
+    size_t at = r->map_size ? map_find(r, id) : SIZE_MAX;
+    return at == SIZE_MAX ? RV_ROWS_NONE : r->map[at] - 1;
+}
+
+static void map_put(rv_rows *r, uint32_t slot)
+{
+    size_t at = place_of(r, r->ids[slot]);
+    while (r->map[at]) {
+        at = (at + 1) & (r->map_size - 1);
+    }
+    r->map[at] = slot + 1;
+}
+
+/* Entries behind the hole move into it unless that would put them before their own place. */
+static void map_take(rv_rows *r, int64_t id)
+{
+    size_t mask = r->map_size - 1, hole = map_find(r, id);
+    assert(hole != SIZE_MAX);
+    for (size_t at = (hole + 1) & mask; r->map[at]; at = (at + 1) & mask) {
+        size_t home = place_of(r, r->ids[r->map[at] - 1]);
+        if (((at - home) & mask) >= ((at - hole) & mask)) {
+            r->map[hole] = r->map[at];
+            hole = at;
+        }
+    }
+    r->map[hole] = 0;
+}
+
+/* ---- room ---- */
+
+/* All arrays anew, so that a failure leaves every old one in place. */
+static rv_err grow_all(rv_rows *r, size_t room)
+{
+    rv_rows next = *r;
+    room = (room + 63) / 64 * 64;
+    size_t map_size = 64;
+    while (map_size < 2 * room) {
+        map_size *= 2;
+    }
+    struct {
+        void **array;
+        size_t used, bytes;
+    } arrays[] = {
+        { (void **)&next.codes, r->n * r->stride, room * r->stride },
+        { (void **)&next.scales, r->stride ? r->n * sizeof *r->scales : 0,
+          r->stride ? room * sizeof *r->scales : 0 },
+        { (void **)&next.ids, r->n * sizeof *r->ids, room * sizeof *r->ids },
+        { (void **)&next.live, (r->n + 63) / 64 * 8, room / 8 },
+        { &next.kept, r->n * kept_bytes(r), room * kept_bytes(r) },
+        { (void **)&next.lent, kept_bytes(r) ? 0 : r->n * sizeof *r->lent,
+          kept_bytes(r) ? 0 : room * sizeof *r->lent },
+        { (void **)&next.free, r->n_free * sizeof *r->free, room * sizeof *r->free },
+        { (void **)&next.map, 0, map_size * sizeof *r->map },
+    };
+    size_t done = 0;
+    for (; done < RV_COUNT(arrays); done++) {
+        void *fresh = arrays[done].bytes ? rv_big_grow(r->mem, *arrays[done].array, true, arrays[done].used,
+                                                       arrays[done].bytes)
+                                         : NULL;
+        if (arrays[done].bytes && !fresh) {
+            break;
+        }
+        *arrays[done].array = fresh;
+    }
+    if (done < RV_COUNT(arrays)) {
+        while (done > 0) {
+            rv_free(r->mem, *arrays[--done].array);
+        }
+        return rv_fail(RV_E_NOMEM, "no memory for an index of %zu vectors", room);
+    }
+    next.room = room;
+    next.map_size = map_size;
+    next.mapped = false;
+    memset((uint8_t *)next.live + arrays[3].used, 0, arrays[3].bytes - arrays[3].used);
+    memset(next.map, 0, arrays[7].bytes);
+    rv_rotation *rotation = r->rotation;
+    r->rotation = NULL;
+    rv_rows_deinit(r);
+    *r = next;
+    r->rotation = rotation;
+    for (uint32_t slot = 0; slot < r->n; slot++) {
+        if (rv_rows_live(r, slot)) {
+            map_put(r, slot);
+        }
+    }
+    return RV_OK;
+}
+
+rv_err rv_rows_reserve(rv_rows *r, size_t n)
+{
+    if (n > RV_INDEX_ROWS_MAX - r->n) {
+        return rv_fail(RV_E_FULL, "an index holds at most %zu vectors", RV_INDEX_ROWS_MAX);
+    }
+    size_t wanted = r->n + n; /* free slots are a gift: reserved room never depends on them */
+    if (wanted <= r->room && !r->mapped) {
+        return RV_OK;
+    }
+    size_t half = r->room + r->room / 2;
+    size_t room = r->mapped && wanted <= r->n ? wanted : wanted > half ? wanted : half;
+    return grow_all(r, room < RV_INDEX_ROWS_MAX ? room : RV_INDEX_ROWS_MAX);
+}
+
+/* ---- changes ---- */
+
+uint32_t rv_rows_place(rv_rows *r, int64_t id)
+{
+    assert(!r->mapped && (r->n_free > 0 || r->n < r->room) && rv_rows_find(r, id) == RV_ROWS_NONE);
+    uint32_t slot = r->n_free > 0 ? r->free[--r->n_free] : (uint32_t)r->n++;
+    r->ids[slot] = id;
+    r->live[slot / 64] |= (uint64_t)1 << slot % 64;
+    r->n_live++;
+    map_put(r, slot);
+    return slot;
+}
+
+void rv_rows_drop(rv_rows *r, uint32_t slot)
+{
+    assert(!r->mapped && rv_rows_live(r, slot));
+    map_take(r, r->ids[slot]);
+    r->live[slot / 64] &= ~((uint64_t)1 << slot % 64);
+    r->n_live--;
+}
+
+void rv_rows_recycle(rv_rows *r, uint32_t slot)
+{
+    assert(!rv_rows_live(r, slot));
+    r->free[r->n_free++] = slot;
+}
+
+static uint16_t to_bf16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16); /* nearest even; rows are finite */
+}
+
+void rv_rows_fill(rv_rows *r, uint32_t slot, const float *row, float *scratch)
+{
+    if (r->keep == RV_KEEP_F32) {
+        memcpy((float *)r->kept + slot * r->dim, row, r->dim * sizeof *row);
+    } else if (r->keep == RV_KEEP_BF16) {
+        uint16_t *out = (uint16_t *)r->kept + slot * r->dim;
+        for (size_t i = 0; i < r->dim; i++) {
+            out[i] = to_bf16(row[i]);
+        }
+    } else {
+        r->lent[slot] = row;
+    }
+    if (r->stride) {
+        r->scales[slot] = rv_rows_encode(r, row, scratch, r->codes + slot * r->stride);
+    }
+}
+
+/* ---- the vectors themselves ---- */
+
+const float *rv_rows_get(const rv_rows *r, uint32_t slot, float *scratch)
+{
+    if (r->keep == RV_KEEP_F32) {
+        return (const float *)r->kept + slot * r->dim;
+    }
+    if (r->keep == RV_KEEP_BF16) {
+        r->kernels->expand[RV_BF16]((const uint16_t *)r->kept + slot * r->dim, scratch, r->dim);
+        return scratch;
+    }
+    return r->lent[slot];
+}
+
+void rv_rows_fetch(const rv_rows *r, uint32_t slot)
+{
+    size_t bytes = kept_bytes(r) ? kept_bytes(r) : 4 * r->dim;
+    const char *at = kept_bytes(r) ? (const char *)r->kept + slot * bytes : (const char *)r->lent[slot];
+    for (size_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch(at + i);
+    }
+}
+
+float rv_rows_score(const rv_rows *r, const float *query, uint32_t slot, float *scratch)
+{
+    const float *row = rv_rows_get(r, slot, scratch);
+    return r->metric == RV_INDEX_L2 ? -r->kernels->l2sq_f32(query, row, r->dim)
+                                    : r->kernels->dot_f32(query, row, r->dim);
+}
+
+/* ---- codes ---- */
+
+rv_row_scale rv_rows_encode(const rv_rows *r, const float *x, float *rotated, uint8_t *code)
+{
+    rv_rotation_apply(r->rotation, x, rotated);
+    float largest = 0;
+    for (size_t i = 0; i < r->dim; i++) {
+        float size = fabsf(rotated[i]);
+        largest = size > largest ? size : largest;
+    }
+    float to_code = largest > 0 ? 127 / largest : 0;
+    if (!(to_code <= 1e37f)) { /* so small that nothing is left of it */
+        to_code = 0;
+    }
+    int64_t squares = 0;
+    for (size_t i = 0; i < r->dim; i++) {
+        int32_t q = (int32_t)lrintf(rotated[i] * to_code);
+        squares += q * q;
+        code[i] = (uint8_t)(q + 128);
+    }
+    memset(code + r->dim, 128, r->stride - r->dim);
+    float scale = to_code > 0 ? largest / 127 : 0;
+    return (rv_row_scale){ scale, scale * scale * (float)squares };
+}
+
+static rv_row_query ask(const rv_rows *r, rv_row_scale scale, int8_t *code)
+{
+    for (size_t i = 0; i < r->stride; i++) {
+        code[i] = (int8_t)(code[i] ^ -128);
+    }
+    bool product = r->metric == RV_INDEX_IP;
+    return (rv_row_query){ code, product ? -scale.scale : -2 * scale.scale, product ? 0.0f : 1.0f };
+}
+
+rv_row_query rv_rows_ask(const rv_rows *r, const float *query, float *rotated, int8_t *code)
+{
+    return ask(r, rv_rows_encode(r, query, rotated, (uint8_t *)code), code);
+}
+
+rv_row_query rv_rows_ask_slot(const rv_rows *r, uint32_t slot, int8_t *code)
+{
+    memcpy(code, r->codes + slot * r->stride, r->stride);
+    return ask(r, r->scales[slot], code);
+}
+
+void rv_rows_distances(const rv_rows *r, const rv_row_query *query, const uint32_t *slots, size_t n,
+                       int32_t *sums, float *out)
+{
+    r->kernels->code_dots(r->codes, r->stride, slots, n, query->code, r->stride, sums);
+    for (size_t i = 0; i < n; i++) {
+        rv_row_scale row = r->scales[slots ? slots[i] : i];
+        out[i] = query->weight * row.norm + query->pull * row.scale * (float)sums[i];
+    }
+}
+
+/* ---- rules ---- */
+
+rv_err rv_rows_check(const rv_rows *r)
+{
+    size_t live = 0;
+    for (uint32_t slot = 0; slot < r->n; slot++) {
+        if (!rv_rows_live(r, slot)) {
+            continue;
+        }
+        live++;
+        if (rv_rows_find(r, r->ids[slot]) != slot) {
+            return rv_fail(RV_E_CORRUPT,
+                           "index: slot %u holds id %lld, which is found elsewhere or not at all", slot,
+                           (long long)r->ids[slot]);
+        }
+        if (r->stride &&
+            !(r->scales[slot].scale >= 0 && r->scales[slot].norm >= 0 && isfinite(r->scales[slot].norm))) {
+            return rv_fail(RV_E_CORRUPT, "index: the code of id %lld has scale %g and norm %g",
+                           (long long)r->ids[slot], (double)r->scales[slot].scale,
+                           (double)r->scales[slot].norm);
+        }
+    }
+    if (live != r->n_live) {
+        return rv_fail(RV_E_CORRUPT, "index: %zu live slots, expected %zu", live, r->n_live);
+    }
+    for (size_t i = 0; i < r->n_free; i++) {
+        if (r->free[i] >= r->n || rv_rows_live(r, r->free[i])) {
+            return rv_fail(RV_E_CORRUPT, "index: slot %u is free and in use", r->free[i]);
+        }
+    }
+    return RV_OK;
+}
