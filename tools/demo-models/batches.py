@@ -11,7 +11,7 @@ import tasks
 from tokenizer import IM_END, IM_START, PAD, START
 
 OTHER, VALUE, CITE, END = 0, 1, 2, 3  # marks: prompt, answer text, citation, end of the answer
-MAX_TOKENS = 640
+MAX_TOKENS = 700
 POOL = 1200  # exercises that are sorted by length together
 
 
@@ -22,6 +22,8 @@ class Batch:
     passage: np.ndarray  # number of the passage a context token stands in, 0 outside
     target: np.ndarray  # on the last tokens before an answer: the passage it cites first, 0 for a refusal, -1 elsewhere
     asked: np.ndarray  # the same number, on all tokens of the question
+    looks: list[tuple[int, int, list[int]]]  # row, token before a copied one, the places in the passage it is copied from
+    cites: list[tuple[int, int, int]]  # row, token before a cited number, that number
 
 
 class Encoder:
@@ -41,12 +43,17 @@ class Encoder:
         """Token ids and marks of whole conversations; passages are in the first user turn only."""
         texts: list[str] = []
         for example in examples:
+            for text, reply in example.history:
+                texts += ["user\n" + tasks.user_text([], text), "assistant\n" + reply]
             for n, (text, reply) in enumerate(example.turns):
                 texts += ["user\n" + tasks.user_text([] if n else example.passages, text, example.bare), "assistant\n", reply]
         parts = iter([e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)])
         rows = []
         for example in examples:
-            ids, marks = [START], [OTHER]
+            ids = [START]
+            for _ in example.history:
+                ids += [IM_START, *next(parts), IM_END, *self.newline, IM_START, *next(parts), IM_END, *self.newline]
+            marks = [OTHER] * len(ids)
             for _ in example.turns:
                 asked = [IM_START, *next(parts), IM_END, *self.newline, IM_START, *next(parts)]
                 reply = next(parts)
@@ -67,16 +74,24 @@ class Encoder:
     def pad(self, rows: list[tuple[list[int], list[int]]]) -> Batch:
         length = (max(len(ids) for ids, _ in rows) + 7) // 8 * 8
         shape = (len(rows), length)
-        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64))
+        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [])
         for n, (ids, marks) in enumerate(rows):
             batch.ids[n, : len(ids)], batch.marks[n, : len(marks)] = ids, marks
-            self._label(ids, marks, batch.passage[n], batch.target[n], batch.asked[n])
+            self._label(n, ids, marks, batch)
         return batch
 
-    def _label(self, ids: list[int], marks: list[int], passage: np.ndarray, target: np.ndarray, asked: np.ndarray) -> None:
+    def _first_passage(self, ids: list[int], marks: list[int]) -> int:
+        """Where the turn with the passages begins: earlier turns of a session come before it and are answered by nobody here."""
+        answered = next((n for n, mark in enumerate(marks) if mark != OTHER), len(ids))
+        starts = [n for n in range(answered) if ids[n] == IM_START]
+        return starts[-2] if len(starts) > 1 else 0
+
+    def _label(self, row: int, ids: list[int], marks: list[int], batch: Batch) -> None:
         """Labels of the auxiliary heads."""
-        current = 0
-        for n, token in enumerate(ids):
+        passage, target, asked = batch.passage[row], batch.target[row], batch.asked[row]
+        current, first = 0, self._first_passage(ids, marks)
+        for n in range(first, len(ids)):
+            token = ids[n]
             if token in (self.question, IM_END):
                 break
             if token == self.close and n > 1 and ids[n - 2] == self.open and ids[n - 1] in self.digits:
@@ -91,10 +106,26 @@ class Encoder:
             end = n
             while marks[end] != END:
                 end += 1
-            cited = next((self.digits[ids[k]] for k in range(n, end) if marks[k] == CITE and ids[k] in self.digits), 0)
+            digits = [k for k in range(n, end) if marks[k] == CITE and ids[k] in self.digits]
+            cited = self.digits[ids[digits[0]]] if digits else 0
             target[max(0, n - 6) : n] = cited
             asked[begin or n : n] = cited
+            for k in digits:
+                target[k - 1] = self.digits[ids[k]]
+                batch.cites.append((row, k - 1, self.digits[ids[k]]))
+            if digits:
+                self._sources(row, ids, digits[-1], end, passage, batch.looks)
             n, begin = end + 1, 0
+
+    def _sources(self, row: int, ids: list[int], digit: int, end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]]) -> None:
+        """Where each token of an answer stands in the passage that was cited last."""
+        value = ids[digit + 2 : end]
+        inside = np.flatnonzero(passage == self.digits[ids[digit]])
+        if not value or not len(inside):
+            return
+        places = [n for n in range(inside[0], inside[-1] + 2 - len(value)) if ids[n : n + len(value)] == value]
+        for k in range(len(value) if places else 0):
+            looks.append((row, digit + 1 + k, [p + k for p in places[:4]]))
 
 
 def stream(encoder: Encoder, seed: int, progress, tokens: int) -> Iterator[Batch]:

@@ -66,6 +66,20 @@ def question(w: World, fact: Fact, subject: str | None = None) -> str:
     return text
 
 
+def silent(w: World, fact: Fact) -> str:
+    """The fact on a page about its subject, which is not named again; nothing if there is no such form."""
+    forms = relations.SILENT_OPEN if fact.key.startswith("open ") else relations.SILENT.get(fact.key, ())
+    if not forms or w.held_forms:
+        return ""
+    return words.capital(_fill(w.r.choice(forms), fact.subject, fact.value, fact.attribute, w.r))
+
+
+def brief_question(w: World, fact: Fact) -> str:
+    """`Who is the treasurer?`: the question without its subject, where only one treasurer is in sight."""
+    forms = [q.replace(" of {s}", "") for q in fact.questions if " of {s}" in q]
+    return words.capital(_fill(w.r.choice(forms), "", "", fact.attribute, w.r)) if forms else question(w, fact)
+
+
 def as_pair(w: World, fact: Fact, value: str | None = None) -> str:
     """A remembered question and answer, in the form in which the product stores it."""
     text = words.capital(_fill(w.r.choice(fact.questions), fact.subject, "", fact.attribute, w.r))
@@ -73,7 +87,9 @@ def as_pair(w: World, fact: Fact, value: str | None = None) -> str:
 
 
 def _attribute(w: World, kind: str | None) -> tuple[str, str]:
-    """An attribute noun and the kind of value that suits it."""
+    """An attribute noun and the kind of value that suits it; some nouns are made up."""
+    if not w.held_forms and not w.easy and w.chance(0.15):
+        return words.opaque(w.r), kind if kind in relations.ATTRIBUTES else w.r.choice(tuple(relations.ATTRIBUTES))
     while True:
         kind_ = kind if kind in relations.ATTRIBUTES else w.r.choice(tuple(relations.ATTRIBUTES))
         noun = w.r.choice(relations.ATTRIBUTES[kind_])
@@ -144,7 +160,10 @@ def action_fact(w: World, subject: str | None, subject_kind: str | None, like: F
     r = w.r
     verb, asked = (like.key.split()[1:3]) if like else (None, r.choice(("who", "what", "where", "when", "when")))
     rows = [v for v in relations.VERBS if (v[0] in relations.HELD_VERBS) == w.held_forms and (verb is None or v[0] == verb)]
-    base, third, past, participle, object_kind = r.choice(rows)
+    base, third, past, participle, object_kind = r.choice(rows) if rows else (verb, f"{verb}s", f"{verb}ed", f"{verb}ed", "thing")
+    if not verb and not w.held_forms and not w.easy and w.chance(0.3):
+        base = words.opaque(r).rstrip("e")
+        third, past, participle, object_kind = f"{base}s", f"{base}ed", f"{base}ed", r.choice(("thing", "venue", "event", "goods", "food", "person"))
     actor_kind = "person" if r.random() < 0.8 else "org"
     if subject and subject_kind and asked != "who":
         actor_kind = subject_kind

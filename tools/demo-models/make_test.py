@@ -19,7 +19,8 @@ SEED = 20260
 def line(cell: str, example: tasks.Example) -> str:
     text, reply = example.turns[0]
     content = tasks.user_text(example.passages, text, example.bare)
-    return json.dumps(dict(cell=cell, messages=[dict(role="user", content=content)], answer=reply), ensure_ascii=False)
+    messages = [dict(role=role, content=said) for asked, given in example.history for role, said in (("user", f"Question: {asked}"), ("assistant", given))]
+    return json.dumps(dict(cell=cell, messages=messages + [dict(role="user", content=content)], answer=reply), ensure_ascii=False)
 
 
 def main() -> None:

@@ -68,6 +68,7 @@ class Layer(nn.Module):
     def __init__(self, config: Config, index: int):
         super().__init__()
         self.config, self.attends = config, index in config.attention
+        self.watched, self.seen = False, None  # keep queries and keys for the auxiliary losses
         hidden, head = config.hidden, config.head
         out = 1 / math.sqrt(2 * config.layers)  # keeps the sum of all layers at the size of one
         self.norm_op = nn.Parameter(torch.ones(hidden))
@@ -97,6 +98,8 @@ class Layer(nn.Module):
         v = v.transpose(1, 2)
         if c.heads != c.kv_heads:
             k, v = (t.repeat_interleave(c.heads // c.kv_heads, 1) for t in (k, v))
+        if self.watched:
+            self.seen = q, k
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return F.linear(y.transpose(1, 2).reshape(batch, length, -1), self.o.to(h.dtype))
 

@@ -225,6 +225,18 @@ NAMED = (
     row("leaves", "place", "clock",
         "The bus to {s} leaves at {v}. | The train to {s} leaves at {v}. | The boat to {s} leaves at {v}. | At {v} a bus goes to {s}. | The last bus to {s} is at {v}. | You can take the bus to {s} at {v}. | The bus for {s} departs at {v}. | We leave for {s} at {v}. | -- | There is a bus to {s} at {v}. | Departure for {s} is at {v}.",
         "When does the bus to {s} leave? | When do we leave for {s}? | At what time does the bus to {s} leave? | When is the bus to {s}? | When does the train to {s} leave? | What time is the bus to {s}? | -- | When is the departure for {s}? | At which hour can I go to {s}?"),
+    row("itemcost", "item", "money",
+        "{s} costs {v}. | You pay {v} for {s}. | {s} is {v}. | For {s} we ask {v}. | The price of {s} is {v}. | {s} is sold for {v}. | {v} buys {s}. | We sell {s} for {v}. | -- | {s} goes for {v}. | {v} is asked for {s}.",
+        "How much is {s}? | How much does {s} cost? | What is the price of {s}? | What does {s} cost? | How much do I pay for {s}? | What do I pay for {s}? | -- | For how much is {s} sold? | What is {s} worth?"),
+    row("stuffat", "stuff", "spot",
+        "{s} are {p} {v}. | {s} are kept {p} {v}. | {s} stand {p} {v}. | {s} hang {p} {v}. | You find {s} {p} {v}. | {s} go {p} {v}. | {s} lie {p} {v}. | {s} belong {p} {v}. | We keep {s} {p} {v}. | -- | Look {p} {v} for {s}. | {s} wait {p} {v}.",
+        "Where are {s}? | Where are {s} kept? | Where do I find {s}? | Where do {s} go? | Where do {s} belong? | Where do we keep {s}? | -- | In which place are {s}? | Where can I get {s}?"),
+    row("stuffloan", "stuff", "duration",
+        "{s} can be borrowed for {v}. | You may keep {s} for {v}. | {s} are lent for {v}. | {s} are kept for {v}. | {s} may be kept for {v}. | We lend {s} for {v}. | {s} go back after {v}. | Members can borrow {s} for {v}. | -- | {s} may stay with you for {v}. | {s} have to come back within {v}.",
+        "How long can I borrow {s}? | For how long can {s} be borrowed? | How long may I keep {s}? | How long are {s} kept? | For how long are {s} lent? | How long can {s} be kept? | -- | How long may {s} stay with me? | When do {s} have to come back?"),
+    row("stuffowner", "stuff", "org",
+        "{s} belong to {v}. | {v} owns {s}. | {s} are owned by {v}. | {s} are on loan from {v}. | {s} come from {v}. | We got {s} from {v}. | {v} gave us {s}. | {s} were bought from {v}. | -- | {s} are the property of {v}. | {v} lends us {s}.",
+        "Who do {s} belong to? | Who owns {s}? | Who are {s} owned by? | To whom do {s} belong? | From whom are {s}? | Who did we get {s} from? | -- | Whose are {s}? | Who is the owner of {s}?"),
     row("deadline", "event", "date",
         "The deadline for {s} is {v}. | Sign up for {s} by {v}. | -- | The deadline for {s} is {v}. | Sign up for {s} by {v}. | Registration for {s} ends on {v}.",
         "What is the deadline for {s}? | When is the deadline for {s}? | -- | What is the deadline for {s}? | By when must I sign up for {s}? | When does registration for {s} end?"),
@@ -325,6 +337,20 @@ What is the name of the {a} of {s}? | And the {a} of {s}? |
 --|
 I need the {a} of {s}. | What {a} was given for {s}? | Can you find the {a} of {s}? | As for {s}, which {a} is it? | What would the {a} of {s} be?
 """)
+# What a page says of its own topic without naming it again, by relation key.
+SILENT = {key: tuple(part.strip() for part in forms.split("|")) for key, forms in {
+    "ticket": "Tickets cost {v}. | A ticket is {v}. | Entry costs {v}.", "capacity": "There are {v} seats. | There is room for {v} people.",
+    "guestcount": "There are {v} places. | {v} people came.", "opens": "Doors open at {v}. | Opening time is {v}.", "closes": "Closing time is {v}. | Doors close at {v}.",
+    "host": "The host is {v}. | {v} organises it. | {v} leads it. | The teacher is {v}.", "leader": "The director is {v}. | The head is {v}. | {v} leads it.",
+    "founder": "The founder is {v}. | {v} founded it.", "phone": "The phone number is {v}. | Call {v}.", "email": "The email address is {v}. | Mail goes to {v}.",
+    "doorcode": "The code is {v}. | The door code is {v}.", "key": "The key is with {v}. | {v} has the key.", "rent": "The rent is {v}. | A day costs {v}.",
+    "due": "The date is {v}. | Mark {v} in your calendar.", "starts": "We start at {v}. | The start is at {v}.", "mayor": "The mayor is {v}.",
+    "population": "About {v} people live there. | There are {v} inhabitants.", "cost": "The price is {v}.", "serial": "The serial number is {v}.",
+    "keeper": "{v} is responsible for it. | Ask {v} for help. | {v} looks after it.", "leaves": "The bus leaves at {v}. | The train goes at {v}.", "reaches": "The trip takes {v}.",
+    "loan": "The loan period is {v}.", "lasts": "The length is {v}.", "works": "The employer is {v}.", "job": "The job: {v}.", "colour": "The colour is {v}.",
+    "material": "The material is {v}.", "donor": "It is a gift from {v}.", "founded": "The founding year is {v}.", "meets": "The meeting day is {v}."}.items()}
+SILENT_OPEN = ("The {a} is {v}.", "The {a} is {v}.", "{v} is the {a}.", "The {a}: {v}.", "Its {a} is {v}.", "{a}: {v}.", "The {a} will be {v}.", "The {a} is now {v}.",
+               "There the {a} is {v}.", "As {a} we have {v}.")
 # Question words that suit the kind of value, beside the forms above.
 TYPED_QUESTIONS = {
     "person": ("Who is the {a} of {s}?", "Who is {s}'s {a}?", "Who was the {a} of {s}?", "Who serves as the {a} of {s}?"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import relations
 import words
-from facts import Fact, World, as_pair, new_fact, question, statement
+from facts import Fact, World, as_pair, brief_question, new_fact, question, silent, statement
 
 REFUSAL = "Not in the passages."
 _FIRST_NAMES = set(words.WOMEN) | set(words.MEN)
@@ -21,6 +21,7 @@ class Example:
     passages: list[str]
     turns: list[tuple[str, str]] = field(default_factory=list)  # user text, answer
     bare: bool = False  # a general turn that is not introduced by `Question:`
+    history: list[tuple[str, str]] = field(default_factory=list)  # what was said before, without the passages of then
 
 
 def answer(value: str, cites: list[int]) -> str:
@@ -81,6 +82,7 @@ class Item:
     subject: str = ""
     kind: str = ""
     alone: bool = False
+    silent: str = ""  # the same where the subject is clear without being named
 
 
 def item(w: World, tag: object, fact: Fact, pair: float = 0.0, value: str | None = None) -> Item:
@@ -276,35 +278,112 @@ def one_hop(w: World, shape: Shape) -> Example:
     return _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], shape)
 
 
+_TOPICS = (("person",), ("venue",), ("event",), ("thing",), ("venue", "thing", "event"), words.ENTITIES, ("person", "org"), ("thing", "venue"), ("org",), ("place", "org"))
+_ALIKE = ("person", "person", "number", "money", "clock", "date", "spot", "code", "phone", "duration", "weekday", "place", "phrase", "phrase")
+
+
+@dataclass
+class Page:
+    """What one page of notes is about, and what it has to say."""
+
+    topic: str
+    kind: str
+    facts: list[Fact] = field(default_factory=list)
+
+
+def _new_page(w: World, kinds: tuple[str, ...], taken: set[str]) -> Page:
+    kind = w.r.choice(kinds)
+    topic = words.make(kind, w.r, w.held_names)
+    while topic in taken:
+        kind, topic = "person", words.make("person", w.r, w.held_names)
+    taken.add(topic)
+    return Page(topic, kind)
+
+
+def _fill_page(w: World, page: Page, wanted: int, claims: set, taken: set[str], model: Page | None) -> None:
+    """Say more about the topic: anything, the same things as the page `model` does, or several values of one kind."""
+    alike = w.r.choice(_ALIKE) if w.chance(0.35) else None
+    like = list(model.facts) if model and model.kind == page.kind else []
+    for _ in range(wanted * 6):
+        if len(page.facts) >= wanted:
+            return
+        if like:
+            base = like.pop()
+            fact = new_fact(w, like=base, subject=page.topic if base.subject == model.topic else None)
+        elif w.chance(0.85):
+            fact = new_fact(w, subject=page.topic, subject_kind=page.kind, value_kind=alike if w.chance(0.8) else None, everyday=True)
+        else:
+            fact = new_fact(w)
+        if fact.claims & claims or (fact.subject != page.topic and fact.subject in taken):
+            continue
+        claims |= fact.claims
+        taken.add(fact.subject)
+        page.facts.append(fact)
+
+
+def _write(w: World, pages: list[Page]) -> tuple[list[str], list[tuple[Fact, int]]]:
+    """The pages in random order, and on which one each fact stands."""
+    w.r.shuffle(pages)
+    passages, facts = [], []
+    for number, page in enumerate(pages, 1):
+        items = [Item(None, statement(w, f), f.subject, f.subject_kind, silent=silent(w, f) if f.subject == page.topic else "") for f in page.facts]
+        passages.append(_page(w, page.topic, items))
+        facts += [(f, number) for f in page.facts]
+    return passages, facts
+
+
+def _notes(w: World, count: int, pages: list[Page]) -> tuple[list[str], list[tuple[Fact, int]]]:
+    """`count` pages of real notes; those given are among them and get more to say."""
+    kinds = w.r.choice(_TOPICS)
+    taken = {p.topic for p in pages} | {f.subject for p in pages for f in p.facts} | {f.value for p in pages for f in p.facts}
+    claims = set().union(*(f.claims for p in pages for f in p.facts)) if pages else set()
+    pages = pages + [_new_page(w, kinds, taken) for _ in range(count - len(pages))]
+    parallel = w.chance(0.3)
+    for n, page in enumerate(pages):
+        _fill_page(w, page, w.r.choice((2, 3, 3, 4, 4, 5)), claims, taken, pages[n - 1] if parallel and n else None)
+    return _write(w, pages)
+
+
+def _ask_page(w: World, passages: list[str], fact: Fact, facts: list[tuple[Fact, int]]) -> str:
+    if fact.key.startswith("open ") and not w.held_forms and w.chance(0.3) and [f.attribute for f, _ in facts].count(fact.attribute) == 1:
+        return brief_question(w, fact)
+    return ask(w, passages, fact)
+
+
 def notes(w: World, shape: Shape) -> Example:
     """Pages of real notes: every passage has a topic and says several things about it, as `it` or `she` after the first sentence."""
-    r = w.r
-    kinds = r.choice((("person",), ("venue",), ("event",), ("thing",), ("venue", "thing", "event"), words.ENTITIES, ("person", "org"), ("thing", "venue")))
-    facts: list[tuple[Fact, int]] = []
-    claims: set = set()
-    passages = []
-    for number in range(1, shape.passages + 1):
-        kind = r.choice(kinds)
-        topic = words.make(kind, r, w.held_names)
-        if any(f.subject == topic for f, _ in facts):
-            topic = words.make("person", r, w.held_names)
-            kind = "person"
-        items: list[Item] = []
-        wanted = r.choice((2, 3, 3, 4, 4, 5))
-        for _ in range(wanted * 6):
-            if len(items) >= wanted:
-                break
-            fact = new_fact(w, subject=topic, subject_kind=kind, everyday=True) if w.chance(0.8) else new_fact(w)
-            if fact.claims & claims or (fact.subject != topic and any(f.subject == fact.subject for f, _ in facts)):
-                continue
-            claims |= fact.claims
-            facts.append((fact, number))
-            items.append(Item(None, statement(w, fact), fact.subject, fact.subject_kind))
-        passages.append(_page(w, topic, items))
+    passages, facts = _notes(w, shape.passages, [])
     example = Example(passages)
-    fact, number = r.choice(facts)
-    example.turns.append((ask(w, passages, fact), answer(fact.value, [number])))
+    fact, number = w.r.choice(facts)
+    example.turns.append((_ask_page(w, passages, fact, facts), answer(fact.value, [number])))
     return _more(w, example, facts, shape)
+
+
+def notes_refusal(w: World, shape: Shape) -> Example:
+    """Pages of notes, and a question that they do not answer."""
+    passages, facts = _notes(w, shape.passages, [])
+    example = Example(passages, [(question(w, _missing(w, [f for f, _ in facts])), REFUSAL)])
+    return _more(w, example, facts, shape)
+
+
+def notes_chain(w: World, shape: Shape) -> Example:
+    """Two hops over pages of notes: the second page is about the value that the first one gives."""
+    chains = [_chain(w)]
+    for _ in range(20 if shape.passages > 3 and w.chance(0.6) else 0):
+        other = _chain(w, chains[0])
+        if not (other[0].claims | other[1].claims) & (chains[0][0].claims | chains[0][1].claims):
+            chains.append(other)
+            break
+    pages = [Page(f.subject, f.subject_kind, [f]) for chain in chains for f in chain]
+    passages, facts = _notes(w, max(shape.passages, len(pages)), pages)
+    where = {id(f): n for f, n in facts}
+
+    def through(first: Fact, second: Fact) -> tuple[str, str]:
+        hop = w.r.choice(first.hops).replace("{s}", first.subject)
+        return question(w, second, hop), answer(second.value, [where[id(first)], where[id(second)]])
+
+    example = Example(passages, [through(*chain) for chain in chains[: shape.turns]])
+    return _more(w, example, facts, replace(shape, turns=max(1, shape.turns - len(example.turns))))
 
 
 def _page(w: World, topic: str, items: list[Item]) -> str:
@@ -319,6 +398,9 @@ def _page(w: World, topic: str, items: list[Item]) -> str:
     items = sorted(items, key=lambda i: not i.text.startswith(name + " "))
     opened = pronouns = 0
     for i in items:
+        if i.silent and (opened or x < 0.6) and w.chance(0.4):
+            out.append(i.silent)
+            continue
         rest = i.text[len(name) + 1 :] if i.subject == topic and re.match(re.escape(name) + " [a-z]", i.text) else ""
         if rest and opened and w.chance(0.75):
             if pronouns and w.chance(0.2) and out[-1].endswith("."):
@@ -547,12 +629,33 @@ def general(w: World, shape: Shape) -> Example:
     return example
 
 
-TASKS = dict(one=one_hop, notes=notes, two=two_hop, fix=correction, cmp=comparison, no=refusal, judge=judge, quote=quote, chat=general)
+def session(w: World, shape: Shape) -> Example:
+    """A question on passages after others in the same session, whose passages are gone and whose numbers mean nothing now."""
+    r = w.r
+    example = r.choice((one_hop, notes, notes, two_hop, correction))(w, shape)
+    for _ in range(r.choice((1, 1, 2, 3, 4))):
+        x = r.random()
+        if x < 0.55:
+            fact = new_fact(w)
+            example.history.append((question(w, fact), answer(fact.value, [r.randint(1, 5)])))
+        elif x < 0.75:
+            text, reply = r.choice(example.turns)
+            example.history.append((text, re.sub(r"\[\d+\]", lambda _: f"[{r.randint(1, 5)}]", reply)))
+        elif x < 0.9:
+            example.history.append((question(w, new_fact(w)), REFUSAL))
+        else:
+            prompts, reply = r.choice(_GENERAL)
+            example.history.append((r.choice(prompts), reply))
+    return example
+
+
+TASKS = dict(one=one_hop, notes=notes, none=notes_refusal, chain=notes_chain, two=two_hop, fix=correction, cmp=comparison, no=refusal, judge=judge, quote=quote,
+             session=session, chat=general)
 
 # Share of each task while the training goes on: at the start, in the first half, at the end.
 _MIX_START = dict(one=50, notes=6, quote=25, fix=6, two=4, cmp=2, no=4, judge=2, chat=3)
-_MIX_MIDDLE = dict(one=24, notes=16, quote=10, fix=12, two=20, cmp=10, no=9, judge=7, chat=2)
-_MIX_END = dict(one=18, notes=19, quote=1, fix=11, two=18, cmp=10, no=17, judge=8, chat=6)
+_MIX_MIDDLE = dict(one=19, notes=19, none=3, chain=6, two=16, fix=10, cmp=9, no=7, judge=6, quote=5, session=3, chat=2)
+_MIX_END = dict(one=13, notes=21, none=5, chain=8, two=13, fix=9, cmp=9, no=9, judge=7, quote=1, session=9, chat=4)
 
 
 def sample(r: random.Random, p: float) -> Example:
@@ -566,14 +669,14 @@ def sample(r: random.Random, p: float) -> Example:
     elif p < 0.45:
         mix, count, turns = _MIX_MIDDLE, r.choice((1, 2, 3, 3, 4, 5)), r.choice((4, 5, 6))
     else:
-        mix, count, turns = _MIX_END, r.choice((1, 2, 3, 4, 4, 5, 6, 6, 7, 8)), r.choice((2, 3, 4)) if p < 0.85 else r.choice((1, 2, 2, 3))
+        mix, count, turns = _MIX_END, r.choice((1, 2, 3, 4, 4, 5, 6, 6, 7, 8)), r.choice((2, 3, 4, 5)) if p < 0.85 else r.choice((1, 2, 3, 4))
     if p < 0.10:
         mix["quote"] += round(120 * (1 - p / 0.10))
     task = r.choices(list(mix), list(mix.values()))[0]
     notes = 0.0 if p < 0.2 else min(0.5, (p - 0.2) * 1.5) * (r.random() < 0.8)
     pairs = 0.0 if p < 0.1 else 0.12
-    if task in ("two", "fix", "cmp"):
+    if task in ("two", "fix", "cmp", "chain", "session"):
         count = max(count, 2)
-    if task == "notes":  # long passages, few of them, and more questions on each page
+    if task in ("notes", "none", "chain"):  # long passages, few of them, and more questions on each page
         count, turns = min(count, r.choice((1, 2, 3, 4, 4, 5, 6))), turns + r.choice((0, 1, 2))
     return TASKS[task](World(r, easy=easy), Shape(count, turns, notes, pairs))

@@ -29,9 +29,10 @@ from optimiser import Optimiser
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parent.parent / "models"
-BATCH = {"xs": 2000, "s": 2000, "m": 6000, "l": 7000}
+BATCH = {"xs": 2000, "s": 2500, "m": 3500, "l": 7000}
 BUDGET = {"xs": 40, "s": 60, "m": 60, "l": 60}  # million tokens
 WARM_UP = 40
+LOOKS = 200  # copied tokens and citations of a batch whose attention is supervised
 OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
 HOLD, FOUND = 0.14, 60  # the curriculum waits here until so many per cent of the citations over three passages are right
 EMA = 0.998  # the running mean of the weights is what is measured and shipped
@@ -53,7 +54,9 @@ class Plan:
 class Heads(nn.Module):
     """Linear readers that exist while training only, one per step of the look-up: after the first attention layer, in which passage does this
     token stand (`passage`); after the second, on the words of a question, which passage that speaks of them is to be cited (`asked`); after the
-    third, on the last tokens before the answer, which one is to be cited (`target`)."""
+    third, on the last tokens before the answer, which one is to be cited (`target`).
+    Beside them one attention head of the last attention layer is told where the next copied token stands (`copy`), and one of the third layer in
+    which passage the next cited number is (`find`)."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -74,9 +77,11 @@ class Trainer:
         self.optimiser = Optimiser(self.model, plan.rate, 0.15 * plan.rate)
         self.head_optimiser = torch.optim.Adam(self.heads.parameters(), lr=3e-3)
         self.taps = self.model.config.attention[:3]
+        self.copier, self.finder = self.model.layers[self.model.config.attention[-1]], self.model.layers[self.taps[2]]
+        self.copier.watched = self.finder.watched = True
         self.step = self.seen = self.total = 0  # steps and tokens of this run that moved its plan on, tokens of all runs
         self.found = plan.start > HOLD  # can it find the right passage yet
-        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0}
+        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0, "copy": 0.0, "find": 0.0}
 
     def progress(self) -> float:
         p = self.plan
@@ -88,6 +93,14 @@ class Trainer:
 
     def _pick(self, chosen: Tensor, count: int) -> Tensor:
         return chosen[torch.randperm(len(chosen), device=chosen.device)[:count]]
+
+    def _looking(self, layer: nn.Module, head: int, rows: list[int], at: list[int], wanted: Tensor) -> Tensor:
+        """How far one attention head is from looking, at each of the places `at`, only where `wanted` says."""
+        q, k = layer.seen
+        wanted, place = wanted.to(self.device), torch.tensor(at, device=self.device)
+        scores = torch.einsum("nd,nld->nl", q[rows, head, at], k[rows, head]).float() / q.shape[-1] ** 0.5
+        scores = scores.masked_fill(torch.arange(scores.shape[1], device=self.device) > place[:, None], -torch.inf)
+        return (scores.logsumexp(-1) - scores.masked_fill(~wanted, -torch.inf).logsumexp(-1)).mean()
 
     def _loss(self, batch: Batch) -> Tensor:
         ids, marks, passage, target, asked = (torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.marks, batch.passage, batch.target, batch.asked))
@@ -105,9 +118,19 @@ class Trainer:
             if len(at):
                 logits = F.linear(tap.reshape(-1, tap.shape[-1])[at].float(), getattr(self.heads, name))
                 losses[name] = F.cross_entropy(logits, labels.reshape(-1)[at])
+        if batch.looks:
+            at = [batch.looks[n] for n in torch.randperm(len(batch.looks))[:LOOKS]]
+            wanted = torch.zeros(len(at), width, dtype=torch.bool)
+            for n, (_, _, places) in enumerate(at):
+                wanted[n, places] = True
+            losses["copy"] = self._looking(self.copier, 0, [row for row, _, _ in at], [k for _, k, _ in at], wanted)
+        if batch.cites:
+            at = [batch.cites[n] for n in torch.randperm(len(batch.cites))[:LOOKS]]
+            rows = [row for row, _, _ in at]
+            losses["find"] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
         for name, value in losses.items():
             self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
-        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target"))
+        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find"))
         return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
 
     def _share(self, count: int) -> int:

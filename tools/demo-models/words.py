@@ -10,6 +10,11 @@ import zlib
 ONSETS = "b br c d dr f g gr h j k kl l m n p pr qu r s sh sk st t th tr v w z bl cr".split()
 VOWELS = "a e i o u ai ea ou ie a e i o".split()
 CODAS = "n r l s th nd rk m ck x t v d ".split(" ")
+# A second, wider stock in the manner of English words, so that copying does not depend on the first one's combinations.
+WIDE_ONSETS = "b c d f g h j l m n p r s t v w y ch sh th wh sp st sc sn sw sl sm bl cl fl gl pl br cr dr fr gr pr tr qu str spr scr shr thr kn wr".split()
+WIDE_VOWELS = "a e i o u a e i o u ai ay ea ee ei ew ie oa oo ou ow oi y ue au aw igh".split()
+WIDE_CODAS = "b ck d ff g l ll m mp n nd ng nk nt p r rd rk rm rn rt rst s ss sh st t th tch x z lt lm ft ct pt ght dge nch".split()
+TAILS = "wood ford ton ham berg burg ville field land stein sson man well worth more ley by den er el in on ac ard ano escu ova ez i o a us is ia um".split()
 
 WOMEN = """Ada Alba Alice Amina Anna Berta Carla Clara Dora Elena Ella Emma Eva Fatima Flora Freya Grace Greta Hana Helga
 Ida Ines Iris Jana Joan Julia Karin Lara Lena Lina Lotte Lucia Mara Maria Marta Mei Mila Mina Nadia Nina Nora Olga Paula
@@ -58,6 +63,10 @@ courtyard foyer archive north wing south wing east wing west wing back room fron
 tool shed boat house greenhouse canteen playground car park entrance side entrance town hall village hall sports hall
 old school market square community centre gallery"""
 BELOW = ("in", "in", "in", "behind", "next to", "near")
+CONTAINERS = ("a jar", "a cup", "a bowl", "a bag", "a bottle", "a glass", "a plate", "a box", "a slice", "a kilogram", "a litre", "a pot", "a sack", "a bunch")
+PLURALS = """bicycles shoes toys candles windows clocks ropes tents tools carpets lamps violins boats bricks maps gloves kettles baskets knives seeds
+pens blankets bags glasses tiles rakes spades ladders keys cups plates books films newspapers letters tickets helmets boxes chairs tables brushes
+photographs records costumes stamps batteries bottles towels benches flags cables paints drawings magazines coats umbrellas nails screws hens sheep""".split()
 PLACE_NOUNS = """harbour valley castle hill bay island forest lake mountain beach canal road street square""".split()
 
 
@@ -101,10 +110,26 @@ def syllable(r: random.Random) -> str:
     return r.choice(ONSETS) + r.choice(VOWELS) + (r.choice(CODAS) if r.random() < 0.5 else "")
 
 
-def proper(r: random.Random, held: bool) -> str:
-    """A capitalised name of two or three random syllables."""
+def wide(r: random.Random) -> str:
+    """A made-up word that could be English: `snorfield`, `gleck`, `thrawnter`."""
+    word = r.choice(WIDE_ONSETS) + r.choice(WIDE_VOWELS) + r.choice(WIDE_CODAS)
+    if r.random() < 0.35:
+        word += r.choice(WIDE_VOWELS[:10]) + (r.choice(WIDE_CODAS) if r.random() < 0.5 else "")
+    return word + r.choice(TAILS) if r.random() < 0.45 else word
+
+
+def opaque(r: random.Random) -> str:
+    """A made-up word for what is said of something: a model that copes with it can match words it has never seen."""
     while True:
-        name = "".join(syllable(r) for _ in range(r.choice((2, 2, 2, 3))))
+        word = wide(r)
+        if 4 <= len(word) <= 9 and not is_held(word):
+            return word
+
+
+def proper(r: random.Random, held: bool) -> str:
+    """A capitalised name of two or three random syllables, or a made-up word."""
+    while True:
+        name = wide(r) if r.random() < 0.4 else "".join(syllable(r) for _ in range(r.choice((2, 2, 2, 3))))
         if 4 <= len(name) <= 10 and is_held(name) == held:
             return name.capitalize()
 
@@ -142,9 +167,11 @@ def place(r: random.Random, held: bool = False) -> str:
 
 def org(r: random.Random, held: bool = False) -> str:
     name, x = proper(r, held), r.random()
+    if x < 0.15:
+        return f"{name} {r.choice(('House', 'School', 'Museum', 'Hall', 'Bakery', 'Inn'))}"
     if x < 0.55:
         return name + r.choice((" Ltd", " Group", " Works", " Labs", " Foods", " Bank", "", "", " Institute", " Motors", " Press", " Systems", " Trust"))
-    kind = r.choice(("club", "society", "team", "committee", "choir", "council", "band", "circle", "association", "project"))
+    kind = r.choice(("club", "society", "team", "committee", "choir", "council", "band", "circle", "association", "project", "school", "board"))
     if x < 0.8:
         return f"the {name} {kind}"
     while True:
@@ -260,8 +287,12 @@ def goods(r: random.Random, held: bool = False) -> str:
 def spot(r: random.Random, held: bool = False) -> str:
     """Where a thing is kept or a thing happens: a room, a shelf, a floor, a town."""
     x = r.random()
-    if x < 0.45:
+    if x < 0.36:
         return f"the {r.choice(ROOMS)}"
+    if x < 0.40:
+        return f"the {r.choice(ROOMS)} of {proper(r, held)}"
+    if x < 0.45:
+        return f"{r.choice(('', f'{r.randint(1, 99)} '))}{proper(r, held)} {r.choice(('Road', 'Lane', 'Street', 'Square', 'Hill', 'Park'))}"
     if x < 0.60:
         return f"{r.choice(('room', 'shelf', 'locker', 'box', 'drawer', 'rack', 'bay', 'hall'))} {r.randint(1, 40)}"
     if x < 0.70:
@@ -274,14 +305,40 @@ def spot(r: random.Random, held: bool = False) -> str:
 def phrase(r: random.Random, held: bool = False) -> str:
     """A free noun phrase, for attributes of no particular kind."""
     x = r.random()
-    if x < 0.3:
+    if x < 0.2:
         return r.choice(GOODS + FOODS + HOBBIES)
-    if x < 0.5:
+    if x < 0.35:
         return r.choice(ROLES + THINGS + MATERIALS)
+    if x < 0.6:  # any word can be an answer, with or without an article
+        return r.choice(("", "", "the ", "the ", "a ", f"{r.choice(ADJECTIVES)} ", f"the {r.choice(ADJECTIVES)} ")) + wide(r)
     return f"{r.choice(ADJECTIVES + COLOURS + MATERIALS)} {r.choice(GOODS + THINGS + PLACE_NOUNS)}"
 
 
-MAKERS = dict(person=person, place=place, org=org, thing=thing, venue=venue, event=event, group=group, number=number, year=year, date=date,
+def item(r: random.Random, held: bool = False) -> str:
+    """One of something that has a price: `a jar of honey`, `an hour on the loom`."""
+    while True:
+        x = r.random()
+        if x < 0.4:
+            text = f"{r.choice(CONTAINERS)} of {r.choice(FOODS) if r.random() < 0.6 else wide(r)}"
+        elif x < 0.6:
+            text = f"{r.choice(('a day', 'an hour', 'a lesson', 'a morning', 'a turn'))} {r.choice(('on', 'at', 'with'))} {named(r, held, ADJECTIVES, THINGS, 0.2)}"
+        else:
+            text = f"a {r.choice(ADJECTIVES[:30])} {r.choice(THINGS + EVENTS)}" if r.random() < 0.5 else f"a {wide(r)} {r.choice(THINGS)}"
+        if is_held(text) == held:
+            return text
+
+
+def stuff(r: random.Random, held: bool = False) -> str:
+    """Many of something: `spades`, `the spare keys`, `broken lamps`."""
+    while True:
+        noun = r.choice(PLURALS)
+        x = r.random()
+        text = noun if x < 0.3 else f"the {noun}" if x < 0.5 else f"{r.choice(('', 'the '))}{r.choice(ADJECTIVES[:40] + COLOURS)} {noun}"
+        if is_held(text) == held:
+            return text
+
+
+MAKERS = dict(person=person, item=item, stuff=stuff, place=place, org=org, thing=thing, venue=venue, event=event, group=group, number=number, year=year, date=date,
               weekday=weekday, clock=clock, code=code, phone=phone, email=email, measure=measure, duration=duration, money=money,
               colour=colour, material=material, food=food, role=role, hobby=hobby, goods=goods, spot=spot, phrase=phrase, name=name)
 ENTITIES = ("person", "org", "place", "thing", "venue", "event")

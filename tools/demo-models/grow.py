@@ -1,0 +1,68 @@
+"""Begin a larger tier with all that a smaller one knows: the grown model computes the same function and has room for more.
+
+    grow.py WORK/s.pt m WORK/m-begin.pt      then: train.py --tier m --init WORK/m-begin.pt --from 0.45 ...
+
+Both need the same head size, the same number of query heads on each key head, and attention at the same layers as far as
+the smaller one goes. What the old part reads of the new part is random, what the new part writes is zero, so nothing changes at first.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import model as lfm2
+
+
+def _put(new: Tensor, old: Tensor, parts: int = 1) -> None:
+    """Copy `old` into the upper left corner of `new`, for each of `parts` equal groups of rows."""
+    for group, source in zip(new.chunk(parts), old.chunk(parts)):
+        group[tuple(slice(0, n) for n in source.shape)] = source
+
+
+@torch.no_grad()
+def grow(small: lfm2.Lfm2, tier: str) -> lfm2.Lfm2:
+    large = lfm2.build(tier)
+    a, b = small.config, large.config
+    together = a.head == b.head and a.heads * b.kv_heads == b.heads * a.kv_heads and b.attention[: len(a.attention)] == a.attention
+    if not together or b.layers < a.layers or any(n < a.layers for n in b.attention[len(a.attention) :]):
+        raise SystemExit(f"{tier} cannot be grown from this one: other heads or other layers")
+    gain = math.sqrt(a.hidden / b.hidden)  # the mean square is taken over more numbers, the new ones of which are zero
+    large.embedding.zero_()
+    _put(large.embedding, small.embedding)
+    _put(large.norm, small.norm * gain)
+    for n, layer in enumerate(large.layers):
+        written = [layer.down, layer.o if layer.attends else layer.conv_out]
+        for matrix in written:
+            matrix.zero_()
+        if n >= a.layers:
+            continue
+        old = small.layers[n]
+        for name, parameter in layer.named_parameters():
+            source = getattr(old, name)
+            _put(parameter, source * gain if name in ("norm_op", "norm_ff") else source, 3 if name == "conv_in" else 1)
+    return large
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("small", type=Path)
+    options.add_argument("tier", choices=lfm2.TIERS)
+    options.add_argument("out", type=Path)
+    chosen = options.parse_args()
+    state = torch.load(chosen.small)
+    for name in ("model", "mean"):
+        torch.manual_seed(1)
+        small = lfm2.build(state["plan"]["tier"])
+        small.load_state_dict(state[name])
+        state[name] = grow(small, chosen.tier).state_dict()
+    hidden = lfm2.TIERS[chosen.tier].hidden
+    state["heads"] = {name: torch.nn.functional.pad(p, (0, hidden - p.shape[1])) for name, p in state["heads"].items()}
+    state["plan"]["tier"] = chosen.tier
+    torch.save(dict(model=state["model"], mean=state["mean"], heads=state["heads"], plan=state["plan"], total=state["total"], found=state["found"]), chosen.out)
+
+
+if __name__ == "__main__":
+    main()
