@@ -142,6 +142,7 @@ int cmd_eval_chat(cmd_line *line);
 int cmd_eval_perplexity(cmd_line *line);
 int cmd_eval_qa(cmd_line *line);
 int cmd_eval_retrieval(cmd_line *line);
+int cmd_adapter_train(cmd_line *line);
 int cmd_bench_llm(cmd_line *line);
 int cmd_doctor(cmd_line *line);
 int cmd_completion(cmd_line *line);

@@ -7,10 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* --data is the data folder, but for a command that has an option of that name. */
+static const char *data_folder(const cmd_line *line)
+{
+    const cmd_option *own = line->command->options;
+    while (own && own->name && strcmp(own->name, "data") != 0) {
+        own++;
+    }
+    return own && own->name ? NULL : cmd_value(line, "data", NULL);
+}
+
 rv_err cmd_config(const cmd_line *line, rv_config **out)
 {
     rv_config *c = NULL;
-    const char *data = cmd_value(line, "data", NULL);
+    const char *data = data_folder(line);
     if (data) { /* the folder may hold a configuration of its own, which is then read */
         setenv("RUVLLM_DATA", data, 1);
     }
@@ -19,7 +29,7 @@ rv_err cmd_config(const cmd_line *line, rv_config **out)
     for (size_t i = 0; i < line->n_given && !e; i++) {
         const cmd_option *o = line->given[i].option;
         const char *value = line->given[i].value;
-        if (strcmp(o->name, "data") == 0) {
+        if (data && strcmp(o->name, "data") == 0) {
             e = rv_config_set(c, "system.data_dir", value, "--data");
         } else if (strcmp(o->name, "set") == 0) {
             const char *equals = strchr(value, '=');

@@ -164,6 +164,20 @@ static const cmd_option eval_retrieval_options[] = {
     { "run", 0, "FILE", NULL, "the ranking in TREC form" },
     LAST,
 };
+static const cmd_option adapter_train_options[] = {
+    { "data", 0, "FILE", NULL, "rows {\"prompt\" or \"messages\", \"answer\"} as JSON lines" },
+    { "out", 'o', "FILE", NULL, "where the adapter goes (GGUF); FILE.ckpt while it is trained" },
+    { "model", 'm', "NAME", NULL, "model it is for: tier, name or file; default the configured one" },
+    { "rank", 'r', "N", NULL, "of the factors; default 8" },
+    { "steps", 0, "N", NULL, "default 200" },
+    { "batch", 0, "N", NULL, "rows of a step; default 8" },
+    { "rate", 0, "X", NULL, "highest learning rate; default 0.003" },
+    { "held-out", 0, "SHARE", NULL, "of the rows, for measuring only; default 0.1" },
+    { "row-tokens", 0, "N", NULL, "longest row that is taken; default 1024" },
+    { "seed", 0, "N", NULL, "same seed, same adapter" },
+    { "threads", 't', "N", NULL, "compute threads" },
+    LAST,
+};
 static const cmd_option bench_llm_options[] = {
     { "prompt", 'p', "N", NULL, "prompt tokens; default 512" },
     { "gen", 'n', "N", NULL, "generated tokens; default 128" },
@@ -217,6 +231,12 @@ const cmd cmd_table[] = {
     { "witness show", "REQUEST", 1, 1, cmd_witness_show, NULL, "what was recorded about a request", NULL },
     { "witness verify", "", 0, 0, cmd_witness_verify, NULL, "walk the hash chain of everything recorded",
       NULL },
+    { "adapter train", "", 0, 0, cmd_adapter_train, adapter_train_options,
+      "train an adapter on questions and answers",
+      "The loss is that of the answers' tokens. Interrupted, or killed, the same command goes on from its "
+      "last checkpoint.\n"
+      "The file is what llama.cpp takes as --lora, and `ruvllm run --lora`.\n\n"
+      "  ruvllm adapter train --data answers.jsonl --model 350m --out style.gguf" },
     { "eval logits", "MODEL", 1, 1, cmd_eval_logits, eval_logits_options, "raw logits of a prompt as float32",
       NULL },
     { "eval dequant", "MODEL TENSOR", 2, 2, cmd_eval_dequant, eval_dequant_options,
