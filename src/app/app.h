@@ -2,6 +2,7 @@
 #ifndef RV_APP_APP_H
 #define RV_APP_APP_H
 #include "app/config.h"
+#include "learn/adapter_train.h"
 #include "pipeline/pipeline.h"
 #include "store/session.h"
 #include "store/witness.h"

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/file.h"
-#include "learn/adapter_train.h"
 
 #include <string.h>
 
@@ -123,10 +122,9 @@ static void report(const training *t, double seconds)
 {
     size_t n = t->rows.n - t->held;
     if (t->line->json) {
-        json_t *out =
-            json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "out", t->out, "rows", (json_int_t)n,
-                      "held_out", (json_int_t)t->held, "weights", (json_int_t)t->lora->n_weights,
-                      "loss_before", t->before[0], "loss_after", t->after[0], "seconds", seconds);
+        json_t *out = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "out", t->out, "rows", (json_int_t)n,
+                                "held_out", (json_int_t)t->held, "weights", (json_int_t)t->lora->n_weights,
+                                "loss_before", t->before[0], "loss_after", t->after[0], "seconds", seconds);
         if (t->held) {
             json_object_set_new(out, "held_before", json_real(t->before[1]));
             json_object_set_new(out, "held_after", json_real(t->after[1]));
