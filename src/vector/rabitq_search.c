@@ -1,0 +1,217 @@
+/* The search. One-bit codes of the rows in the nearest lists give each row a distance and how wrong it may be; rows that may
+ * be among the best, and only they, are compared by their int8 codes; the best of those by their vectors. Nothing is fixed but
+ * the number of lists: how many rows pass on follows from the error bound.
+ * Source: Gao and Long 2024, arXiv:2405.12497; differs: the int8 stage, and a query rounded anew for each list. */
+#include "vector/rabitq_priv.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    SCAN_ROWS = 1000,    /* so few are all looked at by their int8 codes */
+    SCAN_PASSING = 2000, /* so few that pass a filter, too */
+    LOOK_FACTOR = 12,  /* lists looked at for each that is probed, where they are in groups; 6 loses 0.3 % */
+    FILTER_PROBES = 8, /* at most so many times the lists when few rows pass */
+    ROUNDED_UP = RABITQ_RUN + RV_ONEBIT_ROWS,
+};
+
+/* An estimate is off by more than so many deviations once in 17 times, on either side; the paper's choice. */
+static const float ERRORS_WAITED_FOR = 1.9f;
+
+void rabitq_scratch_deinit(rv_index *index, rv_scratch *base)
+{
+    rabitq_scratch *s = (rabitq_scratch *)base;
+    void *all[] = { s->rotated, s->table, s->at, s->low, s->slots, s->lows, s->nears, s->lists };
+    for (size_t i = 0; i < RV_COUNT(all); i++) {
+        rv_free(index->mem, all[i]);
+    }
+}
+
+/* What is missing is made; what cannot be made now is missing again at the next search. */
+static void *fit(const rabitq *r, void *have, size_t bytes)
+{
+    return have ? have : rv_new_aligned(r->mem, 64, bytes);
+}
+
+static rv_err scratch_fit(const rabitq *r, rabitq_scratch *s)
+{
+    if (s->lists_room < r->head.n_lists) {
+        rv_free(r->mem, s->nears);
+        rv_free(r->mem, s->lists);
+        s->nears = NULL;
+        s->lists = NULL;
+        s->lists_room = r->lists_room;
+    }
+    s->rotated = fit(r, s->rotated, r->dim * sizeof *s->rotated);
+    s->table = fit(r, s->table, 4 * r->dim);
+    s->at = fit(r, s->at, ROUNDED_UP * sizeof *s->at);
+    s->low = fit(r, s->low, ROUNDED_UP * sizeof *s->low);
+    s->slots = fit(r, s->slots, ROUNDED_UP * sizeof *s->slots);
+    s->lows = fit(r, s->lows, ROUNDED_UP * sizeof *s->lows);
+    s->nears = fit(r, s->nears, s->lists_room * sizeof *s->nears);
+    s->lists = fit(r, s->lists, s->lists_room * sizeof *s->lists);
+    return s->rotated && s->table && s->at && s->low && s->slots && s->lows && s->nears && s->lists
+               ? RV_OK
+               : rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", r->rows->n_live);
+}
+
+typedef struct finder {
+    const rabitq *r;
+    rabitq_scratch *s;
+    rv_row_query query;
+    float square; /* of the query's length */
+    const rv_filter *filter;
+    size_t n, keep; /* heap of the best by int8 codes */
+    float limit;    /* the worst of them, when they are `keep` */
+    size_t waiting; /* rows in slots and lows */
+} finder;
+
+static bool passes_early(const finder *f, uint32_t slot)
+{
+    return !f->filter || !f->filter->bits || rv_filter_passes(f->filter, f->r->rows->ids[slot]);
+}
+
+static bool passes_late(const finder *f, uint32_t slot)
+{
+    return !f->filter || f->filter->bits || rv_filter_passes(f->filter, f->r->rows->ids[slot]);
+}
+
+/* ---- second stage: int8 codes ---- */
+
+static void compare(finder *f, const uint32_t *slots, size_t n)
+{
+    rv_scratch *s = &f->s->base;
+    for (size_t from = 0; from < n; from += RV_SCRATCH_BLOCK) {
+        size_t some = n - from < RV_SCRATCH_BLOCK ? n - from : RV_SCRATCH_BLOCK;
+        rv_rows_distances(f->r->rows, &f->query, slots + from, some, s->sums, s->distances);
+        for (size_t i = 0; i < some; i++) {
+            uint32_t slot = slots[from + i];
+            if (s->distances[i] < f->limit && passes_late(f, slot)) {
+                rv_hits_push(s->heap, &f->n, f->keep, (rv_hit){ slot, -s->distances[i] });
+                f->limit = f->n == f->keep ? -s->heap[0].score : f->limit;
+            }
+        }
+    }
+}
+
+static void compare_waiting(finder *f)
+{
+    rabitq_scratch *s = f->s;
+    size_t n = f->waiting, first = 0;
+    if (f->n < f->keep && n > 2 * f->keep) { /* no limit yet: the most promising make one */
+        first = 2 * f->keep;
+        rabitq_smallest_first(s->lows, s->slots, n, first);
+        compare(f, s->slots, first);
+    }
+    size_t kept = 0;
+    for (size_t i = first; i < n; i++) {
+        s->slots[kept] = s->slots[i];
+        kept += s->lows[i] < f->limit;
+    }
+    compare(f, s->slots, kept);
+    f->waiting = 0;
+}
+
+/* ---- first stage: one-bit codes ---- */
+
+static void scan_list(finder *f, uint32_t list)
+{
+    const rabitq *r = f->r;
+    const rv_kernels *k = r->rows->kernels;
+    rabitq_scratch *s = f->s;
+    const float own = (float)r->rows->dim, beyond = (float)(r->dim - r->rows->dim);
+    rv_onebit_query q = { .table = s->table, .dim = r->dim };
+    float distance =
+        k->onebit_table(s->rotated, rabitq_centre(r, list), r->dither, r->dim, s->table, &q.step);
+    q.base = r->rows->metric == RV_METRIC_IP ? (distance - f->square) / 2 : distance - f->square;
+    q.offset =
+        q.step * (7.5f * own + 7 * beyond); /* beyond the dimension lies 0, rounded up, with the sign - */
+    /* Rounding the query is an error of its own: step^2 / 12 a coordinate, and 1 / (1 - 2 / pi) of it counts. */
+    q.spread = ERRORS_WAITED_FOR * sqrtf(distance + q.step * q.step * own * (2.75f / 12));
+    for (rabitq_walk walk = rabitq_walk_begin(r, list); walk.n > 0; rabitq_walk_next(r, &walk)) {
+        size_t n = k->onebit_scan(&q, rabitq_block(r, walk.first), walk.n, f->limit, s->at, s->low);
+        if (f->waiting + n > RABITQ_RUN) {
+            compare_waiting(f);
+        }
+        const uint32_t *slots = r->slots + (size_t)walk.first * RV_ONEBIT_ROWS;
+        for (size_t i = 0; i < n; i++) {
+            uint32_t slot = slots[s->at[i]];
+            if (slot < r->rows->n && rv_rows_live(r->rows, slot) && passes_early(f, slot)) {
+                rv_rows_fetch_code(r->rows, slot);
+                s->slots[f->waiting] = slot;
+                s->lows[f->waiting++] = s->low[i];
+            }
+        }
+    }
+    compare_waiting(f);
+}
+
+/* ---- a search ---- */
+
+/* The nearest lists, and on from there while fewer than k rows were found. */
+static void scan_lists(finder *f, const rabitq_look *look, size_t probes, size_t k)
+{
+    const rabitq *r = f->r;
+    rabitq_scratch *s = f->s;
+    size_t n = rabitq_look_at(r, look, probes * LOOK_FACTOR, s->nears, s->lists), done = 0;
+    for (size_t end = probes < n ? probes : n; done < end; end = f->n < k ? n : done) {
+        rabitq_smallest_first(s->nears + done, s->lists + done, n - done, end - done);
+        rabitq_sort(s->nears + done, s->lists + done, end - done);
+        for (; done < end && (done < probes || f->n < k); done++) {
+            scan_list(f, s->lists[done]);
+        }
+    }
+    if (f->n >= k || n == r->head.n_lists) {
+        return;
+    }
+    f->n = 0; /* the groups opened do not hold k rows: all lists, from the beginning */
+    f->limit = INFINITY;
+    n = rabitq_look_at(r, look, r->head.n_lists, s->nears, s->lists);
+    for (done = 0; done < n; done++) {
+        scan_list(f, s->lists[done]);
+    }
+}
+
+/* Lists to probe, and whether to look at each row that passes instead. */
+static bool plan(const rv_index *index, const rv_search *how, size_t *probes)
+{
+    const size_t live = index->rows.n_live;
+    size_t passing = live;
+    *probes = how->ef ? how->ef : index->config.probes;
+    if (how->filter && how->filter->bits) {
+        passing = rv_filter_count(how->filter);
+        size_t times = passing > 0 ? live / passing : 1;
+        *probes *= times < 1 ? 1 : times < FILTER_PROBES ? times : FILTER_PROBES;
+    }
+    return passing > SCAN_PASSING && live > SCAN_ROWS && how->k < live / 4;
+}
+
+rv_err rabitq_search(rv_index *index, rv_scratch *base, const float *query, const rv_search *how,
+                     rv_hit *hits, size_t *found)
+{
+    const rabitq *r = index->self;
+    const rv_rows *rows = &index->rows;
+    rabitq_scratch *s = (rabitq_scratch *)base;
+    size_t probes;
+    if (!plan(index, how, &probes)) {
+        return rv_index_scan(index, base, query, how, hits, found);
+    }
+    size_t keep = how->rerank ? how->rerank : how->k + how->k / 2 + 5;
+    keep = keep > how->k ? keep : how->k;
+    keep = keep < rows->n_live ? keep : rows->n_live;
+    if (!rv_scratch_heap(index, base, keep)) {
+        return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", rows->n_live);
+    }
+    RV_TRY(scratch_fit(r, s));
+    finder f = { .r = r, .s = s, .filter = how->filter, .keep = keep, .limit = INFINITY };
+    f.query = rv_rows_ask(rows, query, base->rotated, base->code);
+    memcpy(s->rotated, base->rotated, rows->dim * sizeof *s->rotated); /* beyond it zeros stay */
+    f.square = rows->kernels->dot_f32(s->rotated, s->rotated, r->dim);
+    const rabitq_look look = { s->rotated, &f.query, base->sums };
+    scan_lists(&f, &look, probes, how->k);
+    for (size_t i = 0; i < f.n; i++) {
+        base->ranked[i] = (uint32_t)base->heap[i].id;
+    }
+    rv_index_rank(index, base, query, base->ranked, f.n, how->k, hits, found);
+    return RV_OK;
+}
