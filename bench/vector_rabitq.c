@@ -64,7 +64,7 @@ int main(int n_args, char **args)
                   truth = open_vectors(args[1], "gt.ivecs");
     int threads = n_args > 2 ? atoi(args[2]) : 1;
     const rv_index_config config = {
-        .kind = "rabitq", .dim = base.dim, .metric = RV_METRIC_L2, .keep = RV_KEEP_F32
+        .kind = "rabitq", .dim = base.dim, .metric = RV_INDEX_L2, .keep = RV_KEEP_F32
     };
     rv_index *index;
     rv_pool *pool;

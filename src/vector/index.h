@@ -2,6 +2,7 @@
  *
  *   flat     compares with every vector and is exact
  *   hnsw     walks a graph of neighbours: the fastest at high recall, slow to build
+ *   rabitq   lists of one-bit codes: quick to build and to change, best where the graph is lost
  *
  * An index holds ids, int8 codes (but flat) and either borrowed rows or its own copies. It opens no file: it is saved
  * through a write callback and opened from bytes that somebody mapped (docs/formats/index.md).
@@ -41,7 +42,7 @@ typedef enum rv_keep {
 
 /* 0 in any field but dim means its default. */
 typedef struct rv_index_config {
-    const char *kind; /* "flat", "hnsw" */
+    const char *kind; /* "flat", "hnsw", "rabitq" */
     size_t dim;       /* 1 .. RV_INDEX_DIM_MAX */
     rv_index_metric metric;
     rv_keep keep;

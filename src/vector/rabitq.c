@@ -16,7 +16,7 @@ enum {
     TAG_BEFORE,
     TAG_OWNER,
 
-    SPLIT_ROWS = 800, /* a list of so many is split in two */
+    SPLIT_ROWS = 400, /* a list of so many is split in two */
     PROBES = 32,
     SCATTERED_MIN = 64, /* blocks out of order that are not worth moving the others */
 };

@@ -22,7 +22,7 @@ void rabitq_decode(const rabitq *r, uint32_t slot, float *out)
  * Few coordinates know no such law: their error is boundless, so that they all go on to the next stage. */
 enum { LAW_FROM_DIM = 32 };
 
-rabitq_factors rabitq_factors_of(const float *residual, size_t dim, rv_metric metric, float squares)
+rabitq_factors rabitq_factors_of(const float *residual, size_t dim, rv_index_metric metric, float squares)
 {
     double square = 0, sum = 0;
     for (size_t i = 0; i < dim; i++) {
@@ -36,7 +36,7 @@ rabitq_factors rabitq_factors_of(const float *residual, size_t dim, rv_metric me
         f.slope = (float)(2 * lengthened);
         f.error = dim < LAW_FROM_DIM ? 1e30f : (float)(2 * sqrt((rest > 0 ? rest : 0) / (double)(dim - 1)));
     }
-    if (metric == RV_METRIC_IP) {
+    if (metric == RV_INDEX_IP) {
         f = (rabitq_factors){ (f.add - squares) / 2, f.slope / 2, f.error / 2 };
     }
     return f;

@@ -98,7 +98,7 @@ void rabitq_decode(const rabitq *r, uint32_t slot, float *out);
 typedef struct rabitq_factors {
     float add, slope, error;
 } rabitq_factors;
-rabitq_factors rabitq_factors_of(const float *residual, size_t dim, rv_metric metric, float squares);
+rabitq_factors rabitq_factors_of(const float *residual, size_t dim, rv_index_metric metric, float squares);
 
 /** rabitq_check - lists hold every live row once, blocks are in one list or free. RV_E_CORRUPT, RV_E_NOMEM. */
 rv_err rabitq_check(const rabitq *r) RV_MUST_CHECK;

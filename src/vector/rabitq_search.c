@@ -11,6 +11,7 @@ enum {
     SCAN_ROWS = 1000,    /* so few are all looked at by their int8 codes */
     SCAN_PASSING = 2000, /* so few that pass a filter, too */
     LOOK_FACTOR = 12,  /* lists looked at for each that is probed, where they are in groups; 6 loses 0.3 % */
+    HELD_PER_HIT = 4,  /* the lists probed hold at least so many rows for each that is wanted */
     FILTER_PROBES = 8, /* at most so many times the lists when few rows pass */
     ROUNDED_UP = RABITQ_RUN + RV_ONEBIT_ROWS,
 };
@@ -61,9 +62,10 @@ typedef struct finder {
     rv_row_query query;
     float square; /* of the query's length */
     const rv_filter *filter;
-    size_t n, keep; /* heap of the best by int8 codes */
-    float limit;    /* the worst of them, when they are `keep` */
-    size_t waiting; /* rows in slots and lows */
+    size_t n, keep;       /* heap of the best by int8 codes */
+    float limit;          /* the worst of them, when they are `keep` */
+    size_t waiting;       /* rows in slots and lows */
+    size_t asked, passed; /* of a filter that is asked late */
 } finder;
 
 static bool passes_early(const finder *f, uint32_t slot)
@@ -71,9 +73,15 @@ static bool passes_early(const finder *f, uint32_t slot)
     return !f->filter || !f->filter->bits || rv_filter_passes(f->filter, f->r->rows->ids[slot]);
 }
 
-static bool passes_late(const finder *f, uint32_t slot)
+static bool passes_late(finder *f, uint32_t slot)
 {
-    return !f->filter || f->filter->bits || rv_filter_passes(f->filter, f->r->rows->ids[slot]);
+    if (!f->filter || f->filter->bits) {
+        return true;
+    }
+    bool passes = rv_filter_passes(f->filter, f->r->rows->ids[slot]);
+    f->asked++;
+    f->passed += passes;
+    return passes;
 }
 
 /* ---- second stage: int8 codes ---- */
@@ -123,7 +131,7 @@ static void scan_list(finder *f, uint32_t list)
     rv_onebit_query q = { .table = s->table, .dim = r->dim };
     float distance =
         k->onebit_table(s->rotated, rabitq_centre(r, list), r->dither, r->dim, s->table, &q.step);
-    q.base = r->rows->metric == RV_METRIC_IP ? (distance - f->square) / 2 : distance - f->square;
+    q.base = r->rows->metric == RV_INDEX_IP ? (distance - f->square) / 2 : distance - f->square;
     q.offset =
         q.step * (7.5f * own + 7 * beyond); /* beyond the dimension lies 0, rounded up, with the sign - */
     /* Rounding the query is an error of its own: step^2 / 12 a coordinate, and 1 / (1 - 2 / pi) of it counts. */
@@ -148,18 +156,31 @@ static void scan_list(finder *f, uint32_t list)
 
 /* ---- a search ---- */
 
-/* The nearest lists, and on from there while fewer than k rows were found. */
+static size_t times(size_t all, size_t passing)
+{
+    size_t n = passing > 0 ? all / passing : FILTER_PROBES;
+    return n < 1 ? 1 : n < FILTER_PROBES ? n : FILTER_PROBES;
+}
+
+/* The nearest lists; more of them when it turns out that few rows pass the filter, and on while fewer than k were found. */
 static void scan_lists(finder *f, const rabitq_look *look, size_t probes, size_t k)
 {
     const rabitq *r = f->r;
     rabitq_scratch *s = f->s;
-    size_t n = rabitq_look_at(r, look, probes * LOOK_FACTOR, s->nears, s->lists), done = 0;
-    for (size_t end = probes < n ? probes : n; done < end; end = f->n < k ? n : done) {
-        rabitq_smallest_first(s->nears + done, s->lists + done, n - done, end - done);
-        rabitq_sort(s->nears + done, s->lists + done, end - done);
-        for (; done < end && (done < probes || f->n < k); done++) {
-            scan_list(f, s->lists[done]);
+    size_t n = rabitq_look_at(r, look, probes * LOOK_FACTOR, s->nears, s->lists), done = 0, end = 0;
+    for (;;) {
+        size_t wanted = f->asked > 0 ? probes * times(f->asked, f->passed) : probes;
+        wanted = done > 0 && f->n < k ? n : wanted;
+        if (done >= wanted || done == n) {
+            break;
         }
+        if (done == end) { /* sorted so far; what comes on top doubles that */
+            end = done == 0 ? wanted : 2 * done;
+            end = end < n ? end : n;
+            rabitq_smallest_first(s->nears + done, s->lists + done, n - done, end - done);
+            rabitq_sort(s->nears + done, s->lists + done, end - done);
+        }
+        scan_list(f, s->lists[done++]);
     }
     if (f->n >= k || n == r->head.n_lists) {
         return;
@@ -180,9 +201,11 @@ static bool plan(const rv_index *index, const rv_search *how, size_t *probes)
     *probes = how->ef ? how->ef : index->config.probes;
     if (how->filter && how->filter->bits) {
         passing = rv_filter_count(how->filter);
-        size_t times = passing > 0 ? live / passing : 1;
-        *probes *= times < 1 ? 1 : times < FILTER_PROBES ? times : FILTER_PROBES;
+        *probes *= times(live, passing);
     }
+    const rabitq *r = index->self;
+    size_t for_k = HELD_PER_HIT * how->k * r->head.n_lists / live + 1;
+    *probes = *probes > for_k ? *probes : for_k;
     return passing > SCAN_PASSING && live > SCAN_ROWS && how->k < live / 4;
 }
 
