@@ -15,6 +15,7 @@ enum {
     TAG_SLOTS,
     TAG_BEFORE,
     TAG_OWNER,
+    TAG_WIDTHS,
 
     SPLIT_ROWS = 400, /* a list of so many is split in two */
     PROBES = 32,
@@ -44,6 +45,7 @@ static void sections(const rv_index *index, rv_sections *out)
     const size_t lists = h->n_lists, blocks = h->n_blocks;
     rv_sections_put(out, TAG_HEAD, h, sizeof *h);
     rv_sections_put(out, TAG_CENTRES, r->centres, lists * r->dim * sizeof *r->centres);
+    rv_sections_put(out, TAG_WIDTHS, r->widths, lists * sizeof *r->widths);
     rv_sections_put(out, TAG_NEWEST, r->newest, lists * sizeof *r->newest);
     rv_sections_put(out, TAG_COUNTS, r->counts, lists * sizeof *r->counts);
     rv_sections_put(out, TAG_GROUPS, r->group_of, lists * sizeof *r->group_of);
@@ -57,13 +59,15 @@ static void sections(const rv_index *index, rv_sections *out)
  * in them. */
 static rv_err read_lists(rabitq *r, const rv_sections *file, size_t n_lists)
 {
-    const void *centres, *newest, *counts, *groups;
+    const void *centres, *widths, *newest, *counts, *groups;
     RV_TRY(rv_sections_get(file, TAG_CENTRES, n_lists * r->dim * sizeof *r->centres, &centres));
+    RV_TRY(rv_sections_get(file, TAG_WIDTHS, n_lists * sizeof *r->widths, &widths));
     RV_TRY(rv_sections_get(file, TAG_NEWEST, n_lists * sizeof *r->newest, &newest));
     RV_TRY(rv_sections_get(file, TAG_COUNTS, n_lists * sizeof *r->counts, &counts));
     RV_TRY(rv_sections_get(file, TAG_GROUPS, n_lists * sizeof *r->group_of, &groups));
     RV_TRY(rabitq_reserve_lists(r, n_lists));
     memcpy(r->centres, centres, n_lists * r->dim * sizeof *r->centres);
+    memcpy(r->widths, widths, n_lists * sizeof *r->widths);
     memcpy(r->newest, newest, n_lists * sizeof *r->newest);
     memcpy(r->counts, counts, n_lists * sizeof *r->counts);
     memcpy(r->group_of, groups, n_lists * sizeof *r->group_of);
@@ -75,10 +79,12 @@ static rv_err read_lists(rabitq *r, const rv_sections *file, size_t n_lists)
             return rv_fail(RV_E_CORRUPT, "index file: list %u has %u rows and newest block %u", list,
                            r->counts[list], r->newest[list]);
         }
+        bool finite = isfinite(r->widths[list]);
         for (size_t i = 0; i < r->dim; i++) {
-            if (!isfinite(r->centres[list * r->dim + i])) {
-                return rv_fail(RV_E_CORRUPT, "index file: the centre of list %u is not finite", list);
-            }
+            finite = finite && isfinite(r->centres[list * r->dim + i]);
+        }
+        if (!finite) {
+            return rv_fail(RV_E_CORRUPT, "index file: the centre of list %u is not finite", list);
         }
     }
     if (n_rows != r->rows->n_live) {

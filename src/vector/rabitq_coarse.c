@@ -10,6 +10,10 @@ enum {
     ROUNDS = 6,
 };
 
+/* The rows of a list lie around its centre, so most are farther than the centre by their own width; the nearest of
+ * them are not quite so far. 0.25 to 0.5 make no difference, 0 and 0.75 lose a tenth of the speed at equal recall where lists differ. */
+static const float WIDTH_COUNTS = 0.4f;
+
 /* Keys below the pivot to the front; how many. Without a branch, which would be guessed wrong half of the time. */
 static size_t part(float *keys, uint32_t *what, size_t n, float pivot)
 {
@@ -91,8 +95,9 @@ void rabitq_encode_centre(rabitq *r, uint32_t list)
         code[i] = (uint8_t)(128 + (i < dim ? lrintf(centre[i] * to_code) : 0));
     }
     /* the length of the centre itself, so that lists are ranked by true distances but for the product's error */
+    float square = r->rows->kernels->dot_f32(centre, centre, dim);
     r->centre_scales[list] =
-        (rv_row_scale){ to_code > 0 ? largest / 127 : 0, r->rows->kernels->dot_f32(centre, centre, dim) };
+        (rv_row_scale){ to_code > 0 ? largest / 127 : 0, square + WIDTH_COUNTS * r->widths[list] };
 }
 
 /* ---- groups ---- */

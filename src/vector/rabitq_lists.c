@@ -64,7 +64,7 @@ typedef struct grown {
 /* All of them or none. */
 static rv_err grow(rabitq *r, const grown *arrays, size_t n, bool mapped)
 {
-    void *next[8];
+    void *next[10];
     assert(n <= RV_COUNT(next));
     for (size_t i = 0; i < n; i++) {
         next[i] = rv_big_grow(r->mem, *arrays[i].array, true, arrays[i].used, arrays[i].bytes);
@@ -98,6 +98,7 @@ rv_err rabitq_reserve_lists(rabitq *r, size_t n)
     }
     const grown arrays[] = {
         { (void **)&r->centres, used * r->dim * sizeof(float), room * r->dim * sizeof(float) },
+        { (void **)&r->widths, used * sizeof *r->widths, room * sizeof *r->widths },
         { (void **)&r->newest, used * sizeof *r->newest, room * sizeof *r->newest },
         { (void **)&r->counts, used * sizeof *r->counts, room * sizeof *r->counts },
         { (void **)&r->centre_codes, used * stride, room * stride },
@@ -196,6 +197,7 @@ uint32_t rabitq_add_list(rabitq *r, const float *centre)
     memcpy(r->centres + list * r->dim, centre, r->dim * sizeof *centre);
     r->newest[list] = RABITQ_NONE;
     r->counts[list] = 0;
+    r->widths[list] = 0;
     r->group_of[list] = r->group_next[list] = RABITQ_NONE;
     rabitq_encode_centre(r, list);
     return list;
@@ -287,6 +289,21 @@ void rabitq_fill_list(rabitq *r, uint32_t list, const uint32_t *slots, float *ro
         }
         block = r->before[block];
     }
+}
+
+void rabitq_measure(rabitq *r, uint32_t list)
+{
+    double sum = 0;
+    for (rabitq_walk walk = rabitq_walk_begin(r, list); walk.n > 0; rabitq_walk_next(r, &walk)) {
+        for (size_t i = 0; i < walk.n; i++) {
+            const uint8_t *block = rabitq_block(r, walk.first + i / RV_ONEBIT_ROWS);
+            float add;
+            memcpy(&add, block + 4 * r->dim + sizeof add * (i % RV_ONEBIT_ROWS), sizeof add);
+            sum += (double)add;
+        }
+    }
+    r->widths[list] = r->counts[list] > 0 ? (float)(sum / r->counts[list]) : 0;
+    rabitq_encode_centre(r, list);
 }
 
 void rabitq_take(rabitq *r, uint32_t slot)
@@ -433,8 +450,9 @@ rv_err rabitq_check(const rabitq *r)
 
 void rabitq_free_lists(rabitq *r)
 {
-    void *ours[] = { r->centres,  r->newest,     r->counts,      r->centre_codes,  r->centre_scales,
-                     r->group_of, r->group_next, r->group_first, r->group_centres, r->places };
+    void *ours[] = { r->centres,      r->widths,        r->newest,   r->counts,
+                     r->centre_codes, r->centre_scales, r->group_of, r->group_next,
+                     r->group_first,  r->group_centres, r->places };
     void *blocks[] = { r->blocks, r->slots, r->before, r->owner };
     for (size_t i = 0; i < RV_COUNT(ours); i++) {
         rv_free(r->mem, ours[i]);

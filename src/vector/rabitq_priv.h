@@ -29,9 +29,10 @@ typedef struct rabitq {
     rabitq_head head;
 
     size_t lists_room;
-    float *centres;              /* [lists_room][dim] */
-    uint32_t *newest, *counts;   /* [lists_room] its newest block, or RABITQ_NONE; its rows */
-    uint8_t *centre_codes;       /* [lists_room][rows->stride] and */
+    float *centres;            /* [lists_room][dim] */
+    float *widths;             /* [lists_room] mean squared length of its residuals, when it was last made */
+    uint32_t *newest, *counts; /* [lists_room] its newest block, or RABITQ_NONE; its rows */
+    uint8_t *centre_codes;     /* [lists_room][rows->stride] and */
     rv_row_scale *centre_scales; /* [lists_room] as rows have them: the first look at the lists */
 
     uint32_t *group_of;    /* [lists_room] */
@@ -76,7 +77,8 @@ void rabitq_append(rabitq *r, uint32_t list, uint32_t slot, const float *row);
  * these slots [n] to them; row [dim] is scratch. */
 void rabitq_place_list(rabitq *r, uint32_t list, size_t n);
 void rabitq_fill_list(rabitq *r, uint32_t list, const uint32_t *slots, float *row);
-/** rabitq_take - the row of a slot out of its list.  rabitq_empty - all rows of a list out of it. */
+/** rabitq_measure - the width of a list.  rabitq_take - the row of a slot out of its list.  rabitq_empty - all rows of a list out of it. */
+void rabitq_measure(rabitq *r, uint32_t list);
 void rabitq_take(rabitq *r, uint32_t slot);
 void rabitq_empty(rabitq *r, uint32_t list);
 
@@ -120,7 +122,7 @@ void rabitq_split(rabitq *r, uint32_t list);
 
 /* ---- rabitq_coarse.c ---- */
 
-/** rabitq_encode_centre - what the first look sees of a list. */
+/** rabitq_encode_centre - what the first look sees of a list: its centre, and its width. */
 void rabitq_encode_centre(rabitq *r, uint32_t list);
 /** rabitq_group - put the lists into groups when they are many. Without memory they stay as they are.  rabitq_regroup - the
  * same from group_of, as saved. RV_E_CORRUPT, RV_E_NOMEM. */

@@ -329,7 +329,6 @@ void rabitq_split(rabitq *r, uint32_t list)
         if (second > n / 16 && second < n - n / 16) {
             rabitq_empty(r, list);
             memcpy(r->centres + list * dim, centres, dim * sizeof *centres);
-            rabitq_encode_centre(r, list);
             uint32_t other = rabitq_add_list(r, centres + dim);
             if (r->head.n_groups > 0) { /* near enough to the first */
                 uint32_t group = r->group_of[other] = r->group_of[list];
@@ -339,6 +338,8 @@ void rabitq_split(rabitq *r, uint32_t list)
             for (size_t i = 0; i < n; i++) {
                 rabitq_append(r, side[i] ? other : list, slots[i], rows + i * dim);
             }
+            rabitq_measure(r, list);
+            rabitq_measure(r, other);
         }
     }
     rv_free(r->mem, slots);
@@ -360,6 +361,7 @@ static void fill_part(void *arg, int thread, int n_threads)
     for (size_t list = (size_t)thread; list < job->r->head.n_lists; list += (size_t)n_threads) {
         rabitq_fill_list(job->r, (uint32_t)list, job->slots + job->begin[list],
                          job->rows + (size_t)thread * job->r->dim);
+        rabitq_measure(job->r, (uint32_t)list);
     }
 }
 

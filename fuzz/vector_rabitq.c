@@ -1,0 +1,107 @@
+/* A saved index with bytes changed: opening, searching and changing it may find less or refuse, but stays inside its memory,
+ * and what passes its check keeps its rules through changes.
+ *
+ * Input: one byte of operations, then patches of five bytes: offset (24 bits), a byte, and how it goes in. */
+#include "base/rng.h"
+#include "vector/rabitq_priv.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DIM = 5, ROWS = 1200, FILE_ROOM = 1 << 20, HEADER = 4096 };
+
+static float rows[ROWS][DIM];
+static _Alignas(64) uint8_t saved[FILE_ROOM], damaged[FILE_ROOM];
+static size_t n_saved;
+
+static rv_err append(void *self, const void *bytes, size_t n)
+{
+    (void)self;
+    assert(n_saved + n <= sizeof saved);
+    memcpy(saved + n_saved, bytes, n);
+    n_saved += n;
+    return RV_OK;
+}
+
+static void make_saved(void)
+{
+    const rv_index_config config = {
+        .kind = "rabitq", .dim = DIM, .metric = RV_INDEX_L2, .keep = RV_KEEP_F32, .lists = 9, .probes = 3
+    };
+    rv_index *index;
+    rv_rng rng;
+    rv_rng_init(&rng, 1);
+    bool ok = !rv_index_new(&rv_heap, &config, &index) && !rv_index_reserve(index, ROWS);
+    assert(ok);
+    for (int64_t i = 0; i < ROWS; i++) {
+        for (size_t d = 0; d < DIM; d++) {
+            rows[i][d] = rv_rng_normal(&rng);
+        }
+        rv_index_add(index, i, rows[i]);
+    }
+    ok = ok && !rv_index_save(index, append, NULL);
+    assert(ok);
+    rv_index_free(index);
+}
+
+static void search(rv_index *index, size_t row, size_t k)
+{
+    rv_hit hits[64];
+    size_t found = 0;
+    if (rv_index_search(index, rows[row], &(rv_search){ .k = k }, hits, &found) == RV_OK) {
+        assert(found <= k);
+        for (size_t i = 1; i < found; i++) {
+            assert(!(hits[i].score > hits[i - 1].score));
+        }
+    }
+}
+
+static void change(rv_index *index, unsigned what)
+{
+    if (rv_index_reserve(index, 2)) {
+        return; /* it says that it is damaged */
+    }
+    int64_t ids[] = { what, what + 300, ROWS + 1 };
+    (void)rv_index_remove(index, ids, 3);
+    for (int64_t id = ROWS + 5; id < ROWS + 7; id++) {
+        if (!rv_index_has(index, id)) {
+            rv_index_add(index, id, rows[what]);
+        }
+    }
+    while (rv_index_repair(index, 100)) {
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    if (n_saved == 0) {
+        make_saved();
+    }
+    if (n == 0) {
+        return 0;
+    }
+    memcpy(damaged, saved, n_saved);
+    for (size_t at = 1; at + 5 <= n; at += 5) {
+        size_t offset = (data[at] | (size_t)data[at + 1] << 8 | (size_t)data[at + 2] << 16) % n_saved;
+        damaged[offset] = data[at + 4] % 2 ? data[at + 3] : damaged[offset] ^ data[at + 3];
+    }
+    uint64_t sum = rv_hash64(damaged, HEADER - 8, 0); /* else nothing would get past the header */
+    memcpy(damaged + HEADER - 8, &sum, 8);
+    rv_index *index;
+    if (rv_index_open(&rv_heap, damaged, n_saved, NULL, NULL, &index)) {
+        return 0;
+    }
+    if (strcmp(rv_index_get_config(index)->kind, "rabitq") == 0 && rv_index_get_config(index)->dim == DIM) {
+        search(index, data[0], 7);
+        search(index, data[0] + 200u, 64);
+        bool sound = rabitq_check(index->self) == RV_OK;
+        if (data[0] % 2 && sound) {
+            change(index, data[0]);
+            search(index, data[0], 7);
+        }
+    }
+    rv_index_free(index);
+    return 0;
+}
