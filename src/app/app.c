@@ -139,7 +139,7 @@ static rv_err find_tiers(rv_app *app, char *files[RV_TIERS])
 static rv_err open_backend(rv_app *app)
 {
     const rv_config *c = app->config;
-    char *files[RV_TIERS] = { NULL }, *chosen = NULL;
+    char *files[RV_TIERS] = { NULL }, *chosen = NULL, *packed_dir = rv_config_packed_dir(c, app->mem);
     rv_err e = find_tiers(app, files);
     if (!e && rv_config_string(c, "inference.model")) {
         e = model_file(app, "inference.model", &chosen);
@@ -149,6 +149,8 @@ static rv_err open_backend(rv_app *app)
             .threads = (int)rv_config_int(c, "inference.threads"),
             .max_context = (uint32_t)rv_config_int(c, "inference.max_context"),
             .kv_type = strcmp(rv_config_string(c, "inference.kv_type"), "f32") == 0 ? RV_F32 : RV_F16,
+            .no_packing = strcmp(rv_config_string(c, "inference.packing"), "off") == 0,
+            .packed_dir = packed_dir,
             .no_drafts = strcmp(rv_config_string(c, "inference.drafts"), "off") == 0,
             .max_loaded = (size_t)rv_config_int(c, "inference.max_loaded_models"),
             .tiers = { files[0], files[1], files[2], files[3] },
@@ -160,6 +162,7 @@ static rv_err open_backend(rv_app *app)
         rv_free(app->mem, files[t]);
     }
     rv_free(app->mem, chosen);
+    rv_free(app->mem, packed_dir);
     return e;
 }
 

@@ -716,6 +716,19 @@ const char *rv_config_data_dir(const rv_config *c)
 {
     return rv_config_string(c, "system.data_dir");
 }
+char *rv_config_packed_dir(const rv_config *c, const rv_alloc *mem)
+{
+    if (strcmp(rv_config_string(c, "inference.packing"), "file") != 0) {
+        return NULL;
+    }
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = home_folder();
+    char base[PATH_MAX_BYTES + 1];
+    bool named = strcmp(rv_config_origin(c, "system.data_dir"), "built-in") != 0 || (!home && !xdg);
+    int n = named                  ? snprintf(base, sizeof base, "%s/cache", rv_config_data_dir(c))
+            : xdg && xdg[0] == '/' ? snprintf(base, sizeof base, "%s/ruvllm", xdg)
+                                   : snprintf(base, sizeof base, "%s/.cache/ruvllm", home ? home : ".");
+    return n > 0 && (size_t)n < sizeof base ? rv_path_join(mem, base, "packed") : NULL;
+}
 const char *rv_config_user_file(const rv_config *c)
 {
     return c->user_file;

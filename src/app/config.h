@@ -73,6 +73,10 @@ const char *rv_config_tier(const rv_config *c, int tier);
 /** rv_config_data_dir - absolute; --data, RUVLLM_DATA, system.data_dir, $XDG_DATA_HOME/ruvllm, ~/.local/share/ruvllm. */
 const char *rv_config_data_dir(const rv_config *c);
 
+/** rv_config_packed_dir - where packed weights are kept, or NULL when they are not (or there is no memory): below the data
+ * folder when one was named, else $XDG_CACHE_HOME/ruvllm or ~/.cache/ruvllm. Allocated. */
+char *rv_config_packed_dir(const rv_config *c, const rv_alloc *mem);
+
 /** rv_config_user_file - where the user's file is or would be (see the top); the one given to rv_config_load, if any. */
 const char *rv_config_user_file(const rv_config *c);
 /** rv_config_write_template - a file with every active key, commented out, with its help and built-in value; 0600, missing

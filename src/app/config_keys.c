@@ -71,6 +71,10 @@ const rv_config_key rv_config_keys[] = {
     INT("inference", "threads", 0, 256, "0", now, "compute threads; 0: one per processor"),
     INT("inference", "max_loaded_models", 1, 64, "2", now, "models in memory at once"),
     CHOICE("inference", "kv_type", "f16|f32", "f16", now, "numbers in the key/value cache"),
+    CHOICE("inference", "packing", "file|memory|off", "file", now,
+           "weights in the layout of this CPU: kept in the cache folder for the next start, made at each "
+           "start, or "
+           "not made (least memory, many times slower)"),
     CHOICE("inference", "drafts", "auto|off", "auto", now,
            "guess tokens from the text and check several at once where it is faster; the text is the same"),
     INT("inference", "kv_cache_size", 1, 10000000, "1000", later, "pages of key/value cache"),

@@ -16,7 +16,8 @@ typedef struct rv_backend_options {
     int threads;                 /* of the shared compute pool; 0: one per processor */
     uint32_t max_context;        /* as in rv_engine_options */
     rv_type kv_type;             /* RV_F16 or RV_F32 */
-    bool no_drafts;              /* as in rv_engine_options */
+    bool no_drafts, no_packing;  /* as in rv_engine_options */
+    const char *packed_dir;      /* likewise. Copied */
     size_t max_loaded;           /* models in memory, at least 1 */
     const char *tiers[RV_TIERS]; /* file per tier, NULL: none. Copied */
     const char *const *files;    /* [n_files] further model files, served under their name. Copied */

@@ -39,6 +39,7 @@ struct rv_backend {
     rv_turn *turn;
     rv_engine_options engine_options;
     size_t max_loaded;
+    char *packed_dir;
     model *models;           /* [n_models] fixed after open */
     size_t n_models, chosen; /* chosen: the default, n_models when there is none */
     pthread_mutex_t lock;
@@ -199,6 +200,10 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
     *b = (rv_backend){ .mem = mem, .max_loaded = how->max_loaded ? how->max_loaded : 1 };
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->changed, NULL);
+    if (how->packed_dir && !(b->packed_dir = rv_strdup(mem, how->packed_dir))) {
+        rv_backend_close(b);
+        return rv_fail(RV_E_NOMEM, "opening the models");
+    }
     b->models = rv_new_array(mem, RV_TIERS + how->n_files + 1, sizeof *b->models);
     rv_err e = b->models ? add_files(b, how) : rv_fail(RV_E_NOMEM, "opening the models");
     if (!e) {
@@ -217,6 +222,8 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
     b->engine_options.max_context = how->max_context;
     b->engine_options.kv_type = how->kv_type;
     b->engine_options.no_drafts = how->no_drafts;
+    b->engine_options.no_packing = how->no_packing;
+    b->engine_options.packed_dir = b->packed_dir;
     *out = b;
     return RV_OK;
 }
@@ -236,6 +243,7 @@ void rv_backend_close(rv_backend *b)
         rv_free(b->mem, b->models[i].name);
     }
     rv_free(b->mem, b->models);
+    rv_free(b->mem, b->packed_dir);
     rv_turn_free(b->turn);
     rv_pool_free(b->pool);
     pthread_cond_destroy(&b->changed);

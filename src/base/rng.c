@@ -1,6 +1,7 @@
 /* xoshiro256** for everything that has to be repeatable, the kernel for what has to be secret, XXH64 for hashes. */
 #include "base/rng.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -97,14 +98,19 @@ rv_err rv_uuid(char out[37])
 static const uint64_t p1 = 0x9e3779b185ebca87u, p2 = 0xc2b2ae3d27d4eb4fu, p3 = 0x165667b19e3779f9u,
                       p4 = 0x85ebca77c2b2ae63u, p5 = 0x27d4eb2f165667c5u;
 
-/* Little-endian whatever the machine; compilers make one load of it. */
-static uint64_t load(const uint8_t *at, int bytes)
+/* Little-endian whatever the machine. */
+static uint64_t load_8(const uint8_t *at)
 {
-    uint64_t x = 0;
-    for (int i = 0; i < bytes; i++) {
-        x |= (uint64_t)at[i] << 8 * i;
-    }
-    return x;
+    uint64_t x;
+    memcpy(&x, at, sizeof x);
+    return le64toh(x);
+}
+
+static uint32_t load_4(const uint8_t *at)
+{
+    uint32_t x;
+    memcpy(&x, at, sizeof x);
+    return le32toh(x);
 }
 
 static uint64_t hash_round(uint64_t lane, uint64_t input)
@@ -120,9 +126,10 @@ uint64_t rv_hash64(const void *bytes, size_t n, uint64_t seed)
     if (n >= 32) {
         uint64_t lane[4] = { seed + p1 + p2, seed + p2, seed, seed - p1 };
         for (; left >= 32; at += 32, left -= 32) {
-            for (int i = 0; i < 4; i++) {
-                lane[i] = hash_round(lane[i], load(at + 8 * i, 8));
-            }
+            lane[0] = hash_round(lane[0], load_8(at));
+            lane[1] = hash_round(lane[1], load_8(at + 8));
+            lane[2] = hash_round(lane[2], load_8(at + 16));
+            lane[3] = hash_round(lane[3], load_8(at + 24));
         }
         h = rotate(lane[0], 1) + rotate(lane[1], 7) + rotate(lane[2], 12) + rotate(lane[3], 18);
         for (int i = 0; i < 4; i++) {
@@ -131,10 +138,10 @@ uint64_t rv_hash64(const void *bytes, size_t n, uint64_t seed)
     }
     h += n;
     for (; left >= 8; at += 8, left -= 8) {
-        h = rotate(h ^ hash_round(0, load(at, 8)), 27) * p1 + p4;
+        h = rotate(h ^ hash_round(0, load_8(at)), 27) * p1 + p4;
     }
     if (left >= 4) {
-        h = rotate(h ^ load(at, 4) * p1, 23) * p2 + p3;
+        h = rotate(h ^ load_4(at) * p1, 23) * p2 + p3;
         at += 4;
         left -= 4;
     }

@@ -130,24 +130,28 @@ rv_err cmd_model_path(const cmd_line *line, const char *name, char **path)
     return e;
 }
 
+/* how->packed_dir is allocated. */
 static rv_err engine_options(const cmd_line *line, int64_t *threads, rv_engine_options *how)
 {
     *how = rv_engine_options_default();
+    const char *act = cmd_value(line, "act", "q8");
+    if (strcmp(act, "q8") != 0 && strcmp(act, "f32") != 0) {
+        return rv_fail(RV_E_CONFIG, "--act %s: q8 (as always) or f32", act);
+    }
+    how->max_sequences = 1;
     rv_config *c = NULL;
     RV_TRY(cmd_config(line, &c));
     *threads = rv_config_int(c, "inference.threads");
     how->max_context = (uint32_t)rv_config_int(c, "inference.max_context");
     how->kv_type = strcmp(rv_config_string(c, "inference.kv_type"), "f32") == 0 ? RV_F32 : RV_F16;
+    how->no_packing = strcmp(rv_config_string(c, "inference.packing"), "off") == 0;
+    how->packed_dir = rv_config_packed_dir(c, &rv_heap);
     how->no_drafts = strcmp(rv_config_string(c, "inference.drafts"), "off") == 0;
     rv_config_free(c);
     if (*threads <= 0) {
         *threads = rv_cpu_count();
     }
 
-    const char *act = cmd_value(line, "act", "q8");
-    if (strcmp(act, "q8") != 0 && strcmp(act, "f32") != 0) {
-        return rv_fail(RV_E_CONFIG, "--act %s: q8 (as always) or f32", act);
-    }
     how->act_f32 = strcmp(act, "f32") == 0;
     return RV_OK;
 }
@@ -158,8 +162,10 @@ rv_err cmd_engine(const cmd_line *line, const char *name, rv_pool **pool, rv_eng
     rv_engine_options how;
     int64_t threads = 0;
     RV_TRY(engine_options(line, &threads, &how));
-    RV_TRY(cmd_model_path(line, name, &path));
-    rv_err e = rv_pool_new(&rv_heap, (int)threads, pool);
+    rv_err e = cmd_model_path(line, name, &path);
+    if (!e) {
+        e = rv_pool_new(&rv_heap, (int)threads, pool);
+    }
     if (!e) {
         how.pool = *pool;
         e = rv_engine_open(&rv_heap, path, how, engine);
@@ -168,6 +174,7 @@ rv_err cmd_engine(const cmd_line *line, const char *name, rv_pool **pool, rv_eng
             *pool = NULL;
         }
     }
+    rv_free(&rv_heap, (void *)(uintptr_t)how.packed_dir);
     rv_free(&rv_heap, path);
     return e;
 }

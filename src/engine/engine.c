@@ -2,20 +2,25 @@
  * tokens, together with those of others, is in batch.c. */
 #include "engine/engine.h"
 #include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
 #include "base/rng.h"
 #include "engine/batch_priv.h"
 #include "engine/draft_priv.h"
 #include "engine/sampler_priv.h"
 #include "engine/stream_priv.h"
 
+#include <inttypes.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 enum {
     CONTEXT_DEFAULT = 8192,
     SEQUENCES_DEFAULT = 8,
     SEQUENCES_MAX = 64,
-    NLL_ROWS = 16 /* rows of logits held at a time */
+    PACKED_FILE_BYTES = 32 << 20, /* smaller models are packed faster than a file is found */
+    NLL_ROWS = 16                 /* rows of logits held at a time */
 };
 
 struct rv_engine {
@@ -125,6 +130,22 @@ static rv_err open_file(rv_engine *e, uint32_t max_context)
     return find_family(e);
 }
 
+/* Where the packed weights of this model are kept; NULL: nowhere. A file that others would find has the model's name for
+ * people, and its fingerprint for us. */
+static rv_err packed_file(const rv_engine *e, rv_engine_options how, char **path)
+{
+    *path = NULL;
+    if (!how.packed_dir || how.no_packing || e->file->shape.weight_bytes < PACKED_FILE_BYTES) {
+        return RV_OK;
+    }
+    const char *slash = strrchr(e->path, '/');
+    char name[300];
+    snprintf(name, sizeof name, "%.255s-%016" PRIx64 ".rvpack", slash ? slash + 1 : e->path,
+             e->info.fingerprint);
+    *path = rv_path_join(e->mem, how.packed_dir, name);
+    return *path ? rv_dir_make(how.packed_dir) : rv_fail(RV_E_NOMEM, "%s: opening", e->path);
+}
+
 /* In our turn, because packing the weights is work for the pool. */
 static rv_err open_model(rv_engine *e, rv_engine_options how)
 {
@@ -133,13 +154,22 @@ static rv_err open_model(rv_engine *e, rv_engine_options how)
         RV_TRY(rv_turn_new(e->mem, &e->own_turn));
         e->turn = e->own_turn;
     }
+    char *path = NULL;
+    if (packed_file(e, how, &path)) { /* only speed is lost */
+        rv_log(RV_LOG_WARN, "model.packed", "not_made", rv_err_text(), (char *)NULL);
+        rv_free(e->mem, path);
+        path = NULL;
+    }
     rv_turn_begin(e->turn, NULL);
     rv_lfm2_options options = { .pool = how.pool,
                                 .act_f32 = how.act_f32,
                                 .max_segments = e->max_sequences,
-                                .max_rows = e->max_sequences + RV_DRAFTS_STEP };
+                                .max_rows = e->max_sequences + RV_DRAFTS_STEP,
+                                .packed_file = path,
+                                .no_packing = how.no_packing };
     rv_err err = rv_lfm2_open(e->mem, e->file, options, &e->model);
     rv_turn_end(e->turn);
+    rv_free(e->mem, path);
     return err;
 }
 

@@ -18,7 +18,10 @@ typedef struct rv_engine_options {
     bool act_f32;           /* keep activations in float32 (measuring) */
     uint32_t max_sequences; /* answered together; 0: 8, at most 64 */
     bool no_drafts;         /* RV_DRAFTS_AUTO means off */
-    size_t cache_tokens;    /* the cache holds, of all sequences together; 0: twice the context */
+    bool no_packing;        /* as in rv_lfm2_options */
+    const char *
+        packed_dir; /* folder for packed weights, of models that are worth it; made when missing. NULL: none */
+    size_t cache_tokens; /* the cache holds, of all sequences together; 0: twice the context */
 } rv_engine_options;
 
 /** rv_engine_options_default - zero but kv_type RV_F16. */

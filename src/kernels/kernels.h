@@ -14,7 +14,9 @@
 #include "base/cpu.h"
 #include "kernels/blocks.h"
 
-#define RV_ROW_STEP   32  /* threads cut the rows of a matrix at multiples of this */
+#define RV_ROW_STEP 32 /* threads cut the rows of a matrix at multiples of this */
+#define RV_PACK_LAYOUT                                                                                       \
+    1 /* number of the layout that pack makes, the same at every level that has one; files hold it */
 #define RV_ATTEND_DIM 256 /* largest head size of attend */
 
 /* A weight matrix y = W x, W [rows][cols] */

@@ -8,6 +8,8 @@
  * product are so short that every thread does them for itself instead of waiting for one that does; with
  * several, tokens are dealt out. */
 #include "model/lfm2.h"
+#include "base/log.h"
+#include "model/packed.h"
 
 #include <assert.h>
 #include <math.h>
@@ -37,7 +39,8 @@ struct rv_lfm2 {
     rv_lfm2_layer_file *layers; /* the file's, with packed weights */
     rv_matrix head;
     size_t embed_row_bytes;
-    uint8_t *packed, *scratch;
+    uint8_t *packed, *scratch; /* packed: ours, or NULL when it is in a file */
+    rv_packed packed_file;
     size_t packed_bytes, scratch_bytes, max_chunk, n_threads, alone_bytes;
     size_t max_segments, max_rows, state_floats;
     bool act_f32;
@@ -219,7 +222,44 @@ static rv_matrix *matrix_at(rv_lfm2 *m, size_t i)
     return slots[i % SLOTS];
 }
 
-static rv_err pack_weights(rv_lfm2 *m)
+/* The weights' place in a file, which has them already or gets them; false: there is none. */
+static bool use_file(rv_lfm2 *m, const char *path, bool *ready)
+{
+    rv_err e =
+        rv_packed_open(path, rv_gguf_fingerprint(m->file->gguf), m->packed_bytes, m->pool, &m->packed_file);
+    *ready = !e;
+    if (e && e != RV_E_NOT_FOUND) {
+        rv_log(RV_LOG_WARN, "model.packed", "file", path, "found", rv_err_text(), "now", "made again",
+               (char *)NULL);
+    }
+    if (e) {
+        e = rv_packed_begin(path, m->packed_bytes, &m->packed_file);
+    }
+    if (e) {
+        rv_log(RV_LOG_WARN, "model.packed", "file", path, "not_made", rv_err_text(), (char *)NULL);
+    }
+    return !e;
+}
+
+static void keep_file(rv_lfm2 *m, const char *path)
+{
+    if (rv_packed_commit(&m->packed_file, path, rv_gguf_fingerprint(m->file->gguf), m->pool)) {
+        rv_log(RV_LOG_WARN, "model.packed", "file", path, "not_made", rv_err_text(), (char *)NULL);
+    }
+}
+
+static rv_err use_memory(rv_lfm2 *m)
+{
+    m->packed = m->mem->aligned(m->mem->self, WEIGHTS_ALIGN, m->packed_bytes);
+    if (!m->packed) {
+        return rv_fail(RV_E_NOMEM, "%s: no memory for %zu bytes of weights", rv_gguf_path(m->file->gguf),
+                       m->packed_bytes);
+    }
+    madvise(m->packed, m->packed_bytes, MADV_HUGEPAGE); /* refused: only slower */
+    return RV_OK;
+}
+
+static rv_err pack_weights(rv_lfm2 *m, const char *path)
 {
     rv_matrix *w;
     for (size_t i = 0; (w = matrix_at(m, i)); i++) {
@@ -228,22 +268,22 @@ static rv_err pack_weights(rv_lfm2 *m)
     if (!m->packed_bytes) {
         return RV_OK;
     }
-    m->packed = m->mem->aligned(m->mem->self, WEIGHTS_ALIGN, m->packed_bytes);
-    if (!m->packed) {
-        return rv_fail(RV_E_NOMEM, "%s: no memory for %zu bytes of weights", rv_gguf_path(m->file->gguf),
-                       m->packed_bytes);
+    bool ready = false, in_file = path && use_file(m, path, &ready);
+    if (!in_file) {
+        RV_TRY(use_memory(m));
     }
-    madvise(m->packed, m->packed_bytes, MADV_HUGEPAGE); /* refused: only slower */
-
-    uint8_t *to = m->packed;
+    uint8_t *to = in_file ? m->packed_file.weights : m->packed;
     for (size_t i = 0; (w = matrix_at(m, i)); i++) {
         size_t bytes = w->rows ? packed_size(m, w) : 0;
-        if (bytes) {
+        if (bytes && !ready) {
             rv_pool_run(m->pool, pack_rows, &(pack_job){ m->k, w, to });
             release_raw(m->file->gguf, w->raw);
-            w->packed = to;
-            to += bytes;
         }
+        w->packed = bytes ? to : NULL;
+        to += bytes;
+    }
+    if (in_file && !ready) {
+        keep_file(m, path);
     }
     return RV_OK;
 }
@@ -278,8 +318,8 @@ rv_err rv_lfm2_open(const rv_alloc *mem, const rv_lfm2_file *file, rv_lfm2_optio
     rv_kv_shape kv = rv_lfm2_kv_shape(file, RV_F16);
     m->state_floats = rv_kv_state_bytes(&kv) / sizeof(float);
     e = make_scratch(m, how.max_chunk);
-    if (!e && !m->act_f32) {
-        e = pack_weights(m);
+    if (!e && !m->act_f32 && !how.no_packing) {
+        e = pack_weights(m, how.packed_file);
     }
     if (e) {
         goto fail;
@@ -299,6 +339,7 @@ void rv_lfm2_close(rv_lfm2 *m)
     }
     const rv_alloc *mem = m->mem;
     rv_free(mem, m->packed);
+    rv_packed_close(&m->packed_file);
     rv_free(mem, m->scratch);
     rv_free(mem, m->lanes);
     rv_free(mem, m->layers);

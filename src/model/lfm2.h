@@ -23,11 +23,15 @@ typedef struct rv_lfm2_options {
     /* A step whose tokens times weight bytes are fewer runs on the calling thread alone, because meeting the others
      * would cost more than they help. 0: RV_LFM2_ALONE_BYTES */
     size_t alone_bytes;
+    const char *packed_file; /* packed weights are mapped from here, or made here; NULL: made in memory */
+    bool
+        no_packing; /* weights are read from the model file as they are: half the memory, many times slower */
 } rv_lfm2_options;
 
 /**
  * rv_lfm2_open - bring the weights into the layout of the kernels, on the pool, and make scratch for one
- * step. What was packed is given back to the file's mapping.
+ * step. What was packed is given back to the file's mapping. A packed file that is damaged or another model's is logged
+ * and made again; one that cannot be made is logged, and the weights are in memory.
  *
  * file    outlives the model
  * Errors: RV_E_NOMEM.
@@ -43,11 +47,11 @@ size_t rv_lfm2_resident_bytes(const rv_lfm2 *m);
 rv_kv_shape rv_lfm2_kv_shape(const rv_lfm2_file *file, rv_type type);
 
 typedef struct rv_lfm2_segment {
-    rv_kv_seq *seq;     /* no other segment's; all of one cache */
-    const int32_t *ids; /* [n], each 0 .. n_vocab - 1 */
-    size_t n;           /* at least 1 */
-    size_t logits_from; /* logits of tokens logits_from .. n - 1; n: none */
-    float *logits;      /* out [n - logits_from][n_vocab] */
+    rv_kv_seq *seq;      /* no other segment's; all of one cache */
+    const int32_t *ids;  /* [n], each 0 .. n_vocab - 1 */
+    size_t n;            /* at least 1 */
+    size_t logits_from;  /* logits of tokens logits_from .. n - 1; n: none */
+    float *logits;       /* out [n - logits_from][n_vocab] */
     const rv_lora *lora; /* opened for this file; the sequence has run with no other so far. NULL: none */
     /* out [n - logits_from - 1][rv_kv_state_bytes]: convolution state after each token that has logits, but the last;
      * NULL: not wanted */
