@@ -591,10 +591,16 @@ static bool may_step(const rv_batch *b)
     return !b->busy && any && (!out || rv_clock_ms() >= b->gather_until);
 }
 
-static void wait_changed(rv_batch *b)
+/* look: somebody may raise a flag without telling. */
+static void wait_changed(rv_batch *b, bool look)
 {
     double ms = LOOK_MS, left = b->gather_until - rv_clock_ms();
-    if (!b->busy && left > 0 && left < ms) {
+    bool gathering = !b->busy && left > 0;
+    if (!look && !gathering) {
+        pthread_cond_wait(&b->changed, &b->lock);
+        return;
+    }
+    if (gathering && left < ms) {
         ms = left;
     }
     struct timespec until;
@@ -640,7 +646,7 @@ rv_err rv_batch_feed(rv_batch *b, rv_call *c, size_t until)
         } else if (may_step(b)) {
             step(b, c);
         } else {
-            wait_changed(b);
+            wait_changed(b, c->cancel != NULL);
         }
     }
     pthread_mutex_unlock(&b->lock);
@@ -683,7 +689,7 @@ rv_err rv_batch_check(rv_batch *b)
 {
     pthread_mutex_lock(&b->lock);
     while (b->busy) {
-        wait_changed(b);
+        wait_changed(b, false);
     }
     tidy(b);
     size_t owned = 0, taken = 0, pages = 0;

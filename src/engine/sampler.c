@@ -87,8 +87,9 @@ void rv_sampler_free(rv_sampler *s)
 
 static void penalise(rv_sampler *s, const rv_sampling *how, rv_history past, float *logits)
 {
-    size_t last = (size_t)how->repeat_last < past.n ? (size_t)how->repeat_last : past.n;
-    for (size_t i = past.n - last; i < past.n && how->repeat_penalty != 1; i++) {
+    size_t most = how->repeat_penalty != 1 ? (size_t)how->repeat_last : 0,
+           last = most < past.n ? most : past.n;
+    for (size_t i = past.n - last; i < past.n; i++) {
         float *logit = &logits[past.ids[i]];
         if (!s->count[past.ids[i]]++) {
             *logit = *logit > 0 ? *logit / how->repeat_penalty : *logit * how->repeat_penalty;

@@ -69,7 +69,11 @@ bool rv_turn_begin(rv_turn *turn, const atomic_bool *cancel)
     *link = &self;
     bool mine;
     while (!(mine = turn->first == &self && !turn->taken) && !cancelled(cancel)) {
-        wait_changed(turn);
+        if (cancel) {
+            wait_changed(turn);
+        } else {
+            pthread_cond_wait(&turn->changed, &turn->lock);
+        }
     }
     for (link = &turn->first; *link != &self;) {
         link = &(*link)->next;

@@ -3,6 +3,7 @@
 #include "kernels/matmul/layout_priv.h"
 #include "base/log.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define TABLE(L, id, pack_or_null)                                                                           \
@@ -37,6 +38,18 @@ const rv_kernels *rv_kernels_at(rv_cpu_level level)
     return tables[level] && rv_cpu_has(level) ? tables[level] : NULL;
 }
 
+static const rv_kernels *best_of_cpu(void)
+{
+    static const rv_cpu_level by_speed[] = { RV_CPU_AVX512, RV_CPU_AVX2, RV_CPU_NEON };
+    for (size_t i = 0; i < RV_COUNT(by_speed); i++) {
+        const rv_kernels *k = rv_kernels_at(by_speed[i]);
+        if (k) {
+            return k;
+        }
+    }
+    return &scalar;
+}
+
 const rv_kernels *rv_kernels_best(void)
 {
     const char *wanted = getenv("RV_CPU");
@@ -46,15 +59,11 @@ const rv_kernels *rv_kernels_best(void)
         if (k) {
             return k;
         }
-        rv_log(RV_LOG_WARN, "kernels.level", "RV_CPU", wanted, "found", "not a level of this CPU", "using",
-               "the best one", (char *)NULL);
-    }
-    static const rv_cpu_level by_speed[] = { RV_CPU_AVX512, RV_CPU_AVX2, RV_CPU_NEON };
-    for (size_t i = 0; i < RV_COUNT(by_speed); i++) {
-        const rv_kernels *k = rv_kernels_at(by_speed[i]);
-        if (k) {
-            return k;
+        static atomic_flag said = ATOMIC_FLAG_INIT;
+        if (!atomic_flag_test_and_set(&said)) { /* everyone who opens something asks */
+            rv_log(RV_LOG_WARN, "kernels.level", "RV_CPU", wanted, "found", "not a level of this CPU",
+                   "using", "the best one", (char *)NULL);
         }
     }
-    return &scalar;
+    return best_of_cpu();
 }

@@ -9,7 +9,7 @@
 static const char *through(const char *text, size_t n, const char *const *stops, size_t n_stops,
                            const size_t *sizes, size_t n_sizes, const char **stop)
 {
-    static char out[4096];
+    static char out[1 << 14];
     size_t used = 0, at = 0;
     rv_stream s;
     rv_stream_init(&s, &rv_heap, stops, n_stops);
@@ -128,4 +128,23 @@ TEST(bad_stop_strings_are_refused)
     CHECK_ERR(rv_stream_check(empty, 100), RV_E_ARG);
     CHECK_OK(rv_stream_check(empty, 1));
     CHECK_OK(rv_stream_check(NULL, 0));
+}
+
+TEST(long_stop_strings_are_found_and_longer_ones_refused)
+{
+    static char stop[RV_STOP_BYTES_MAX + 2], text[3 * RV_STOP_BYTES_MAX];
+    memset(stop, 'a', RV_STOP_BYTES_MAX);
+    stop[RV_STOP_BYTES_MAX - 1] = 'b';
+    const char *const stops[] = { stop, "aab\xc3\xa4" };
+    CHECK_OK(rv_stream_check(stops, 2));
+    memset(text, 'a', sizeof text);
+    text[0] = '<';
+    memcpy(text + sizeof text - 5, "b\xc3\xa4--", 5);
+    size_t sizes[] = { 1, 7, 1000 };
+    const char *found = NULL, *out = through(text, sizeof text, stops, 2, sizes, 3, &found);
+    CHECK(found == stop && strlen(out) == sizeof text - 4 - RV_STOP_BYTES_MAX, "%zu bytes came out",
+          strlen(out));
+    stop[RV_STOP_BYTES_MAX] = 'c';
+    CHECK_ERR(rv_stream_check(stops, 2), RV_E_ARG);
+    CHECK(strstr(rv_err_text(), "4096"), "%s", rv_err_text());
 }
