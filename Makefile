@@ -26,7 +26,7 @@ asan:  ## the C tests and fuzz corpora under AddressSanitizer and UndefinedBehav
 
 tsan:  ## the C tests under ThreadSanitizer
 	@tools/packages.sh test
-	@JOBS=$(JOBS) PRESET=tsan tools/run-tests c
+	@JOBS=$(JOBS) PRESET=tsan TEST_SECONDS=$${TEST_SECONDS:-3600} tools/run-tests c
 
 clang:  ## everything built with clang, warnings as errors
 	@tools/packages.sh dev

@@ -180,8 +180,8 @@ typedef struct row {
 } row;
 
 /* asks of the topic are [n], shuffled: the first half teaches. */
-static void run_topic(size_t *asks, size_t n, const size_t *control, size_t n_control, size_t signals, size_t batch, uint64_t seed,
-                      row *out)
+static void run_topic(size_t *asks, size_t n, const size_t *control, size_t n_control, size_t signals,
+                      size_t batch, uint64_t seed, row *out)
 {
     rv_retrieval *r;
     rv_rng rng;
@@ -227,7 +227,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench_learn_retrieval EMBEDDER DOCS.jsonl QUERIES.jsonl [SIGNALS [BATCH]]\n");
         return 2;
     }
-    size_t signals = argc > 4 ? strtoul(argv[4], NULL, 10) : 200, batch = argc > 5 ? strtoul(argv[5], NULL, 10) : 8;
+    size_t signals = argc > 4 ? strtoul(argv[4], NULL, 10) : 200,
+           batch = argc > 5 ? strtoul(argv[5], NULL, 10) : 8;
     b.k = rv_kernels_best();
     b.dim = rv_embed_dim(b.embed);
     b.docs = read_texts(argv[2], "text", &b.n_docs);
@@ -265,9 +266,12 @@ int main(int argc, char **argv)
         }
     }
     double n = runs ? (double)runs : 1;
-    printf("{\"bench\":\"learn_retrieval\",\"embedder\":\"%s\",\"topics\":%zu,\"runs\":%zu,\"signals\":%zu,\"mrr_learned\":[%.4f,%.4f],"
-           "\"mrr_unseen\":[%.4f,%.4f],\"mrr_control\":[%.4f,%.4f],\"unseen_change\":%.4f,\"control_change\":%.4f}\n",
-           rv_embed_name(b.embed), done, runs, signals, sum.seen[0] / n, sum.seen[1] / n, sum.unseen[0] / n, sum.unseen[1] / n,
-           sum.control[0] / n, sum.control[1] / n, sum.unseen[1] / sum.unseen[0] - 1, sum.control[1] / sum.control[0] - 1);
+    printf("{\"bench\":\"learn_retrieval\",\"embedder\":\"%s\",\"topics\":%zu,\"runs\":%zu,\"signals\":%zu,"
+           "\"mrr_learned\":[%.4f,%.4f],"
+           "\"mrr_unseen\":[%.4f,%.4f],\"mrr_control\":[%.4f,%.4f],\"unseen_change\":%.4f,\"control_change\":"
+           "%.4f}\n",
+           rv_embed_name(b.embed), done, runs, signals, sum.seen[0] / n, sum.seen[1] / n, sum.unseen[0] / n,
+           sum.unseen[1] / n, sum.control[0] / n, sum.control[1] / n, sum.unseen[1] / sum.unseen[0] - 1,
+           sum.control[1] / sum.control[0] - 1);
     return 0;
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef RV_SHARED
@@ -114,6 +115,13 @@ const char *shared_path(const char *relative)
 {
     const char *path = joined(RV_SHARED, relative);
     return access(path, R_OK) == 0 ? path : NULL;
+}
+
+double test_cpu_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
 const char *source_path(const char *relative)

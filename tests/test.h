@@ -67,6 +67,19 @@ void test_fail(const char *file, int line, const char *cond, const char *format,
 
 /** shared_path - the path of a file or folder below ../shared, or NULL when it is not there (then SKIP). */
 const char *shared_path(const char *relative);
+/** test_cpu_ms - time this thread has computed; what others do on the machine does not count. For growth (twice the input, about twice
+ * the time), never for a limit in milliseconds. */
+double test_cpu_ms(void);
+
+/** ONE_THREAD_ONLY, TEST_FOR_RACES - under ThreadSanitizer a long test of one thread is skipped, and others may be shorter. */
+#ifdef __SANITIZE_THREAD__
+#define ONE_THREAD_ONLY() SKIP("one thread: nothing for ThreadSanitizer")
+#define TEST_FOR_RACES    1
+#else
+#define ONE_THREAD_ONLY() ((void)0)
+#define TEST_FOR_RACES    0
+#endif
+
 /** source_path - the same below the repository's root; never NULL. */
 const char *source_path(const char *relative);
 /** temp_dir - a new empty folder. */

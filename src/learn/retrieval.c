@@ -145,7 +145,8 @@ static bool teaches(const rv_retrieval_signal *s)
 }
 
 /* -mean over the used of log softmax(y . shown / TEMPERATURE); p gets the softmax. */
-static double contrast(const rv_retrieval_signal *s, const float *y, size_t dim, double p[RV_RETRIEVAL_SHOWN_MAX])
+static double contrast(const rv_retrieval_signal *s, const float *y, size_t dim,
+                       double p[RV_RETRIEVAL_SHOWN_MAX])
 {
     double max = -INFINITY, sum = 0, loss = 0, used = (double)count_used(s);
     for (size_t i = 0; i < s->n_shown; i++) {

@@ -33,7 +33,8 @@ typedef struct rv_retrieval_signal {
     const float *query;        /* [dim] unit, as the embedder gave it */
     const float *const *shown; /* [n_shown] vectors [dim] of what was found */
     const bool *used;          /* [n_shown] */
-    size_t n_shown;            /* to RV_RETRIEVAL_SHOWN_MAX; at least one used and one not, else there is nothing to learn */
+    size_t
+        n_shown; /* to RV_RETRIEVAL_SHOWN_MAX; at least one used and one not, else there is nothing to learn */
     const float *const *anchors; /* [n_anchors] vectors of anything else */
     size_t n_anchors;
     float weight; /* 0 .. 1 */

@@ -342,6 +342,7 @@ static rv_lfm2_file *make_model(const char *options)
 
 TEST(odd_shapes_agree_with_the_definition)
 {
+    ONE_THREAD_ONLY();
     for (size_t i = 0; i < RV_COUNT(shapes); i++) {
         rv_lfm2_file *f = make_model(shapes[i]);
         if (!f) {
