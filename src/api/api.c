@@ -31,6 +31,8 @@ static const rv_api_route routes[] = {
     { "DELETE", "/v1/memories", RV_API_QUICK, false, rv_api_memory_rm },
     { "GET", "/v1/memories/search", RV_API_QUICK, false, rv_api_memory_search },
     { "POST", "/v1/memories/search", RV_API_QUICK, true, rv_api_memory_search },
+    { "GET", "/v1/memories/around", RV_API_QUICK, false, rv_api_memory_around },
+    { "GET", "/v1/memories/path", RV_API_QUICK, false, rv_api_memory_path },
     { "GET", "/v1/memories/{id}", RV_API_QUICK, false, rv_api_memory_get },
     { "DELETE", "/v1/memories/{id}", RV_API_QUICK, false, rv_api_memory_rm },
     { "GET", "/v1/sessions", RV_API_QUICK, false, rv_api_session_list },

@@ -94,6 +94,8 @@ void rv_api_memory_add(rv_api_call *call);
 void rv_api_memory_list(rv_api_call *call);
 void rv_api_memory_search(rv_api_call *call);
 void rv_api_memory_get(rv_api_call *call);
+void rv_api_memory_around(rv_api_call *call);
+void rv_api_memory_path(rv_api_call *call);
 void rv_api_memory_rm(rv_api_call *call);
 void rv_api_session_list(rv_api_call *call);
 void rv_api_session_get(rv_api_call *call);

@@ -94,20 +94,6 @@ static rv_err filter_from_body(const json_t *o, rv_memory_filter *f)
     return rv_json_get_int(o, "until_ms", 0, INT64_MAX, &f->until_ms);
 }
 
-static rv_err read_mode(const char *text, rv_memory_mode *mode)
-{
-    static const char *const names[] = {
-        [RV_MEMORY_HYBRID] = "hybrid", [RV_MEMORY_VECTOR] = "vector", [RV_MEMORY_WORDS] = "words"
-    };
-    for (size_t i = 0; i < RV_COUNT(names); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *mode = (rv_memory_mode)i;
-            return RV_OK;
-        }
-    }
-    return rv_fail(RV_E_ARG, "mode: expected \"hybrid\", \"vector\" or \"words\"");
-}
-
 /* The number in the path, or 0 after having answered. */
 static int64_t node_id(rv_api_call *call)
 {
@@ -231,7 +217,7 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q)
                                           "source", "user", "since_ms", "until_ms", "with_corrected" };
     static const char *const names[] = { FILTER_NAMES, "query", "k", "mode" };
     int64_t k = SEARCH_USUAL;
-    const char *mode = "hybrid";
+    const char *mode = "graph";
     if (call->body) {
         RV_TRY(rv_api_only(call->body, fields, RV_COUNT(fields)));
         RV_TRY(rv_json_need_string(call->body, "query", &q->text, &q->text_bytes));
@@ -251,7 +237,7 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q)
         return rv_fail(RV_E_ARG, "query: expected a text to search for");
     }
     q->k = (size_t)k;
-    return read_mode(mode, &q->mode);
+    return rv_memory_mode_of(mode, &q->mode);
 }
 
 void rv_api_memory_search(rv_api_call *call)
@@ -270,6 +256,12 @@ void rv_api_memory_search(rv_api_call *call)
         return;
     }
     rv_api_send(call, 200, json_pack("{s:s, s:o}", "object", "list", "data", hits_json(&hits, true)));
+}
+
+static json_t *edge_json(const rv_memory_edge *e)
+{
+    return json_pack("{s:I, s:I, s:s, s:f}", "from", (json_int_t)e->from, "to", (json_int_t)e->to, "type",
+                     e->type, "weight", e->weight);
 }
 
 void rv_api_memory_get(rv_api_call *call)
@@ -295,12 +287,84 @@ void rv_api_memory_get(rv_api_call *call)
     }
     json_t *o = node_json(&node, false), *list = json_array();
     for (size_t i = 0; i < n; i++) {
-        json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:f}", "from", (json_int_t)edges[i].from, "to",
-                                              (json_int_t)edges[i].to, "type", edges[i].type, "weight",
-                                              edges[i].weight));
+        json_array_append_new(list, edge_json(&edges[i]));
     }
     json_object_set_new(o, "edges", list);
     rv_api_send(call, 200, o);
+}
+
+/* A node and what is around it, each with the edge it was reached by. */
+void rv_api_memory_around(rv_api_call *call)
+{
+    static const char *const names[] = { FILTER_NAMES, "id", "hops", "limit" };
+    rv_memory_filter filter = { 0 };
+    rv_memory_node start = { .score = 1 };
+    int64_t hops = 2, limit = LIST_USUAL;
+    if (!has_memory(call)) {
+        return;
+    }
+    rv_memory_subgraph g = { 0 };
+    rv_err e = rv_api_query_only(call, names, RV_COUNT(names));
+    e = e ? e : filter_from_query(call, &filter);
+    e = e ? e : rv_api_query_int(call, "id", 1, INT64_MAX, &start.id);
+    e = e ? e : rv_api_query_int(call, "hops", 0, 8, &hops);
+    e = e ? e : rv_api_query_int(call, "limit", 1, 512, &limit);
+    if (!e && start.id == 0) {
+        e = rv_fail(RV_E_ARG, "id: expected the node to begin with");
+    }
+    if (!e) {
+        e = rv_memory_subgraph_of(call->pipeline->memory, &(rv_memory_hits){ &start, 1 }, &filter,
+                                  (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 }, call->arena, &g);
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    json_t *data = json_array();
+    for (size_t i = 0; i < g.n; i++) {
+        const rv_memory_subnode *n = &g.at[i];
+        json_t *o = node_json(&n->node, false);
+        json_object_set_new(o, "hop", json_integer((json_int_t)n->hop));
+        if (n->hop > 0) {
+            int64_t from = g.at[n->parent].node.id;
+            rv_memory_edge edge = { n->against ? n->node.id : from, n->against ? from : n->node.id, n->edge,
+                                    n->weight };
+            json_object_set_new(o, "edge", edge_json(&edge));
+        }
+        json_array_append_new(data, o);
+    }
+    rv_api_send(call, 200, json_pack("{s:s, s:o}", "object", "list", "data", data));
+}
+
+void rv_api_memory_path(rv_api_call *call)
+{
+    static const char *const names[] = { "from", "to", "hops" };
+    int64_t from = 0, to = 0, hops = 6;
+    rv_memory_edge *edges = NULL;
+    size_t n = 0;
+    if (!has_memory(call)) {
+        return;
+    }
+    rv_err e = rv_api_query_only(call, names, RV_COUNT(names));
+    e = e ? e : rv_api_query_int(call, "from", 1, INT64_MAX, &from);
+    e = e ? e : rv_api_query_int(call, "to", 1, INT64_MAX, &to);
+    e = e ? e : rv_api_query_int(call, "hops", 1, 16, &hops);
+    if (!e && (from == 0 || to == 0)) {
+        e = rv_fail(RV_E_ARG, "from, to: expected two nodes");
+    }
+    if (!e) {
+        e = rv_memory_path(call->pipeline->memory, from, to, (unsigned)hops, call->arena, &edges, &n);
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    json_t *data = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(data, edge_json(&edges[i]));
+    }
+    rv_api_send(call, 200,
+                json_pack("{s:s, s:b, s:o}", "object", "list", "found", n > 0 || from == to, "data", data));
 }
 
 /* With an id that one; without, everything the filter names. A filter that names nothing is refused, never "all". */

@@ -1,4 +1,4 @@
-/* memory add, import, search, get, list, rm, link, stats, check */
+/* memory add, import, search, get, list, rm, link, around, path, stats, check */
 #include "cli/cli.h"
 
 #include "base/clock.h"
@@ -225,21 +225,15 @@ int cmd_memory_import(cmd_line *line)
 
 static rv_err search(memory_job *job)
 {
-    static const char *const modes[] = { "hybrid", "vector", "words" };
     rv_memory_query q = { .text = job->line->args[0], .k = 10 };
-    const char *mode = cmd_value(job->line, "mode", "hybrid");
-    size_t m = 0;
-    while (m < RV_COUNT(modes) && strcmp(mode, modes[m]) != 0) {
-        m++;
-    }
+    const char *mode = cmd_value(job->line, "mode", "graph");
     int64_t k = 10;
-    if (m == RV_COUNT(modes)) {
-        return rv_fail(RV_E_CONFIG, "--mode is hybrid, vector or words, found `%s`", mode);
+    if (rv_memory_mode_of(mode, &q.mode)) {
+        return rv_fail(RV_E_CONFIG, "--mode is graph, hybrid, vector or words, found `%s`", mode);
     }
     if (!read_filter(job->line, &q.filter) || !cmd_int(job->line, "limit", 1, 1000, &k)) {
         return rv_fail(RV_E_CONFIG, "nothing was searched");
     }
-    q.mode = (rv_memory_mode)m;
     q.k = (size_t)k;
     rv_memory_hits hits;
     RV_TRY(rv_memory_search(job->memory, &q, job->arena, &hits));
@@ -378,6 +372,89 @@ static rv_err link_nodes(memory_job *job)
 int cmd_memory_link(cmd_line *line)
 {
     return with_memory(line, link_nodes);
+}
+
+static rv_err need_id(const char *text, int64_t *id)
+{
+    return parse_id(text, id) ? RV_OK
+                              : rv_fail(RV_E_CONFIG, "an id is a whole number above 0, found `%s`", text);
+}
+
+static json_t *subnode_json(const rv_memory_subgraph *g, const rv_memory_subnode *n)
+{
+    json_t *row = node_json(&n->node, false);
+    json_object_set_new(row, "hop", json_integer((json_int_t)n->hop));
+    if (n->hop > 0) {
+        json_object_set_new(row, "by",
+                            json_pack("{s:I, s:s, s:f, s:b}", "node", (json_int_t)g->at[n->parent].node.id,
+                                      "type", n->edge, "weight", n->weight, "against", n->against));
+    }
+    return row;
+}
+
+static rv_err around(memory_job *job)
+{
+    rv_memory_filter filter;
+    rv_memory_node start = { .score = 1 };
+    int64_t hops = 2, limit = 50;
+    RV_TRY(need_id(job->line->args[0], &start.id));
+    if (!read_filter(job->line, &filter) || !cmd_int(job->line, "hops", 0, 8, &hops) ||
+        !cmd_int(job->line, "limit", 1, 512, &limit)) {
+        return rv_fail(RV_E_CONFIG, "nothing was looked for");
+    }
+    rv_memory_subgraph g;
+    RV_TRY(rv_memory_subgraph_of(job->memory, &(rv_memory_hits){ &start, 1 }, &filter,
+                                 (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 }, job->arena, &g));
+    for (size_t i = 0; i < g.n; i++) {
+        const rv_memory_subnode *n = &g.at[i];
+        if (job->line->json) {
+            cmd_print(subnode_json(&g, n));
+            continue;
+        }
+        if (n->hop > 0) {
+            printf("%*s%s%s %.2f from %lld: ", 2 * (int)n->hop, "", n->edge, n->against ? " (against)" : "",
+                   n->weight, (long long)g.at[n->parent].node.id);
+        }
+        print_node(job->line, &n->node, false);
+    }
+    return RV_OK;
+}
+
+int cmd_memory_around(cmd_line *line)
+{
+    return with_memory(line, around);
+}
+
+static rv_err path(memory_job *job)
+{
+    int64_t from, to, hops = 6;
+    RV_TRY(need_id(job->line->args[0], &from));
+    RV_TRY(need_id(job->line->args[1], &to));
+    if (!cmd_int(job->line, "hops", 1, 16, &hops)) {
+        return rv_fail(RV_E_CONFIG, "nothing was looked for");
+    }
+    rv_memory_edge *edges;
+    size_t n;
+    RV_TRY(rv_memory_path(job->memory, from, to, (unsigned)hops, job->arena, &edges, &n));
+    if (n == 0 && from != to) {
+        return rv_fail(RV_E_NOT_FOUND, "no way of at most %lld steps leads from %lld to %lld",
+                       (long long)hops, (long long)from, (long long)to);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (job->line->json) {
+            cmd_print(json_pack("{s:I, s:I, s:s, s:f}", "from", (json_int_t)edges[i].from, "to",
+                                (json_int_t)edges[i].to, "type", edges[i].type, "weight", edges[i].weight));
+        } else {
+            printf("%lld -%s-> %lld  %.2f\n", (long long)edges[i].from, edges[i].type, (long long)edges[i].to,
+                   edges[i].weight);
+        }
+    }
+    return RV_OK;
+}
+
+int cmd_memory_path(cmd_line *line)
+{
+    return with_memory(line, path);
 }
 
 static rv_err stats(memory_job *job)

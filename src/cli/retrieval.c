@@ -12,8 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TOP = 10, ARENA_BYTES = 64 << 20, MODES = 3 };
-static const char *const mode_names[MODES] = { "hybrid", "vector", "words" }; /* as in rv_memory_mode */
+enum { TOP = 10, ARENA_BYTES = 64 << 20 };
+static const rv_memory_mode shown[] = { RV_MEMORY_WORDS, RV_MEMORY_VECTOR, RV_MEMORY_HYBRID,
+                                        RV_MEMORY_GRAPH };
 
 typedef struct question {
     json_t *json; /* holds what follows */
@@ -26,8 +27,9 @@ typedef struct retrieval_job {
     rv_memory *memory;
     rv_arena *arena;
     const char *part; /* only questions of this part; NULL: all */
+    int64_t category; /* only questions of this one; 0: all */
     json_t *nodes;    /* document id -> node */
-    size_t n_docs, n_same;
+    size_t n_docs, n_same, n_follows;
     question *at; /* [n] */
     size_t n, room;
     FILE *run;
@@ -71,7 +73,26 @@ static rv_err read_lines(retrieval_job *job, const char *path, each_line work)
     return e;
 }
 
-/* "conv-26/D1:1" belongs to the scope "conv-26", which becomes its tag. */
+/* Of "a0c3", which stands behind "a0c2": that one's node; 0 when there is no such document, or the id does not end in a number
+ * behind something else. */
+static int64_t one_before(const retrieval_job *job, const char *id)
+{
+    size_t n = strlen(id), digits = 0;
+    while (digits < n && id[n - digits - 1] >= '0' && id[n - digits - 1] <= '9') {
+        digits++;
+    }
+    uint64_t number;
+    char before[1024];
+    if (digits == 0 || digits == n || n >= sizeof before ||
+        !rv_parse_u64(rv_str_of(id + n - digits, digits), &number) || number == 0) {
+        return 0;
+    }
+    snprintf(before, sizeof before, "%.*s%llu", (int)(n - digits), id, (unsigned long long)(number - 1));
+    return json_integer_value(json_object_get(job->nodes, before));
+}
+
+/* "conv-26/D1:1" belongs to the scope "conv-26", which becomes its tag. A document whose id has the next number follows the one
+ * before, as the chunks of an imported file do. */
 static rv_err add_document(retrieval_job *job, json_t *row)
 {
     const char *id = NULL, *text = NULL;
@@ -90,6 +111,11 @@ static rv_err add_document(retrieval_job *job, json_t *row)
     RV_TRY(e);
     if (json_object_get(job->nodes, id)) {
         return rv_fail(RV_E_FORMAT, "document \"%s\" is there twice", id);
+    }
+    int64_t before = one_before(job, id);
+    if (added && before) {
+        RV_TRY(rv_memory_link(job->memory, at, before, "follows", 1));
+        job->n_follows++;
     }
     job->n_docs++;
     job->n_same += !added; /* the same text under another id is one node: finding it finds both */
@@ -131,7 +157,9 @@ static rv_err add_question(retrieval_job *job, json_t *row)
     RV_TRY(rv_json_get_string(row, "scope", &q.scope, NULL));
     RV_TRY(rv_json_get_string(row, "part", &part, NULL));
     RV_TRY(rv_json_get_array(row, "rel", &rel));
-    if (job->part && strcmp(part, job->part) != 0) {
+    int64_t category = 0;
+    RV_TRY(rv_json_get_int(row, "cat", 0, INT64_MAX, &category));
+    if ((job->part && strcmp(part, job->part) != 0) || (job->category && category != job->category)) {
         return RV_OK;
     }
     if (job->n == job->room) {
@@ -197,7 +225,7 @@ static rv_err ask(retrieval_job *job, const question *q, rv_memory_mode mode, fi
     count_hits(q, &hits, f);
     for (size_t i = 0; job->run && i < hits.n; i++) {
         fprintf(job->run, "%s Q0 %s %zu %.9g ruvllm-%s\n", q->id, hits.at[i].source, i + 1, hits.at[i].score,
-                mode_names[mode]);
+                rv_memory_mode_name(mode));
     }
     rv_arena_reset(job->arena);
     return RV_OK;
@@ -216,14 +244,14 @@ static rv_err measure(retrieval_job *job, rv_memory_mode mode)
     rv_memory_stats stats;
     RV_TRY(rv_memory_get_stats(job->memory, &stats));
     if (job->json) {
-        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:f}", "mode", mode_names[mode],
+        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:f}", "mode", rv_memory_mode_name(mode),
                                 "embedder", stats.embedder, "documents", (json_int_t)job->n_docs, "questions",
                                 (json_int_t)job->n, "recall@10", f.recall / n, "mrr@10", f.mrr / n, "ndcg@10",
                                 f.ndcg / n, "ms_per_question", f.ms / n);
         cmd_print(row);
     } else {
-        printf("%-8s %10.4f %10.4f %10.4f %10.2f\n", mode_names[mode], f.recall / n, f.mrr / n, f.ndcg / n,
-               f.ms / n);
+        printf("%-8s %10.4f %10.4f %10.4f %10.2f\n", rv_memory_mode_name(mode), f.recall / n, f.mrr / n,
+               f.ndcg / n, f.ms / n);
         fflush(stdout);
     }
     return RV_OK;
@@ -237,13 +265,15 @@ static rv_err measure_all(retrieval_job *job, const char *mode)
     if (!job->json) {
         rv_memory_stats stats;
         RV_TRY(rv_memory_get_stats(job->memory, &stats));
-        printf("%zu documents (%zu repeated), %zu questions, embedder %s\n%-8s %10s %10s %10s %10s\n",
-               job->n_docs, job->n_same, job->n, stats.embedder, "mode", "recall@10", "mrr@10", "ndcg@10",
-               "ms");
+        printf("%zu documents (%zu repeated, %zu follow another), %zu questions, embedder %s\n%-8s %10s %10s "
+               "%10s "
+               "%10s\n",
+               job->n_docs, job->n_same, job->n_follows, job->n, stats.embedder, "mode", "recall@10",
+               "mrr@10", "ndcg@10", "ms");
     }
-    for (int m = 0; m < MODES; m++) {
-        if (!mode || strcmp(mode, mode_names[m]) == 0) {
-            RV_TRY(measure(job, (rv_memory_mode)m));
+    for (size_t i = 0; i < RV_COUNT(shown); i++) {
+        if (!mode || strcmp(mode, rv_memory_mode_name(shown[i])) == 0) {
+            RV_TRY(measure(job, shown[i]));
         }
     }
     return RV_OK;
@@ -297,27 +327,22 @@ static void free_job(retrieval_job *job)
     rv_arena_free(job->arena);
 }
 
-static bool known_mode(const char *mode)
-{
-    for (int m = 0; m < MODES; m++) {
-        if (strcmp(mode, mode_names[m]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 int cmd_eval_retrieval(cmd_line *line)
 {
     const char *docs = cmd_value(line, "docs", NULL), *queries = cmd_value(line, "queries", NULL);
     const char *mode = cmd_value(line, "mode", NULL), *run = cmd_value(line, "run", NULL);
+    retrieval_job job = { .part = cmd_value(line, "part", NULL), .json = line->json };
     if (!docs || !queries) {
         return cmd_usage(line, "--docs and --queries are needed");
     }
-    if (mode && !known_mode(mode)) {
-        return cmd_usage(line, "--mode is hybrid, vector or words, found `%s`", mode);
+    if (!cmd_int(line, "cat", 1, INT64_MAX, &job.category)) {
+        return CMD_USAGE;
     }
-    retrieval_job job = { .part = cmd_value(line, "part", NULL), .json = line->json, .nodes = json_object() };
+    rv_memory_mode known;
+    if (mode && rv_memory_mode_of(mode, &known)) {
+        return cmd_usage(line, "--mode is graph, hybrid, vector or words, found `%s`", mode);
+    }
+    job.nodes = json_object();
     rv_config *config = NULL;
     rv_app *app = NULL;
     char folder[4096];

@@ -106,7 +106,7 @@ static const cmd_option memory_import_options[] = {
 };
 static const cmd_option memory_search_options[] = {
     FILTER_OPTIONS,
-    { "mode", 0, "MODE", NULL, "hybrid (default), vector or words" },
+    { "mode", 0, "MODE", NULL, "graph (default), hybrid, vector or words" },
     { "limit", 'k', "N", NULL, "how many; default 10" },
     LAST,
 };
@@ -116,10 +116,21 @@ static const cmd_option memory_list_options[] = {
     { "after", 0, "ID", NULL, "continue below this id" },
     LAST,
 };
+static const cmd_option memory_around_options[] = {
+    FILTER_OPTIONS,
+    { "hops", 0, "N", NULL, "steps; default 2, at most 8" },
+    { "limit", 'k', "N", NULL, "nodes; default 50, at most 512" },
+    LAST,
+};
+static const cmd_option memory_path_options[] = {
+    { "hops", 0, "N", NULL, "longest way; default 6, at most 16" },
+    LAST,
+};
 static const cmd_option memory_rm_options[] = { FILTER_OPTIONS, LAST };
 static const cmd_option memory_link_options[] = {
     { "type", 0, "TYPE", NULL,
-      "cites, follows, same_topic, derived, contains or corrects; default same_topic" },
+      "cites, follows, same_topic, agent_step, derived, contains, corrects or a name of your own; default "
+      "same_topic" },
     { "weight", 0, "W", NULL, "0 to 1; default 1" },
     LAST,
 };
@@ -160,7 +171,8 @@ static const cmd_option eval_retrieval_options[] = {
     { "docs", 0, "FILE", NULL, "documents, lines {\"id\", \"text\"}" },
     { "queries", 0, "FILE", NULL, "questions, lines {\"id\", \"q\", \"rel\": [document ids]}" },
     { "part", 0, "NAME", NULL, "only questions whose \"part\" is this" },
-    { "mode", 0, "MODE", NULL, "hybrid, vector or words; default all three" },
+    { "cat", 0, "N", NULL, "only questions whose \"cat\" is this" },
+    { "mode", 0, "MODE", NULL, "graph, hybrid, vector or words; default all four" },
     { "embedder", 0, "NAME", "embedding.model", "embedder; default as configured" },
     { "run", 0, "FILE", NULL, "the ranking in TREC form" },
     LAST,
@@ -226,6 +238,11 @@ const cmd cmd_table[] = {
       "passes the filter goes.\n\n"
       "  ruvllm memory rm 17\n  ruvllm memory rm --user anna --type note" },
     { "memory link", "FROM TO", 2, 2, cmd_memory_link, memory_link_options, "connect two nodes", NULL },
+    { "memory around", "ID", 1, 1, cmd_memory_around, memory_around_options, "what a node is joined with",
+      "Goes along edges in both directions, the heaviest first.\n\n"
+      "  ruvllm memory around 17 --hops 1" },
+    { "memory path", "FROM TO", 2, 2, cmd_memory_path, memory_path_options,
+      "a shortest way between two nodes", NULL },
     { "memory stats", "", 0, 0, cmd_memory_stats, NULL, "how much is remembered", NULL },
     { "memory check", "", 0, 0, cmd_memory_check, NULL,
       "verify database, words, vectors and graph against each other", NULL },

@@ -8,7 +8,13 @@
 #include <string.h>
 #include <time.h>
 
-enum { GROUP_MAX = 128, GROUP_BYTES = 8 << 20, WHY_BYTES = 1024, LINKS_EACH = 3, AWAIT_MS = 2 };
+enum {
+    GROUP_MAX = 128,
+    GROUP_BYTES = 8 << 20,
+    WHY_BYTES = 1024,
+    LINKS_EACH = 3 + RV_MEMORY_NEAR,
+    AWAIT_MS = 2
+};
 
 /* ---- what may be added ---- */
 
@@ -104,6 +110,8 @@ struct adding {
     const rv_memory_new *new;
     record record;
     const float *vector; /* NULL: not searched */
+    near near[RV_MEMORY_NEAR];
+    size_t n_near;
     int64_t id;
     bool added;
     bool done;
@@ -165,7 +173,7 @@ static bool has_edge(const rv_memory *m, int64_t from, int64_t to, unsigned type
     return false;
 }
 
-/* The edges a asks for that are not there yet, behind those of the group. */
+/* The edges a asks for that are not there yet, and those of likeness, behind those of the group. */
 static rv_err wanted_links(group *g, const adding *a)
 {
     const rv_memory *m = g->m;
@@ -175,11 +183,11 @@ static rv_err wanted_links(group *g, const adding *a)
         bool to_us;
         const char *type;
         unsigned number;
-    } wanted[LINKS_EACH] = { { new->parent, true, "contains", m->contains },
-                             { new->corrects, false, "corrects", m->corrects },
-                             { new->derived_from, false, "derived", m->derived } };
+    } wanted[] = { { new->parent, true, "contains", m->contains },
+                   { new->corrects, false, "corrects", m->corrects },
+                   { new->derived_from, false, "derived", m->derived } };
     size_t n = g->n_links;
-    for (size_t i = 0; i < LINKS_EACH; i++) {
+    for (size_t i = 0; i < RV_COUNT(wanted); i++) {
         if (wanted[i].other == 0) {
             continue;
         }
@@ -194,6 +202,12 @@ static rv_err wanted_links(group *g, const adding *a)
                 to = wanted[i].to_us ? a->id : wanted[i].other;
         if (a->added || !has_edge(m, from, to, wanted[i].number)) {
             g->links[n++] = (link_row){ from, to, wanted[i].type, 1 };
+        }
+    }
+    for (size_t i = 0; a->added && i < a->n_near; i++) {
+        if (a->near[i].id != new->corrects &&
+            rv_memory_find(m, a->near[i].id)) { /* it may be gone meanwhile */
+            g->links[n++] = (link_row){ a->id, a->near[i].id, "same_topic", (double)a->near[i].cosine };
         }
     }
     g->n_links = n;
@@ -418,6 +432,7 @@ rv_err rv_memory_add(rv_memory *m, const rv_memory_new *new, int64_t *id, bool *
                              .created_ms = rv_clock_wall_ms(),
                              .offset = (int64_t) new->offset,
                              .length = (int64_t) new->length };
+        a.n_near = vector ? rv_memory_near(m, vector, a.near) : 0;
         e = wait_for(m, &a);
         if (!e) {
             *id = a.id;

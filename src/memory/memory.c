@@ -152,11 +152,9 @@ rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags)
     return err;
 }
 
-rv_err rv_memory_entry_of(rv_memory *m, const record *r, bool searched, entry *out)
+rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out)
 {
-    entry e = {
-        .id = r->id, .created_ms = r->created_ms, .tags_at = (uint32_t)m->n_tags, .searched = searched
-    };
+    entry e = { .id = r->id, .created_ms = r->created_ms, .tags_at = (uint32_t)m->n_tags };
     RV_TRY(rv_names_add(&m->names, r->type.at, r->type.n, &e.type));
     RV_TRY(rv_names_add(&m->names, r->user.at, r->user.n, &e.user));
     RV_TRY(rv_names_add(&m->names, r->source.at, r->source.n, &e.source));
@@ -312,7 +310,7 @@ static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
     RV_TRY(rv_record_read(stmt, &r));
     bool searched = sqlite3_column_type(stmt, RV_RECORD_N_COLUMNS) != SQLITE_NULL;
     RV_TRY(rv_memory_reserve(m, 1, 0));
-    RV_TRY(rv_memory_entry_of(m, &r, searched, &m->entries[m->n_entries]));
+    RV_TRY(rv_memory_entry_of(m, &r, &m->entries[m->n_entries]));
     m->n_entries++;
     if (!searched) {
         return RV_OK;
@@ -330,6 +328,8 @@ static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
     rv_err e =
         rv_segments_get(m->segments, (rv_segment_row){ (uint32_t)segment, (uint32_t)row }, r.id, &vector);
     if (!e) {
+        rv_memory_count_pair(m, vector);
+        m->entries[m->n_entries - 1].row = vector;
         rv_index_add(m->index, r.id, vector);
     } else if (e == RV_E_NOT_FOUND) {
         void *at = gone->at;
@@ -435,6 +435,7 @@ static rv_err remake(rv_memory *m, const int64_t *ids, size_t n, float *vectors,
             e = rv_segments_get(m->segments, rows[i], ids[i], &vector);
         }
         if (!e) {
+            m->entries[rv_memory_find(m, ids[i]) - m->entries].row = vector;
             rv_index_add(m->index, ids[i], vector); /* room since load_node; on failure all is closed */
         }
     }
@@ -531,6 +532,9 @@ static rv_err open_all(rv_memory *m, const char *dir)
     RV_TRY(rv_graph_type(m->graph, "follows", &m->follows));
     RV_TRY(rv_graph_type(m->graph, "corrects", &m->corrects));
     RV_TRY(rv_graph_type(m->graph, "derived", &m->derived));
+    RV_TRY(rv_graph_type(m->graph, "cites", &m->cites));
+    RV_TRY(rv_graph_type(m->graph, "same_topic", &m->same_topic));
+    RV_TRY(rv_graph_type(m->graph, "agent_step", &m->agent_step));
     RV_TRY(rv_db_migrate(m->db, "memory", steps, RV_COUNT(steps)));
     RV_TRY(open_segments(m, dir));
     return load(m);
@@ -650,7 +654,7 @@ static rv_err check_nodes(rv_memory *m, sqlite3 *conn)
         e = rv_record_read(stmt, &r);
         const entry *found = e ? NULL : rv_memory_find(m, r.id);
         bool has_vector = sqlite3_column_type(stmt, RV_RECORD_N_COLUMNS) != SQLITE_NULL;
-        if (!e && (!found || found->searched != has_vector ||
+        if (!e && (!found || (found->row != NULL) != has_vector ||
                    rv_record_same(&r) != sqlite3_column_int64(stmt, RV_RECORD_N_COLUMNS + 2))) {
             e = rv_fail(RV_E_CORRUPT, "node %lld on the disk is not the one in memory", (long long)r.id);
         }

@@ -29,7 +29,8 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
 void rv_memory_close(rv_memory *m); /* accepts NULL */
 
 /* Node types: "document" (a file), "chunk" (of a document), "note" (added by a user), "fact" (a correction),
- * "qa" (a rated question and answer). Edges: contains, follows, corrects, derived, cites, same_topic. */
+ * "qa" (a rated question and answer). Edges: contains, follows, corrects, derived, cites, same_topic, agent_step, or a name of
+ * one's own. */
 typedef struct rv_memory_new {
     const char *type;           /* required, [a-z_]{1,32} */
     const char *text;           /* required, valid UTF-8, 1 .. 1 MiB */
@@ -77,7 +78,18 @@ typedef struct rv_memory_node {
 /** rv_memory_get - strings live in arena. RV_E_NOT_FOUND. */
 rv_err rv_memory_get(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_node *out) RV_MUST_CHECK;
 
-typedef enum rv_memory_mode { RV_MEMORY_HYBRID, RV_MEMORY_VECTOR, RV_MEMORY_WORDS } rv_memory_mode;
+/* graph: hybrid, and what is joined by edges to the best of it: its neighbours are lifted, or found at all. Without edges it is
+ * hybrid. */
+typedef enum rv_memory_mode {
+    RV_MEMORY_HYBRID,
+    RV_MEMORY_VECTOR,
+    RV_MEMORY_WORDS,
+    RV_MEMORY_GRAPH,
+    RV_MEMORY_MODES
+} rv_memory_mode;
+/** rv_memory_mode_of - "hybrid", "vector", "words", "graph"; RV_E_ARG lists them.  rv_memory_mode_name - the other way. */
+rv_err rv_memory_mode_of(const char *name, rv_memory_mode *out) RV_MUST_CHECK;
+const char *rv_memory_mode_name(rv_memory_mode mode);
 
 typedef struct rv_memory_filter {
     const char *type, *tag, *source, *user; /* NULL: any. user: that user's and everybody's */
@@ -101,8 +113,8 @@ typedef struct rv_memory_hits {
 } rv_memory_hits;
 
 /**
- * rv_memory_search - nearest in meaning, in words, or both: the mean of BM25 / the best BM25 and of the cosine. Never fewer than
- * k when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
+ * rv_memory_search - nearest in meaning, in words, or both: the mean of BM25 / the best BM25 and of the cosine; with graph, a part
+ * of the score of the best five goes along their edges, two steps far. Never fewer than k when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
  *
  * A correction that passes the filter is a hit when what it corrects is one, with at least its score. When it does not pass,
  * what it corrects ranks below all that is not corrected. With a user in the filter, corrections of other users count for
@@ -153,6 +165,63 @@ typedef struct rv_memory_edge {
     double weight;
 } rv_memory_edge;
 rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_edge **out, size_t *n) RV_MUST_CHECK;
+
+/* ---- graph ---- */
+
+typedef struct rv_memory_bounds {
+    unsigned max_hops; /* 0 .. 8 */
+    size_t max_nodes;  /* 1 .. 512, those one begins with included */
+    size_t max_edges;  /* of each node, its heaviest, 1 .. 64 */
+} rv_memory_bounds;
+
+/* A node with the way on which it was first reached. */
+typedef struct rv_memory_subnode {
+    rv_memory_node node; /* score: that of the search, 0 for what was not a hit */
+    const float *vector; /* [dim] in arena; NULL: it has none */
+    unsigned hop;        /* 0: where one began */
+    size_t parent;       /* index of the node it was reached from, SIZE_MAX at hop 0 */
+    const char *edge;    /* type of the edge from there; "" at hop 0 */
+    double weight;
+    bool against; /* walked from its end to its beginning */
+    double path;  /* the score at the beginning times the weights on the way */
+} rv_memory_subnode;
+
+typedef struct rv_memory_subgraph {
+    rv_memory_subnode *at; /* [n] nearest first */
+    size_t n;
+} rv_memory_subgraph;
+
+/**
+ * rv_memory_subgraph_of - the hits and what is around them, along edges in both directions, as far as it passes the filter.
+ *
+ * hits    of a search, or from ids alone: only id and score are read
+ * Errors: RV_E_ARG bounds.  RV_E_NOT_FOUND none of the hits is in the memory.  RV_E_NOMEM also when the arena is full.
+ */
+rv_err rv_memory_subgraph_of(rv_memory *m, const rv_memory_hits *hits, const rv_memory_filter *filter,
+                             rv_memory_bounds bounds, rv_arena *arena, rv_memory_subgraph *out) RV_MUST_CHECK;
+
+/** rv_memory_path - a shortest way from one node to another along edges in both directions, of at most max_hops (1 .. 16);
+ * *n edges in arena, in order, each as it is directed; 0 when there is none. RV_E_NOT_FOUND an end. */
+rv_err rv_memory_path(rv_memory *m, int64_t from, int64_t to, unsigned max_hops, rv_arena *arena, rv_memory_edge **out,
+                      size_t *n) RV_MUST_CHECK;
+
+/**
+ * rv_memory_reweigh - what became of an answer moves the edges, in either direction, between its anchor and what was retrieved for
+ * it: used, weight x 1.05, at most 1; not used, x 0.98, at least 0.01; and with a rating both by (rating - 3) / 10 within 0.01 .. 1.
+ * Edges contains and corrects say what is, and stay. Durable when it returns.
+ *
+ * anchor  the node of the question, or else the best hit
+ * rating  1 .. 5, or 0: none was given
+ * changed out, edges that have another weight now; may be NULL
+ *         0.98 and not 0.95, because most of what is retrieved goes unused: even steps would starve the graph
+ */
+typedef struct rv_memory_outcome {
+    int64_t anchor;
+    const int64_t *used, *unused; /* [n_used], [n_unused]; ids that are gone are passed over */
+    size_t n_used, n_unused;
+    double rating;
+} rv_memory_outcome;
+rv_err rv_memory_reweigh(rv_memory *m, const rv_memory_outcome *outcome, size_t *changed) RV_MUST_CHECK;
 
 /** rv_memory_check - every invariant across database, words, segments and graph; first broken one. */
 rv_err rv_memory_check(rv_memory *m) RV_MUST_CHECK;

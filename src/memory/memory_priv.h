@@ -45,7 +45,7 @@ typedef struct entry {
     int64_t id, created_ms;
     uint32_t type, user, source;
     uint32_t tags_at, n_tags; /* in tags */
-    bool searched;            /* has a vector and words */
+    const float *row;         /* its vector as mapped; NULL: not searched */
 } entry;
 
 typedef struct adding adding;
@@ -63,9 +63,10 @@ struct rv_memory {
     pthread_mutex_t waiting; /* all to the next blank line; nothing else is locked under it */
     pthread_cond_t written, arrived;
     adding *first_waiting, *last_waiting;
-    size_t n_waiting, n_awaited; /* how many are there; how many will be there in a moment, as far as one can tell */
-    bool adds_written;           /* somebody writes what waits */
-    double write_ms;             /* how long the last group took */
+    size_t n_waiting,
+        n_awaited;     /* how many are there; how many will be there in a moment, as far as one can tell */
+    bool adds_written; /* somebody writes what waits */
+    double write_ms;   /* how long the last group took */
 
     pthread_rwlock_t state; /* all below */
     entry *entries;         /* [n_entries] ascending ids */
@@ -75,8 +76,11 @@ struct rv_memory {
     names names;
     rv_index *index;
     rv_graph *graph;
-    unsigned contains, follows, corrects, derived; /* types of edges */
-    uint64_t vector_rows, vector_bytes;            /* of all segments, dead rows too */
+    unsigned contains, follows, corrects, derived, cites, same_topic, agent_step; /* types of edges */
+    size_t
+        n_pairs; /* cosines of random pairs: what is near in this store has to be told from what is usual */
+    double pair_mean, pair_m2;
+    uint64_t vector_rows, vector_bytes; /* of all segments, dead rows too */
 };
 
 /** rv_memory_find - the entry of an id, or NULL. Under state. */
@@ -87,7 +91,7 @@ const entry *rv_memory_find(const rv_memory *m, int64_t id);
 /* A filter with its names looked up. Under state, as long as it is used. */
 typedef struct matcher {
     const rv_memory *m;
-    bool nothing;                    /* a name nobody has */
+    bool nothing; /* a name nobody has */
     bool type_set, tag_set, source_set, user_set, only_user;
     uint32_t type, tag, source, user;
     int64_t since_ms, until_ms;
@@ -113,11 +117,41 @@ int64_t rv_record_sum(const record *r);
 int64_t rv_record_same(const record *r); /* equal for nodes of equal type, user and text */
 int64_t rv_edge_sum(int64_t from, int64_t to, rv_str type, double weight, int64_t created_ms);
 
-#define RV_RECORD_COLUMNS "id, type, text, source, user, origin, tags, metadata, confidence, created_ms, offset, length, sum"
+#define RV_RECORD_COLUMNS                                                                                    \
+    "id, type, text, source, user, origin, tags, metadata, confidence, created_ms, offset, length, sum"
 enum { RV_RECORD_N_COLUMNS = 13 };
 /** rv_record_read - of a statement whose first columns are RV_RECORD_COLUMNS; views end with its next step. RV_E_CORRUPT the
  * checksum does not fit. */
 rv_err rv_record_read(sqlite3_stmt *stmt, record *out) RV_MUST_CHECK;
+
+/* ---- nodes of a result ---- */
+
+/* Reads records into nodes: one statement for many. Under state until it ended. */
+typedef struct node_reader {
+    const matcher *f;
+    sqlite3_stmt *stmt;
+} node_reader;
+rv_err rv_node_reader_begin(node_reader *r, const matcher *f, sqlite3 *conn) RV_MUST_CHECK;
+/** rv_node_read - *found false: it was removed meanwhile. */
+rv_err rv_node_read(const node_reader *r, int64_t id, rv_arena *arena, rv_memory_node *out,
+                    bool *found) RV_MUST_CHECK;
+void rv_node_reader_end(node_reader *r);
+
+/* ---- edges ---- */
+
+/** rv_memory_edge_strength - which part of its score a node gives along an edge of this type and weight 1. */
+double rv_memory_edge_strength(const rv_memory *m, unsigned type);
+
+typedef struct near {
+    int64_t id;
+    float cosine;
+} near;
+enum { RV_MEMORY_NEAR = 3 };
+/** rv_memory_near - up to RV_MEMORY_NEAR nodes that are unusually near to a vector for this store; how many. 0 when the store is too
+ * small to tell, or too large to look. Takes state. */
+size_t rv_memory_near(rv_memory *m, const float *vector, near out[RV_MEMORY_NEAR]);
+/** rv_memory_count_pair - one more cosine of a vector with that of any node. Under state, alone, before the vector is added. */
+void rv_memory_count_pair(rv_memory *m, const float *vector);
 
 /* ---- changes: all that one transaction does ---- */
 
@@ -131,7 +165,8 @@ typedef struct change {
     const record *add; /* [n_add] ascending ids of rv_memory_take_ids */
     size_t n_add;
     const float *vectors; /* [n_add][dim], of all that is added; NULL: nothing added is searched */
-    size_t first_searched; /* add[first_searched ..] are searched, those before are not; vectors begin with it */
+    size_t
+        first_searched; /* add[first_searched ..] are searched, those before are not; vectors begin with it */
     const link_row *link; /* [n_link] */
     size_t n_link;
     const link_row *unlink; /* [n_unlink] */
@@ -150,7 +185,7 @@ rv_err rv_memory_apply(rv_memory *m, const change *c) RV_MUST_CHECK;
 
 /** rv_memory_entry_add - the entry of a record, room reserved. Under state, alone. */
 rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags) RV_MUST_CHECK;
-rv_err rv_memory_entry_of(rv_memory *m, const record *r, bool searched, entry *out) RV_MUST_CHECK;
+rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out) RV_MUST_CHECK;
 
 /** rv_memory_edges_taken_back - what is said anew as a correction is itself no longer corrected: the corrects-edges that lead to
  * it go. This also means that corrections never form a circle. *out is to be freed. Under writing. */
@@ -159,7 +194,8 @@ bool rv_memory_good_type(const char *type); /* of a node or an edge: [a-z_]{1,32
 
 /** rv_memory_check_scope - user and tags are within their limits. rv_memory_join_tags - sorted, each once, joined by newlines. */
 rv_err rv_memory_check_scope(const char *user, const char *const *tags, size_t n_tags) RV_MUST_CHECK;
-rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t n, rv_text *out) RV_MUST_CHECK;
+rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t n,
+                           rv_text *out) RV_MUST_CHECK;
 
 /* ---- metrics ---- */
 
@@ -179,7 +215,7 @@ extern rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS];
 void rv_words_query(const char *text, size_t n, rv_text *out);
 
 typedef struct chunk {
-    rv_str text;             /* headings, then sentences */
+    rv_str text;            /* headings, then sentences */
     size_t offset, n_bytes; /* in the source */
 } chunk;
 
@@ -191,5 +227,6 @@ typedef struct chunks {
 
 /** rv_chunks_of - cut a text at headings and sentences into chunks of about 60 to 120 words. What is returned is in arena, mem
  * is for the time of the call. text: valid UTF-8 without zero bytes. */
-rv_err rv_chunks_of(const rv_alloc *mem, const char *text, size_t n, bool markdown, rv_arena *arena, chunks *out) RV_MUST_CHECK;
+rv_err rv_chunks_of(const rv_alloc *mem, const char *text, size_t n, bool markdown, rv_arena *arena,
+                    chunks *out) RV_MUST_CHECK;
 #endif

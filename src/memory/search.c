@@ -6,7 +6,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIDE_LEAST = 100, CORRECTIONS_DEEP = 64, QUERY_BYTES = 16384 };
+/* Graph: the best SEEDS give a part of their score to what they are joined with, and a part of that goes one step further. SEEDS
+ * and the part were looked for on three of the ten conversations of LoCoMo (docs/guide/memory.md); more seeds lift what is
+ * beside the point. */
+enum {
+    SIDE_LEAST = 100,
+    CORRECTIONS_DEEP = 64,
+    QUERY_BYTES = 16384,
+    SEEDS = 5,
+    EDGES_EACH = 16, /* that are followed from a node, the newest */
+    REACH_MOST = 256 /* nodes that only the graph found */
+};
+
+static const char *const mode_names[RV_MEMORY_MODES] = { [RV_MEMORY_HYBRID] = "hybrid",
+                                                         [RV_MEMORY_VECTOR] = "vector",
+                                                         [RV_MEMORY_WORDS] = "words",
+                                                         [RV_MEMORY_GRAPH] = "graph" };
+
+rv_err rv_memory_mode_of(const char *name, rv_memory_mode *out)
+{
+    for (size_t i = 0; i < RV_MEMORY_MODES; i++) {
+        if (strcmp(name, mode_names[i]) == 0) {
+            *out = (rv_memory_mode)i;
+            return RV_OK;
+        }
+    }
+    return rv_fail(RV_E_ARG, "mode: expected \"graph\", \"hybrid\", \"vector\" or \"words\", found \"%s\"",
+                   name);
+}
+
+const char *rv_memory_mode_name(rv_memory_mode mode)
+{
+    return mode_names[mode];
+}
 
 /* ---- records into nodes ---- */
 
@@ -61,36 +93,45 @@ static rv_err node_of(const matcher *f, const record *r, rv_arena *arena, rv_mem
     return RV_OK;
 }
 
-/* *found false: it was removed meanwhile. Under state. */
-static rv_err fetch(const matcher *f, sqlite3_stmt *stmt, int64_t id, rv_arena *arena, rv_memory_node *out,
-                    bool *found)
+static const char fetch_sql[] = "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1";
+
+rv_err rv_node_reader_begin(node_reader *r, const matcher *f, sqlite3 *conn)
 {
-    RV_TRY(rv_db_bind(stmt, "i", id));
-    RV_TRY(rv_db_step(stmt, found));
+    *r = (node_reader){ .f = f };
+    return rv_db_prepare(conn, &r->stmt, fetch_sql, "");
+}
+
+rv_err rv_node_read(const node_reader *r, int64_t id, rv_arena *arena, rv_memory_node *out, bool *found)
+{
+    RV_TRY(rv_db_bind(r->stmt, "i", id));
+    RV_TRY(rv_db_step(r->stmt, found));
     if (!*found) {
         return RV_OK;
     }
-    record r;
-    RV_TRY(rv_record_read(stmt, &r));
-    return node_of(f, &r, arena, out);
+    record row;
+    RV_TRY(rv_record_read(r->stmt, &row));
+    return node_of(r->f, &row, arena, out);
 }
 
-static const char fetch_sql[] = "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1";
+void rv_node_reader_end(node_reader *r)
+{
+    sqlite3_finalize(r->stmt);
+}
 
 /* Reads n ids in order until max of them were found. */
 static rv_err fetch_all(const matcher *f, sqlite3 *conn, const int64_t *ids, size_t n, size_t max,
                         rv_arena *arena, rv_memory_node *out, size_t *n_out)
 {
-    sqlite3_stmt *stmt;
-    RV_TRY(rv_db_prepare(conn, &stmt, fetch_sql, ""));
+    node_reader reader;
+    RV_TRY(rv_node_reader_begin(&reader, f, conn));
     rv_err e = RV_OK;
     *n_out = 0;
     for (size_t i = 0; !e && i < n && *n_out < max; i++) {
         bool found = false;
-        e = fetch(f, stmt, ids[i], arena, &out[*n_out], &found);
+        e = rv_node_read(&reader, ids[i], arena, &out[*n_out], &found);
         *n_out += !e && found;
     }
-    sqlite3_finalize(stmt);
+    rv_node_reader_end(&reader);
     return e;
 }
 
@@ -183,6 +224,7 @@ typedef struct candidate {
     int64_t id;
     size_t vector_rank, words_rank; /* from 1; 0: that side did not find it */
     double vector_score, words_score, score;
+    double support; /* what its neighbours give it */
     bool corrected; /* stands behind what has the same score: its correction */
     bool below;     /* corrected by a node that the filter keeps out: stands below all others */
     bool gone;      /* left out: its correction is here */
@@ -197,9 +239,10 @@ typedef struct searching {
     const char *words;   /* FTS5 query, "" : that side is not asked */
     size_t side;         /* how many each side gives at most */
     rv_hit *hits;        /* [side] */
-    candidate *at;       /* [4 * side] */
+    candidate *at;       /* [4 * side + 2 * REACH_MOST] */
     size_t n;
-    bool cut; /* a side had more to give */
+    size_t n_sorted; /* the first of them ascend by id */
+    bool cut;        /* a side had more to give */
 } searching;
 
 static bool filter_id(const void *self, int64_t id)
@@ -209,20 +252,19 @@ static bool filter_id(const void *self, int64_t id)
     return e && rv_matcher_takes(&s->filter, e);
 }
 
-static candidate *find_candidate(searching *s, int64_t id)
-{
-    for (size_t i = 0; i < s->n; i++) {
-        if (s->at[i].id == id) {
-            return &s->at[i];
-        }
-    }
-    return NULL;
-}
-
 static int by_id(const void *a, const void *b)
 {
     const candidate *x = a, *y = b;
     return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static candidate *find_candidate(searching *s, int64_t id)
+{
+    candidate key = { .id = id }, *found = bsearch(&key, s->at, s->n_sorted, sizeof key, by_id);
+    for (size_t i = s->n_sorted; !found && i < s->n; i++) {
+        found = s->at[i].id == id ? &s->at[i] : NULL;
+    }
+    return found;
 }
 
 static int by_rank(const void *a, const void *b)
@@ -312,7 +354,7 @@ static void join(searching *s)
             s->at[n++] = *c;
         }
     }
-    s->n = n;
+    s->n = s->n_sorted = n;
 }
 
 /* Hybrid: the mean of BM25 / the best BM25 and of the cosine. Where a node stands in a list says less than by how much it is
@@ -328,10 +370,81 @@ static void fuse(searching *s)
         switch (s->q->mode) {
         case RV_MEMORY_VECTOR: c->score = c->vector_score; break;
         case RV_MEMORY_WORDS: c->score = c->words_score; break;
-        case RV_MEMORY_HYBRID:
-            c->score = ((best > 0 ? c->words_score / best : 0) + c->vector_score) / 2;
-            break;
+        default: c->score = ((best > 0 ? c->words_score / best : 0) + c->vector_score) / 2; break;
         }
+    }
+}
+
+/* ---- graph ---- */
+
+static void support(searching *s, int64_t id, double by)
+{
+    candidate *c = find_candidate(s, id);
+    float cosine = 0;
+    if (!c && s->n - s->n_sorted < REACH_MOST && filter_id(s, id) && rv_memory_find(s->m, id)->row) {
+        if (s->vector) {
+            (void)rv_index_score(s->m->index, s->vector, id, &cosine);
+        }
+        c = &s->at[s->n++];
+        *c = (candidate){ .id = id, .vector_score = (double)cosine, .score = (double)cosine / 2 };
+    }
+    if (c && c->support < by) {
+        c->support = by;
+    }
+}
+
+/* What a node gives to each of its neighbours. */
+static size_t gives(const searching *s, int64_t id, double score, near out[2 * EDGES_EACH],
+                    double by[2 * EDGES_EACH])
+{
+    size_t n = 0;
+    rv_graph_edge e;
+    for (int side = 0; side < 2; side++) {
+        size_t limit = n + EDGES_EACH;
+        for (rv_graph_cursor c = { 0 };
+             n < limit && rv_graph_next(s->m->graph, id, (rv_graph_side)side, &c, &e);) {
+            double part = rv_memory_edge_strength(s->m, e.type) * (e.weight < 1 ? (double)e.weight : 1);
+            if (part > 0) {
+                out[n].id = side == RV_GRAPH_OUT ? e.to : e.from;
+                by[n++] = part * score;
+            }
+        }
+    }
+    return n;
+}
+
+static int by_score(const void *a, const void *b)
+{
+    const near *x = a, *y = b;
+    return x->cosine > y->cosine ? -1 : x->cosine < y->cosine ? 1 : x->id > y->id ? -1 : x->id < y->id;
+}
+
+/* A node keeps the largest of what it is given; what is lifted gives nothing on beyond the second step. */
+static void ask_graph(searching *s)
+{
+    near seeds[SEEDS + 1];
+    size_t n_seeds = 0;
+    for (size_t i = 0; i < s->n; i++) { /* the best SEEDS, sorted */
+        seeds[n_seeds++] = (near){ s->at[i].id, (float)s->at[i].score };
+        qsort(seeds, n_seeds, sizeof *seeds, by_score);
+        n_seeds = n_seeds > SEEDS ? SEEDS : n_seeds;
+    }
+    for (size_t i = 0; i < n_seeds; i++) {
+        near one[2 * EDGES_EACH], two[2 * EDGES_EACH];
+        double by_one[2 * EDGES_EACH], by_two[2 * EDGES_EACH];
+        size_t n_one = gives(s, seeds[i].id, (double)seeds[i].cosine, one, by_one);
+        for (size_t k = 0; k < n_one; k++) {
+            support(s, one[k].id, by_one[k]);
+            size_t n_two = gives(s, one[k].id, by_one[k], two, by_two);
+            for (size_t l = 0; l < n_two; l++) {
+                if (two[l].id != seeds[i].id) {
+                    support(s, two[l].id, by_two[l]);
+                }
+            }
+        }
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        s->at[i].score += s->at[i].support;
     }
 }
 
@@ -384,15 +497,15 @@ static const char *side_of(const candidate *c)
 
 static rv_err read_best(searching *s, rv_arena *arena, rv_memory_hits *out)
 {
-    sqlite3_stmt *stmt;
-    RV_TRY(rv_db_prepare(s->conn, &stmt, fetch_sql, ""));
+    node_reader reader;
+    RV_TRY(rv_node_reader_begin(&reader, &s->filter, s->conn));
     rv_err e = RV_OK;
     out->n = 0;
     for (size_t i = 0; !e && i < s->n && !s->at[i].gone && out->n < s->q->k; i++) {
         const candidate *c = &s->at[i];
         rv_memory_node *node = &out->at[out->n];
         bool found = false;
-        e = fetch(&s->filter, stmt, c->id, arena, node, &found);
+        e = rv_node_read(&reader, c->id, arena, node, &found);
         if (e || !found) {
             continue;
         }
@@ -402,7 +515,7 @@ static rv_err read_best(searching *s, rv_arena *arena, rv_memory_hits *out)
         node->origin_side = side_of(c);
         out->n++;
     }
-    sqlite3_finalize(stmt);
+    rv_node_reader_end(&reader);
     return e;
 }
 
@@ -416,6 +529,9 @@ static rv_err search_once(searching *s, rv_arena *arena, rv_memory_hits *out, bo
     join(s);
     add_cosines(s);
     fuse(s);
+    if (s->q->mode == RV_MEMORY_GRAPH) {
+        ask_graph(s);
+    }
     put_corrections(s);
     qsort(s->at, s->n, sizeof *s->at, by_rank);
     RV_TRY(read_best(s, arena, out));
@@ -430,7 +546,7 @@ static rv_err search_all(searching *s, rv_arena *arena, rv_memory_hits *out)
     for (bool enough = false; !enough;
          s->side *= 4) { /* again only when much was left out for its correction */
         s->hits = rv_new_array(mem, s->side, sizeof *s->hits);
-        s->at = rv_new_array(mem, 4 * s->side, sizeof *s->at);
+        s->at = rv_new_array(mem, 4 * s->side + 2 * REACH_MOST, sizeof *s->at);
         rv_err e = s->hits && s->at ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");
         if (!e) {
             pthread_rwlock_rdlock(&s->m->state);

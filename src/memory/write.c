@@ -60,7 +60,7 @@ static rv_err reserve(rv_memory *m, const change *c, scratch *s)
     }
     size_t n_tags = m->n_tags;
     for (size_t i = 0; i < c->n_add; i++) {
-        rv_err e = rv_memory_entry_of(m, &c->add[i], c->vectors && i >= c->first_searched, &s->entries[i]);
+        rv_err e = rv_memory_entry_of(m, &c->add[i], &s->entries[i]);
         if (e) {
             m->n_tags = n_tags;
             return e;
@@ -219,6 +219,8 @@ static void take_over(rv_memory *m, const change *c, const scratch *s)
         m->entries[m->n_entries++] = s->entries[i];
     }
     for (size_t i = 0; i < s->n_searched; i++) {
+        rv_memory_count_pair(m, s->vectors[i]);
+        m->entries[m->n_entries - s->n_searched + i].row = s->vectors[i];
         rv_index_add(m->index, s->ids[i], s->vectors[i]);
     }
     for (size_t i = 0; i < c->n_unlink; i++) {

@@ -10,7 +10,7 @@ static rv_err recall(const rv_pipeline *p, rv_request *r)
         .text = r->query,
         .text_bytes = r->query_bytes,
         .vector = r->vector,
-        .mode = r->vector ? RV_MEMORY_HYBRID : RV_MEMORY_WORDS,
+        .mode = r->vector ? RV_MEMORY_GRAPH : RV_MEMORY_WORDS,
         .k = CANDIDATES,
         .filter = { .user = r->user ? r->user : "" }, /* "": what is everybody's, alone */
         .with_corrected = true,                       /* attend puts the correction first */

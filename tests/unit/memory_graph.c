@@ -1,0 +1,217 @@
+/* Edges: searching along them, what is around a node, ways, likeness at writing, weights that feedback moves. */
+#include "memory_helpers.h"
+
+#include <stdlib.h>
+
+static rv_arena *arena;
+
+static void arena_begin(void)
+{
+    CHECK_OK(rv_arena_new(&rv_heap, 64 << 20, &arena));
+}
+
+static void arena_end(void)
+{
+    rv_arena_free(arena);
+}
+
+static double weight_of(rv_memory *m, int64_t from, int64_t to, const char *type)
+{
+    rv_memory_edge *edges;
+    size_t n;
+    CHECK_OK(rv_memory_neighbours(m, from, arena, &edges, &n));
+    for (size_t i = 0; i < n; i++) {
+        if (edges[i].from == from && edges[i].to == to && strcmp(edges[i].type, type) == 0) {
+            return edges[i].weight;
+        }
+    }
+    return NAN;
+}
+
+static size_t place_of(const rv_memory_hits *hits, int64_t id)
+{
+    size_t i = 0;
+    while (i < hits->n && hits->at[i].id != id) {
+        i++;
+    }
+    return i;
+}
+
+TEST(an_answer_is_found_beside_its_question_only_along_edges)
+{
+    store s = store_open(temp_path("data"));
+    arena_begin();
+    int64_t asked = add_note(s.m, "Which colour did the harbour master paint the lighthouse");
+    int64_t answered = add_note(s.m, "Green");
+    int64_t beyond = add_note(s.m, "Because nothing else was left");
+    for (int i = 0; i < 30; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "lighthouse harbour entry number %c%c", 'a' + i, 'b' + i % 7);
+        add_note(s.m, text);
+    }
+    CHECK_OK(rv_memory_link(s.m, answered, asked, "follows", 1));
+    CHECK_OK(rv_memory_link(s.m, beyond, answered, "follows", 1));
+    rv_memory_hits hybrid, graph;
+    rv_memory_query q = { .text = "which colour did the harbour master paint the lighthouse", .k = 32 };
+    CHECK_OK(rv_memory_search(s.m, &q, arena, &hybrid));
+    q.mode = RV_MEMORY_GRAPH;
+    CHECK_OK(rv_memory_search(s.m, &q, arena, &graph));
+    CHECK(graph.at[0].id == asked, "the question itself");
+    CHECK(place_of(&graph, answered) < place_of(&hybrid, answered), "%zu, %zu without",
+          place_of(&graph, answered), place_of(&hybrid, answered));
+    CHECK(place_of(&graph, answered) < place_of(&graph, beyond), "one step lifts more than two");
+    /* a filter holds along edges too */
+    q.filter = (rv_memory_filter){ .tag = "none" };
+    CHECK_OK(rv_memory_search(s.m, &q, arena, &graph));
+    CHECK(graph.n == 0, "%zu", graph.n);
+    arena_end();
+    store_close(&s);
+}
+
+TEST(without_edges_graph_is_hybrid)
+{
+    store s = store_open(temp_path("data"));
+    arena_begin();
+    for (int i = 0; i < 40; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "the %c%c bird sings %c", 'a' + i % 26, 'k' + i / 26, 'c' + i % 20);
+        add_note(s.m, text);
+    }
+    rv_memory_hits a, b;
+    CHECK_OK(rv_memory_search(s.m, &(rv_memory_query){ .text = "a bird sings d", .k = 20 }, arena, &a));
+    CHECK_OK(rv_memory_search(
+        s.m, &(rv_memory_query){ .text = "a bird sings d", .k = 20, .mode = RV_MEMORY_GRAPH }, arena, &b));
+    CHECK(a.n == b.n, "%zu %zu", a.n, b.n);
+    for (size_t i = 0; i < a.n; i++) {
+        CHECK(a.at[i].id == b.at[i].id && a.at[i].score == b.at[i].score, "hit %zu", i);
+    }
+    arena_end();
+    store_close(&s);
+}
+
+TEST(what_is_around_a_node_comes_with_its_way)
+{
+    store s = store_open(temp_path("data"));
+    arena_begin();
+    int64_t id[6];
+    for (int i = 0; i < 6; i++) {
+        char text[16];
+        snprintf(text, sizeof text, "node %c", 'a' + i);
+        id[i] = add_note(s.m, text);
+    }
+    CHECK_OK(rv_memory_link(s.m, id[0], id[1], "cites", 0.5));
+    CHECK_OK(rv_memory_link(s.m, id[2], id[1], "agent_step", 0.25));
+    CHECK_OK(rv_memory_link(s.m, id[2], id[3], "cites", 1));
+    CHECK_OK(rv_memory_link(s.m, id[3], id[4], "cites", 1));
+    rv_memory_node start = { .id = id[0], .score = 2 };
+    rv_memory_subgraph g;
+    rv_memory_bounds two = { 2, 512, 16 };
+    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ &start, 1 }, NULL, two, arena, &g));
+    CHECK(g.n == 3 && g.at[0].node.id == id[0] && g.at[1].node.id == id[1] && g.at[2].node.id == id[2], "%zu",
+          g.n);
+    CHECK(g.at[0].hop == 0 && g.at[0].parent == SIZE_MAX && g.at[0].node.score == 2, "where it begins");
+    CHECK(g.at[1].hop == 1 && g.at[1].parent == 0 && !g.at[1].against && g.at[1].path == 1 &&
+              strcmp(g.at[1].edge, "cites") == 0,
+          "one step");
+    CHECK(g.at[2].hop == 2 && g.at[2].parent == 1 && g.at[2].against && g.at[2].path == 0.25 &&
+              strcmp(g.at[2].edge, "agent_step") == 0 && g.at[2].node.score == 0,
+          "two steps, against the edge");
+    for (size_t i = 0; i < g.n; i++) {
+        float expected[TOY_DIM];
+        CHECK_OK(toy_text(NULL, g.at[i].node.text, strlen(g.at[i].node.text), expected));
+        CHECK(memcmp(g.at[i].vector, expected, sizeof expected) == 0, "vector %zu", i);
+    }
+    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ &start, 1 }, NULL, (rv_memory_bounds){ 8, 2, 16 },
+                                   arena, &g));
+    CHECK(g.n == 2, "%zu", g.n);
+    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ &start, 1 }, NULL, (rv_memory_bounds){ 9, 2, 16 },
+                                arena, &g) == RV_E_ARG,
+          "too many steps");
+    start.id = 99;
+    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ &start, 1 }, NULL, two, arena, &g) == RV_E_NOT_FOUND,
+          "no such node");
+
+    rv_memory_edge *way;
+    size_t n;
+    CHECK_OK(rv_memory_path(s.m, id[0], id[4], 6, arena, &way, &n));
+    CHECK(n == 4 && way[0].from == id[0] && way[1].from == id[2] && way[1].to == id[1] && way[3].to == id[4],
+          "%zu", n);
+    CHECK_OK(rv_memory_path(s.m, id[0], id[4], 3, arena, &way, &n));
+    CHECK(n == 0, "a way of three steps does not exist");
+    CHECK_OK(rv_memory_path(s.m, id[0], id[5], 6, arena, &way, &n));
+    CHECK(n == 0, "no way at all");
+    CHECK(rv_memory_path(s.m, id[0], 99, 6, arena, &way, &n) == RV_E_NOT_FOUND, "no such node");
+    arena_end();
+    store_close(&s);
+}
+
+TEST(feedback_moves_the_weights_between_anchor_and_what_was_retrieved)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    arena_begin();
+    int64_t anchor = add_note(s.m, "the question"), used = add_note(s.m, "was used"),
+            unused = add_note(s.m, "was not used"), other = add_note(s.m, "had no part");
+    CHECK_OK(rv_memory_link(s.m, anchor, used, "cites", 0.5));
+    CHECK_OK(rv_memory_link(s.m, unused, anchor, "same_topic", 0.5));
+    CHECK_OK(rv_memory_link(s.m, anchor, other, "cites", 0.5));
+    CHECK_OK(rv_memory_link(s.m, anchor, used, "corrects", 1));
+    const int64_t yes[] = { used, 12345 }, no[] = { unused };
+    rv_memory_outcome o = { .anchor = anchor, .used = yes, .n_used = 2, .unused = no, .n_unused = 1 };
+    size_t changed = 0;
+    CHECK_OK(rv_memory_reweigh(s.m, &o, &changed));
+    CHECK(changed == 2, "%zu", changed);
+    for (int again = 0; again < 2; again++) {
+        CHECK(fabs(weight_of(s.m, anchor, used, "cites") - 0.525) < 1e-6, "used");
+        CHECK(fabs(weight_of(s.m, unused, anchor, "same_topic") - 0.49) < 1e-6, "unused");
+        CHECK(weight_of(s.m, anchor, other, "cites") == 0.5, "other");
+        CHECK(weight_of(s.m, anchor, used, "corrects") == 1, "a correction says what is");
+        CHECK_OK(rv_memory_check(s.m));
+        store_close(&s);
+        s = store_open(dir);
+    }
+    o.rating = 1;
+    for (int i = 0; i < 40; i++) {
+        CHECK_OK(rv_memory_reweigh(s.m, &o, NULL));
+    }
+    CHECK(fabs(weight_of(s.m, anchor, used, "cites") - 0.01) < 1e-6, "never below 0.01");
+    o.rating = 5;
+    for (int i = 0; i < 40; i++) {
+        CHECK_OK(rv_memory_reweigh(s.m, &o, NULL));
+    }
+    CHECK(weight_of(s.m, anchor, used, "cites") == 1, "never above 1");
+    o.rating = 6;
+    CHECK(rv_memory_reweigh(s.m, &o, NULL) == RV_E_ARG, "rating 6");
+    arena_end();
+    store_close(&s);
+}
+
+TEST(what_is_unusually_alike_is_joined_when_it_is_written)
+{
+    store s = store_open(temp_path("data"));
+    arena_begin();
+    rv_rng rng;
+    rv_rng_init(&rng, 7);
+    int64_t first = add_note(s.m, "quartz lantern beside the narrow canal bridge");
+    for (int i = 0; i < 100; i++) { /* words at random: these are usual */
+        char text[128] = "";
+        for (int w = 0; w < 8; w++) {
+            char word[16];
+            snprintf(word, sizeof word, "%c%c%c ", (int)('a' + rv_rng_below(&rng, 26)),
+                     (int)('a' + rv_rng_below(&rng, 26)), (int)('a' + rv_rng_below(&rng, 26)));
+            strcat(text, word);
+        }
+        add_note(s.m, text);
+    }
+    int64_t alike = add_note(s.m, "a quartz lantern beside the narrow canal bridge"), stranger;
+    double weight = weight_of(s.m, alike, first, "same_topic");
+    CHECK(weight > 0.9 && weight <= 1, "%g", weight);
+    stranger = add_note(s.m, "zzq qqz");
+    rv_memory_edge *edges;
+    size_t n;
+    CHECK_OK(rv_memory_neighbours(s.m, stranger, arena, &edges, &n));
+    CHECK(n == 0, "%zu", n);
+    CHECK_OK(rv_memory_check(s.m));
+    arena_end();
+    store_close(&s);
+}
