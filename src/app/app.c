@@ -202,7 +202,8 @@ static rv_err open_memory(rv_app *app)
     RV_TRY(rv_db_open(app->mem, dir, &p->db));
     rv_memory_embedder embedder = { rv_embed_name(p->embed), rv_embed_dim(p->embed), embed_for_memory,
                                     p->embed };
-    return rv_memory_open(app->mem, p->db, dir, embedder, &p->memory);
+    RV_TRY(rv_memory_open(app->mem, p->db, dir, embedder, &p->memory));
+    return rv_adapters_open(app->mem, p->db, &p->adapters);
 }
 
 /* ---- all of it ---- */
@@ -254,6 +255,7 @@ void rv_app_close(rv_app *app)
     if (!app) {
         return;
     }
+    rv_adapters_close(app->pipeline.adapters);
     rv_backend_close(app->pipeline.backend);
     rv_memory_close(app->pipeline.memory);
     rv_db_close(app->pipeline.db);

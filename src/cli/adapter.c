@@ -186,3 +186,260 @@ int cmd_adapter_train(cmd_line *line)
     rv_lfm2_file_close(t.file);
     return e ? cmd_fail(e) : CMD_DONE;
 }
+
+/* ---- versions ---- */
+
+/* The program's parts, and the model and user that the options name. */
+typedef struct place {
+    cmd_line *line;
+    rv_config *config;
+    rv_app *app;
+    rv_pipeline *pipeline;
+    rv_engine *engine;
+    rv_arena *arena;
+    const char *user;
+    uint64_t model;
+} place;
+
+static rv_err place_open(place *p, cmd_line *line, bool with_model)
+{
+    *p = (place){ .line = line, .user = cmd_value(line, "user", "") };
+    const char *id = NULL;
+    RV_TRY(cmd_open(line, with_model ? RV_APP_ALL : RV_APP_MEMORY, &p->config, &p->app));
+    p->pipeline = rv_app_pipeline(p->app);
+    RV_TRY(rv_arena_new(&rv_heap, 64 << 20, &p->arena));
+    if (!with_model) {
+        return RV_OK;
+    }
+    RV_TRY(rv_backend_resolve(p->pipeline->backend, cmd_value(line, "model", NULL), &id));
+    RV_TRY(rv_backend_take(p->pipeline->backend, id, &p->engine));
+    p->model = rv_engine_get_info(p->engine)->fingerprint;
+    return RV_OK;
+}
+
+static int place_close(place *p, rv_err e)
+{
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    if (p->engine) {
+        rv_backend_put(p->pipeline->backend, p->engine);
+    }
+    rv_arena_free(p->arena);
+    cmd_close(p->config, p->app);
+    return code;
+}
+
+static void print_version(const place *p, const rv_adapter_version *v)
+{
+    if (p->line->json) {
+        char model[17];
+        snprintf(model, sizeof model, "%016llx", (unsigned long long)v->model);
+        cmd_print(json_pack("{s:I, s:I, s:s, s:s, s:s, s:I, s:f, s:f, s:I, s:b}", "id", (json_int_t)v->id,
+                            "parent", (json_int_t)v->parent, "model", model, "user", v->user, "origin",
+                            v->origin, "rows", (json_int_t)v->rows, "held_before", v->before, "held_after",
+                            v->after, "created_ms", (json_int_t)v->created_ms, "in_use", (int)v->in_use));
+        return;
+    }
+    printf("%s %4lld  before it %lld  model %016llx  user %s  %s", v->in_use ? "*" : " ", (long long)v->id,
+           (long long)v->parent, (unsigned long long)v->model, *v->user ? v->user : "everybody", v->origin);
+    if (v->before > 0) {
+        printf("  %lld rows, held out %.3f to %.3f", (long long)v->rows, v->before, v->after);
+    }
+    printf("\n");
+}
+
+int cmd_adapter_list(cmd_line *line)
+{
+    place p;
+    rv_adapter_version *list = NULL;
+    size_t n = 0;
+    rv_err e = place_open(&p, line, false);
+    if (!e) {
+        e = rv_adapters_list(p.pipeline->adapters, p.arena, &list, &n);
+    }
+    for (size_t i = 0; i < n && !e; i++) {
+        print_version(&p, &list[i]);
+    }
+    if (!e && n == 0 && !line->json) {
+        fprintf(stderr, "There are no adapters.\n");
+    }
+    return place_close(&p, e);
+}
+
+static rv_err print_in_use(const place *p)
+{
+    int64_t id = rv_adapters_in_use(p->pipeline->adapters, p->model, p->user);
+    rv_adapter_version v;
+    if (id == 0) {
+        if (p->line->json) {
+            cmd_print(json_pack("{s:i}", "id", 0));
+        } else {
+            printf("no adapter is in use\n");
+        }
+        return RV_OK;
+    }
+    RV_TRY(rv_adapters_get(p->pipeline->adapters, id, p->arena, &v));
+    print_version(p, &v);
+    return RV_OK;
+}
+
+int cmd_adapter_load(cmd_line *line)
+{
+    place p;
+    rv_lora *lora = NULL;
+    int64_t id;
+    rv_err e = place_open(&p, line, true);
+    if (!e) {
+        e = rv_engine_open_lora(p.engine, line->args[0], &lora);
+    }
+    if (!e) {
+        rv_adapter_version v = { .model = p.model, .user = p.user, .origin = "load" };
+        e = rv_adapters_publish(p.pipeline->adapters, &v, lora, &id);
+    }
+    if (!e) {
+        e = print_in_use(&p);
+    }
+    rv_lora_close(lora);
+    return place_close(&p, e);
+}
+
+int cmd_adapter_unload(cmd_line *line)
+{
+    place p;
+    rv_err e = place_open(&p, line, true);
+    if (!e) {
+        e = rv_adapters_use(p.pipeline->adapters, p.model, p.user, 0);
+    }
+    if (!e) {
+        e = print_in_use(&p);
+    }
+    return place_close(&p, e);
+}
+
+static rv_err roll_back(const place *p)
+{
+    rv_adapter_version v;
+    int64_t id = rv_adapters_in_use(p->pipeline->adapters, p->model, p->user);
+    if (id == 0) {
+        return rv_fail(RV_E_NOT_FOUND, "no adapter is in use, so there is nothing to go back from");
+    }
+    RV_TRY(rv_adapters_get(p->pipeline->adapters, id, p->arena, &v));
+    return rv_adapters_use(p->pipeline->adapters, p->model, p->user, v.parent);
+}
+
+int cmd_adapter_rollback(cmd_line *line)
+{
+    place p;
+    rv_err e = place_open(&p, line, true);
+    if (!e) {
+        e = roll_back(&p);
+    }
+    if (!e) {
+        e = print_in_use(&p);
+    }
+    return place_close(&p, e);
+}
+
+int cmd_adapter_export(cmd_line *line)
+{
+    place p;
+    int64_t id;
+    const char *path = line->args[0], *out = cmd_value(line, "out", NULL);
+    rv_lora *lora = NULL;
+    if (!out) {
+        return cmd_usage(line, "--out is needed");
+    }
+    rv_err e = place_open(&p, line, true);
+    if (!e && rv_parse_i64(rv_str_from(path), &id)) {
+        e = rv_adapters_path(p.pipeline->adapters, id, p.arena, &path);
+    }
+    if (!e) {
+        e = rv_engine_open_lora(p.engine, path, &lora);
+    }
+    if (!e) {
+        rv_str name = rv_engine_get_info(p.engine)->name;
+        const char *base = rv_arena_strndup(p.arena, name.at, name.n);
+        e = rv_lora_write_peft(lora, out, base ? base : "");
+    }
+    rv_lora_close(lora);
+    return place_close(&p, e);
+}
+
+/* ---- learn run ---- */
+
+typedef struct learn_job {
+    cmd_bar bar;
+} learn_job;
+
+static bool learn_step(void *self, size_t step, size_t steps, double loss)
+{
+    learn_job *job = self;
+    char what[48];
+    snprintf(what, sizeof what, "loss %.3f", loss);
+    cmd_bar_draw(&job->bar, what, step, steps);
+    return !atomic_load(&cmd_cancel);
+}
+
+static void print_learned(const cmd_line *line, const rv_adapter_learned *d)
+{
+    if (line->json) {
+        cmd_print(json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:s}", "corrections",
+                            (json_int_t)d->corrections, "anchors", (json_int_t)d->anchors, "steps",
+                            (json_int_t)d->steps, "held_before", d->before, "held_after", d->after,
+                            "anchors_before", d->anchors_before, "anchors_after", d->anchors_after, "version",
+                            (json_int_t)d->version, "outcome", d->why));
+        return;
+    }
+    printf("%zu corrections, %zu answers that stood, %zu steps\n", d->corrections, d->anchors, d->steps);
+    if (d->steps) {
+        printf(
+            "loss of a token on other wordings: %.3f before, %.3f after; on answers that stood: %.3f, %.3f\n",
+            d->before, d->after, d->anchors_before, d->anchors_after);
+    }
+    printf("%s", d->why);
+    if (d->version) {
+        printf(" as adapter %lld", (long long)d->version);
+    }
+    printf("\n");
+}
+
+int cmd_learn_run(cmd_line *line)
+{
+    place p;
+    learn_job job;
+    int64_t rank = 16, seconds = 10, threads = rv_cpu_count(), seed = 1;
+    rv_pool *pool = NULL;
+    rv_adapter_learned done;
+    if (!cmd_int(line, "rank", 1, RV_LORA_MAX_RANK / 2, &rank) ||
+        !cmd_int(line, "seconds", 1, 86400, &seconds) || !cmd_int(line, "threads", 1, 256, &threads) ||
+        !cmd_int(line, "seed", 0, INT64_MAX, &seed)) {
+        return CMD_USAGE;
+    }
+    rv_err e = place_open(&p, line, true);
+    if (!e) {
+        e = rv_pool_new(&rv_heap, (int)threads, &pool);
+    }
+    if (!e) {
+        rv_adapter_learning how = { .db = p.pipeline->db,
+                                    .memory = p.pipeline->memory,
+                                    .adapters = p.pipeline->adapters,
+                                    .engine = p.engine,
+                                    .prompt = rv_pipeline_prompt,
+                                    .pool = pool,
+                                    .user = p.user,
+                                    .rank = (size_t)rank,
+                                    .max_steps = 1 << 20,
+                                    .max_seconds = (double)seconds,
+                                    .seed = (uint64_t)seed,
+                                    .on_step = learn_step,
+                                    .self = &job };
+        cmd_bar_init(&job.bar);
+        cmd_catch_interrupt();
+        e = rv_adapter_learn(&how, &done);
+        cmd_bar_end(&job.bar);
+    }
+    if (!e) {
+        print_learned(line, &done);
+    }
+    rv_pool_free(pool);
+    return place_close(&p, e);
+}

@@ -191,6 +191,25 @@ static const cmd_option adapter_train_options[] = {
     { "threads", 't', "N", NULL, "compute threads" },
     LAST,
 };
+#define WHOSE_OPTIONS                                                                                        \
+    { "model", 'm', "NAME", NULL, "model it is for: tier, name or file; default the configured one" },       \
+    {                                                                                                        \
+        "user", 'u', "NAME", NULL, "whose; default everybody's"                                              \
+    }
+static const cmd_option adapter_options[] = { WHOSE_OPTIONS, LAST };
+static const cmd_option adapter_export_options[] = {
+    { "out", 'o', "DIR", NULL, "folder for adapter_model.safetensors and adapter_config.json" },
+    { "model", 'm', "NAME", NULL, "model it is for: tier, name or file; default the configured one" },
+    LAST,
+};
+static const cmd_option learn_run_options[] = {
+    WHOSE_OPTIONS,
+    { "rank", 'r', "N", NULL, "of a first adapter; default 16" },
+    { "seconds", 0, "N", NULL, "of training at most; default 10" },
+    { "seed", 0, "N", NULL, "of the random numbers" },
+    { "threads", 't', "N", NULL, "compute threads" },
+    LAST,
+};
 static const cmd_option bench_llm_options[] = {
     { "prompt", 'p', "N", NULL, "prompt tokens; default 512" },
     { "gen", 'n', "N", NULL, "generated tokens; default 128" },
@@ -255,6 +274,20 @@ const cmd cmd_table[] = {
       "last checkpoint.\n"
       "The file is what llama.cpp takes as --lora, and `ruvllm run --lora`.\n\n"
       "  ruvllm adapter train --data answers.jsonl --model 350m --out style.gguf" },
+    { "adapter list", "", 0, 0, cmd_adapter_list, NULL, "versions of adapters, newest first; * is in use",
+      NULL },
+    { "adapter load", "FILE", 1, 1, cmd_adapter_load, adapter_options, "use an adapter file from now on",
+      NULL },
+    { "adapter unload", "", 0, 0, cmd_adapter_unload, adapter_options, "use none from now on", NULL },
+    { "adapter rollback", "", 0, 0, cmd_adapter_rollback, adapter_options, "go back to the version before",
+      NULL },
+    { "adapter export", "ID|FILE", 1, 1, cmd_adapter_export, adapter_export_options,
+      "write an adapter for PEFT", NULL },
+    { "learn run", "", 0, 0, cmd_learn_run, learn_run_options, "learn an adapter from the corrections so far",
+      "What was trained is used only when it is better on wordings of the corrected questions that it was "
+      "not trained on, and\n"
+      "when answers that nobody complained about have not changed for the worse. `adapter rollback` undoes "
+      "it." },
     { "eval logits", "MODEL", 1, 1, cmd_eval_logits, eval_logits_options, "raw logits of a prompt as float32",
       NULL },
     { "eval dequant", "MODEL TENSOR", 2, 2, cmd_eval_dequant, eval_dequant_options,

@@ -140,6 +140,50 @@ rv_err rv_lora_copy(const rv_alloc *mem, const rv_lora *from, rv_lora **out)
     return RV_OK;
 }
 
+/* Rows of one pair behind those already there; its scale goes into B. */
+static void stack_pair(const rv_lora_pair *from, const rv_lora_pair *to, size_t at)
+{
+    if (from->rank) {
+        memcpy(to->a + at * to->cols, from->a, from->rank * from->cols * sizeof *to->a);
+    }
+    for (size_t i = 0; i < from->rank * from->rows; i++) {
+        to->b[at * to->rows + i] = from->scale * from->b[i];
+    }
+}
+
+rv_err rv_lora_stack(const rv_alloc *mem, const rv_lora *a, const rv_lora *b, rv_lora **out)
+{
+    rv_lora *l = shell(mem, a->n_pairs);
+    if (!l) {
+        return rv_fail(RV_E_NOMEM, "an adapter");
+    }
+    rv_err e = RV_OK;
+    for (size_t i = 0; i < l->n_pairs && !e; i++) {
+        const rv_lora_pair *p = &a->pairs[i], *q = &b->pairs[i];
+        l->pairs[i] = p->rank ? *p : *q;
+        l->pairs[i].rank = p->rank + q->rank;
+        l->pairs[i].scale = 1;
+        if (l->pairs[i].rank > RV_LORA_MAX_RANK) {
+            e = rv_fail(RV_E_ARG, "two adapters of rank %zu together, at most %d", l->pairs[i].rank,
+                        RV_LORA_MAX_RANK);
+        }
+    }
+    if (!e) {
+        e = take_weights(l);
+    }
+    if (e) {
+        rv_lora_close(l);
+        return e;
+    }
+    for (size_t i = 0; i < l->n_pairs; i++) {
+        stack_pair(&a->pairs[i], &l->pairs[i], 0);
+        stack_pair(&b->pairs[i], &l->pairs[i], a->pairs[i].rank);
+    }
+    rv_lora_changed(l);
+    *out = l;
+    return RV_OK;
+}
+
 /* ---- reading ---- */
 
 typedef struct reading {

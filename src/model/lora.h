@@ -56,6 +56,8 @@ rv_err rv_lora_new(const rv_alloc *mem, const rv_lfm2_file *file, uint32_t parts
                    uint64_t seed, rv_lora **out) RV_MUST_CHECK;
 /** rv_lora_copy - the same shape and weights. */
 rv_err rv_lora_copy(const rv_alloc *mem, const rv_lora *from, rv_lora **out) RV_MUST_CHECK;
+/** rv_lora_stack - one adapter that adds what both add; their ranks together at most RV_LORA_MAX_RANK (RV_E_ARG). Of one model. */
+rv_err rv_lora_stack(const rv_alloc *mem, const rv_lora *a, const rv_lora *b, rv_lora **out) RV_MUST_CHECK;
 /** rv_lora_changed - recomputes the id after its owner wrote to the weights. */
 void rv_lora_changed(rv_lora *lora);
 

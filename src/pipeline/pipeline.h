@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "base/arena.h"
 #include "embed/embed.h"
+#include "learn/adapter_learn.h"
 #include "learn/episode.h"
 #include "memory/memory.h"
 #include "store/db.h"
@@ -16,9 +17,15 @@ typedef struct rv_pipeline {
     rv_embed *embed;
     rv_memory *memory;
     rv_backend *backend;
-    size_t max_sources; /* passages in the prompt, 1..8; 0: 5 */
-    bool learning;      /* keep episodes: without them a request cannot be given feedback */
+    rv_adapters *adapters; /* NULL: answers come from the models as they are */
+    size_t max_sources;    /* passages in the prompt, 1..8; 0: 5 */
+    bool learning;         /* keep episodes: without them a request cannot be given feedback */
 } rv_pipeline;
+
+/** rv_pipeline_prompt - the chat that the backend stage would put a question to a model with, without turns before it; the caller's.
+ *  passages [n] numbered from 1. An rv_adapter_prompt. */
+rv_err rv_pipeline_prompt(const char *question, const char *const *passages, size_t n,
+                          json_t **out) RV_MUST_CHECK;
 
 /** rv_pipeline_setup - migrations and metrics of what the pipeline writes. Once, before the first run. */
 rv_err rv_pipeline_setup(rv_pipeline *p) RV_MUST_CHECK;

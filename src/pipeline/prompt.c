@@ -79,3 +79,14 @@ rv_err rv_prompt_messages(const rv_request *r, const rv_source *passages, size_t
     *out = list;
     return RV_OK;
 }
+
+rv_err rv_pipeline_prompt(const char *question, const char *const *passages, size_t n, json_t **out)
+{
+    rv_request r = { .query = question, .query_bytes = strlen(question) };
+    rv_source sources[RV_PIPELINE_MAX_SOURCES] = { { 0 } };
+    n = n < RV_PIPELINE_MAX_SOURCES ? n : RV_PIPELINE_MAX_SOURCES;
+    for (size_t i = 0; i < n; i++) {
+        sources[i].text = passages[i];
+    }
+    return rv_prompt_messages(&r, sources, n, out);
+}

@@ -56,6 +56,25 @@ static rv_err take_answer(rv_request *r, listener *l)
     return RV_OK;
 }
 
+/* With the adapters that are in use for this model and user. */
+static rv_err generate(const rv_pipeline *p, rv_request *r, rv_backend_request *request)
+{
+    if (!p->adapters) {
+        return rv_backend_generate(p->backend, request, &r->generated);
+    }
+    rv_engine *engine;
+    const rv_lora *lora = NULL;
+    RV_TRY(rv_backend_take(p->backend, r->routed_model, &engine));
+    rv_err e = rv_adapters_take(p->adapters, engine, r->user, &lora);
+    if (!e) {
+        request->how.lora = lora;
+        e = rv_backend_generate(p->backend, request, &r->generated);
+        rv_adapters_put(p->adapters, lora);
+    }
+    rv_backend_put(p->backend, engine);
+    return e;
+}
+
 rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
 {
     json_t *messages;
@@ -70,7 +89,7 @@ rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
     request.how.sampling = r->sampling;
     request.how.on_piece = on_piece;
     request.how.self = &l;
-    rv_err e = rv_backend_generate(p->backend, &request, &r->generated);
+    rv_err e = generate(p, r, &request);
     if (!e) {
         e = take_answer(r, &l);
     }

@@ -1,0 +1,499 @@
+/* What is in use is a small table in memory, read once and kept equal to the one in the database. Opened adapters are kept while
+ * they are in use or held; one of a user and one of everybody are added up into a third one when first taken together. */
+#include "learn/adapter.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "store/witness.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_VERSIONS = 100000 };
+
+static const char *const steps[] = {
+    "CREATE TABLE adapter ("
+    "  id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, model TEXT NOT NULL, user TEXT NOT NULL, origin TEXT "
+    "NOT NULL,"
+    "  rows INTEGER NOT NULL, before REAL NOT NULL, after REAL NOT NULL, created_ms INTEGER NOT NULL);"
+    "CREATE TABLE adapter_use ("
+    "  model TEXT NOT NULL, user TEXT NOT NULL, adapter INTEGER NOT NULL, PRIMARY KEY (model, user)) WITHOUT "
+    "ROWID;",
+};
+
+typedef struct use {
+    char *model, *user; /* one block */
+    int64_t id;
+    struct use *next;
+} use;
+
+typedef struct held {
+    int64_t shared, own; /* versions that went in; 0: none */
+    rv_lora *lora;       /* NULL: no file of them could be read */
+    size_t refs;
+    struct held *next;
+} held;
+
+struct rv_adapters {
+    const rv_alloc *mem;
+    rv_db *db;
+    char *folder;
+    pthread_mutex_t lock; /* for the two lists */
+    use *uses;
+    held *open;
+};
+
+/* ---- what is in use ---- */
+
+static void model_text(uint64_t model, char out[17])
+{
+    snprintf(out, 17, "%016llx", (unsigned long long)model);
+}
+
+static use *find_use(const rv_adapters *a, const char *model, const char *user)
+{
+    use *u = a->uses;
+    while (u && (strcmp(u->model, model) != 0 || strcmp(u->user, user) != 0)) {
+        u = u->next;
+    }
+    return u;
+}
+
+static use *make_use(const rv_adapters *a, const char *model, const char *user, int64_t id)
+{
+    size_t n = strlen(model) + 1, m = strlen(user) + 1;
+    use *u = rv_new(a->mem, sizeof *u + n + m);
+    if (u) {
+        u->model = (char *)(u + 1);
+        u->user = u->model + n;
+        memcpy(u->model, model, n);
+        memcpy(u->user, user, m);
+        u->id = id;
+    }
+    return u;
+}
+
+static rv_err read_uses(rv_adapters *a)
+{
+    sqlite3 *conn;
+    sqlite3_stmt *s = NULL;
+    bool row = true;
+    RV_TRY(rv_db_reader(a->db, &conn));
+    rv_err e = rv_db_prepare(conn, &s, "SELECT model, user, adapter FROM adapter_use", "");
+    while (!e && !(e = rv_db_step(s, &row)) && row) {
+        use *u = make_use(a, (const char *)sqlite3_column_text(s, 0), (const char *)sqlite3_column_text(s, 1),
+                          sqlite3_column_int64(s, 2));
+        if (!u) {
+            e = rv_fail(RV_E_NOMEM, "reading adapters");
+            break;
+        }
+        u->next = a->uses;
+        a->uses = u;
+    }
+    sqlite3_finalize(s);
+    rv_db_reader_done(a->db, conn);
+    return e;
+}
+
+rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out)
+{
+    RV_TRY(rv_db_migrate(db, "adapter", steps, RV_COUNT(steps)));
+    rv_adapters *a = rv_new(mem, sizeof *a);
+    if (!a) {
+        return rv_fail(RV_E_NOMEM, "opening adapters");
+    }
+    *a = (rv_adapters){ .mem = mem, .db = db };
+    pthread_mutex_init(&a->lock, NULL);
+    a->folder = rv_path_join(mem, rv_db_dir(db), "adapters");
+    rv_err e = a->folder ? rv_dir_make(a->folder) : rv_fail(RV_E_NOMEM, "opening adapters");
+    if (!e) {
+        e = read_uses(a);
+    }
+    if (e) {
+        rv_adapters_close(a);
+        return e;
+    }
+    *out = a;
+    return RV_OK;
+}
+
+void rv_adapters_close(rv_adapters *a)
+{
+    if (!a) {
+        return;
+    }
+    while (a->uses) {
+        use *u = a->uses;
+        a->uses = u->next;
+        rv_free(a->mem, u);
+    }
+    while (a->open) {
+        held *h = a->open;
+        a->open = h->next;
+        rv_lora_close(h->lora);
+        rv_free(a->mem, h);
+    }
+    pthread_mutex_destroy(&a->lock);
+    rv_free(a->mem, a->folder);
+    rv_free(a->mem, a);
+}
+
+int64_t rv_adapters_in_use(rv_adapters *a, uint64_t model, const char *user)
+{
+    char name[17];
+    model_text(model, name);
+    pthread_mutex_lock(&a->lock);
+    const use *u = find_use(a, name, user ? user : "");
+    int64_t id = u ? u->id : 0;
+    pthread_mutex_unlock(&a->lock);
+    return id;
+}
+
+/* ---- versions ---- */
+
+static void read_version(sqlite3_stmt *s, rv_arena *arena, rv_adapter_version *out)
+{
+    *out = (rv_adapter_version){ .id = sqlite3_column_int64(s, 0),
+                                 .parent = sqlite3_column_int64(s, 1),
+                                 .model = strtoull((const char *)sqlite3_column_text(s, 2), NULL, 16),
+                                 .user = rv_arena_strdup(arena, (const char *)sqlite3_column_text(s, 3)),
+                                 .origin = rv_arena_strdup(arena, (const char *)sqlite3_column_text(s, 4)),
+                                 .rows = sqlite3_column_int64(s, 5),
+                                 .before = sqlite3_column_double(s, 6),
+                                 .after = sqlite3_column_double(s, 7),
+                                 .created_ms = sqlite3_column_int64(s, 8),
+                                 .in_use = sqlite3_column_int(s, 9) != 0 };
+}
+
+#define COLUMNS                                                                                              \
+    "SELECT id, parent, model, user, origin, rows, before, after, created_ms, EXISTS (SELECT 1 FROM "        \
+    "adapter_use u "                                                                                         \
+    "WHERE u.adapter = adapter.id) FROM adapter"
+
+rv_err rv_adapters_get(rv_adapters *a, int64_t id, rv_arena *arena, rv_adapter_version *out)
+{
+    sqlite3 *conn;
+    sqlite3_stmt *s = NULL;
+    bool row = false;
+    RV_TRY(rv_db_reader(a->db, &conn));
+    rv_err e = rv_db_prepare(conn, &s, COLUMNS " WHERE id = ?1", "i", id);
+    if (!e) {
+        e = rv_db_step(s, &row);
+    }
+    if (!e && !row) {
+        e = rv_fail(RV_E_NOT_FOUND, "there is no adapter %lld", (long long)id);
+    }
+    if (!e) {
+        read_version(s, arena, out);
+        e = out->user && out->origin ? RV_OK : rv_fail(RV_E_NOMEM, "reading an adapter");
+    }
+    sqlite3_finalize(s);
+    rv_db_reader_done(a->db, conn);
+    return e;
+}
+
+rv_err rv_adapters_list(rv_adapters *a, rv_arena *arena, rv_adapter_version **out, size_t *n)
+{
+    sqlite3 *conn;
+    sqlite3_stmt *s = NULL;
+    bool row = true;
+    int64_t count = 0;
+    size_t found = 0;
+    RV_TRY(rv_db_reader(a->db, &conn));
+    rv_err e = rv_db_int(conn, &count, "SELECT min(count(*), ?1) FROM adapter", "i", (int64_t)MAX_VERSIONS);
+    rv_adapter_version *list = rv_arena_take(arena, ((size_t)count + 1) * sizeof *list);
+    if (!e && !list) {
+        e = rv_fail(RV_E_NOMEM, "reading adapters");
+    }
+    if (!e) {
+        e = rv_db_prepare(conn, &s, COLUMNS " ORDER BY id DESC LIMIT ?1", "i", count);
+    }
+    while (!e && !(e = rv_db_step(s, &row)) && row) {
+        read_version(s, arena, &list[found]);
+        if (!list[found].user || !list[found].origin) {
+            e = rv_fail(RV_E_NOMEM, "reading adapters");
+        }
+        found++;
+    }
+    sqlite3_finalize(s);
+    rv_db_reader_done(a->db, conn);
+    if (!e) {
+        *out = list;
+        *n = found;
+    }
+    return e;
+}
+
+rv_err rv_adapters_path(const rv_adapters *a, int64_t id, rv_arena *arena, const char **out)
+{
+    *out = rv_arena_printf(arena, "%s/%lld.gguf", a->folder, (long long)id);
+    return *out ? RV_OK : rv_fail(RV_E_NOMEM, "an adapter's path");
+}
+
+static rv_err witness(sqlite3 *conn, const char *what, const char *model, const char *user, int64_t id,
+                      int64_t from)
+{
+    json_t *body = json_pack("{s:s, s:s, s:s, s:I, s:I}", "what", what, "model", model, "user", user,
+                             "adapter", (json_int_t)id, "before", (json_int_t)from);
+    rv_text text;
+    rv_text_init(&text, &rv_heap, 1 << 16);
+    rv_err e = body ? RV_OK : rv_fail(RV_E_NOMEM, "writing the witness record");
+    if (!e) {
+        rv_json_text(body, &text);
+        e = rv_text_check(&text);
+    }
+    if (!e) {
+        e = rv_witness_append(conn, "adapter", "", rv_text_get(&text), text.n);
+    }
+    rv_text_deinit(&text);
+    json_decref(body);
+    return e;
+}
+
+/* The row of what is in use, and its record; in the caller's transaction. */
+static rv_err write_use(sqlite3 *conn, const char *what, const char *model, const char *user, int64_t id,
+                        int64_t from)
+{
+    RV_TRY(rv_db_exec(conn,
+                      "INSERT INTO adapter_use VALUES (?1,?2,?3) ON CONFLICT DO UPDATE SET adapter = ?3",
+                      "tti", model, user, id));
+    return witness(conn, what, model, user, id, from);
+}
+
+/* After the commit: what takers see. spare: for a user that had none, taken or freed. */
+static void switch_to(rv_adapters *a, const char *model, const char *user, int64_t id, use *spare)
+{
+    pthread_mutex_lock(&a->lock);
+    use *u = find_use(a, model, user);
+    if (u) {
+        u->id = id;
+    } else {
+        spare->id = id;
+        spare->next = a->uses;
+        a->uses = spare;
+        spare = NULL;
+    }
+    pthread_mutex_unlock(&a->lock);
+    rv_free(a->mem, spare);
+}
+
+static rv_err write_version(rv_adapters *a, sqlite3 *conn, const rv_adapter_version *v, const char *model,
+                            const char *user, int64_t parent, int64_t id)
+{
+    (void)a;
+    RV_TRY(rv_db_exec(conn, "INSERT INTO adapter VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)", "iitttiffi", id,
+                      parent, model, user, v->origin, v->rows, v->before, v->after, rv_clock_wall_ms()));
+    return write_use(conn, "publish", model, user, id, parent);
+}
+
+rv_err rv_adapters_publish(rv_adapters *a, const rv_adapter_version *v, const rv_lora *lora, int64_t *out)
+{
+    char model[17], path[4096];
+    const char *user = v->user ? v->user : "";
+    int64_t id = 0, parent = rv_adapters_in_use(a, v->model, user);
+    model_text(v->model, model);
+    use *spare = make_use(a, model, user, 0);
+    if (!spare) {
+        return rv_fail(RV_E_NOMEM, "publishing an adapter");
+    }
+    sqlite3 *conn;
+    rv_err e = rv_db_begin(a->db, &conn);
+    if (e) {
+        rv_free(a->mem, spare);
+        return e;
+    }
+    e = rv_db_int(conn, &id, "SELECT coalesce(max(id), 0) + 1 FROM adapter", "");
+    snprintf(path, sizeof path, "%s/%lld.gguf", a->folder, (long long)id);
+    if (!e) {
+        e = rv_lora_write(lora, path, v->origin); /* durable before the row that names it */
+    }
+    if (!e) {
+        e = write_version(a, conn, v, model, user, parent, id);
+    }
+    if (e) {
+        rv_db_rollback(a->db);
+    } else {
+        e = rv_db_commit(a->db);
+    }
+    if (e) {
+        unlink(path); /* nothing names it; one that stays is written over by the next */
+        rv_free(a->mem, spare);
+        return e;
+    }
+    switch_to(a, model, user, id, spare);
+    *out = id;
+    return RV_OK;
+}
+
+static rv_err check_version(sqlite3 *conn, const char *model, const char *user, int64_t id)
+{
+    int64_t found = 0;
+    RV_TRY(rv_db_int(conn, &found, "SELECT count(*) FROM adapter WHERE id = ?1 AND model = ?2 AND user = ?3",
+                     "itt", id, model, user));
+    return id == 0 || found
+               ? RV_OK
+               : rv_fail(RV_E_NOT_FOUND, "there is no adapter %lld of that model and user", (long long)id);
+}
+
+rv_err rv_adapters_use(rv_adapters *a, uint64_t model_id, const char *user, int64_t id)
+{
+    char model[17];
+    sqlite3 *conn;
+    user = user ? user : "";
+    model_text(model_id, model);
+    use *spare = make_use(a, model, user, 0);
+    if (!spare) {
+        return rv_fail(RV_E_NOMEM, "using an adapter");
+    }
+    rv_err e = rv_db_begin(a->db, &conn);
+    if (!e) {
+        e = check_version(conn, model, user, id);
+        if (!e) {
+            e = write_use(conn, "use", model, user, id, rv_adapters_in_use(a, model_id, user));
+        }
+        if (e) {
+            rv_db_rollback(a->db);
+        } else {
+            e = rv_db_commit(a->db);
+        }
+    }
+    if (e) {
+        rv_free(a->mem, spare);
+        return e;
+    }
+    switch_to(a, model, user, id, spare);
+    return RV_OK;
+}
+
+/* ---- taking ---- */
+
+static int64_t parent_of(rv_adapters *a, int64_t id)
+{
+    int64_t parent = 0;
+    sqlite3 *conn;
+    if (!rv_db_reader(a->db, &conn)) {
+        if (rv_db_int(conn, &parent, "SELECT parent FROM adapter WHERE id = ?1", "i", id)) {
+            parent = 0;
+        }
+        rv_db_reader_done(a->db, conn);
+    }
+    return parent < id ? parent : 0;
+}
+
+/* The version, or the newest of its ancestors whose file is sound. NULL: none. */
+static rv_err open_version(rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **out)
+{
+    *out = NULL;
+    for (; id; id = parent_of(a, id)) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%lld.gguf", a->folder, (long long)id);
+        rv_err e = rv_engine_open_lora(engine, path, out);
+        if (!e || e == RV_E_NOMEM) {
+            return e;
+        }
+        rv_log(RV_LOG_WARN, "adapter.damaged", "error", rv_err_text(), "doing", "using the version before it",
+               (char *)NULL);
+    }
+    return RV_OK;
+}
+
+static rv_err open_both(rv_adapters *a, const rv_engine *engine, held *h)
+{
+    rv_lora *shared = NULL, *own = NULL;
+    rv_err e = open_version(a, engine, h->shared, &shared);
+    if (!e) {
+        e = open_version(a, engine, h->own, &own);
+    }
+    if (!e && shared && own) {
+        e = rv_lora_stack(a->mem, shared, own, &h->lora);
+        rv_lora_close(shared);
+        rv_lora_close(own);
+        return e;
+    }
+    h->lora = shared ? shared : own;
+    return e;
+}
+
+/* With the lock. Those that nobody holds and that are not in use any more. */
+static void tidy(rv_adapters *a)
+{
+    for (held **link = &a->open; *link;) {
+        held *h = *link;
+        bool used_shared = !h->shared, used_own = !h->own;
+        for (const use *u = a->uses; u; u = u->next) {
+            used_shared |= u->id == h->shared;
+            used_own |= u->id == h->own;
+        }
+        if (h->refs || (used_shared && used_own)) {
+            link = &h->next;
+            continue;
+        }
+        *link = h->next;
+        rv_lora_close(h->lora);
+        rv_free(a->mem, h);
+    }
+}
+
+static rv_err find_or_open(rv_adapters *a, const rv_engine *engine, int64_t shared, int64_t own, held **out)
+{
+    for (held *h = a->open; h; h = h->next) {
+        if (h->shared == shared && h->own == own) {
+            *out = h;
+            return RV_OK;
+        }
+    }
+    held *h = rv_new(a->mem, sizeof *h);
+    if (!h) {
+        return rv_fail(RV_E_NOMEM, "taking an adapter");
+    }
+    *h = (held){ .shared = shared, .own = own };
+    rv_err e = open_both(a, engine, h);
+    if (e) {
+        rv_free(a->mem, h);
+        return e;
+    }
+    h->next = a->open;
+    a->open = h;
+    *out = h;
+    return RV_OK;
+}
+
+rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *user, const rv_lora **out)
+{
+    char model[17];
+    model_text(rv_engine_get_info(engine)->fingerprint, model);
+    pthread_mutex_lock(&a->lock);
+    const use *shared = find_use(a, model, ""), *own = user && *user ? find_use(a, model, user) : NULL;
+    int64_t shared_id = shared ? shared->id : 0, own_id = own ? own->id : 0;
+    held *h = NULL;
+    rv_err e = RV_OK;
+    if (shared_id || own_id) {
+        tidy(a);
+        e = find_or_open(a, engine, shared_id, own_id, &h);
+    }
+    if (!e) {
+        *out = h ? h->lora : NULL;
+        if (*out) {
+            h->refs++;
+        }
+    }
+    pthread_mutex_unlock(&a->lock);
+    return e;
+}
+
+void rv_adapters_put(rv_adapters *a, const rv_lora *lora)
+{
+    if (!lora) {
+        return;
+    }
+    pthread_mutex_lock(&a->lock);
+    for (held *h = a->open; h; h = h->next) {
+        h->refs -= h->lora == lora;
+    }
+    tidy(a);
+    pthread_mutex_unlock(&a->lock);
+}

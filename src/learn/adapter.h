@@ -1,0 +1,54 @@
+/* Versions of adapters: what is in use for whom, where it came from, and the way back. An adapter is for one model (by its file's
+ * fingerprint) and for one user, or for everybody (user ""); a request of a user gets both, added up. Files lie in DATA/adapters,
+ * rows in the database; both are there before a version is used, and neither is changed afterwards. */
+#ifndef RV_LEARN_ADAPTER_H
+#define RV_LEARN_ADAPTER_H
+#include "base/arena.h"
+#include "engine/engine.h"
+#include "store/db.h"
+
+typedef struct rv_adapters rv_adapters;
+
+typedef struct rv_adapter_version {
+    int64_t id;           /* given by rv_adapters_publish */
+    int64_t parent;       /* in use before it, 0: none */
+    uint64_t model;       /* rv_engine_info.fingerprint */
+    const char *user;     /* "": everybody */
+    const char *origin;   /* "load", "learn" */
+    int64_t rows;         /* it was made from, 0: not known */
+    double before, after; /* loss on what was held out, under the parent and under it; 0: not measured */
+    int64_t created_ms;
+    bool in_use;
+} rv_adapter_version;
+
+/** rv_adapters_open - tables and folder. db outlives it. Errors: those of rv_db_migrate; RV_E_IO, RV_E_NOMEM. */
+rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out) RV_MUST_CHECK;
+void rv_adapters_close(rv_adapters *a); /* accepts NULL; nothing may be taken */
+
+/**
+ * rv_adapters_take .. rv_adapters_put - the adapter for a request: an immutable one, alive until put, whatever is published meanwhile.
+ *
+ * engine  that will answer; its file decides which adapters fit
+ * user    NULL: nobody in particular
+ * out     NULL: none. A file that is damaged is reported once and its parent taken instead
+ *
+ * Threads: any thread, locks inside.
+ */
+rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *user,
+                        const rv_lora **out) RV_MUST_CHECK;
+void rv_adapters_put(rv_adapters *a, const rv_lora *lora); /* accepts NULL */
+
+/** rv_adapters_publish - write the file, then the row and its witness record, then use it. id, parent, in_use, created_ms of what are not
+ * read. Errors: RV_E_IO, RV_E_NOMEM: nothing is in use that was not before. Any thread. */
+rv_err rv_adapters_publish(rv_adapters *a, const rv_adapter_version *what, const rv_lora *lora,
+                           int64_t *id) RV_MUST_CHECK;
+/** rv_adapters_use - go to a version (rv_adapters_list) of that model and user, 0: to none. RV_E_NOT_FOUND. Any thread. */
+rv_err rv_adapters_use(rv_adapters *a, uint64_t model, const char *user, int64_t id) RV_MUST_CHECK;
+/** rv_adapters_get - one version; RV_E_NOT_FOUND.  rv_adapters_list - all, newest first, strings in arena.  rv_adapters_path - its file, in
+ * arena. Any thread. */
+rv_err rv_adapters_get(rv_adapters *a, int64_t id, rv_arena *arena, rv_adapter_version *out) RV_MUST_CHECK;
+rv_err rv_adapters_list(rv_adapters *a, rv_arena *arena, rv_adapter_version **out, size_t *n) RV_MUST_CHECK;
+rv_err rv_adapters_path(const rv_adapters *a, int64_t id, rv_arena *arena, const char **out) RV_MUST_CHECK;
+/** rv_adapters_in_use - id of what a user (not added up with everybody's) has; 0: none. Any thread. */
+int64_t rv_adapters_in_use(rv_adapters *a, uint64_t model, const char *user);
+#endif

@@ -1,0 +1,50 @@
+/* The background loop of adapters: corrections become training rows, a candidate is trained from the version in use, and is used only
+ * when it is better on wordings it was not trained on and has not changed what nobody complained about. */
+#ifndef RV_LEARN_ADAPTER_LEARN_H
+#define RV_LEARN_ADAPTER_LEARN_H
+#include "learn/adapter.h"
+#include "learn/adapter_train.h"
+#include "learn/episode.h"
+#include "memory/memory.h"
+
+/* What it needs from above: the chat that a question is put to the model with, of [n] passages. The caller owns *out. */
+typedef rv_err rv_adapter_prompt(const char *question, const char *const *passages, size_t n, json_t **out);
+
+typedef struct rv_adapter_learning {
+    rv_db *db;
+    rv_memory *memory; /* NULL: kept answers are asked without their passages */
+    rv_adapters *adapters;
+    const rv_engine *engine; /* of the model that is to learn */
+    rv_adapter_prompt *prompt;
+    rv_pool *pool; /* not the engine's; NULL: the calling thread alone */
+    const char *
+        user; /* whose corrections, and who will get the adapter; "": of requests without a user, and everybody's */
+    size_t rank; /* of a first adapter; later ones keep theirs */
+    size_t max_steps;
+    double max_seconds; /* of training */
+    uint64_t seed;
+    bool (*on_step)(void *self, size_t step, size_t steps,
+                    double loss); /* false: stop, and nothing is published. May be NULL */
+    void *self;
+} rv_adapter_learning;
+
+typedef struct rv_adapter_learned {
+    size_t corrections, anchors; /* that there were */
+    size_t steps;
+    double before, after;                 /* loss on wordings of the corrections that were not trained on */
+    double anchors_before, anchors_after; /* loss on answers that stood, held out; 0: there are none */
+    int64_t version;                      /* published; 0: refused */
+    const char *why;                      /* one sentence */
+} rv_adapter_learned;
+
+#define RV_ADAPTER_MARGIN       0.95 /* a candidate's loss on held-out wordings, of that before: at most */
+#define RV_ADAPTER_ANCHOR_LIMIT 1.02 /* its loss on held-out answers that stood */
+
+/**
+ * rv_adapter_learn - once, from all corrections of a user. Refusing is no error: see why.
+ *
+ * Errors:  RV_E_CANCELLED.  Those of rv_adapter_train, rv_adapters_publish, the store.
+ * Threads: one thread at a time; requests may go on.
+ */
+rv_err rv_adapter_learn(const rv_adapter_learning *how, rv_adapter_learned *out) RV_MUST_CHECK;
+#endif

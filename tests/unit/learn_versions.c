@@ -1,0 +1,309 @@
+/* Versions of adapters: in use for whom, back again, after a restart, with a damaged file; and the loop that makes them. */
+#include "base/file.h"
+#include "learn/adapter_learn.h"
+#include "model/lora_peft.h"
+#include "store/witness.h"
+#include "test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_IDS = 9 };
+static const int32_t ids[N_IDS] = { 1, 83, 362, 427, 309, 380, 916, 658, 7 };
+
+typedef struct place {
+    const char *dir;
+    rv_db *db;
+    rv_adapters *adapters;
+    rv_engine *engine;
+    rv_lfm2_file *file;
+    rv_arena *arena;
+    uint64_t model;
+} place;
+
+static void open_store(place *p)
+{
+    CHECK_OK(rv_db_open(&rv_heap, p->dir, &p->db));
+    CHECK_OK(rv_witness_setup(p->db));
+    CHECK_OK(rv_episode_setup(p->db));
+    CHECK_OK(rv_adapters_open(&rv_heap, p->db, &p->adapters));
+}
+
+static void close_store(place *p)
+{
+    uint64_t count;
+    CHECK_OK(rv_witness_verify(p->db, &count));
+    rv_adapters_close(p->adapters);
+    rv_db_close(p->db);
+}
+
+static place place_new(void)
+{
+    place p = { .dir = temp_dir() };
+    const char *model = source_path("tests/data/golden/a-q8_0.gguf");
+    CHECK_OK(rv_lfm2_file_open(&rv_heap, model, false, &p.file));
+    CHECK_OK(rv_engine_open(&rv_heap, model, rv_engine_options_default(), &p.engine));
+    CHECK_OK(rv_arena_new(&rv_heap, 4 << 20, &p.arena));
+    p.model = rv_engine_get_info(p.engine)->fingerprint;
+    open_store(&p);
+    return p;
+}
+
+static void place_free(place *p)
+{
+    close_store(p);
+    rv_arena_free(p->arena);
+    rv_engine_close(p->engine);
+    rv_lfm2_file_close(p->file);
+}
+
+static rv_lora *noise(const place *p, uint64_t seed)
+{
+    rv_lora *l = NULL;
+    rv_rng rng;
+    rv_rng_init(&rng, seed);
+    CHECK_OK(rv_lora_new(&rv_heap, p->file, 1 << RV_LFM2_Q | 1 << RV_LFM2_DOWN, 2, 4, seed, &l));
+    for (size_t i = 0; i < l->n_weights; i++) {
+        l->weights[i] = 0.2f * rv_rng_normal(&rng);
+    }
+    rv_lora_changed(l);
+    return l;
+}
+
+/* Logits of a prompt as a request of this user would get them. */
+static float *logits(const place *p, const char *user)
+{
+    size_t vocab = rv_engine_get_info(p->engine)->shape.n_vocab;
+    float *out = fenced_floats(N_IDS * vocab);
+    const rv_lora *lora;
+    CHECK_OK(rv_adapters_take(p->adapters, p->engine, user, &lora));
+    CHECK_OK(rv_engine_logits(p->engine, lora, ids, N_IDS, 0, 0, out));
+    rv_adapters_put(p->adapters, lora);
+    return out;
+}
+
+static bool same(const place *p, const float *a, const float *b)
+{
+    return memcmp(a, b, N_IDS * rv_engine_get_info(p->engine)->shape.n_vocab * sizeof *a) == 0;
+}
+
+static int64_t publish(place *p, const char *user, uint64_t seed)
+{
+    rv_lora *l = noise(p, seed);
+    int64_t id = 0;
+    rv_adapter_version v = { .model = p->model, .user = user, .origin = "load" };
+    CHECK_OK(rv_adapters_publish(p->adapters, &v, l, &id));
+    rv_lora_close(l);
+    return id;
+}
+
+TEST(a_version_is_for_its_user_and_going_back_gives_the_same_bits)
+{
+    place p = place_new();
+    float *none = logits(&p, "anna");
+    int64_t first = publish(&p, "anna", 1);
+    float *with_first = logits(&p, "anna");
+    CHECK(!same(&p, none, with_first), "no effect");
+    CHECK(same(&p, none, logits(&p, "ben")) && same(&p, none, logits(&p, NULL)), "it reaches others");
+    int64_t second = publish(&p, "anna", 2);
+    float *with_second = logits(&p, "anna");
+    CHECK(!same(&p, with_first, with_second), "the second has no effect");
+
+    rv_adapter_version v;
+    CHECK_OK(rv_adapters_get(p.adapters, second, p.arena, &v));
+    CHECK(v.parent == first && v.in_use && strcmp(v.user, "anna") == 0, "parent %lld", (long long)v.parent);
+    CHECK_OK(rv_adapters_use(p.adapters, p.model, "anna", v.parent));
+    CHECK(same(&p, with_first, logits(&p, "anna")), "going back is not the version before");
+    close_store(&p);
+    open_store(&p);
+    CHECK(same(&p, with_first, logits(&p, "anna")), "after a restart");
+    CHECK_OK(rv_adapters_use(p.adapters, p.model, "anna", 0));
+    CHECK(same(&p, none, logits(&p, "anna")), "to none");
+    CHECK_ERR(rv_adapters_use(p.adapters, p.model, "ben", first), RV_E_NOT_FOUND);
+    CHECK_ERR(rv_adapters_use(p.adapters, p.model, "anna", 77), RV_E_NOT_FOUND);
+
+    rv_adapter_version *list;
+    size_t n;
+    CHECK_OK(rv_adapters_list(p.adapters, p.arena, &list, &n));
+    CHECK(n == 2 && list[0].id == second && list[1].id == first && !list[0].in_use, "%zu versions", n);
+    place_free(&p);
+}
+
+TEST(everybodys_and_ones_own_add_up)
+{
+    place p = place_new();
+    publish(&p, "", 3);
+    float *shared = logits(&p, NULL);
+    publish(&p, "anna", 4);
+    float *both = logits(&p, "anna");
+    CHECK(!same(&p, shared, both) && same(&p, shared, logits(&p, "ben")), "who has what");
+    rv_lora *a = noise(&p, 3), *b = noise(&p, 4), *sum = NULL;
+    CHECK_OK(rv_lora_stack(&rv_heap, b, a, &sum)); /* the other way round: the same up to rounding */
+    size_t vocab = rv_engine_get_info(p.engine)->shape.n_vocab;
+    float *expected = fenced_floats(N_IDS * vocab);
+    CHECK_OK(rv_engine_logits(p.engine, sum, ids, N_IDS, 0, 0, expected));
+    double worst = 0;
+    for (size_t i = 0; i < N_IDS * vocab; i++) {
+        worst = fmax(worst, fabs((double)both[i] - (double)expected[i]));
+    }
+    CHECK(worst <= 0.3, "off by %g", worst); /* int8 activations may round the other way */
+    rv_lora_close(a);
+    rv_lora_close(b);
+    rv_lora_close(sum);
+    place_free(&p);
+}
+
+TEST(a_damaged_file_gives_way_to_the_version_before_it)
+{
+    place p = place_new();
+    publish(&p, "", 1);
+    float *first = logits(&p, NULL);
+    int64_t second = publish(&p, "", 2);
+    const char *path;
+    CHECK_OK(rv_adapters_path(p.adapters, second, p.arena, &path));
+    CHECK_OK(rv_file_replace(path, "GGUF nonsense", 13));
+    close_store(&p);
+    open_store(&p);
+    CHECK(same(&p, first, logits(&p, NULL)), "not the version before");
+    place_free(&p);
+}
+
+TEST(a_taken_adapter_stays_while_others_are_published)
+{
+    place p = place_new();
+    publish(&p, "", 1);
+    const rv_lora *held, *next;
+    CHECK_OK(rv_adapters_take(p.adapters, p.engine, NULL, &held));
+    uint64_t id = held->id;
+    publish(&p, "", 2);
+    CHECK_OK(rv_adapters_take(p.adapters, p.engine, NULL, &next));
+    CHECK(next != held && held->id == id && next->id != id, "the same adapter");
+    rv_adapters_put(p.adapters, next);
+    rv_adapters_put(p.adapters, held);
+    rv_adapters_put(p.adapters, NULL);
+    place_free(&p);
+}
+
+/* ---- the loop ---- */
+
+static rv_err prompt(const char *question, const char *const *passages, size_t n, json_t **out)
+{
+    (void)passages;
+    CHECK(n == 0, "%zu passages without a memory", n);
+    *out = json_pack("[{s:s, s:s}]", "role", "user", "content", question);
+    return *out ? RV_OK : rv_fail(RV_E_NOMEM, "prompt");
+}
+
+static void put_episode(place *p, size_t number, const char *question, const char *answer,
+                        const char *correction)
+{
+    char id[16];
+    snprintf(id, sizeof id, "r%zu", number);
+    sqlite3 *conn;
+    rv_episode e = { .request_id = id,
+                     .session_id = "s",
+                     .user = "anna",
+                     .question = question,
+                     .answer = answer,
+                     .model = "m",
+                     .created_ms = (int64_t)number + 1 };
+    CHECK_OK(rv_db_begin(p->db, &conn));
+    CHECK_OK(rv_episode_append(conn, &e));
+    if (correction) {
+        CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, 'correction', 0, ?2, 0, ?3)", "tti", id,
+                            correction, (int64_t)number));
+    }
+    CHECK_OK(rv_db_commit(p->db));
+}
+
+static rv_adapter_learned learn(place *p, size_t steps)
+{
+    rv_adapter_learned done;
+    rv_adapter_learning how = { .db = p->db,
+                                .adapters = p->adapters,
+                                .engine = p->engine,
+                                .prompt = prompt,
+                                .user = "anna",
+                                .rank = 4,
+                                .max_steps = steps,
+                                .max_seconds = 3600,
+                                .seed = 1 };
+    CHECK_OK(rv_adapter_learn(&how, &done));
+    return done;
+}
+
+TEST(corrections_become_a_version_only_when_it_is_better)
+{
+    static const char *const questions[] = { "when does the library open on mondays",
+                                             "where is the key of the shed" };
+    place p = place_new();
+    rv_adapter_learned done = learn(&p, 5);
+    CHECK(done.version == 0 && done.corrections == 0 && strstr(done.why, "nothing to learn"), "%s", done.why);
+    for (size_t i = 0; i < 2; i++) {
+        put_episode(&p, i, questions[i], "no idea", i ? "under the mat" : "at nine");
+    }
+    done = learn(&p, 1); /* the first step of a warm-up moves next to nothing */
+    CHECK(done.version == 0 && done.corrections == 2 && strstr(done.why, "refused"), "%s", done.why);
+    CHECK(rv_adapters_in_use(p.adapters, p.model, "anna") == 0, "in use");
+    done = learn(&p, 30);
+    CHECK(done.version > 0 && done.after <= RV_ADAPTER_MARGIN * done.before, "%s: %g, %g", done.why,
+          done.before, done.after);
+    CHECK(rv_adapters_in_use(p.adapters, p.model, "anna") == done.version, "not in use");
+    CHECK(rv_adapters_in_use(p.adapters, p.model, "") == 0, "in use for everybody");
+
+    /* What stood must stand: answers that training would push away refuse the candidate. */
+    for (size_t i = 0; i < 9; i++) {
+        char question[64];
+        snprintf(question, sizeof question, "%s %zu", questions[0], i);
+        put_episode(&p, 10 + i, question, "at noon, at noon, at noon", NULL);
+    }
+    put_episode(&p, 30, questions[0], "no idea", "at four in the night and never else");
+    rv_adapter_learned again = learn(&p, 30);
+    CHECK(again.anchors == 9 && again.corrections == 3, "%zu anchors, %zu corrections", again.anchors,
+          again.corrections);
+    CHECK((again.version > 0) == (again.after <= RV_ADAPTER_MARGIN * again.before &&
+                                  again.anchors_after <= RV_ADAPTER_ANCHOR_LIMIT * again.anchors_before),
+          "%s", again.why);
+    place_free(&p);
+}
+
+TEST(an_exported_adapter_is_a_safetensors_file)
+{
+    place p = place_new();
+    rv_lora *l = noise(&p, 1);
+    const char *folder = temp_path("peft");
+    char path[4096], *bytes = NULL;
+    size_t n = 0;
+    CHECK_OK(rv_lora_write_peft(l, folder, "base"));
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
+    CHECK_OK(rv_file_read(&rv_heap, path, 1 << 24, &bytes, &n));
+    uint64_t head;
+    memcpy(&head, bytes, sizeof head);
+    json_t *tensors = NULL, *config = NULL;
+    CHECK(head % 8 == 0 && head + 8 < n, "header of %llu bytes", (unsigned long long)head);
+    CHECK_OK(rv_json_parse(bytes + 8, head, &tensors));
+    const json_t *b =
+        json_object_get(tensors, "base_model.model.model.layers.0.feed_forward.w2.lora_B.weight");
+    CHECK(b, "no lora_B");
+    size_t from = (size_t)json_integer_value(json_array_get(json_object_get(b, "data_offsets"), 0));
+    const rv_lora_pair *pair = &l->pairs[RV_LFM2_DOWN];
+    float x;
+    memcpy(&x, bytes + 8 + head + from + (3 * pair->rank + 1) * sizeof x, sizeof x);
+    CHECK(x == pair->scale * pair->b[1 * pair->rows + 3], "B[3][1] is %g", (double)x);
+    CHECK((size_t)json_array_size(json_object_get(b, "shape")) == 2, "shape");
+    rv_free(&rv_heap, bytes);
+    snprintf(path, sizeof path, "%s/adapter_config.json", folder);
+    CHECK_OK(rv_file_read(&rv_heap, path, 1 << 24, &bytes, &n));
+    CHECK_OK(rv_json_parse(bytes, n, &config));
+    CHECK(json_integer_value(json_object_get(config, "r")) == 2 &&
+              json_integer_value(json_object_get(config, "lora_alpha")) == 2,
+          "rank and alpha");
+    CHECK(json_array_size(json_object_get(config, "target_modules")) == 2, "targets");
+    rv_free(&rv_heap, bytes);
+    json_decref(tensors);
+    json_decref(config);
+    rv_lora_close(l);
+    place_free(&p);
+}
