@@ -6,12 +6,12 @@
 # As root on Debian; the peer is Debian sid's llama.cpp in a chroot, made on the first run from the mirror apt uses.
 #
 # Without MODEL: a random model with the shapes of LFM2-350M Q4_K_M, written by ../shared/peers/llm/make_lfm2_gguf.py.
-# Environment: OURS (build/release/ruvllm), THREADS (2), RUNS (5), PROMPT (512), GEN (128), CHROOT (/var/tmp/llama-sid),
+# Environment: OURS (build/release/ruvllm), THREADS (2), RUNS (5), PROMPT (512), GEN (128), DEPTH (0: tokens before both), CHROOT (/var/tmp/llama-sid),
 # MIRROR, LOCK (/tmp/bench.lock).
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 OURS=${OURS:-$here/build/release/ruvllm}
-THREADS=${THREADS:-2} RUNS=${RUNS:-5} PROMPT=${PROMPT:-512} GEN=${GEN:-128}
+THREADS=${THREADS:-2} RUNS=${RUNS:-5} PROMPT=${PROMPT:-512} GEN=${GEN:-128} DEPTH=${DEPTH:-0}
 CHROOT=${CHROOT:-/var/tmp/llama-sid} LOCK=${LOCK:-/tmp/bench.lock}
 peers=$here/../shared/peers/llm
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
@@ -49,8 +49,8 @@ ln "$model" "$CHROOT$inside" 2> /dev/null || cp "$model" "$CHROOT$inside"
 
 # autogroup scheduling makes `nice` count only inside a session: the weight has to be that of the group
 alone() { setsid -w bash -c 'echo -19 > /proc/self/autogroup 2> /dev/null; exec "$@"' _ "$@"; }
-ours() { alone "$OURS" bench llm "$model" -p "$PROMPT" -n "$GEN" -t "$THREADS" -r 1; }
-theirs() { alone chroot "$CHROOT" llama-bench -m "$inside" -p "$PROMPT" -n "$GEN" -t "$THREADS" -r 1 -o jsonl; }
+ours() { alone "$OURS" bench llm "$model" -p "$PROMPT" -n "$GEN" -d "$DEPTH" -c $((DEPTH + PROMPT + GEN + 64)) -t "$THREADS" -r 1; }
+theirs() { alone chroot "$CHROOT" llama-bench -m "$inside" -p "$PROMPT" -n "$GEN" -d "$DEPTH" -t "$THREADS" -r 1 -o jsonl; }
 
 say "$(basename "$model"), $THREADS threads, $RUNS turns; llama.cpp $(chroot "$CHROOT" dpkg-query -W -f '${Version}' llama.cpp)"
 exec 9> "$LOCK"
@@ -64,9 +64,9 @@ flock -u 9
 
 cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | sed -n 1p)
 commit=$(git -C "$here" rev-parse --short HEAD 2> /dev/null || echo unknown)
-python3 - "$work" "$PROMPT" "$GEN" "$THREADS" "$(basename "$model")" "$cpu" "$commit" << 'EOF'
+python3 - "$work" "$PROMPT" "$GEN" "$DEPTH" "$THREADS" "$(basename "$model")" "$cpu" "$commit" << 'EOF'
 import json, statistics, sys
-work, prompt, gen, threads, model, cpu, commit = sys.argv[1:]
+work, prompt, gen, depth, threads, model, cpu, commit = sys.argv[1:]
 lines = lambda name: [json.loads(s) for s in open(f"{work}/{name}") if s.startswith("{")]
 ours = {t: [r["tokens_per_second"] for r in lines("ours") if r["test"].startswith(t)] for t in ("pp", "tg")}
 theirs = {"pp": [r["avg_ts"] for r in lines("theirs") if r["n_gen"] == 0],
@@ -75,7 +75,7 @@ for test, n in (("pp", prompt), ("tg", gen)):
     if n == "0":
         continue
     a, b = statistics.median(ours[test]), statistics.median(theirs[test])
-    print(json.dumps({"test": test + n, "model": model, "threads": int(threads), "ratio": round(a / b, 3),
+    print(json.dumps({"test": test + n, "depth": int(depth), "model": model, "threads": int(threads), "ratio": round(a / b, 3),
                       "ours": round(a, 1), "ours_min": round(min(ours[test]), 1), "ours_max": round(max(ours[test]), 1),
                       "llamacpp": round(b, 1), "llamacpp_min": round(min(theirs[test]), 1),
                       "llamacpp_max": round(max(theirs[test]), 1), "turns": len(theirs[test]), "cpu": cpu, "commit": commit}))

@@ -180,6 +180,10 @@ static rv_err read_stops(rv_api_openai *o)
 static rv_err read_limits(rv_api_openai *o)
 {
     int64_t max_tokens = o->chat ? 0 : COMPLETION_TOKENS, n = 1;
+    const char *user = NULL;
+    size_t user_bytes = 0;
+    RV_TRY(rv_json_get_string(o->body, "user", &user, &user_bytes));
+    o->how.tenant = user ? rv_hash64(user, user_bytes, 0) : 0;
     RV_TRY(rv_json_get_int(o->body, "max_tokens", 1, INT32_MAX, &max_tokens));
     RV_TRY(rv_json_get_int(o->body, "max_completion_tokens", 1, INT32_MAX, &max_tokens));
     RV_TRY(rv_json_get_int(o->body, "n", 1, CHOICES_MAX, &n));

@@ -105,6 +105,14 @@ static json_t *generator_json(const rv_backend_model *m)
 {
     json_t *ours = json_pack("{s:s, s:b, s:I}", "kind", "generate", "loaded", (int)m->loaded, "file_bytes",
                              (json_int_t)m->file_bytes);
+    if (m->loading) {
+        json_object_set_new(ours, "loading", json_true());
+    }
+    if (m->loaded) {
+        json_object_set_new(ours, "resident_bytes", json_integer((json_int_t)m->resident_bytes));
+        json_object_set_new(ours, "requests", json_integer((json_int_t)m->held));
+        json_object_set_new(ours, "idle_seconds", json_real(m->idle_ms / 1e3));
+    }
     if (m->n_ctx) {
         json_object_set_new(ours, "n_ctx", json_integer(m->n_ctx));
     }

@@ -149,6 +149,7 @@ static rv_err open_backend(rv_app *app)
             .threads = (int)rv_config_int(c, "inference.threads"),
             .max_context = (uint32_t)rv_config_int(c, "inference.max_context"),
             .kv_type = strcmp(rv_config_string(c, "inference.kv_type"), "f32") == 0 ? RV_F32 : RV_F16,
+            .load_wait_ms = (double)rv_config_int(c, "inference.load_wait_ms"),
             .no_packing = strcmp(rv_config_string(c, "inference.packing"), "off") == 0,
             .packed_dir = packed_dir,
             .no_drafts = strcmp(rv_config_string(c, "inference.drafts"), "off") == 0,

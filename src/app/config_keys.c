@@ -70,6 +70,11 @@ const rv_config_key rv_config_keys[] = {
         "tokens one conversation may hold, at most the model's"),
     INT("inference", "threads", 0, 256, "0", now, "compute threads; 0: one per processor"),
     INT("inference", "max_loaded_models", 1, 64, "2", now, "models in memory at once"),
+    INT("inference", "load_wait_ms", 0, 3600000, "20000", now,
+        "how long a request waits for its model to be loaded before 503 and Retry-After; 0: as long as it "
+        "takes"),
+    BOOL("inference", "warm_start", "false", now,
+         "the server loads the default model at its start, not at first use"),
     CHOICE("inference", "kv_type", "f16|f32", "f16", now, "numbers in the key/value cache"),
     CHOICE("inference", "packing", "file|memory|off", "file", now,
            "weights in the layout of this CPU: kept in the cache folder for the next start, made at each "

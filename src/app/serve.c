@@ -109,6 +109,9 @@ rv_err rv_app_serve(rv_app *app)
         serving = server;
         catch_signals(old);
         print_where(app, http_options.listen, rv_http_port(server));
+        if (rv_config_bool(c, "inference.warm_start")) {
+            rv_backend_warm(app->pipeline.backend);
+        }
         e = rv_http_run(server, (int)rv_config_int(c, "server.drain_ms"));
         rv_log(RV_LOG_INFO, "server.stopped", (char *)NULL);
     }

@@ -1,5 +1,5 @@
-/* One interface to generate text. Native: our engine, one per model file, loaded at first use, at most max_loaded at a
- * time (the least recently used one that nobody holds goes). Others (remote servers) come behind the same calls.
+/* One interface to generate text. Native: our engine, one per model file, loaded at first use in the background, at most
+ * max_loaded at a time (the least recently used one that nobody holds or waits for goes). Others (remote servers) come behind the same calls.
  *
  * A model is known by its id: the tier it fills ("350m"), else its file's name without .gguf. Asking by file name or path
  * finds a tier's model too. Ids, paths and everything else borrowed from a backend live until rv_backend_close. */
@@ -13,12 +13,13 @@ typedef struct rv_backend rv_backend;
 extern const char *const rv_tier_names[RV_TIERS]; /* "350m" "700m" "1.2b" "2.6b" */
 
 typedef struct rv_backend_options {
-    int threads;                 /* of the shared compute pool; 0: one per processor */
-    uint32_t max_context;        /* as in rv_engine_options */
-    rv_type kv_type;             /* RV_F16 or RV_F32 */
-    bool no_drafts, no_packing;  /* as in rv_engine_options */
-    const char *packed_dir;      /* likewise. Copied */
-    size_t max_loaded;           /* models in memory, at least 1 */
+    int threads;                /* of the shared compute pool; 0: one per processor */
+    uint32_t max_context;       /* as in rv_engine_options */
+    rv_type kv_type;            /* RV_F16 or RV_F32 */
+    bool no_drafts, no_packing; /* as in rv_engine_options */
+    const char *packed_dir;     /* likewise. Copied */
+    size_t max_loaded;          /* models in memory, at least 1 */
+    double load_wait_ms; /* the longest anybody waits for a model to be loaded; 0: as long as it takes */
     const char *tiers[RV_TIERS]; /* file per tier, NULL: none. Copied */
     const char *const *files;    /* [n_files] further model files, served under their name. Copied */
     size_t n_files;
@@ -41,10 +42,13 @@ typedef struct rv_backend_model {
     const char *id; /* tier or file name */
     const char *path;
     int tier; /* 0..3, or -1 */
-    bool loaded, is_default;
+    bool loaded, loading, is_default;
     uint64_t file_bytes;
     uint32_t n_ctx;  /* 0 until it was loaded once */
     int64_t created; /* file time, seconds */
+    size_t held;     /* requests that use it now */
+    size_t resident_bytes;
+    double idle_ms; /* since it was last used */
 } rv_backend_model;
 /** rv_backend_models - snapshot into out[max], tiers first; returns how many there are. Any thread. */
 size_t rv_backend_models(rv_backend *b, rv_backend_model *out, size_t max);
@@ -55,14 +59,18 @@ rv_err rv_backend_resolve(rv_backend *b, const char *name, const char **id) RV_M
 /**
  * rv_backend_take .. rv_backend_put - hold a loaded engine, so that it is not unloaded in between.
  *
- * Loads it when needed: one load at a time, others wait; when max_loaded models are in memory and all are held, waits for a
- * put. So a thread that holds one engine must not take another model's. Generate through rv_backend_generate: engines
- * share one compute pool.
- * Errors:  RV_E_NOT_FOUND no such id; else those of rv_engine_open.
+ * Waits for it to be loaded when needed: one load at a time, in the order they were asked for; when max_loaded models are
+ * in memory and all are held, until a put. So a thread that holds one engine must not take another model's. Generate
+ * through rv_backend_generate: engines share one compute pool.
+ * Errors:  RV_E_NOT_FOUND no such id.  RV_E_FULL it took longer than load_wait_ms; loading goes on.  Else those of
+ *          rv_engine_open.
  * Threads: any thread, locks inside.
  */
 rv_err rv_backend_take(rv_backend *b, const char *id, rv_engine **out) RV_MUST_CHECK;
 void rv_backend_put(rv_backend *b, rv_engine *engine);
+
+/** rv_backend_warm - begin to load the default model, if there is one. Any thread. */
+void rv_backend_warm(rv_backend *b);
 
 typedef struct rv_backend_request {
     const char *model;      /* id as resolved */
@@ -80,7 +88,7 @@ typedef struct rv_backend_request {
  * rv_backend_generate - render, tokenise, generate. Text comes through how.on_piece.
  *
  * Contents of messages are never read as control tokens. out->wait_ms includes the time other generations had the pool.
- * Errors:  those of rv_backend_take, rv_chat_render and rv_engine_generate (RV_E_CONTEXT: the prompt does not fit).
+ * Errors:  those of rv_backend_take (RV_E_CANCELLED: while waiting for it), rv_chat_render and rv_engine_generate (RV_E_CONTEXT: the prompt does not fit).
  * Threads: any thread; generations of one model run together, several models take turns, a step each.
  */
 rv_err rv_backend_generate(rv_backend *b, const rv_backend_request *request, rv_generated *out) RV_MUST_CHECK;

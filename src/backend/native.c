@@ -1,5 +1,6 @@
 /* Models of this machine. `lock` guards the list (who is loaded, held, used when) and is never held while a model is read or
- * runs. The engines share one pool, which has one job at a time, so they share a turn for their steps as well. */
+ * runs. A thread of its own loads what is asked for, one after another, so that who asks can give up waiting. The engines
+ * share one pool, which has one job at a time, so they share a turn for their steps as well. */
 #include "backend/backend.h"
 
 #include "base/clock.h"
@@ -10,14 +11,17 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 /* What one prompt may cost before the model's own limit is looked at: 16 MiB of ids, 64 MiB of text. */
 enum { MAX_PROMPT_IDS = 4 << 20, MAX_PROMPT_BYTES = 64 << 20 };
+enum { LOOK_MS = 20 }; /* how often who waits for a model looks at its cancel flag: nobody signals that */
 
 const char *const rv_tier_names[RV_TIERS] = { "350m", "700m", "1.2b", "2.6b" };
 
@@ -28,9 +32,15 @@ typedef struct model {
     uint64_t file_bytes;
     int64_t created;
     rv_engine *engine; /* NULL: not loaded */
-    size_t held;
+    size_t held, waiting;
     uint64_t used; /* when it was last taken, in takes */
+    double used_ms;
+    uint64_t wanted; /* when it was asked for, in takes; 0: nobody wants it loaded */
+    uint64_t tries;  /* to load it that are over; how the last one ended: */
+    rv_err err;
+    char why[256];
     uint32_t n_ctx;
+    size_t resident_bytes;
 } model;
 
 struct rv_backend {
@@ -43,8 +53,10 @@ struct rv_backend {
     model *models;           /* [n_models] fixed after open */
     size_t n_models, chosen; /* chosen: the default, n_models when there is none */
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* an engine came, went, or is held less */
-    bool loading;
+    pthread_cond_t changed; /* an engine came, went, is wanted or held less */
+    pthread_t loader;
+    bool has_loader, closing;
+    double wait_ms;
     uint64_t takes;
 };
 
@@ -188,6 +200,15 @@ static rv_err add_files(rv_backend *b, const rv_backend_options *how)
     return RV_OK;
 }
 
+static void *load_wanted(void *arg);
+
+static rv_err start_loader(rv_backend *b)
+{
+    int failed = pthread_create(&b->loader, NULL, load_wanted, b);
+    b->has_loader = !failed;
+    return failed ? rv_fail(RV_E_NOMEM, "no thread to load models: %s", strerror(failed)) : RV_OK;
+}
+
 rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_backend **out)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -197,9 +218,15 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
     if (!b) {
         return rv_fail(RV_E_NOMEM, "opening the models");
     }
-    *b = (rv_backend){ .mem = mem, .max_loaded = how->max_loaded ? how->max_loaded : 1 };
+    *b = (rv_backend){ .mem = mem,
+                       .max_loaded = how->max_loaded ? how->max_loaded : 1,
+                       .wait_ms = how->load_wait_ms };
     pthread_mutex_init(&b->lock, NULL);
-    pthread_cond_init(&b->changed, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     if (how->packed_dir && !(b->packed_dir = rv_strdup(mem, how->packed_dir))) {
         rv_backend_close(b);
         return rv_fail(RV_E_NOMEM, "opening the models");
@@ -224,6 +251,11 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
     b->engine_options.no_drafts = how->no_drafts;
     b->engine_options.no_packing = how->no_packing;
     b->engine_options.packed_dir = b->packed_dir;
+    e = start_loader(b);
+    if (e) {
+        rv_backend_close(b);
+        return e;
+    }
     *out = b;
     return RV_OK;
 }
@@ -232,6 +264,13 @@ void rv_backend_close(rv_backend *b)
 {
     if (!b) {
         return;
+    }
+    if (b->has_loader) {
+        pthread_mutex_lock(&b->lock);
+        b->closing = true;
+        pthread_cond_broadcast(&b->changed);
+        pthread_mutex_unlock(&b->lock);
+        pthread_join(b->loader, NULL);
     }
     for (size_t i = 0; i < b->n_models; i++) {
         assert(b->models[i].held == 0);
@@ -256,8 +295,18 @@ size_t rv_backend_models(rv_backend *b, rv_backend_model *out, size_t max)
     pthread_mutex_lock(&b->lock);
     for (size_t i = 0; i < b->n_models && i < max; i++) {
         const model *m = &b->models[i];
-        out[i] = (rv_backend_model){ m->id,          m->path,       m->tier,  m->engine != NULL,
-                                     i == b->chosen, m->file_bytes, m->n_ctx, m->created };
+        out[i] = (rv_backend_model){ .id = m->id,
+                                     .path = m->path,
+                                     .tier = m->tier,
+                                     .loaded = m->engine != NULL,
+                                     .loading = !m->engine && m->wanted,
+                                     .is_default = i == b->chosen,
+                                     .file_bytes = m->file_bytes,
+                                     .n_ctx = m->n_ctx,
+                                     .created = m->created,
+                                     .held = m->held,
+                                     .resident_bytes = m->engine ? m->resident_bytes : 0,
+                                     .idle_ms = m->engine ? rv_clock_ms() - m->used_ms : 0 };
     }
     pthread_mutex_unlock(&b->lock);
     return b->n_models;
@@ -284,7 +333,7 @@ static bool find_room(rv_backend *b, model **victim)
     for (size_t i = 0; i < b->n_models; i++) {
         model *m = &b->models[i];
         loaded += m->engine != NULL;
-        if (m->engine && m->held == 0 && (!*victim || m->used < (*victim)->used)) {
+        if (m->engine && m->held == 0 && m->waiting == 0 && (!*victim || m->used < (*victim)->used)) {
             *victim = m;
         }
     }
@@ -295,7 +344,7 @@ static bool find_room(rv_backend *b, model **victim)
     return *victim != NULL;
 }
 
-/* Without the lock, b->loading being ours. */
+/* By the loader, without the lock. */
 static rv_err swap_engines(rv_backend *b, rv_engine *old, const char *path, rv_engine **out)
 {
     if (old) {
@@ -313,39 +362,128 @@ static rv_err swap_engines(rv_backend *b, rv_engine *old, const char *path, rv_e
     return e;
 }
 
-rv_err rv_backend_take(rv_backend *b, const char *id, rv_engine **out)
+static model *next_wanted(rv_backend *b)
 {
-    model *m = find_name(b, id), *victim;
-    if (!m) {
-        return not_found(b, id);
+    model *first = NULL;
+    for (size_t i = 0; i < b->n_models; i++) {
+        model *m = &b->models[i];
+        if (!m->engine && m->wanted && (!first || m->wanted < first->wanted)) {
+            first = m;
+        }
     }
-    rv_err e = RV_OK;
+    return first;
+}
+
+static void *load_wanted(void *arg)
+{
+    rv_backend *b = arg;
     pthread_mutex_lock(&b->lock);
-    while (!m->engine && !e) {
-        if (b->loading || !find_room(b, &victim)) {
+    while (!b->closing) {
+        model *m = next_wanted(b), *victim;
+        if (!m || !find_room(b, &victim)) {
             pthread_cond_wait(&b->changed, &b->lock);
             continue;
         }
-        b->loading = true;
         rv_engine *old = victim ? victim->engine : NULL, *fresh = NULL;
         if (victim) {
             victim->engine = NULL;
         }
         pthread_mutex_unlock(&b->lock);
-        e = swap_engines(b, old, m->path, &fresh);
+        rv_err e = swap_engines(b, old, m->path, &fresh);
         pthread_mutex_lock(&b->lock);
-        b->loading = false;
+        if (fresh) {
+            m->n_ctx = rv_engine_get_info(fresh)->n_ctx;
+            m->resident_bytes = rv_engine_get_info(fresh)->resident_bytes;
+        }
         m->engine = fresh;
-        m->n_ctx = fresh ? rv_engine_get_info(fresh)->n_ctx : m->n_ctx;
+        m->wanted = 0;
+        m->tries++;
+        m->err = e;
+        m->used = ++b->takes;
+        m->used_ms = rv_clock_ms();
+        snprintf(m->why, sizeof m->why, "%s", e ? rv_err_text() : "");
         pthread_cond_broadcast(&b->changed);
     }
+    pthread_mutex_unlock(&b->lock);
+    return NULL;
+}
+
+static void want(rv_backend *b, model *m)
+{
+    if (!m->engine && !m->wanted) {
+        m->wanted = ++b->takes;
+        pthread_cond_broadcast(&b->changed);
+    }
+}
+
+void rv_backend_warm(rv_backend *b)
+{
+    pthread_mutex_lock(&b->lock);
+    if (b->chosen < b->n_models) {
+        want(b, &b->models[b->chosen]);
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void wait_changed(rv_backend *b, double ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(ms / 1e3);
+    until.tv_nsec += (long)(ms * 1e6) % 1000000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_cond_timedwait(&b->changed, &b->lock, &until);
+}
+
+/* With the lock: waits until m is loaded. */
+static rv_err await(rv_backend *b, model *m, const atomic_bool *cancel)
+{
+    double start = rv_clock_ms();
+    for (uint64_t tries = m->tries; !m->engine;) {
+        double left = b->wait_ms > 0 ? start + b->wait_ms - rv_clock_ms() : INFINITY;
+        if (tries != m->tries && m->err) {
+            return rv_fail(m->err, "%s", m->why);
+        }
+        if (cancel && atomic_load_explicit(cancel, memory_order_relaxed)) {
+            return rv_fail(RV_E_CANCELLED, "cancelled while waiting for a model");
+        }
+        want(b, m);
+        if (left <= 0) {
+            return rv_fail(RV_E_FULL, "model %s is being loaded; ask again in a moment", m->id);
+        }
+        if (cancel || left < INFINITY) {
+            wait_changed(b, cancel && left > LOOK_MS ? LOOK_MS : left);
+        } else {
+            pthread_cond_wait(&b->changed, &b->lock);
+        }
+    }
+    return RV_OK;
+}
+
+static rv_err take(rv_backend *b, const char *id, const atomic_bool *cancel, rv_engine **out)
+{
+    model *m = find_name(b, id);
+    if (!m) {
+        return not_found(b, id);
+    }
+    pthread_mutex_lock(&b->lock);
+    m->waiting++;
+    rv_err e = await(b, m, cancel);
+    m->waiting--;
     if (!e) {
         m->held++;
         m->used = ++b->takes;
+        m->used_ms = rv_clock_ms();
         *out = m->engine;
     }
     pthread_mutex_unlock(&b->lock);
     return e;
+}
+
+rv_err rv_backend_take(rv_backend *b, const char *id, rv_engine **out)
+{
+    return take(b, id, NULL, out);
 }
 
 void rv_backend_put(rv_backend *b, rv_engine *engine)
@@ -355,6 +493,7 @@ void rv_backend_put(rv_backend *b, rv_engine *engine)
         if (b->models[i].engine == engine) {
             assert(b->models[i].held > 0);
             b->models[i].held--;
+            b->models[i].used_ms = rv_clock_ms();
         }
     }
     pthread_cond_broadcast(&b->changed);
@@ -390,7 +529,7 @@ static rv_err prompt_ids(const rv_engine *engine, const rv_backend_request *r, c
 rv_err rv_backend_generate(rv_backend *b, const rv_backend_request *request, rv_generated *out)
 {
     rv_engine *engine;
-    RV_TRY(rv_backend_take(b, request->model, &engine));
+    RV_TRY(take(b, request->model, request->how.cancel, &engine));
     rv_ids ids;
     rv_ids_init(&ids, b->mem, MAX_PROMPT_IDS);
     rv_generate how = request->how;

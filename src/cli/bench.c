@@ -26,9 +26,9 @@ static void report(const char *name, const rv_engine_info *info, int threads, do
 
 int cmd_bench_llm(cmd_line *line)
 {
-    int64_t n_prompt = 512, n_gen = 128, repeat = 5;
+    int64_t n_prompt = 512, n_gen = 128, repeat = 5, depth = 0;
     if (!cmd_int(line, "prompt", 0, 1 << 20, &n_prompt) || !cmd_int(line, "gen", 0, 1 << 20, &n_gen) ||
-        !cmd_int(line, "repeat", 1, MAX_RUNS, &repeat)) {
+        !cmd_int(line, "depth", 0, 1 << 20, &depth) || !cmd_int(line, "repeat", 1, MAX_RUNS, &repeat)) {
         return CMD_USAGE;
     }
     rv_pool *pool = NULL;
@@ -37,21 +37,24 @@ int cmd_bench_llm(cmd_line *line)
     rv_err e = cmd_engine(line, line->args[0], &pool, &engine);
     double ms[2];
     if (!e) { /* a short run first: caches, page tables, clock speed */
-        e = rv_engine_bench(engine, n_prompt ? 32 : 0, n_gen ? 4 : 0, &ms[0], &ms[1]);
+        e = rv_engine_bench(engine, 0, n_prompt ? 32 : 0, n_gen ? 4 : 0, &ms[0], &ms[1]);
     }
     for (int64_t r = 0; !e && r < repeat; r++) {
-        e = rv_engine_bench(engine, (size_t)n_prompt, (size_t)n_gen, &ms[0], &ms[1]);
+        e = rv_engine_bench(engine, (size_t)depth, (size_t)n_prompt, (size_t)n_gen, &ms[0], &ms[1]);
         prefill[r] = n_prompt && ms[0] > 0 ? (double)n_prompt * 1000 / ms[0] : 0;
         decode[r] = n_gen && ms[1] > 0 ? (double)n_gen * 1000 / ms[1] : 0;
     }
     if (!e) {
-        char name[32];
+        char name[48], at[24] = "";
+        if (depth) {
+            snprintf(at, sizeof at, "@d%lld", (long long)depth);
+        }
         if (n_prompt) {
-            snprintf(name, sizeof name, "pp%lld", (long long)n_prompt);
+            snprintf(name, sizeof name, "pp%lld%s", (long long)n_prompt, at);
             report(name, rv_engine_get_info(engine), rv_pool_threads(pool), prefill, (size_t)repeat);
         }
         if (n_gen) {
-            snprintf(name, sizeof name, "tg%lld", (long long)n_gen);
+            snprintf(name, sizeof name, "tg%lld%s", (long long)n_gen, at);
             report(name, rv_engine_get_info(engine), rv_pool_threads(pool), decode, (size_t)repeat);
         }
     }

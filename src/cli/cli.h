@@ -121,6 +121,7 @@ int cmd_init(cmd_line *line);
 int cmd_config_check(cmd_line *line);
 int cmd_config_show(cmd_line *line);
 int cmd_list(cmd_line *line);
+int cmd_ps(cmd_line *line);
 int cmd_show(cmd_line *line);
 int cmd_embed(cmd_line *line);
 int cmd_memory_add(cmd_line *line);

@@ -74,6 +74,11 @@ static const cmd_option serve_options[] = {
     { "model", 'm', "NAME", "inference.model", "model that answers by default: tier, name or file" },
     LAST,
 };
+static const cmd_option ps_options[] = {
+    { "listen", 0, "ADDRESS", "server.listen", "address the server listens on" },
+    { "port", 'p', "N", "server.port", "its port" },
+    LAST,
+};
 static const cmd_option config_show_options[] = {
     { "origin", 0, NULL, NULL, "say where each value comes from" },
     LAST,
@@ -213,6 +218,7 @@ static const cmd_option learn_run_options[] = {
 static const cmd_option bench_llm_options[] = {
     { "prompt", 'p', "N", NULL, "prompt tokens; default 512" },
     { "gen", 'n', "N", NULL, "generated tokens; default 128" },
+    { "depth", 'd', "N", NULL, "both behind so many tokens; default 0" },
     { "repeat", 'r', "N", NULL, "runs of each; default 5, the median counts" },
     ENGINE_OPTIONS,
     LAST,
@@ -239,6 +245,7 @@ const cmd cmd_table[] = {
     { "config show", "", 0, 0, cmd_config_show, config_show_options, "print the configuration in force",
       NULL },
     { "list", "", 0, 0, cmd_list, NULL, "models that can be used", NULL },
+    { "ps", "", 0, 0, cmd_ps, ps_options, "models that a running server has in memory", NULL },
     { "show", "FILE", 1, 1, cmd_show, NULL, "check a model file completely and print what it is",
       "Looks at everything a run would need: shapes, tokens, merges, finite scales. Refuses with one "
       "sentence." },

@@ -10,13 +10,14 @@
 
 enum {
     LOOK_MS = 20,     /* how often a waiting call looks at its cancel flag: nobody signals that */
-    STALL_MS = 70,    /* a step with answers in it is kept as short as this, by its share of prompts */
+    SILENCE_MS = 85,  /* of an answer, at most, as far as its step's share of prompts decides it */
     FIRST_SHARE = 32, /* that share, as long as nothing has been measured */
     LEAST_SHARE = 16,
     QUANTUM = 512, /* tokens of a prompt before the next one comes first */
     MARK_EVERY = 256,
     GATHER_MAX_MS = 20, /* to wait for answers that are being sampled */
     COSTS = 32,         /* steps of answers whose time is known by their tokens */
+    TENANTS = 64,       /* whose last seat is remembered */
     STALE = 256         /* steps after which such a time is not believed any more */
 };
 #define GROWTH 0.08 /* of a step's time per token, where nothing has been measured: low, so that it will be */
@@ -52,11 +53,17 @@ struct rv_batch {
     bool busy; /* a step is under way */
     bool full; /* the first in line found no pages; nothing has been given back since */
     bool measured_last;
-    bool pure;     /* the step under way has answers only */
+    bool pure; /* the step under way has answers only */
+    size_t answers;
     rv_call *line; /* who waits to be let in */
     uint64_t stamps;
-    double gather_until;         /* rv_clock_ms */
-    double token_ms;             /* of a prompt; 0: not known */
+    double gather_until; /* rv_clock_ms */
+    double token_ms;     /* of a prompt; 0: not known */
+    double between_ms;   /* two steps with answers in them: sampling, giving out text */
+    double step_end;     /* rv_clock_ms; 0: there was no answer in it */
+    struct {
+        uint64_t tenant, stamp;
+    } tenants[TENANTS];          /* who was let in when, the last ones */
     double cost_ms[COSTS + 1];   /* of a step of so many tokens, answers only */
     uint64_t cost_at[COSTS + 1]; /* step it was measured in; 0: not yet */
     uint64_t steps;
@@ -279,6 +286,47 @@ static void finish(rv_call *c, rv_err err)
     }
 }
 
+static bool same_tenant(const rv_call *a, const rv_call *b)
+{
+    return a == b || (a->tenant && a->tenant == b->tenant);
+}
+
+static size_t seats_of(const rv_batch *b, const rv_call *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->how.max_sequences; i++) {
+        n += b->seats[i] && same_tenant(b->seats[i], c);
+    }
+    return n;
+}
+
+static uint64_t last_seat(const rv_batch *b, const rv_call *c)
+{
+    for (size_t i = 0; c->tenant && i < TENANTS; i++) {
+        if (b->tenants[i].tenant == c->tenant) {
+            return b->tenants[i].stamp;
+        }
+    }
+    return 0;
+}
+
+/* In the place of the one that was let in longest ago, if it is not there. */
+static void remember_tenant(rv_batch *b, const rv_call *c)
+{
+    size_t at = 0;
+    for (size_t i = 0; c->tenant && i < TENANTS; i++) {
+        if (b->tenants[i].tenant == c->tenant) {
+            at = i;
+            break;
+        }
+        at = b->tenants[i].stamp < b->tenants[at].stamp ? i : at;
+    }
+    if (c->tenant) {
+        b->tenants[at].tenant = c->tenant;
+        b->tenants[at].stamp = b->stamps;
+    }
+}
+
 static bool let_in(rv_batch *b, rv_call *c)
 {
     entry *e = prepare_entry(b, c);
@@ -297,6 +345,7 @@ static bool let_in(rv_batch *b, rv_call *c)
     c->entry = e;
     c->ids = e->ids;
     c->stamp = ++b->stamps;
+    remember_tenant(b, c);
     c->admitted_ms = rv_clock_ms();
     c->state = READY;
     if (err) {
@@ -315,13 +364,22 @@ static bool has_seat(const rv_batch *b)
     return false;
 }
 
+/* Those who are cancelled will notice themselves. */
 static rv_call *first_in_line(const rv_batch *b)
 {
-    rv_call *c = b->line;
-    while (c && is_cancelled(c)) { /* it will notice */
-        c = c->next;
+    rv_call *best = NULL;
+    size_t fewest = 0;
+    uint64_t earliest = 0;
+    for (rv_call *c = b->line; c; c = c->next) {
+        size_t seats = seats_of(b, c);
+        uint64_t last = last_seat(b, c);
+        if (!is_cancelled(c) && (!best || seats < fewest || (seats == fewest && last < earliest))) {
+            best = c;
+            fewest = seats;
+            earliest = last;
+        }
     }
-    return c;
+    return best;
 }
 
 static void leave_line(rv_batch *b, rv_call *c)
@@ -495,6 +553,7 @@ static size_t collect(rv_batch *b)
     size_t room = rv_lfm2_max_chunk(b->model), n_segments = 0;
     rv_call *c = next_ready(b, false, true);
     b->pure = false;
+    b->answers = 0;
     b->measured_last =
         c && (!b->measured_last || (!next_ready(b, true, false) && !next_ready(b, false, false)));
     if (b->measured_last) {
@@ -510,8 +569,9 @@ static size_t collect(rv_batch *b)
     }
     size_t answers = n_segments;
     if (n_segments) { /* answers and prompts together come in whole tiles of the kernels */
-        size_t share =
-            b->token_ms > 0 ? (size_t)(STALL_MS / b->token_ms) / LEAST_SHARE * LEAST_SHARE : FIRST_SHARE;
+        size_t share = b->token_ms > 0
+                           ? (size_t)((SILENCE_MS - b->between_ms) / b->token_ms) / LEAST_SHARE * LEAST_SHARE
+                           : FIRST_SHARE;
         room = smaller(room, share > n_segments + LEAST_SHARE ? share - n_segments : LEAST_SHARE);
     }
     while (room && (c = next_ready(b, false, false))) {
@@ -520,7 +580,28 @@ static size_t collect(rv_batch *b)
         room -= n;
     }
     b->pure = n_segments == answers;
+    b->answers = answers;
     return n_segments;
+}
+
+/* A prompt has had its time: all of its tenant go to the end of the line, in their order. */
+static void go_behind(rv_batch *b, rv_call *c)
+{
+    c->quantum = 0;
+    for (uint64_t until = b->stamps;;) {
+        rv_call *first = NULL;
+        for (size_t i = 0; i < b->how.max_sequences; i++) {
+            rv_call *other = b->seats[i];
+            if (other && same_tenant(other, c) && other->stamp <= until &&
+                (!first || other->stamp < first->stamp)) {
+                first = other;
+            }
+        }
+        if (!first) {
+            return;
+        }
+        first->stamp = ++b->stamps;
+    }
 }
 
 static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
@@ -531,9 +612,11 @@ static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
         size_t n = b->segments[i].n;
         tokens += n;
         c->quantum += n;
-        if (fed(c) >= c->until || c->quantum >= QUANTUM) {
+        if (fed(c) >= c->until) {
             c->stamp = ++b->stamps;
             c->quantum = 0;
+        } else if (c->quantum >= QUANTUM) {
+            go_behind(b, c);
         }
         c->state = READY;
         if (err || fed(c) >= c->until) {
@@ -544,8 +627,8 @@ static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
     if (b->pure && !err && tokens) {
         learn_cost(b, tokens, ms);
     } else if (tokens >= LEAST_SHARE + n_segments) {
-        double each = ms / (double)tokens;
-        b->token_ms = b->token_ms > 0 ? 0.7 * b->token_ms + 0.3 * each : each;
+        double each = ms / (double)tokens, weight = each > b->token_ms ? 0.6 : 0.3; /* too long is worse */
+        b->token_ms = b->token_ms > 0 ? (1 - weight) * b->token_ms + weight * each : each;
     }
     double gather = ms / 2 < 1 ? 1 : ms / 2 > GATHER_MAX_MS ? GATHER_MAX_MS : ms / 2;
     b->gather_until = rv_clock_ms() + gather;
@@ -568,10 +651,15 @@ static void step(rv_batch *b, const rv_call *leader)
         size_t n = collect(b);
         pthread_mutex_unlock(&b->lock);
         double start = rv_clock_ms();
+        if (b->step_end > 0) {
+            double between = start - b->step_end;
+            b->between_ms = 0.7 * b->between_ms + 0.3 * (between < SILENCE_MS / 2 ? between : SILENCE_MS / 2);
+        }
         rv_err err = n ? rv_lfm2_run(b->model, b->segments, n) : RV_OK;
         rv_turn_end(b->how.turn);
         pthread_mutex_lock(&b->lock);
         deliver(b, n, err, rv_clock_ms() - start);
+        b->step_end = b->answers ? rv_clock_ms() : 0;
     }
     b->busy = false;
     pthread_cond_broadcast(&b->changed);

@@ -6,8 +6,9 @@
  * does not come back soon (its reader is slow) is not waited for until it does.
  *
  * A step holds one token of every answer, and the rest of its room goes to prompts: in the order of their
- * arrival, each QUANTUM tokens before it goes to the end of the line. While answers are under way the room is
- * bounded so that a step takes no longer than STALL_MS.
+ * arrival, each QUANTUM tokens before it goes to the end of the line, and those of the same tenant with it. While
+ * answers are under way the room is bounded so that none of them is silent for longer than SILENCE_MS: by what a
+ * token of a prompt took so far, and what passes between two steps.
  *
  * An answer may bring a draft: a guess at the tokens that follow, which are fed together with the one that is known
  * and can be taken back. Reading the weights once for several tokens costs less than reading them for each, but not
@@ -15,7 +16,8 @@
  * costs is measured as it goes.
  *
  * A caller is let in when there is a seat (max_sequences) and the cache has pages for all it may ever hold, so
- * no running sequence can fail for want of pages; until then it waits, in order of arrival. Sequences without a
+ * no running sequence can fail for want of pages; until then it waits. Next is the first in line of the tenant that
+ * has the fewest seats, and of those of the one that was let in least lately. Sequences without a
  * caller are kept for their beginnings: a new prompt takes the longest common one over (when it is more than
  * half of that sequence) or copies it. They are given up, least recently used first, when pages are needed.
  *
@@ -45,6 +47,7 @@ typedef struct rv_call {
     size_t n_prompt;
     size_t most_tokens;        /* the sequence will ever hold; up to n_ctx */
     const rv_lora *lora;       /* NULL: none; sequences of one adapter are no use to another */
+    uint64_t tenant;           /* 0: nobody else's */
     const atomic_bool *cancel; /* looked at while waiting; may be NULL */
     bool measuring; /* takes nothing over, leaves nothing behind, steps alone: many rows of logits */
     size_t chunk;   /* of a prompt, at most so many tokens a step; 0: as many as there is room for */

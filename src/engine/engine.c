@@ -423,6 +423,7 @@ rv_err rv_engine_generate(rv_engine *e, const rv_generate *how, rv_generated *ou
                      .n_prompt = how->n_prompt,
                      .most_tokens = how->n_prompt + limit - 1, /* the last one is not fed */
                      .lora = how->lora,
+                     .tenant = how->tenant,
                      .cancel = how->cancel };
     rv_stream stream;
     rv_stream_init(&stream, e->mem, how->stops, how->n_stops);
@@ -523,16 +524,18 @@ rv_err rv_engine_nll(rv_engine *e, const rv_lora *lora, const int32_t *ids, size
     return err;
 }
 
-/* Tokens from an empty sequence, at once or one by one, with logits of the last one each time. */
-static rv_err time_tokens(rv_engine *e, const int32_t *ids, size_t n_tokens, bool singly, float *row,
-                          double *ms)
+/* Tokens behind the first `depth`, at once or one by one, with logits of the last one each time. */
+static rv_err time_tokens(rv_engine *e, const int32_t *ids, size_t depth, size_t n_tokens, bool singly,
+                          float *row, double *ms)
 {
-    rv_call call = measurement(NULL, ids, n_tokens);
+    size_t end = depth + n_tokens;
+    rv_call call = measurement(NULL, ids, end);
     call.logits = row;
-    rv_err err = RV_OK;
+    call.logits_from = end;
+    rv_err err = depth && n_tokens ? rv_batch_feed(e->batch, &call, depth) : RV_OK;
     double start = rv_clock_ms();
-    for (size_t n = 0; n < n_tokens && !err;) {
-        n = singly ? n + 1 : n_tokens;
+    for (size_t n = depth; n < end && !err;) {
+        n = singly ? n + 1 : end;
         call.logits_from = n - 1;
         err = rv_batch_feed(e->batch, &call, n);
     }
@@ -541,12 +544,14 @@ static rv_err time_tokens(rv_engine *e, const int32_t *ids, size_t n_tokens, boo
     return err;
 }
 
-rv_err rv_engine_bench(rv_engine *e, size_t n_prompt, size_t n_gen, double *prefill_ms, double *decode_ms)
+rv_err rv_engine_bench(rv_engine *e, size_t depth, size_t n_prompt, size_t n_gen, double *prefill_ms,
+                       double *decode_ms)
 {
-    size_t longest = n_prompt > n_gen ? n_prompt : n_gen, v = e->info.shape.n_vocab;
-    if (longest > e->info.n_ctx) {
-        return rv_fail(RV_E_CONTEXT, "%zu tokens, the context holds %u", longest, e->info.n_ctx);
+    size_t longest = n_prompt > n_gen ? n_prompt : n_gen, v = e->info.shape.n_vocab, n_ctx = e->info.n_ctx;
+    if (longest > n_ctx || depth > n_ctx - longest) {
+        return rv_fail(RV_E_CONTEXT, "%zu tokens behind %zu, the context holds %zu", longest, depth, n_ctx);
     }
+    longest += depth;
     int32_t *ids = rv_new_array(e->mem, longest + 1, sizeof *ids);
     float *row = rv_new_array(e->mem, v, sizeof *row);
     rv_err err = ids && row ? RV_OK : rv_fail(RV_E_NOMEM, "no memory for %zu tokens", longest);
@@ -557,10 +562,10 @@ rv_err rv_engine_bench(rv_engine *e, size_t n_prompt, size_t n_gen, double *pref
     }
     double first = 0, second = 0;
     if (!err) {
-        err = time_tokens(e, ids, n_prompt, false, row, &first);
+        err = time_tokens(e, ids, depth, n_prompt, false, row, &first);
     }
     if (!err) {
-        err = time_tokens(e, ids, n_gen, true, row, &second);
+        err = time_tokens(e, ids, depth, n_gen, true, row, &second);
     }
     rv_free(e->mem, row);
     rv_free(e->mem, ids);

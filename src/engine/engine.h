@@ -119,6 +119,7 @@ typedef struct rv_generate {
     int n_logprobs;  /* -1: none wanted; 0: of the token; up to RV_MAX_LOGPROBS best beside it */
     bool ignore_end; /* go on past the end token (benchmarks) */
     rv_drafts drafts;
+    uint64_t tenant;   /* whose request it is: tenants get seats and time for prompts in turns. 0: its own */
     bool keep_control; /* print control tokens (raw completions, and tool calls, which need their markers) */
     const atomic_bool
         *cancel; /* may be NULL; looked at while waiting, before every token and every prefill chunk */
@@ -167,9 +168,9 @@ rv_err rv_engine_nll(rv_engine *engine, const rv_lora *lora, const int32_t *ids,
                      double *out) RV_MUST_CHECK;
 
 /** rv_engine_bench - time to take in n_prompt random tokens, and n_gen random tokens one by one with logits
- * each; both from an empty sequence, without sampling. Either may be 0. RV_E_CONTEXT: more than n_ctx.
- * Otherwise as rv_engine_logits. */
-rv_err rv_engine_bench(rv_engine *engine, size_t n_prompt, size_t n_gen, double *prefill_ms,
+ * each; both behind `depth` others whose time does not count, without sampling. Either may be 0. RV_E_CONTEXT: more than
+ * n_ctx. Otherwise as rv_engine_logits. */
+rv_err rv_engine_bench(rv_engine *engine, size_t depth, size_t n_prompt, size_t n_gen, double *prefill_ms,
                        double *decode_ms) RV_MUST_CHECK;
 
 /** rv_engine_check - the rules of the cache and of who holds what in it. Any thread. RV_E_CORRUPT names what is

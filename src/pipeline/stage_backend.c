@@ -2,6 +2,7 @@
 #include "pipeline/pipeline_priv.h"
 
 #include "base/clock.h"
+#include "base/rng.h"
 
 #include <math.h>
 #include <string.h>
@@ -87,6 +88,7 @@ rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
     rv_backend_request request = { .model = r->routed_model, .messages = messages, .how = r->extra };
     request.how.max_tokens = r->max_tokens ? r->max_tokens : RV_PIPELINE_DEFAULT_TOKENS;
     request.how.sampling = r->sampling;
+    request.how.tenant = r->user ? rv_hash64(r->user, strlen(r->user), 0) : 0;
     request.how.on_piece = on_piece;
     request.how.self = &l;
     rv_err e = generate(p, r, &request);

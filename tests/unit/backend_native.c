@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -172,6 +173,78 @@ TEST(a_model_that_does_not_load_harms_no_other)
     check_loaded(b, "good");
     use(b, "good");
     CHECK(rv_backend_take(b, "bad", &engine) != RV_OK, "the second time it is no better");
+    rv_backend_close(b);
+}
+
+/* One seat, held by another model: who asks waits for so long, and loading goes on when there is room. */
+TEST(who_waits_too_long_for_a_model_is_told_to_come_back)
+{
+    const char *dir = temp_dir();
+    const char *files[] = { model_copy(dir, "a.gguf"), model_copy(dir, "b.gguf") };
+    rv_backend *b = NULL;
+    rv_backend_options how = { .threads = 1,
+                               .max_context = 256,
+                               .kv_type = RV_F16,
+                               .max_loaded = 1,
+                               .load_wait_ms = 30,
+                               .files = files,
+                               .n_files = 2 };
+    CHECK_OK(rv_backend_open(&rv_heap, &how, &b));
+    rv_engine *held = NULL, *other = NULL;
+    for (int i = 0; i < 1000 && rv_backend_take(b, "a", &held); i++) {
+    }
+    CHECK(held, "a was never loaded");
+    CHECK_ERR(rv_backend_take(b, "b", &other), RV_E_FULL);
+    CHECK(strstr(rv_err_text(), "model b is being loaded"), "%s", rv_err_text());
+    rv_backend_model models[2];
+    rv_backend_models(b, models, 2);
+    CHECK(models[0].loaded && models[0].held == 1 && models[0].resident_bytes > 0 && !models[0].loading, "a");
+    CHECK(!models[1].loaded && models[1].loading, "b is wanted");
+    rv_backend_put(b, held);
+    for (int i = 0; i < 1000 && rv_backend_take(b, "b", &other); i++) {
+    }
+    CHECK(other, "b was never loaded");
+    rv_backend_put(b, other);
+    check_loaded(b, "b");
+    rv_backend_close(b);
+}
+
+TEST(the_default_is_loaded_before_anybody_asks)
+{
+    const char *file = model_copy(temp_dir(), "m.gguf");
+    rv_backend *b = NULL;
+    rv_backend_options how = {
+        .threads = 1, .max_context = 256, .kv_type = RV_F16, .max_loaded = 1, .tiers = { file }
+    };
+    CHECK_OK(rv_backend_open(&rv_heap, &how, &b));
+    rv_backend_warm(b);
+    rv_backend_model m = { 0 };
+    for (int i = 0; i < 100000 && !m.loaded; i++) {
+        rv_backend_models(b, &m, 1);
+        CHECK(m.loaded || m.loading, "neither loaded nor loading");
+        sched_yield();
+    }
+    use(b, "350m");
+    rv_backend_close(b);
+}
+
+TEST(who_is_cancelled_does_not_wait_for_a_model)
+{
+    const char *dir = temp_dir();
+    const char *files[] = { model_copy(dir, "a.gguf"), model_copy(dir, "b.gguf") };
+    rv_backend *b = open_files(files, 2, 1);
+    rv_engine *held = NULL;
+    CHECK_OK(rv_backend_take(b, "a", &held));
+    atomic_bool cancel;
+    atomic_init(&cancel, true);
+    int32_t id = 5;
+    rv_backend_request request = { .model = "b", .prompt_ids = &id, .n_prompt_ids = 1 };
+    request.how = (rv_generate){
+        .max_tokens = 2, .n_logprobs = -1, .sampling = rv_sampling_default(), .cancel = &cancel
+    };
+    rv_generated done;
+    CHECK_ERR(rv_backend_generate(b, &request, &done), RV_E_CANCELLED);
+    rv_backend_put(b, held);
     rv_backend_close(b);
 }
 

@@ -452,3 +452,81 @@ TEST(engines_that_share_a_pool_work_at_the_same_time)
     rv_turn_free(turn);
     rv_pool_free(pool);
 }
+
+/* One seat; a tenant with many requests, and one that comes last with a single one. */
+typedef struct turns {
+    pthread_mutex_t lock;
+    uint64_t order[8];
+    size_t n;
+    rv_engine *engine;
+    atomic_size_t started;
+} turns;
+
+typedef struct turn_job {
+    turns *turns;
+    uint64_t tenant;
+    bool held; /* its first piece waits until all others are in line */
+} turn_job;
+
+static bool note_turn(void *self, const rv_piece *piece)
+{
+    turn_job *mine = self;
+    turns *t = mine->turns;
+    if (piece->token >= 0) {
+        pthread_mutex_lock(&t->lock);
+        t->order[t->n++] = mine->tenant;
+        pthread_mutex_unlock(&t->lock);
+        while (mine->held && atomic_load(&t->started) < 5) {
+            sched_yield();
+        }
+        if (mine->held) {
+            nanosleep(&(struct timespec){ .tv_nsec = 50000000 },
+                      NULL); /* the last one is on its way into the line */
+        }
+    }
+    return true;
+}
+
+static void *take_turn(void *arg)
+{
+    turn_job *mine = arg;
+    int32_t prompt[2] = { 1, (int32_t)mine->tenant };
+    rv_generate how = { .prompt = prompt,
+                        .n_prompt = 2,
+                        .max_tokens = 1,
+                        .n_logprobs = -1,
+                        .sampling = rv_sampling_default(),
+                        .tenant = mine->tenant,
+                        .ignore_end = true,
+                        .on_piece = note_turn,
+                        .self = mine };
+    rv_generated done;
+    atomic_fetch_add(&mine->turns->started, 1);
+    rv_err e = rv_engine_generate(mine->turns->engine, &how, &done);
+    CHECK(!e, "%s", rv_err_name(e));
+    return NULL;
+}
+
+TEST(a_tenant_with_one_request_does_not_wait_for_all_of_another)
+{
+    static turns t = { .lock = PTHREAD_MUTEX_INITIALIZER };
+    static turn_job jobs[5];
+    t.engine = open_engine(NULL, CONTEXT, 1, 0);
+    pthread_t threads[5];
+    for (size_t i = 0; i < 5; i++) {
+        jobs[i] = (turn_job){ &t, i < 4 ? 7 : 9, i == 0 };
+        CHECK(pthread_create(&threads[i], NULL, take_turn, &jobs[i]) == 0, "thread");
+        for (bool running = i > 0; !running;) { /* the first one has the seat before the others come */
+            pthread_mutex_lock(&t.lock);
+            running = t.n > 0;
+            pthread_mutex_unlock(&t.lock);
+            sched_yield();
+        }
+    }
+    for (size_t i = 0; i < 5; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(t.n == 5 && t.order[0] == 7 && t.order[1] == 9, "served: %d %d %d %d %d", (int)t.order[0],
+          (int)t.order[1], (int)t.order[2], (int)t.order[3], (int)t.order[4]);
+    rv_engine_close(t.engine);
+}
