@@ -307,7 +307,7 @@ TEST(bad_requests_are_refused)
     CHECK_ERR(rv_engine_logits(e, NULL, bad, 2, 0, 0, row), RV_E_ARG);
     CHECK_ERR(rv_engine_logits(e, NULL, words, 2, 2, 0, row), RV_E_ARG);
     CHECK_ERR(rv_engine_nll(e, NULL, words, 0, &sum), RV_E_CONTEXT);
-    CHECK_ERR(rv_engine_bench(e, 1 << 20, 1, &sum, &sum), RV_E_CONTEXT);
+    CHECK_ERR(rv_engine_bench(e, 0, 1 << 20, 1, &sum, &sum), RV_E_CONTEXT);
     rv_engine_options wrong = { .kv_type = RV_Q4_K };
     rv_engine *other = NULL;
     CHECK_ERR(rv_engine_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), wrong, &other),
@@ -437,7 +437,7 @@ TEST(the_bench_measures_something)
 {
     rv_engine *e = open_engine(NULL, 0);
     double prefill = 0, decode = 0;
-    CHECK_OK(rv_engine_bench(e, 200, 20, &prefill, &decode));
+    CHECK_OK(rv_engine_bench(e, 30, 200, 20, &prefill, &decode));
     CHECK(prefill > 0 && decode > 0, "%g ms, %g ms", prefill, decode);
     answer a = ask(e, request(words, 32, 5, 1));
     CHECK(a.result.cached_tokens == 0 && a.n_tokens == 5, "random tokens were taken for a prompt");
