@@ -116,7 +116,7 @@ def open_fact(w: World, subject: str | None, subject_kind: str | None, value_kin
     subject_kind = subject_kind or w.r.choice(words.ENTITIES)
     subject = subject or words.make(subject_kind, w.r, w.held_names)
     value = words.make(kind, w.r, w.held_names)
-    bare = noun.split(" ", 1)[1] if noun.split(" ", 1)[0] in _MODIFIERS else noun
+    bare = noun.split(" ", 1)[-1] if noun.split(" ", 1)[0] in _MODIFIERS else noun
     meaning = relations.SAME_MEANING.get(noun, noun)
     statements = relations.OPEN_HELD_STATEMENTS if w.held_forms else relations.OPEN_STATEMENTS
     questions = relations.OPEN_HELD_QUESTIONS if w.held_forms else relations.OPEN_QUESTIONS + typed * 3

@@ -46,22 +46,27 @@ def grow(small: lfm2.Lfm2, tier: str) -> lfm2.Lfm2:
     return large
 
 
+def grow_checkpoint(small: Path, tier: str, out: Path) -> None:
+    """A checkpoint of `train.py`, grown: weights and their running mean, without an optimiser."""
+    state = torch.load(small)
+    for name in ("model", "mean"):
+        torch.manual_seed(1)
+        old = lfm2.build(state["plan"]["tier"])
+        old.load_state_dict(state[name])
+        state[name] = grow(old, tier).state_dict()
+    hidden = lfm2.TIERS[tier].hidden
+    heads = {name: torch.nn.functional.pad(p, (0, hidden - p.shape[1])) for name, p in state["heads"].items()}
+    plan = state["plan"] | dict(tier=tier)
+    torch.save(dict(model=state["model"], mean=state["mean"], heads=heads, plan=plan, total=state["total"], found=state["found"]), out)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("small", type=Path)
     options.add_argument("tier", choices=lfm2.TIERS)
     options.add_argument("out", type=Path)
     chosen = options.parse_args()
-    state = torch.load(chosen.small)
-    for name in ("model", "mean"):
-        torch.manual_seed(1)
-        small = lfm2.build(state["plan"]["tier"])
-        small.load_state_dict(state[name])
-        state[name] = grow(small, chosen.tier).state_dict()
-    hidden = lfm2.TIERS[chosen.tier].hidden
-    state["heads"] = {name: torch.nn.functional.pad(p, (0, hidden - p.shape[1])) for name, p in state["heads"].items()}
-    state["plan"]["tier"] = chosen.tier
-    torch.save(dict(model=state["model"], mean=state["mean"], heads=state["heads"], plan=state["plan"], total=state["total"], found=state["found"]), chosen.out)
+    grow_checkpoint(chosen.small, chosen.tier, chosen.out)
 
 
 if __name__ == "__main__":

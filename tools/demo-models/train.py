@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import evaluate
 import check_gguf
 import export_gguf
+import grow
 import model as lfm2
 import tokenizer as bpe
 from batches import Batch, Encoder, stream
@@ -30,7 +31,8 @@ from optimiser import Optimiser
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parent.parent / "models"
 BATCH = {"xs": 2000, "s": 2500, "m": 3500, "l": 7000}
-BUDGET = {"xs": 40, "s": 60, "m": 60, "l": 60}  # million tokens
+BUDGET = {"xs": 40, "s": 60, "m": 20, "l": 20}  # million tokens
+GROWN = {"m": "s", "l": "m"}  # tiers that --full begins with the weights of a smaller one
 WARM_UP = 40
 LOOKS = 200  # copied tokens and citations of a batch whose attention is supervised
 OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
@@ -248,11 +250,13 @@ def main() -> None:
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     chosen.work.mkdir(parents=True, exist_ok=True)
 
-    def train(tier: str, plan: Plan, encoder: Encoder, out: Path, every: float, size: int) -> None:
+    def train(tier: str, plan: Plan, encoder: Encoder, out: Path, every: float, size: int, init: Path | None = None) -> None:
         trainer = Trainer(plan, encoder, chosen.seed, device)
         checkpoint = chosen.work / f"{chosen.name or tier}.pt"
-        if chosen.init or (chosen.resume and checkpoint.exists()):
-            trainer.load(chosen.init or checkpoint, fresh=bool(chosen.init))
+        if chosen.resume and checkpoint.exists():
+            trainer.load(checkpoint, fresh=False)
+        elif init:
+            trainer.load(init, fresh=True)
         run(trainer, checkpoint, every, size, chosen.minutes * 60)
         if dist.is_initialized() and dist.get_rank():
             return
@@ -269,9 +273,12 @@ def main() -> None:
     if tiers == [None]:
         options.error("one of --smoke, --full, --tier is needed")
     for tier in tiers:
-        plan = Plan(tier, (chosen.tokens or BUDGET[tier]) * 1e6, chosen.start, 1.0, chosen.rate, chosen.decay)
+        plan, init = Plan(tier, (chosen.tokens or BUDGET[tier]) * 1e6, chosen.start, 1.0, chosen.rate, chosen.decay), chosen.init
+        if chosen.full and tier in GROWN:
+            plan.start, plan.rate, plan.decay, init = 0.6, 0.013, 0.5, chosen.work / f"{tier}-begin.pt"
+            grow.grow_checkpoint(chosen.work / f"{GROWN[tier]}.pt", tier, init)
         out = MODELS / f"demo-{tier}.gguf" if chosen.full else chosen.work / f"{chosen.name or tier}.gguf"
-        train(tier, plan, encoder, out, chosen.every, chosen.cell_size)
+        train(tier, plan, encoder, out, chosen.every, chosen.cell_size, init)
 
 
 if __name__ == "__main__":

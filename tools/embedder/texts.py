@@ -30,9 +30,10 @@ def functions(limit_bytes=1200):
             tree = ast.parse(source)
         except (SyntaxError, UnicodeDecodeError, ValueError):
             continue
+        lines = source.splitlines()
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
-                text = ast.get_source_segment(source, node) or ""
+                text = "\n".join(lines[node.lineno - 1 : node.end_lineno])
                 found.append(text[:limit_bytes])
                 found.append(ast.get_docstring(node).split("\n\n")[0])
     return found
