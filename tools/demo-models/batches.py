@@ -24,6 +24,16 @@ class Batch:
     asked: np.ndarray  # the same number, on all tokens of the question
     looks: list[tuple[int, int, list[int]]]  # row, token before a copied one, the places in the passage it is copied from
     cites: list[tuple[int, int, int]]  # row, token before a cited number, that number
+    bridges: list[tuple[int, int, list[int]]]  # row, end of a first citation, the places of the name that leads to the second
+
+
+@dataclass
+class Row:
+    """One conversation in tokens."""
+
+    ids: list[int]
+    marks: list[int]
+    via: list[list[int]]  # for each turn the tokens of the name between its two hops, if it has two
 
 
 class Encoder:
@@ -39,7 +49,7 @@ class Encoder:
         user, assistant = (e.ids for e in self.tokenizer.encode_batch(["user\n" + text, "assistant\n"], add_special_tokens=False))
         return [START, IM_START, *user, IM_END, *self.newline, IM_START, *assistant]
 
-    def encode(self, examples: list[tasks.Example]) -> list[tuple[list[int], list[int]]]:
+    def encode(self, examples: list[tasks.Example]) -> list[Row]:
         """Token ids and marks of whole conversations; passages are in the first user turn only."""
         texts: list[str] = []
         for example in examples:
@@ -47,6 +57,7 @@ class Encoder:
                 texts += ["user\n" + tasks.user_text([], text), "assistant\n" + reply]
             for n, (text, reply) in enumerate(example.turns):
                 texts += ["user\n" + tasks.user_text([] if n else example.passages, text, example.bare), "assistant\n", reply]
+                texts += [" " + example.via[text]] if text in example.via else []
         parts = iter([e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)])
         rows = []
         for example in examples:
@@ -54,12 +65,14 @@ class Encoder:
             for _ in example.history:
                 ids += [IM_START, *next(parts), IM_END, *self.newline, IM_START, *next(parts), IM_END, *self.newline]
             marks = [OTHER] * len(ids)
-            for _ in example.turns:
+            via: list[list[int]] = []
+            for text, _ in example.turns:
                 asked = [IM_START, *next(parts), IM_END, *self.newline, IM_START, *next(parts)]
                 reply = next(parts)
+                via.append(next(parts) if text in example.via else [])
                 ids += [*asked, *reply, IM_END, *self.newline]
                 marks += [OTHER] * len(asked) + self._cites(reply) + [END] + [OTHER] * len(self.newline)
-            rows.append((ids, marks))
+            rows.append(Row(ids, marks, via))
         return rows
 
     def _cites(self, reply: list[int]) -> list[int]:
@@ -71,13 +84,13 @@ class Encoder:
             inside = inside and token != self.close
         return marks
 
-    def pad(self, rows: list[tuple[list[int], list[int]]]) -> Batch:
-        length = (max(len(ids) for ids, _ in rows) + 7) // 8 * 8
+    def pad(self, rows: list[Row]) -> Batch:
+        length = (max(len(row.ids) for row in rows) + 7) // 8 * 8
         shape = (len(rows), length)
-        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [])
-        for n, (ids, marks) in enumerate(rows):
-            batch.ids[n, : len(ids)], batch.marks[n, : len(marks)] = ids, marks
-            self._label(n, ids, marks, batch)
+        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [])
+        for n, row in enumerate(rows):
+            batch.ids[n, : len(row.ids)], batch.marks[n, : len(row.marks)] = row.ids, row.marks
+            self._label(n, row, batch)
         return batch
 
     def _first_passage(self, ids: list[int], marks: list[int]) -> int:
@@ -86,8 +99,9 @@ class Encoder:
         starts = [n for n in range(answered) if ids[n] == IM_START]
         return starts[-2] if len(starts) > 1 else 0
 
-    def _label(self, row: int, ids: list[int], marks: list[int], batch: Batch) -> None:
+    def _label(self, row: int, of: Row, batch: Batch) -> None:
         """Labels of the auxiliary heads."""
+        ids, marks, turns = of.ids, of.marks, iter(of.via)
         passage, target, asked = batch.passage[row], batch.target[row], batch.asked[row]
         current, first = 0, self._first_passage(ids, marks)
         for n in range(first, len(ids)):
@@ -113,17 +127,27 @@ class Encoder:
             for k in digits:
                 target[k - 1] = self.digits[ids[k]]
                 batch.cites.append((row, k - 1, self.digits[ids[k]]))
+            via = next(turns)
+            if via and len(digits) > 1:
+                inside = np.flatnonzero(passage == cited)
+                places = [p + k for p in self._places(ids, via, inside) for k in range(len(via))]
+                if places:
+                    batch.bridges.append((row, digits[0] + 1, places))
             if digits:
                 self._sources(row, ids, digits[-1], end, passage, batch.looks)
             n, begin = end + 1, 0
+
+    @staticmethod
+    def _places(ids: list[int], wanted: list[int], inside: np.ndarray) -> list[int]:
+        if not wanted or not len(inside):
+            return []
+        return [n for n in range(inside[0], inside[-1] + 2 - len(wanted)) if ids[n : n + len(wanted)] == wanted]
 
     def _sources(self, row: int, ids: list[int], digit: int, end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]]) -> None:
         """Where each token of an answer stands in the passage that was cited last."""
         value = ids[digit + 2 : end]
         inside = np.flatnonzero(passage == self.digits[ids[digit]])
-        if not value or not len(inside):
-            return
-        places = [n for n in range(inside[0], inside[-1] + 2 - len(value)) if ids[n : n + len(value)] == value]
+        places = self._places(ids, value, inside)
         for k in range(len(value) if places else 0):
             looks.append((row, digit + 1 + k, [p + k for p in places[:4]]))
 
@@ -132,11 +156,11 @@ def stream(encoder: Encoder, seed: int, progress, tokens: int) -> Iterator[Batch
     """Batches of about `tokens` tokens without end; `progress()` says where the curriculum stands."""
     r = random.Random(seed)
     while True:
-        rows = [row for row in encoder.encode([tasks.sample(r, progress()) for _ in range(POOL)]) if len(row[0]) <= MAX_TOKENS]
-        rows.sort(key=lambda row: len(row[0]) + 8 * r.random())
+        rows = [row for row in encoder.encode([tasks.sample(r, progress()) for _ in range(POOL)]) if len(row.ids) <= MAX_TOKENS]
+        rows.sort(key=lambda row: len(row.ids) + 8 * r.random())
         batches, current = [], []
         for row in rows:
-            if current and (len(current) + 1) * len(row[0]) > tokens:
+            if current and (len(current) + 1) * len(row.ids) > tokens:
                 batches.append(current)
                 current = []
             current.append(row)

@@ -134,7 +134,7 @@ def check(path: Path, checkpoint: Path, tokenizer: str, prompts: int = 40) -> No
     rounded, encoder = stored(model.config, file), Encoder(bpe.load(tokenizer))
     worst, same, total = 0.0, 0, 0
     for example in evaluate.examples(evaluate.CELLS[1], prompts):
-        ids = encoder.encode([example])[0][0]
+        ids = encoder.encode([example])[0].ids
         ours = logits(file, ids)
         with torch.no_grad():
             theirs, plain = (m(torch.tensor([ids]))[0].numpy() for m in (rounded, model))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import tasks
 import words
-from batches import CITE, END, VALUE, Batch, Encoder
+from batches import CITE, END, VALUE, Batch, Encoder, Row
 from facts import World
 
 
@@ -51,12 +51,12 @@ def examples(cell: Cell, count: int, seed: int = 777) -> list[tasks.Example]:
     return made
 
 
-def batches(encoder: Encoder, rows: list[tuple[list[int], list[int]]], tokens: int = 8000) -> list[tuple[list[int], Batch]]:
+def batches(encoder: Encoder, rows: list[Row], tokens: int = 8000) -> list[tuple[list[int], Batch]]:
     """Rows of like length together, each with its place in the list."""
-    order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))
+    order = sorted(range(len(rows)), key=lambda n: len(rows[n].ids))
     out, current = [], []
     for n in order:
-        if current and (len(current) + 1) * len(rows[n][0]) > tokens:
+        if current and (len(current) + 1) * len(rows[n].ids) > tokens:
             out.append((current, encoder.pad([rows[k] for k in current])))
             current = []
         current.append(n)

@@ -22,6 +22,7 @@ class Example:
     turns: list[tuple[str, str]] = field(default_factory=list)  # user text, answer
     bare: bool = False  # a general turn that is not introduced by `Question:`
     history: list[tuple[str, str]] = field(default_factory=list)  # what was said before, without the passages of then
+    via: dict[str, str] = field(default_factory=dict)  # question of two hops: the name that leads from the first passage to the second
 
 
 def answer(value: str, cites: list[int]) -> str:
@@ -378,11 +379,11 @@ def notes_chain(w: World, shape: Shape) -> Example:
     passages, facts = _notes(w, max(shape.passages, len(pages)), pages)
     where = {id(f): n for f, n in facts}
 
-    def through(first: Fact, second: Fact) -> tuple[str, str]:
-        hop = w.r.choice(first.hops).replace("{s}", first.subject)
-        return question(w, second, hop), answer(second.value, [where[id(first)], where[id(second)]])
-
-    example = Example(passages, [through(*chain) for chain in chains[: shape.turns]])
+    example = Example(passages)
+    for first, second in chains[: shape.turns]:
+        text = question(w, second, w.r.choice(first.hops).replace("{s}", first.subject))
+        example.turns.append((text, answer(second.value, [where[id(first)], where[id(second)]])))
+        example.via[text] = first.value
     return _more(w, example, facts, replace(shape, turns=max(1, shape.turns - len(example.turns))))
 
 
@@ -456,10 +457,12 @@ def two_hop(w: World, shape: Shape) -> Example:
 
     def through(n: int) -> tuple[str, str]:
         first, second = chains[n]
-        hop = w.r.choice(first.hops).replace("{s}", first.subject)
-        return question(w, second, hop), answer(second.value, [where[2 * n], where[2 * n + 1]])
+        text = question(w, second, w.r.choice(first.hops).replace("{s}", first.subject))
+        example.via[text] = first.value
+        return text, answer(second.value, [where[2 * n], where[2 * n + 1]])
 
-    example = Example(passages, [through(0)])
+    example = Example(passages)
+    example.turns.append(through(0))
     single = replace(shape, turns=1)
     for _ in range(shape.turns - 1):
         if w.chance(0.5):

@@ -57,8 +57,8 @@ class Heads(nn.Module):
     """Linear readers that exist while training only, one per step of the look-up: after the first attention layer, in which passage does this
     token stand (`passage`); after the second, on the words of a question, which passage that speaks of them is to be cited (`asked`); after the
     third, on the last tokens before the answer, which one is to be cited (`target`).
-    Beside them one attention head of the last attention layer is told where the next copied token stands (`copy`), and one of the third layer in
-    which passage the next cited number is (`find`)."""
+    Beside them one attention head of the last attention layer is told where the next copied token stands (`copy`), one of the third in which
+    passage the next cited number is (`find`), and one of the second, at the end of a first citation, where the name stands that leads to the second (`bridge`)."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -79,11 +79,11 @@ class Trainer:
         self.optimiser = Optimiser(self.model, plan.rate, 0.15 * plan.rate)
         self.head_optimiser = torch.optim.Adam(self.heads.parameters(), lr=3e-3)
         self.taps = self.model.config.attention[:3]
-        self.copier, self.finder = self.model.layers[self.model.config.attention[-1]], self.model.layers[self.taps[2]]
-        self.copier.watched = self.finder.watched = True
+        self.copier, self.finder, self.bridge = (self.model.layers[n] for n in (self.model.config.attention[-1], self.taps[2], self.taps[1]))
+        self.copier.watched = self.finder.watched = self.bridge.watched = True
         self.step = self.seen = self.total = 0  # steps and tokens of this run that moved its plan on, tokens of all runs
         self.found = plan.start > HOLD  # can it find the right passage yet
-        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0, "copy": 0.0, "find": 0.0}
+        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0, "copy": 0.0, "find": 0.0, "bridge": 0.0}
 
     def progress(self) -> float:
         p = self.plan
@@ -120,19 +120,20 @@ class Trainer:
             if len(at):
                 logits = F.linear(tap.reshape(-1, tap.shape[-1])[at].float(), getattr(self.heads, name))
                 losses[name] = F.cross_entropy(logits, labels.reshape(-1)[at])
-        if batch.looks:
-            at = [batch.looks[n] for n in torch.randperm(len(batch.looks))[:LOOKS]]
+        for name, layer, head, known in (("copy", self.copier, 0, batch.looks), ("bridge", self.bridge, self.model.config.heads - 1, batch.bridges)):
+            at = [known[n] for n in torch.randperm(len(known))[:LOOKS]]
             wanted = torch.zeros(len(at), width, dtype=torch.bool)
             for n, (_, _, places) in enumerate(at):
                 wanted[n, places] = True
-            losses["copy"] = self._looking(self.copier, 0, [row for row, _, _ in at], [k for _, k, _ in at], wanted)
+            if at:
+                losses[name] = self._looking(layer, head, [row for row, _, _ in at], [k for _, k, _ in at], wanted)
         if batch.cites:
             at = [batch.cites[n] for n in torch.randperm(len(batch.cites))[:LOOKS]]
             rows = [row for row, _, _ in at]
             losses["find"] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
         for name, value in losses.items():
             self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
-        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find"))
+        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find", "bridge"))
         return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
 
     def _share(self, count: int) -> int:
