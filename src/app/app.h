@@ -7,6 +7,8 @@
 #include "pipeline/pipeline.h"
 #include "store/session.h"
 #include "store/witness.h"
+#include "vector/index.h"
+#include "vector/vecs.h"
 
 typedef struct rv_app rv_app;
 

@@ -153,6 +153,7 @@ int cmd_adapter_rollback(cmd_line *line);
 int cmd_adapter_export(cmd_line *line);
 int cmd_learn_run(cmd_line *line);
 int cmd_bench_llm(cmd_line *line);
+int cmd_bench_ann(cmd_line *line);
 int cmd_doctor(cmd_line *line);
 int cmd_completion(cmd_line *line);
 int cmd_man(cmd_line *line);

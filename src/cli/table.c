@@ -224,6 +224,25 @@ static const cmd_option bench_llm_options[] = {
     LAST,
 };
 
+static const cmd_option bench_ann_options[] = {
+    { "base", 0, "FILE", NULL, "vectors to find, fvecs" },
+    { "queries", 0, "FILE", NULL, "vectors to ask for, fvecs" },
+    { "truth", 0, "FILE", NULL, "ids of the true nearest, ivecs; -1 where there are fewer" },
+    { "index", 0, "KIND", NULL, "flat, hnsw or rabitq; default hnsw" },
+    { "metric", 0, "NAME", NULL, "l2 (default), cos or ip" },
+    { "ef", 0, "LIST", NULL, "breadths to measure, or lists to look into; 16,32,...,512 or 1,2,...,128" },
+    { "M", 0, "N", NULL, "hnsw: links a row makes; default 32" },
+    { "efc", 0, "N", NULL, "hnsw: breadth while building; default 200" },
+    { "lists", 0, "N", NULL, "rabitq: lists; default by the number of vectors" },
+    { "bits", 0, "N", NULL, "rabitq: bits of a code and dimension; default 1" },
+    { "rerank", 0, "N", NULL, "candidates compared by their own vectors; default by the index" },
+    { "keep", 0, "TYPE", NULL, "type those are kept as: f32 (default) or bf16" },
+    { "k", 'k', "N", NULL, "how many to find; default 10" },
+    { "threads", 't', "N", NULL, "threads that build, and that ask one query at a time each; default 1" },
+    { "seed", 0, "N", NULL, "of the index; default 0" },
+    LAST,
+};
+
 const cmd cmd_table[] = {
     { "run", "MODEL [PROMPT]", 1, 2, cmd_run, run_options, "generate from a model file or name",
       "Without PROMPT a terminal gets a conversation; otherwise the prompt is read from standard input.\n\n"
@@ -314,6 +333,12 @@ const cmd cmd_table[] = {
       "  ruvllm eval retrieval --docs notes.docs.jsonl --queries notes.queries.jsonl --mode hybrid" },
     { "bench llm", "MODEL", 1, 1, cmd_bench_llm, bench_llm_options, "prefill and decode speed as JSON lines",
       NULL },
+    { "bench ann", "", 0, 0, cmd_bench_ann, bench_ann_options,
+      "recall and speed of a vector index as JSON lines",
+      "Builds the index, saves and opens it once, then asks every query at each breadth. qps is per CPU "
+      "second with one "
+      "thread.\n\n"
+      "  ruvllm bench ann --base base.fvecs --queries query.fvecs --truth gt.ivecs --index hnsw --ef 32,64" },
     { "doctor", "", 0, 0, cmd_doctor, NULL, "look at machine, models, configuration and data",
       "Exit code 0: fine; 1: warnings; 2: faults." },
     { "completion", "SHELL", 1, 1, cmd_completion, NULL, "completions for bash, zsh or fish",

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <string.h>
 
-static const rv_index_ops *const kinds[] = { &rv_flat_ops, &rv_rabitq_ops };
+static const rv_index_ops *const kinds[] = { &rv_flat_ops, &rv_hnsw_ops, &rv_rabitq_ops };
 
 /* ---- scratch: as many as there ever were searches together ---- */
 
@@ -14,8 +14,11 @@ struct rv_scratch_pool {
     rv_scratch *idle;
 };
 
-static void free_scratch(rv_index *index, rv_scratch *s)
+void rv_scratch_free(rv_index *index, rv_scratch *s)
 {
+    if (!s) {
+        return;
+    }
     if (index->ops->scratch_deinit) {
         index->ops->scratch_deinit(index, s);
     }
@@ -26,7 +29,7 @@ static void free_scratch(rv_index *index, rv_scratch *s)
 }
 
 /* rotated, row, code, distances, sums and slots in one block */
-static rv_scratch *new_scratch(rv_index *index)
+rv_scratch *rv_scratch_new(rv_index *index)
 {
     size_t dim = (index->config.dim + 15) / 16 * 16, block = RV_SCRATCH_BLOCK;
     rv_scratch *s = rv_new(index->mem, index->ops->scratch_bytes);
@@ -53,7 +56,7 @@ static rv_scratch *take_scratch(rv_index *index)
         index->scratch->idle = s->next;
     }
     pthread_mutex_unlock(&index->scratch->lock);
-    return s ? s : new_scratch(index);
+    return s ? s : rv_scratch_new(index);
 }
 
 static void give_scratch(rv_index *index, rv_scratch *s)
@@ -159,7 +162,7 @@ void rv_index_free(rv_index *index)
     }
     for (rv_scratch *s = index->scratch->idle, *next; s; s = next) {
         next = s->next;
-        free_scratch(index, s);
+        rv_scratch_free(index, s);
     }
     if (index->ops->close) {
         index->ops->close(index);

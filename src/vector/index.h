@@ -48,7 +48,7 @@ typedef struct rv_index_config {
     rv_keep keep;
     uint64_t seed; /* of the rotation and the levels: same seed and rows, same index */
 
-    size_t m, m0;    /* hnsw: links a row makes, 32, 2 .. 256; links it may have, 2 m, m .. 512 */
+    size_t m, m0;    /* hnsw: links a row makes, 32, 2 .. 128; links it may have, 2 m, m .. 256 */
     size_t ef_build; /* hnsw: breadth while building, 200 */
     size_t ef;       /* hnsw: breadth of a search that names none, 64 */
 

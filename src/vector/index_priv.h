@@ -111,6 +111,10 @@ void rv_hits_sort(rv_hit *heap, size_t n);
 /** rv_filter_count - how many ids pass a filter with bits. */
 size_t rv_filter_count(const rv_filter *filter);
 
+/** rv_scratch_new - as a search would get it, or NULL. */
+rv_scratch *rv_scratch_new(rv_index *index);
+void rv_scratch_free(rv_index *index, rv_scratch *scratch); /* accepts NULL */
+
 /** rv_scratch_heap - heap and ranked hold at least n; false without memory. */
 bool rv_scratch_heap(rv_index *index, rv_scratch *scratch, size_t n);
 

@@ -297,7 +297,8 @@ static rv_row_query ask(const rv_rows *r, rv_row_scale scale, int8_t *code)
         code[i] = (int8_t)(code[i] ^ -128);
     }
     bool product = r->metric == RV_INDEX_IP;
-    return (rv_row_query){ code, product ? -scale.scale : -2 * scale.scale, product ? 0.0f : 1.0f };
+    return product ? (rv_row_query){ code, -scale.scale, 0, 0 }
+                   : (rv_row_query){ code, -2 * scale.scale, 1, scale.norm };
 }
 
 rv_row_query rv_rows_ask(const rv_rows *r, const float *query, float *rotated, int8_t *code)
@@ -317,7 +318,7 @@ void rv_rows_distances(const rv_rows *r, const rv_row_query *query, const uint32
     r->kernels->code_dots(r->codes, r->stride, slots, n, query->code, r->stride, sums);
     for (size_t i = 0; i < n; i++) {
         rv_row_scale row = r->scales[slots ? slots[i] : i];
-        out[i] = query->weight * row.norm + query->pull * row.scale * (float)sums[i];
+        out[i] = query->base + query->weight * row.norm + query->pull * row.scale * (float)sums[i];
     }
 }
 

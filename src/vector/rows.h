@@ -71,12 +71,13 @@ void rv_rows_fetch(const rv_rows *rows, uint32_t slot);
 /** rv_rows_score - exactly, larger is nearer. */
 float rv_rows_score(const rv_rows *rows, const float *query, uint32_t slot, float *scratch);
 
-/* ---- by codes: a distance is near + pull * scale * dot, comparable for one query only; smaller is nearer ---- */
+/* ---- by codes: base + weight * norm + pull * scale * dot; smaller is nearer ---- */
 
 typedef struct rv_row_query {
     const int8_t *code; /* [stride], zero beyond dim */
     float pull;         /* -2 * scale of the query, or -scale for an inner product */
     float weight;       /* of a row's norm: 1, or 0 for an inner product */
+    float base;         /* the query's own norm, or 0: squared distances, or minus inner products */
 } rv_row_query;
 
 /** rv_rows_encode - of any vector: code [stride] and its scale. rotated [dim] gets the rotated vector. */
