@@ -131,6 +131,9 @@ static rv_err reserve(rv_index *index, size_t n, bool was_mapped)
             h->dead[h->n_dead++] = slot;
         }
     }
+    if (first) {
+        hnsw_find_entry(index); /* the file's may be damaged */
+    }
     return RV_OK;
 }
 
@@ -247,7 +250,7 @@ hnsw_near hnsw_descend(const rv_index *index, hnsw_scratch *s, const rv_row_quer
             }
             rv_rows_distances(rows, query, list, n, b->sums, b->distances);
             for (size_t i = 0; i < n; i++) {
-                if (b->distances[i] < best.distance) {
+                if (b->distances[i] < best.distance && rv_rows_live(rows, list[i])) {
                     best = (hnsw_near){ b->distances[i], list[i] };
                     nearer = true;
                 }
@@ -315,8 +318,9 @@ void hnsw_walk(const rv_index *index, hnsw_scratch *s, const rv_row_query *query
             if (s->n_pool == ef && !(b->distances[i] < s->pool[ef - 1].distance)) {
                 continue;
             }
-            if (!all_live && !rv_rows_live(rows, b->slots[i])) {
-                continue;
+            if ((!all_live && !rv_rows_live(rows, b->slots[i])) ||
+                (level && hnsw_levels(h, b->slots[i]) < level)) {
+                continue; /* removed; or a link that only a damaged file has */
             }
             size_t place = hnsw_pool_put(s, ef, (hnsw_near){ b->distances[i], b->slots[i] });
             lowest = place < lowest ? place : lowest;

@@ -16,7 +16,7 @@ enum {
         256, /* rows that look at the graph before them, and not past 1/16 of it: no recall is lost by that */
     BATCH_PART = 16,
     SWEEP_ROWS = 64, /* with every change */
-    TRIES = 4,       /* substitutes looked at for a link that was lost */
+    TRIES = 8,       /* substitutes looked at for a link that was lost */
     FEW_LINKS = 4    /* a row that is left with less is put in anew */
 };
 
@@ -74,11 +74,13 @@ static size_t not_behind(const rv_index *index, hnsw_maker *m, const rv_row_quer
 }
 
 /* Algorithm 4: of the candidates, nearest first, keep each that no kept one is nearer to. The rest of the list stays empty. In
- * windows, because most lists are full long before the last candidate. */
+ * windows, because most lists are full long before the last candidate. Rows that are equal are never behind each other; so
+ * that many of them do not close themselves off, a quarter of the links may go to such. */
 static void choose(const rv_index *index, hnsw_maker *m, const hnsw_near *candidates, size_t n, size_t most,
                    uint32_t *list, size_t room)
 {
-    size_t n_kept = 0;
+    size_t n_kept = 0, n_equal = 0, most_equal = most / 4 + 1;
+    const bool product = index->rows.metric == RV_INDEX_IP;
     for (size_t from = 0; from < n && n_kept < most; from += HNSW_WINDOW) {
         size_t n_left = n - from < HNSW_WINDOW ? n - from : HNSW_WINDOW;
         memcpy(m->left, candidates + from, n_left * sizeof *candidates);
@@ -87,10 +89,14 @@ static void choose(const rv_index *index, hnsw_maker *m, const hnsw_near *candid
         }
         while (n_left > 0 && n_kept < most) {
             uint32_t slot = m->left[0].slot;
-            list[n_kept] = slot;
-            m->kept[n_kept] = rv_rows_ask_slot(&index->rows, slot, m->codes + n_kept * index->rows.stride);
+            bool equal = !product && m->left[0].distance <= 0;
             n_left--;
             memmove(m->left, m->left + 1, n_left * sizeof *m->left);
+            if (equal && ++n_equal > most_equal) {
+                continue;
+            }
+            list[n_kept] = slot;
+            m->kept[n_kept] = rv_rows_ask_slot(&index->rows, slot, m->codes + n_kept * index->rows.stride);
             n_left = not_behind(index, m, &m->kept[n_kept++], n_left);
         }
     }
@@ -303,7 +309,8 @@ rv_err hnsw_build(rv_index *index, rv_pool *pool, const uint32_t *slots, size_t 
 
 /* ---- out ---- */
 
-/* slot has lost a link to one of around: the nearest of them that nothing in its list is nearer to takes the place. */
+/* slot has lost a link to one of around: the nearest of them that nothing in its list is nearer to takes the place, or
+ * just the nearest. */
 static void replace_link(const rv_index *index, hnsw_maker *m, uint32_t slot, size_t level, uint32_t gone,
                          const uint32_t *around, size_t n_around)
 {
@@ -335,10 +342,13 @@ static void replace_link(const rv_index *index, hnsw_maker *m, uint32_t slot, si
         while (nearer < n && b->distances[nearer] >= m->near[i].distance) {
             nearer++;
         }
-        if (nearer == n || (i == 0 && n < FEW_LINKS)) {
+        if (nearer == n) {
             list[n] = m->near[i].slot;
             return;
         }
+    }
+    if (n_others > 0) {
+        list[n] = m->near[0].slot;
     }
 }
 
@@ -350,7 +360,7 @@ static void unlink_slot(rv_index *index, uint32_t slot)
         uint32_t around[HNSW_LINKS_MAX], *list = hnsw_list(h, slot, level, &most);
         n = count_links(index, list, most);
         for (size_t i = 0; i < n; i++) {
-            if (rv_rows_live(&index->rows, list[i])) {
+            if (rv_rows_live(&index->rows, list[i]) && hnsw_levels(h, list[i]) >= level) {
                 around[n_around++] = list[i];
             }
         }
@@ -361,8 +371,7 @@ static void unlink_slot(rv_index *index, uint32_t slot)
     }
 }
 
-/* The first of those on the highest layer, but one. */
-static void find_entry(rv_index *index, uint32_t but)
+static void choose_entry(rv_index *index, uint32_t but)
 {
     hnsw *h = index->self;
     h->entry = RV_ROWS_NONE;
@@ -374,6 +383,14 @@ static void find_entry(rv_index *index, uint32_t but)
     }
 }
 
+void hnsw_find_entry(rv_index *index)
+{
+    const hnsw *h = index->self;
+    if (h->entry != RV_ROWS_NONE && !rv_rows_live(&index->rows, h->entry)) {
+        choose_entry(index, RV_ROWS_NONE);
+    }
+}
+
 void hnsw_unlink(rv_index *index, const uint32_t *slots, size_t n)
 {
     hnsw *h = index->self;
@@ -381,9 +398,7 @@ void hnsw_unlink(rv_index *index, const uint32_t *slots, size_t n)
         unlink_slot(index, slots[i]);
         h->dead[h->n_dead++] = slots[i];
     }
-    if (h->entry != RV_ROWS_NONE && !rv_rows_live(&index->rows, h->entry)) {
-        find_entry(index, RV_ROWS_NONE);
-    }
+    hnsw_find_entry(index);
     hnsw_sweep(index, n * SWEEP_ROWS);
 }
 
@@ -398,7 +413,7 @@ static size_t clean(rv_index *index, uint32_t slot)
         n = count_links(index, list, most);
         left = 0;
         for (size_t i = 0; i < n; i++) {
-            if (rv_rows_live(&index->rows, list[i])) {
+            if (rv_rows_live(&index->rows, list[i]) && hnsw_levels(h, list[i]) >= level) {
                 list[left++] = list[i];
             }
         }
@@ -412,7 +427,7 @@ static void put_anew(rv_index *index, uint32_t slot)
 {
     hnsw *h = index->self;
     if (h->entry == slot) {
-        find_entry(index, slot);
+        choose_entry(index, slot);
     }
     link_batch(index, NULL, &h->maker, &slot, 1);
 }

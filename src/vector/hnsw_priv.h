@@ -82,6 +82,9 @@ size_t hnsw_pool_put(hnsw_scratch *s, size_t ef, hnsw_near near);
 hnsw_maker *hnsw_maker_new(rv_index *index);
 void hnsw_maker_free(rv_index *index, hnsw_maker *maker); /* accepts NULL */
 
+/** hnsw_find_entry - unless the entry lives, another one: the first of those on the highest layer. */
+void hnsw_find_entry(rv_index *index);
+
 /** hnsw_link - put a placed and filled slot into the graph.  hnsw_build - many.  hnsw_unlink - take dead slots out.
  *  hnsw_sweep - look at n rows for links to dead slots; false: none is left. */
 void hnsw_link(rv_index *index, uint32_t slot);

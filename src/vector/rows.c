@@ -97,10 +97,15 @@ static void map_put(rv_rows *r, uint32_t slot)
 }
 
 /* Entries behind the hole move into it unless that would put them before their own place. */
-static void map_take(rv_rows *r, int64_t id)
+static void map_take(rv_rows *r, uint32_t slot)
 {
-    size_t mask = r->map_size - 1, hole = map_find(r, id);
-    assert(hole != SIZE_MAX);
+    size_t mask = r->map_size - 1, hole = place_of(r, r->ids[slot]);
+    while (r->map[hole] && r->map[hole] != slot + 1) {
+        hole = (hole + 1) & mask;
+    }
+    if (!r->map[hole]) {
+        return; /* one id twice, out of a damaged file */
+    }
     for (size_t at = (hole + 1) & mask; r->map[at]; at = (at + 1) & mask) {
         size_t home = place_of(r, r->ids[r->map[at] - 1]);
         if (((at - home) & mask) >= ((at - hole) & mask)) {
@@ -201,7 +206,7 @@ uint32_t rv_rows_place(rv_rows *r, int64_t id)
 void rv_rows_drop(rv_rows *r, uint32_t slot)
 {
     assert(!r->mapped && rv_rows_live(r, slot));
-    map_take(r, r->ids[slot]);
+    map_take(r, slot);
     r->live[slot / 64] &= ~((uint64_t)1 << slot % 64);
     r->n_live--;
 }
