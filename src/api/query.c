@@ -162,7 +162,7 @@ void rv_api_feedback(rv_api_call *call)
     }
     rv_err e = read_feedback(call->body, &f);
     if (!e) {
-        e = rv_feedback_store(p->db, p->memory, &f, &done);
+        e = rv_pipeline_feedback(p, &f, &done);
     }
     if (e == RV_E_NOT_FOUND) {
         rv_api_refuse(call, 404, "request_id", "request_not_found", "no request has the id \"%.60s\"",

@@ -243,6 +243,9 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
     if (!e) {
         e = rv_pipeline_setup(&app->pipeline);
     }
+    if (!e && app->pipeline.memory && app->pipeline.learning) {
+        e = rv_instant_open(mem, app->pipeline.db, app->pipeline.embed, app->pipeline.memory, &app->pipeline.instant);
+    }
     if (e) {
         rv_app_close(app);
         return e;
@@ -258,6 +261,7 @@ void rv_app_close(rv_app *app)
     }
     rv_adapters_close(app->pipeline.adapters);
     rv_backend_close(app->pipeline.backend);
+    rv_instant_close(app->pipeline.instant);
     rv_memory_close(app->pipeline.memory);
     rv_db_close(app->pipeline.db);
     rv_embed_close(app->pipeline.embed);

@@ -272,3 +272,66 @@ void rv_retrieval_step(rv_retrieval *r, float rate)
     memset(r->grad, 0, r->n * sizeof *r->grad);
     r->pending = 0;
 }
+
+/* ---- file ---- */
+
+enum { HEADER = 20 };
+static const char magic[8] = { 'r', 'v', 'r', 'e', 't', 'r', '\r', '\n' };
+
+static void put32(uint8_t *at, uint32_t x)
+{
+    for (int i = 0; i < 4; i++) {
+        at[i] = (uint8_t)(x >> (8 * i));
+    }
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+size_t rv_retrieval_file_bytes(const rv_retrieval *r)
+{
+    return HEADER + 4 * r->n;
+}
+
+void rv_retrieval_write(const rv_retrieval *r, void *out)
+{
+    uint8_t *at = out;
+    memcpy(at, magic, sizeof magic);
+    put32(at + 8, 1);
+    put32(at + 12, (uint32_t)r->dim);
+    put32(at + 16, RANK);
+    for (size_t i = 0; i < r->n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &r->values[i], 4);
+        put32(at + HEADER + 4 * i, bits);
+    }
+}
+
+rv_err rv_retrieval_read(const rv_alloc *mem, const void *bytes, size_t n, size_t dim, rv_retrieval **out)
+{
+    const uint8_t *at = bytes;
+    if (n < HEADER || memcmp(at, magic, sizeof magic) != 0 || get32(at + 8) != 1 || get32(at + 16) != RANK) {
+        return rv_fail(RV_E_FORMAT, "retrieval adapter: not a file that we read");
+    }
+    if (get32(at + 12) != dim) {
+        return rv_fail(RV_E_FORMAT, "retrieval adapter: made for %u dimensions, the embedder has %zu", get32(at + 12), dim);
+    }
+    rv_retrieval *r = NULL;
+    RV_TRY(rv_retrieval_new(mem, dim, 0, &r));
+    rv_err e = n == rv_retrieval_file_bytes(r)
+                   ? RV_OK
+                   : rv_fail(RV_E_FORMAT, "retrieval adapter: %zu bytes, expected %zu", n, rv_retrieval_file_bytes(r));
+    for (size_t i = 0; !e && i < r->n; i++) {
+        uint32_t bits = get32(at + HEADER + 4 * i);
+        memcpy(&r->values[i], &bits, 4);
+        e = isfinite(r->values[i]) ? RV_OK : rv_fail(RV_E_FORMAT, "retrieval adapter: value %zu is not finite", i);
+    }
+    if (e) {
+        rv_retrieval_free(r);
+        return e;
+    }
+    *out = r;
+    return RV_OK;
+}

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/rng.h"
+#include "store/policy.h"
 #include "store/session.h"
 #include "store/witness.h"
 
@@ -68,6 +69,7 @@ rv_err rv_pipeline_setup(rv_pipeline *p)
     }
     RV_TRY(rv_session_setup(p->db));
     RV_TRY(rv_witness_setup(p->db));
+    RV_TRY(rv_policy_setup(p->db));
     return rv_episode_setup(p->db);
 }
 

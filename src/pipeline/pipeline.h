@@ -6,6 +6,7 @@
 #include "embed/embed.h"
 #include "learn/adapter_learn.h"
 #include "learn/episode.h"
+#include "learn/instant.h"
 #include "memory/memory.h"
 #include "store/db.h"
 #include "store/session.h"
@@ -17,6 +18,7 @@ typedef struct rv_pipeline {
     rv_embed *embed;
     rv_memory *memory;
     rv_backend *backend;
+    rv_instant *instant;   /* what feedback teaches at once; NULL: nothing is learned */
     rv_adapters *adapters; /* NULL: answers come from the models as they are */
     size_t max_sources;    /* passages in the prompt, 1..8; 0: 5 */
     bool learning;         /* keep episodes: without them a request cannot be given feedback */
@@ -107,6 +109,12 @@ rv_err rv_request_init(rv_request *r, rv_arena *arena) RV_MUST_CHECK;
  * Threads: any thread, one request each.
  */
 rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
+
+/**
+ * rv_pipeline_feedback - stored as rv_feedback_store says, durable when it returns; then learned from. What cannot be learned is a line
+ * in the log, never an error. Any thread.
+ */
+rv_err rv_pipeline_feedback(const rv_pipeline *p, const rv_feedback *feedback, rv_feedback_done *out) RV_MUST_CHECK;
 
 /** rv_request_json - the answer of POST /v1/query as DESIGN gives it, with "stages" holding the notes. NULL without memory.
  * Caller's. */
