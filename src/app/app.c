@@ -244,7 +244,8 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
         e = rv_pipeline_setup(&app->pipeline);
     }
     if (!e && app->pipeline.memory && app->pipeline.learning) {
-        e = rv_instant_open(mem, app->pipeline.db, app->pipeline.embed, app->pipeline.memory, &app->pipeline.instant);
+        e = rv_instant_open(mem, app->pipeline.db, app->pipeline.embed, app->pipeline.memory,
+                            &app->pipeline.instant);
     }
     if (e) {
         rv_app_close(app);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/rng.h"
 #include "learn/retrieval.h"
 #include "store/policy.h"
 
@@ -10,7 +11,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HELD = 64, HOLD_EVERY = 5, LEAST_HELD = 4, COMPARE_EVERY = 4, OTHERS = 256, ANCHORS = 8, SHOWN = 17, ARENA_BYTES = 4 << 20 };
+enum {
+    HELD = 64,
+    HOLD_EVERY = 5,
+    LEAST_HELD = 4,
+    COMPARE_EVERY = 4,
+    OTHERS = 256,
+    ANCHORS = 8,
+    SHOWN = 17,
+    ARENA_BYTES = 4 << 20
+};
 static const double BETTER = 0.98, WORSE = 1.02;
 static const char KIND[] = "retrieval";
 
@@ -40,10 +50,16 @@ struct rv_instant {
 };
 
 static rv_metric counters[] = {
-    { .kind = RV_COUNTER, .name = "ruvllm_learn_signals_total", .help = "Feedback that taught the retrieval adapter." },
-    { .kind = RV_COUNTER, .name = "ruvllm_learn_published_total", .help = "Versions that took the place of the one before.",
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_learn_signals_total",
+      .help = "Feedback that taught the retrieval adapter." },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_learn_published_total",
+      .help = "Versions that took the place of the one before.",
       .labels = "kind=\"retrieval\"" },
-    { .kind = RV_COUNTER, .name = "ruvllm_learn_refused_total", .help = "Candidates that were worse on what was held back.",
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_learn_refused_total",
+      .help = "Candidates that were worse on what was held back.",
       .labels = "kind=\"retrieval\"" },
 };
 enum { SIGNALS, PUBLISHED, REFUSED };
@@ -87,7 +103,8 @@ static rv_err load(rv_instant *i)
         e = rv_retrieval_copy(i->plain, &next);
     }
     if (e == RV_E_FORMAT || e == RV_E_CORRUPT || (e == RV_E_NOT_FOUND && info.version)) {
-        rv_log(RV_LOG_WARN, "learn.version", "kind", KIND, "error", rv_err_text(), "done", "learning begins anew", (char *)NULL);
+        rv_log(RV_LOG_WARN, "learn.version", "kind", KIND, "error", rv_err_text(), "done",
+               "learning begins anew", (char *)NULL);
         info.version = 0;
         e = rv_retrieval_copy(i->plain, &next);
     }
@@ -114,7 +131,8 @@ rv_err rv_instant_reload(rv_instant *i)
     return e;
 }
 
-rv_err rv_instant_open(const rv_alloc *mem, rv_db *db, const rv_embed *embed, rv_memory *memory, rv_instant **out)
+rv_err rv_instant_open(const rv_alloc *mem, rv_db *db, const rv_embed *embed, rv_memory *memory,
+                       rv_instant **out)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, register_metrics);
@@ -173,7 +191,8 @@ static bool cites(const char *answer, size_t number)
 }
 
 /* Which of the episode's passages were of use; with a correction the fact it became, which then stands last in ids. */
-static size_t judge_sources(const rv_episode *e, const rv_feedback *f, const rv_feedback_done *done, int64_t ids[SHOWN], bool used[SHOWN])
+static size_t judge_sources(const rv_episode *e, const rv_feedback *f, const rv_feedback_done *done,
+                            int64_t ids[SHOWN], bool used[SHOWN])
 {
     size_t n = 0;
     for (size_t s = 0; s < e->n_sources && n + 1 < SHOWN; s++) {
@@ -190,7 +209,8 @@ static size_t judge_sources(const rv_episode *e, const rv_feedback *f, const rv_
 }
 
 /* The vectors of ids, which are still there; *used follows. */
-static rv_err read_vectors(rv_instant *i, const int64_t *ids, bool *used, size_t *n, rv_arena *arena, const float **vectors)
+static rv_err read_vectors(rv_instant *i, const int64_t *ids, bool *used, size_t *n, rv_arena *arena,
+                           const float **vectors)
 {
     rv_memory_node nodes[SHOWN] = { 0 };
     rv_memory_hits hits = { nodes, *n };
@@ -226,11 +246,13 @@ static rv_retrieval_signal signal_of(const rv_instant *i, const lesson *l, const
     return (rv_retrieval_signal){ l->vectors, at, l->used, l->n, at + l->n, ANCHORS, l->weight };
 }
 
-static rv_err make_lesson(rv_instant *i, const rv_episode *e, float weight, const float **shown, const bool *used, size_t n,
-                          lesson *out)
+static rv_err make_lesson(rv_instant *i, const rv_episode *e, float weight, const float **shown,
+                          const bool *used, size_t n, lesson *out)
 {
     size_t row = i->dim * sizeof(float);
-    *out = (lesson){ .vectors = rv_new_array(i->mem, (1 + n + ANCHORS) * i->dim, sizeof(float)), .n = n, .weight = weight };
+    *out = (lesson){ .vectors = rv_new_array(i->mem, (1 + n + ANCHORS) * i->dim, sizeof(float)),
+                     .n = n,
+                     .weight = weight };
     if (!out->vectors) {
         return rv_fail(RV_E_NOMEM, "learning from feedback");
     }
@@ -238,7 +260,8 @@ static rv_err make_lesson(rv_instant *i, const rv_episode *e, float weight, cons
     for (size_t s = 0; s < n; s++) {
         memcpy(out->vectors + (1 + s) * i->dim, shown[s], row);
     }
-    for (size_t a = 0; a < ANCHORS && i->n_others > 0; a++) { /* before any are known they are zero and hold nothing */
+    for (size_t a = 0; a < ANCHORS && i->n_others > 0;
+         a++) { /* before any are known they are zero and hold nothing */
         size_t known = i->n_others < OTHERS ? i->n_others : OTHERS;
         memcpy(out->vectors + (1 + n + a) * i->dim, i->others + rv_rng_below(&i->rng, known) * i->dim, row);
     }
@@ -277,8 +300,14 @@ static rv_err store_version(rv_instant *i, double before, double after)
              i->n_held < HELD ? i->n_held : (size_t)HELD, before, after);
     snprintf(data, sizeof data, "{\"signals\":%zu}", i->signals);
     rv_retrieval_write(i->work, bytes);
-    rv_policy_new policy = { .kind = KIND, .parent = i->version, .note = "better on the feedback held back", .metrics = metrics,
-                             .data = data, .bytes = bytes, .n = n, .use = true };
+    rv_policy_new policy = { .kind = KIND,
+                             .parent = i->version,
+                             .note = "better on the feedback held back",
+                             .metrics = metrics,
+                             .data = data,
+                             .bytes = bytes,
+                             .n = n,
+                             .use = true };
     int64_t version = 0;
     rv_err e = rv_db_begin(i->db, &conn);
     if (!e) {
@@ -300,7 +329,8 @@ static rv_err store_version(rv_instant *i, double before, double after)
 static rv_err compare(rv_instant *i)
 {
     rv_retrieval *next = NULL;
-    double now = held_loss(i, i->published), then = held_loss(i, i->work); /* only this thread changes published */
+    double now = held_loss(i, i->published),
+           then = held_loss(i, i->work); /* only this thread changes published */
     if (then <= BETTER * now) {
         RV_TRY(rv_retrieval_copy(i->work, &next));
         rv_err e = store_version(i, now, then);
@@ -341,7 +371,8 @@ static rv_err learn(rv_instant *i, lesson *l)
 }
 
 /* Edges between the question's own node, or else the best passage, and what it was shown (rv_memory_reweigh). */
-static rv_err move_edges(rv_instant *i, const rv_episode *e, const rv_feedback *f, const rv_feedback_done *done)
+static rv_err move_edges(rv_instant *i, const rv_episode *e, const rv_feedback *f,
+                         const rv_feedback_done *done)
 {
     int64_t used[SHOWN], unused[SHOWN];
     rv_memory_outcome outcome = { .used = used, .unused = unused, .rating = f->rating };
@@ -356,7 +387,8 @@ static rv_err move_edges(rv_instant *i, const rv_episode *e, const rv_feedback *
             unused[outcome.n_unused++] = e->sources[s];
         }
     }
-    return outcome.anchor && outcome.n_used + outcome.n_unused ? rv_memory_reweigh(i->memory, &outcome, NULL) : RV_OK;
+    return outcome.anchor && outcome.n_used + outcome.n_unused ? rv_memory_reweigh(i->memory, &outcome, NULL)
+                                                               : RV_OK;
 }
 
 static rv_err learn_from(rv_instant *i, const rv_feedback *f, const rv_feedback_done *done, rv_arena *arena)

@@ -17,7 +17,8 @@ typedef struct rv_instant rv_instant;
 
 /** rv_instant_open - with the version in use, if there is one. db, embed and memory outlive it. One that cannot be read is
  * reported in the log and left alone: learning begins anew. RV_E_NOMEM, RV_E_IO. */
-rv_err rv_instant_open(const rv_alloc *mem, rv_db *db, const rv_embed *embed, rv_memory *memory, rv_instant **out) RV_MUST_CHECK;
+rv_err rv_instant_open(const rv_alloc *mem, rv_db *db, const rv_embed *embed, rv_memory *memory,
+                       rv_instant **out) RV_MUST_CHECK;
 void rv_instant_close(rv_instant *i); /* accepts NULL */
 
 /** rv_instant_turn - the embedding [dim] of a question in place, as the adapter in use turns it. Any thread. */
@@ -30,7 +31,8 @@ void rv_instant_turn(rv_instant *i, float *vector);
  * Errors: what reading the memory and storing a version fail with; the feedback is stored all the same.
  * Threads: any thread; one at a time inside.
  */
-rv_err rv_instant_feedback(rv_instant *i, const rv_feedback *feedback, const rv_feedback_done *done) RV_MUST_CHECK;
+rv_err rv_instant_feedback(rv_instant *i, const rv_feedback *feedback,
+                           const rv_feedback_done *done) RV_MUST_CHECK;
 
 /** rv_instant_reload - the version in use has changed in the store (a rollback). */
 rv_err rv_instant_reload(rv_instant *i) RV_MUST_CHECK;
@@ -38,7 +40,8 @@ rv_err rv_instant_reload(rv_instant *i) RV_MUST_CHECK;
 typedef struct rv_instant_stats {
     int64_t version; /* in use, 0: none, questions stay as they are */
     size_t signals, held, published, taken_back;
-    double loss_before, loss_now; /* on the signals held back, without an adapter and with the one in use; 0: none yet */
+    double loss_before,
+        loss_now; /* on the signals held back, without an adapter and with the one in use; 0: none yet */
 } rv_instant_stats;
 void rv_instant_get_stats(rv_instant *i, rv_instant_stats *out);
 #endif

@@ -316,17 +316,20 @@ rv_err rv_retrieval_read(const rv_alloc *mem, const void *bytes, size_t n, size_
         return rv_fail(RV_E_FORMAT, "retrieval adapter: not a file that we read");
     }
     if (get32(at + 12) != dim) {
-        return rv_fail(RV_E_FORMAT, "retrieval adapter: made for %u dimensions, the embedder has %zu", get32(at + 12), dim);
+        return rv_fail(RV_E_FORMAT, "retrieval adapter: made for %u dimensions, the embedder has %zu",
+                       get32(at + 12), dim);
     }
     rv_retrieval *r = NULL;
     RV_TRY(rv_retrieval_new(mem, dim, 0, &r));
     rv_err e = n == rv_retrieval_file_bytes(r)
                    ? RV_OK
-                   : rv_fail(RV_E_FORMAT, "retrieval adapter: %zu bytes, expected %zu", n, rv_retrieval_file_bytes(r));
+                   : rv_fail(RV_E_FORMAT, "retrieval adapter: %zu bytes, expected %zu", n,
+                             rv_retrieval_file_bytes(r));
     for (size_t i = 0; !e && i < r->n; i++) {
         uint32_t bits = get32(at + HEADER + 4 * i);
         memcpy(&r->values[i], &bits, 4);
-        e = isfinite(r->values[i]) ? RV_OK : rv_fail(RV_E_FORMAT, "retrieval adapter: value %zu is not finite", i);
+        e = isfinite(r->values[i]) ? RV_OK
+                                   : rv_fail(RV_E_FORMAT, "retrieval adapter: value %zu is not finite", i);
     }
     if (e) {
         rv_retrieval_free(r);

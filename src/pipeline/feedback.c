@@ -7,7 +7,8 @@ rv_err rv_pipeline_feedback(const rv_pipeline *p, const rv_feedback *feedback, r
 {
     RV_TRY(rv_feedback_store(p->db, p->memory, feedback, out));
     if (p->instant && rv_instant_feedback(p->instant, feedback, out)) {
-        rv_log(RV_LOG_WARN, "learn.failed", "request", feedback->request_id, "error", rv_err_text(), (char *)NULL);
+        rv_log(RV_LOG_WARN, "learn.failed", "request", feedback->request_id, "error", rv_err_text(),
+               (char *)NULL);
     }
     return RV_OK;
 }

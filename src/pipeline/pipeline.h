@@ -114,7 +114,8 @@ rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
  * rv_pipeline_feedback - stored as rv_feedback_store says, durable when it returns; then learned from. What cannot be learned is a line
  * in the log, never an error. Any thread.
  */
-rv_err rv_pipeline_feedback(const rv_pipeline *p, const rv_feedback *feedback, rv_feedback_done *out) RV_MUST_CHECK;
+rv_err rv_pipeline_feedback(const rv_pipeline *p, const rv_feedback *feedback,
+                            rv_feedback_done *out) RV_MUST_CHECK;
 
 /** rv_request_json - the answer of POST /v1/query as DESIGN gives it, with "stages" holding the notes. NULL without memory.
  * Caller's. */

@@ -58,8 +58,10 @@ static void open_fixture(fixture *f)
     for (size_t i = 0; i < TOPICS; i++) {
         char text[100];
         bool added;
-        snprintf(text, sizeof text, "%s number %zu: kept in shelf %zu.", i % 3 ? "Invoice" : "Letter from the bank", i, 7 * i);
-        CHECK_OK(rv_memory_add(f->memory, &(rv_memory_new){ .type = "note", .text = text, .source = "user" }, &f->notes[i], &added));
+        snprintf(text, sizeof text, "%s number %zu: kept in shelf %zu.",
+                 i % 3 ? "Invoice" : "Letter from the bank", i, 7 * i);
+        CHECK_OK(rv_memory_add(f->memory, &(rv_memory_new){ .type = "note", .text = text, .source = "user" },
+                               &f->notes[i], &added));
     }
 }
 
@@ -69,10 +71,18 @@ static void ask_and_rate(fixture *f, int rating, const char *answer)
     char id[32], question[100];
     size_t i = f->asked++;
     size_t letter = 3 * (i % (TOPICS / 3));
-    int64_t sources[] = { f->notes[(letter + 1) % TOPICS], f->notes[letter], f->notes[(letter + 2) % TOPICS] };
+    int64_t sources[] = { f->notes[(letter + 1) % TOPICS], f->notes[letter],
+                          f->notes[(letter + 2) % TOPICS] };
     snprintf(id, sizeof id, "r%zu", i);
     snprintf(question, sizeof question, "Where are the money people's papers, item %zu?", i);
-    rv_episode e = { .request_id = id, .session_id = "s", .question = question, .answer = answer, .model = "350m", .sources = sources, .n_sources = 3, .confidence = 0.5 };
+    rv_episode e = { .request_id = id,
+                     .session_id = "s",
+                     .question = question,
+                     .answer = answer,
+                     .model = "350m",
+                     .sources = sources,
+                     .n_sources = 3,
+                     .confidence = 0.5 };
     sqlite3 *conn;
     CHECK_OK(rv_db_begin(f->db, &conn));
     CHECK_OK(rv_episode_append(conn, &e));
@@ -88,7 +98,8 @@ static double margin(fixture *f)
 {
     float q[1024], letter[1024], invoice[1024];
     double sum = 0;
-    const char *ask = "Where are the money people's papers, item 500?", *a = "Letter from the bank", *b = "Invoice";
+    const char *ask = "Where are the money people's papers, item 500?", *a = "Letter from the bank",
+               *b = "Invoice";
     CHECK_OK(rv_embed_text(f->embed, ask, strlen(ask), q));
     CHECK_OK(rv_embed_text(f->embed, a, strlen(a), letter));
     CHECK_OK(rv_embed_text(f->embed, b, strlen(b), invoice));
@@ -109,8 +120,8 @@ TEST(good_ratings_turn_questions_towards_what_was_cited)
     }
     rv_instant_stats stats;
     rv_instant_get_stats(f.instant, &stats);
-    CHECK(stats.version > 0 && stats.published > 0 && stats.signals == 60 && stats.held == 12, "version %lld, %zu signals, %zu held",
-          (long long)stats.version, stats.signals, stats.held);
+    CHECK(stats.version > 0 && stats.published > 0 && stats.signals == 60 && stats.held == 12,
+          "version %lld, %zu signals, %zu held", (long long)stats.version, stats.signals, stats.held);
     CHECK(stats.loss_now < 0.98 * stats.loss_before, "loss %g, then %g", stats.loss_before, stats.loss_now);
     double after = margin(&f);
     CHECK(after > before + 0.01, "margin %g, then %g", before, after);
@@ -152,7 +163,10 @@ TEST(a_damaged_version_is_reported_and_learning_begins_anew)
     sqlite3 *conn;
     int64_t version;
     CHECK_OK(rv_db_begin(f.db, &conn));
-    CHECK_OK(rv_policy_add(conn, &(rv_policy_new){ .kind = "retrieval", .note = "a test", .bytes = "rubbish", .n = 7, .use = true }, &version));
+    CHECK_OK(rv_policy_add(
+        conn,
+        &(rv_policy_new){ .kind = "retrieval", .note = "a test", .bytes = "rubbish", .n = 7, .use = true },
+        &version));
     CHECK_OK(rv_db_commit(f.db));
     double before = margin(&f);
     close_store(&f);
