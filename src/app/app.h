@@ -3,6 +3,7 @@
 #define RV_APP_APP_H
 #include "app/config.h"
 #include "learn/adapter_train.h"
+#include "learn/evidence.h"
 #include "model/lora_peft.h"
 #include "pipeline/pipeline.h"
 #include "store/session.h"

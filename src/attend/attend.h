@@ -42,10 +42,10 @@ typedef enum rv_evidence {
     RV_EVIDENCE_PATH,      /* the hit's score times the weights on the way; of a hit its score */
     RV_EVIDENCE_CONFIDENCE,
     RV_EVIDENCE_NODE_RECENCY, /* exp(-age / 30 days) */
-    RV_EVIDENCE_QUALITY,
-    RV_EVIDENCE_HOP,     /* hop / 2 */
-    RV_EVIDENCE_AGAINST, /* the edge was walked against its direction */
-    RV_EVIDENCE_WORDS,   /* BM25 / the best BM25 */
+    RV_EVIDENCE_QUALITY,      /* it is feedback: a correction, or an answer that was rated well */
+    RV_EVIDENCE_HOP,          /* hop / 2 */
+    RV_EVIDENCE_AGAINST,      /* the edge was walked against its direction */
+    RV_EVIDENCE_WORDS,        /* BM25 / the best BM25 */
     RV_EVIDENCE_COSINE,
     RV_EVIDENCE_SUPPORT, /* the best score among its neighbours that are hits, times the edge's weight */
     RV_EVIDENCE_LENGTH,  /* log2(1 + bytes of text) / 16 */

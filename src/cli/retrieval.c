@@ -34,6 +34,7 @@ typedef struct retrieval_job {
     size_t n, room;
     FILE *run;
     bool json;
+    const rv_embed *embed;
 } retrieval_job;
 
 /* ---- reading ---- */
@@ -231,6 +232,24 @@ static rv_err ask(retrieval_job *job, const question *q, rv_memory_mode mode, fi
     return RV_OK;
 }
 
+static rv_err print_figures(const retrieval_job *job, const char *mode, const figures *f)
+{
+    double n = (double)job->n;
+    rv_memory_stats stats;
+    RV_TRY(rv_memory_get_stats(job->memory, &stats));
+    if (job->json) {
+        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:f}", "mode", mode, "embedder",
+                                stats.embedder, "documents", (json_int_t)job->n_docs, "questions",
+                                (json_int_t)job->n, "recall@10", f->recall / n, "mrr@10", f->mrr / n,
+                                "ndcg@10", f->ndcg / n, "ms_per_question", f->ms / n);
+        cmd_print(row);
+    } else {
+        printf("%-8s %10.4f %10.4f %10.4f %10.2f\n", mode, f->recall / n, f->mrr / n, f->ndcg / n, f->ms / n);
+        fflush(stdout);
+    }
+    return RV_OK;
+}
+
 static rv_err measure(retrieval_job *job, rv_memory_mode mode)
 {
     figures f = { 0 };
@@ -240,21 +259,147 @@ static rv_err measure(retrieval_job *job, rv_memory_mode mode)
         }
         RV_TRY(ask(job, &job->at[i], mode, &f));
     }
-    double n = (double)job->n;
-    rv_memory_stats stats;
-    RV_TRY(rv_memory_get_stats(job->memory, &stats));
-    if (job->json) {
-        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:f}", "mode", rv_memory_mode_name(mode),
-                                "embedder", stats.embedder, "documents", (json_int_t)job->n_docs, "questions",
-                                (json_int_t)job->n, "recall@10", f.recall / n, "mrr@10", f.mrr / n, "ndcg@10",
-                                f.ndcg / n, "ms_per_question", f.ms / n);
-        cmd_print(row);
-    } else {
-        printf("%-8s %10.4f %10.4f %10.4f %10.2f\n", rv_memory_mode_name(mode), f.recall / n, f.mrr / n,
-               f.ndcg / n, f.ms / n);
-        fflush(stdout);
+    return print_figures(job, rv_memory_mode_name(mode), &f);
+}
+
+/* ---- graph attention ---- */
+
+enum { FOLDS = 5, ATTEND_HITS = 64, ATTEND_NODES = 192, ATTEND_ARENA = 1 << 20 };
+
+/* A question with what attention sees for it, and where in `at` of the job it stands. */
+typedef struct looked {
+    rv_attend_example example;
+    int64_t *ids; /* [example.n] */
+    size_t fold;
+} looked;
+
+static rv_err look(retrieval_job *job, const question *q, rv_arena *arena, looked *out)
+{
+    rv_memory_query query = {
+        .text = q->text, .mode = RV_MEMORY_HYBRID, .k = ATTEND_HITS, .filter = { .tag = q->scope }
+    };
+    rv_memory_bounds bounds = { .max_hops = 1, .max_nodes = ATTEND_NODES, .max_edges = 8 };
+    rv_memory_hits hits = { 0 };
+    rv_memory_subgraph graph = { 0 };
+    size_t dim = rv_embed_dim(job->embed);
+    float *vector = rv_arena_take(arena, dim * sizeof *vector);
+    if (!vector) {
+        return rv_fail(RV_E_NOMEM, "questions");
     }
+    RV_TRY(rv_embed_text(job->embed, q->text, strlen(q->text), vector));
+    RV_TRY(rv_memory_search(job->memory, &query, arena, &hits));
+    if (hits.n > 0) {
+        RV_TRY(rv_memory_subgraph_of(job->memory, &hits, &query.filter, bounds, arena, &graph));
+    }
+    rv_attend_node *nodes;
+    RV_TRY(rv_evidence_nodes(job->memory, &graph, &hits, vector, dim, rv_clock_wall_ms(), arena, &nodes));
+    bool *used = rv_arena_take(arena, graph.n + 1);
+    out->ids = rv_arena_take(arena, (graph.n + 1) * sizeof *out->ids);
+    if (!used || !out->ids) {
+        return rv_fail(RV_E_NOMEM, "questions");
+    }
+    for (size_t i = 0; i < graph.n; i++) {
+        out->ids[i] = graph.at[i].node.id;
+        used[i] = is_relevant(q, out->ids[i]);
+    }
+    out->example = (rv_attend_example){ vector, nodes, graph.n, used };
+    const char *group = q->scope ? q->scope : q->id;
+    out->fold = rv_hash64(group, strlen(group), 0) % FOLDS;
     return RV_OK;
+}
+
+/* Of the questions in fold, or of all others but the one behind it; only those with something relevant among their nodes. */
+static size_t choose(const looked *all, size_t n, size_t fold, bool held, rv_attend_example *out)
+{
+    size_t chosen = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool mine = held ? all[i].fold == fold : all[i].fold != fold && all[i].fold != (fold + 1) % FOLDS;
+        bool any = false;
+        for (size_t j = 0; j < all[i].example.n; j++) {
+            any |= all[i].example.used[j];
+        }
+        if (mine && any) {
+            out[chosen++] = all[i].example;
+        }
+    }
+    return chosen;
+}
+
+/* The nodes of a question in the order of their scores, the first TOP as hits. */
+static void count_ranked(const question *q, const looked *l, const float *scores, figures *f)
+{
+    rv_memory_node best[TOP];
+    rv_memory_hits hits = { best, 0 };
+    bool taken[RV_ATTEND_NODES_MAX] = { false };
+    while (hits.n < TOP && hits.n < l->example.n) {
+        size_t next = SIZE_MAX;
+        for (size_t i = 0; i < l->example.n; i++) {
+            next = !taken[i] && (next == SIZE_MAX || scores[i] > scores[next]) ? i : next;
+        }
+        taken[next] = true;
+        best[hits.n++] = (rv_memory_node){ .id = l->ids[next] };
+    }
+    count_hits(q, &hits, f);
+}
+
+/* Learns on three fifths of the questions (whole scopes), is accepted or not on another, and ranks the last one. */
+static rv_err attend_fold(retrieval_job *job, const looked *all, size_t fold, rv_attend_example *learn,
+                          rv_attend_example *held, figures *f, size_t *accepted)
+{
+    const rv_kernels *k = rv_kernels_best();
+    size_t n_learn = choose(all, job->n, fold, false, learn),
+           n_held = choose(all, job->n, (fold + 1) % FOLDS, true, held);
+    rv_attend_weights *w = NULL;
+    double before = 0, after = 0;
+    RV_TRY(rv_attend_new(&rv_heap, rv_embed_dim(job->embed), true, fold + 1, &w));
+    void *scratch = rv_new(&rv_heap, rv_attend_scratch_bytes(w, ATTEND_NODES));
+    rv_err e = scratch ? rv_attend_train(w, k, learn, n_learn, held, n_held, rv_attend_training_default(),
+                                         &before, &after)
+                       : rv_fail(RV_E_NOMEM, "graph attention");
+    *accepted += !e && after > before;
+    for (size_t i = 0; !e && i < job->n; i++) {
+        float scores[RV_ATTEND_NODES_MAX];
+        if (all[i].fold == fold) {
+            rv_attend_rank(w, k, all[i].example.query, all[i].example.nodes, all[i].example.n, scratch,
+                           scores, NULL);
+            count_ranked(&job->at[i], &all[i], scores, f);
+        }
+    }
+    rv_free(&rv_heap, scratch);
+    rv_attend_free(w);
+    return e;
+}
+
+/* Graph attention, cross-validated: every question is ranked by weights that saw neither it nor anything of its scope. */
+static rv_err measure_attend(retrieval_job *job)
+{
+    rv_arena *arena = NULL;
+    figures f = { 0 };
+    size_t accepted = 0;
+    looked *all = rv_new_array(&rv_heap, job->n, sizeof *all);
+    rv_attend_example *chosen = rv_new_array(&rv_heap, 2 * job->n, sizeof *chosen);
+    rv_err e = all && chosen ? rv_arena_new(&rv_heap, job->n * (size_t)ATTEND_ARENA, &arena)
+                             : rv_fail(RV_E_NOMEM, "graph attention");
+    double from = rv_clock_ms();
+    for (size_t i = 0; !e && i < job->n; i++) {
+        e = look(job, &job->at[i], arena, &all[i]);
+    }
+    double ms = rv_clock_ms() - from;
+    for (size_t fold = 0; !e && fold < FOLDS; fold++) {
+        e = attend_fold(job, all, fold, chosen, chosen + job->n, &f, &accepted);
+    }
+    if (!e) {
+        f.ms = ms;
+        e = print_figures(job, "attend", &f);
+        if (!job->json) {
+            printf("attend: %zu of %d folds learned something that ranked held-back questions better\n",
+                   accepted, FOLDS);
+        }
+    }
+    rv_arena_free(arena);
+    rv_free(&rv_heap, all);
+    rv_free(&rv_heap, chosen);
+    return e;
 }
 
 static rv_err measure_all(retrieval_job *job, const char *mode)
@@ -276,7 +421,7 @@ static rv_err measure_all(retrieval_job *job, const char *mode)
             RV_TRY(measure(job, shown[i]));
         }
     }
-    return RV_OK;
+    return mode && strcmp(mode, "attend") == 0 ? measure_attend(job) : RV_OK;
 }
 
 /* ---- the store ---- */
@@ -339,8 +484,8 @@ int cmd_eval_retrieval(cmd_line *line)
         return CMD_USAGE;
     }
     rv_memory_mode known;
-    if (mode && rv_memory_mode_of(mode, &known)) {
-        return cmd_usage(line, "--mode is graph, hybrid, vector or words, found `%s`", mode);
+    if (mode && strcmp(mode, "attend") != 0 && rv_memory_mode_of(mode, &known)) {
+        return cmd_usage(line, "--mode is attend, graph, hybrid, vector or words, found `%s`", mode);
     }
     job.nodes = json_object();
     rv_config *config = NULL;
@@ -356,6 +501,7 @@ int cmd_eval_retrieval(cmd_line *line)
     }
     if (!e) {
         job.memory = rv_app_pipeline(app)->memory;
+        job.embed = rv_app_pipeline(app)->embed;
         e = read_lines(&job, docs, add_document);
     }
     if (!e) {

@@ -177,7 +177,7 @@ static const cmd_option eval_retrieval_options[] = {
     { "queries", 0, "FILE", NULL, "questions, lines {\"id\", \"q\", \"rel\": [document ids]}" },
     { "part", 0, "NAME", NULL, "only questions whose \"part\" is this" },
     { "cat", 0, "N", NULL, "only questions whose \"cat\" is this" },
-    { "mode", 0, "MODE", NULL, "graph, hybrid, vector or words; default all four" },
+    { "mode", 0, "MODE", NULL, "attend, graph, hybrid, vector or words; default all but attend" },
     { "embedder", 0, "NAME", "embedding.model", "embedder; default as configured" },
     { "run", 0, "FILE", NULL, "the ranking in TREC form" },
     LAST,
@@ -329,7 +329,9 @@ const cmd cmd_table[] = {
       "recall, MRR and nDCG of the memory on given questions",
       "The documents go into a store of their own, which is removed at the end. A question with \"scope\" is "
       "searched\n"
-      "among the documents whose ids begin with it and a slash.\n\n"
+      "among the documents whose ids begin with it and a slash.\n"
+      "The mode attend trains graph attention and is cross-validated: every question is ranked by weights that saw\n"
+      "neither it nor anything of its scope.\n\n"
       "  ruvllm eval retrieval --docs notes.docs.jsonl --queries notes.queries.jsonl --mode hybrid" },
     { "bench llm", "MODEL", 1, 1, cmd_bench_llm, bench_llm_options, "prefill and decode speed as JSON lines",
       NULL },
