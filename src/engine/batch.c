@@ -18,7 +18,7 @@ enum {
     GATHER_MAX_MS = 20, /* to wait for answers that are being sampled */
     COSTS = 32,         /* steps of answers whose time is known by their tokens */
     TENANTS = 64,       /* whose last seat is remembered */
-    STALE = 256         /* steps after which such a time is not believed any more */
+    STALE_MS = 2000     /* after which such a time is not believed any more */
 };
 #define GROWTH 0.08 /* of a step's time per token, where nothing has been measured: low, so that it will be */
 
@@ -60,13 +60,13 @@ struct rv_batch {
     double gather_until; /* rv_clock_ms */
     double token_ms;     /* of a prompt; 0: not known */
     double between_ms;   /* two steps with answers in them: sampling, giving out text */
+    double step_began;   /* the last one; rv_clock_ms */
     double step_end;     /* rv_clock_ms; 0: there was no answer in it */
     struct {
         uint64_t tenant, stamp;
-    } tenants[TENANTS];          /* who was let in when, the last ones */
-    double cost_ms[COSTS + 1];   /* of a step of so many tokens, answers only */
-    uint64_t cost_at[COSTS + 1]; /* step it was measured in; 0: not yet */
-    uint64_t steps;
+    } tenants[TENANTS];        /* who was let in when, the last ones */
+    double cost_ms[COSTS + 1]; /* of a step of so many tokens, answers only */
+    double cost_at[COSTS + 1]; /* rv_clock_ms of the last one; 0: there was none */
 };
 
 static bool is_cancelled(const rv_call *c)
@@ -476,7 +476,7 @@ static rv_call *next_ready(const rv_batch *b, bool answers, bool measuring)
 
 static bool knows_cost(const rv_batch *b, size_t n)
 {
-    return b->cost_at[n] && b->steps - b->cost_at[n] < STALE;
+    return b->cost_at[n] > 0 && b->step_began - b->cost_at[n] < STALE_MS;
 }
 
 /* A step of n answering tokens beside one of a single token: measured, or from the nearest that was, smaller ones
@@ -499,7 +499,7 @@ static void learn_cost(rv_batch *b, size_t n, double ms)
     if (n <= COSTS) {
         double old = b->cost_ms[n], sane = ms < 2 * old ? ms : 2 * old;
         b->cost_ms[n] = knows_cost(b, n) ? 0.75 * old + 0.25 * sane : ms;
-        b->cost_at[n] = b->steps;
+        b->cost_at[n] = b->step_began;
     }
 }
 
@@ -623,7 +623,6 @@ static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
             finish(c, err);
         }
     }
-    b->steps++;
     if (b->pure && !err && tokens) {
         learn_cost(b, tokens, ms);
     } else if (tokens >= LEAST_SHARE + n_segments) {
@@ -647,6 +646,7 @@ static void step(rv_batch *b, const rv_call *leader)
                 b->seats[i]->late = true;
             }
         }
+        b->step_began = rv_clock_ms();
         let_in_all(b);
         size_t n = collect(b);
         pthread_mutex_unlock(&b->lock);

@@ -214,3 +214,9 @@ teardown() {
         [[ "$output" == *"standard output"* ]]
     done
 }
+
+@test "ps without a server says so" {
+    run "$RUVLLM" ps --port 9
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"no server answers"* ]]
+}
