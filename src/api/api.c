@@ -71,7 +71,7 @@ const char *rv_api_version(const rv_api *api)
 
 enum { N_ROUTES = RV_COUNT(routes) };
 static const int statuses[] = { 200, 201, 204, 400, 403, 404, 405, 413,
-                                415, 499, 500, 501, 503, 504, 0 /* any other */ };
+                                415, 499, 500, 501, 503, 504, 507, 0 /* any other */ };
 
 /* One row more than there are routes: what matched none. */
 static rv_metric requests[(N_ROUTES + 1) * RV_COUNT(statuses)];
@@ -335,7 +335,10 @@ static const char *field_of(const char *text, char out[128])
 void rv_api_fail(rv_api_call *call, rv_err e)
 {
     if (rv_err_http(e) >= 500) { /* not about what was sent, and it may name files */
-        rv_api_fault(call, e, "the server could not do this");
+        rv_api_fault(call, e,
+                     e == RV_E_NO_SPACE
+                         ? "the disk of the server is full: nothing was written, reading goes on"
+                         : "the server could not do this");
         return;
     }
     char field[128];

@@ -196,13 +196,14 @@ static rv_err embed_for_memory(const void *self, const char *text, size_t n, flo
     return rv_embed_text(self, text, n, out);
 }
 
-static rv_err open_memory(rv_app *app)
+static rv_err open_memory(rv_app *app, bool reembed)
 {
     const char *dir = rv_config_data_dir(app->config);
     rv_pipeline *p = &app->pipeline;
     RV_TRY(rv_db_open(app->mem, dir, &p->db));
     rv_memory_embedder embedder = { rv_embed_name(p->embed), rv_embed_dim(p->embed), embed_for_memory,
                                     p->embed };
+    RV_TRY(reembed ? rv_memory_forget_vectors(p->db) : RV_OK);
     RV_TRY(rv_memory_open(app->mem, p->db, dir, embedder, &p->memory));
     return rv_adapters_open(app->mem, p->db, &p->adapters);
 }
@@ -235,7 +236,7 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
 
     rv_err e = open_embedder(app);
     if (!e && (parts & RV_APP_MEMORY)) {
-        e = open_memory(app);
+        e = open_memory(app, parts & RV_APP_REEMBED);
     }
     if (!e && (parts & RV_APP_MODELS)) {
         e = open_backend(app);

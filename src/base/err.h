@@ -20,6 +20,7 @@
     X(NOT_FOUND, 404, "invalid_request_error", "not found")                                                  \
     X(TOO_LARGE, 413, "invalid_request_error", "too large")                                                  \
     X(FULL, 503, "server_error", "no room left, try again later")                                            \
+    X(NO_SPACE, 507, "server_error", "the disk is full")                                                     \
     X(BUSY, 503, "server_error", "in use by another process")                                                \
     X(CORRUPT, 500, "server_error", "stored data is damaged")                                                \
     X(CANCELLED, 499, "server_error", "cancelled")                                                           \

@@ -133,6 +133,8 @@ int cmd_memory_rm(cmd_line *line);
 int cmd_memory_link(cmd_line *line);
 int cmd_memory_around(cmd_line *line);
 int cmd_memory_path(cmd_line *line);
+int cmd_memory_reembed(cmd_line *line);
+int cmd_memory_recall(cmd_line *line);
 int cmd_memory_stats(cmd_line *line);
 int cmd_memory_check(cmd_line *line);
 int cmd_witness_verify(cmd_line *line);

@@ -136,14 +136,14 @@ typedef struct memory_job {
     rv_arena *arena;
 } memory_job;
 
-static int with_memory(cmd_line *line, rv_err (*work)(memory_job *job))
+static int with_parts(cmd_line *line, rv_app_parts parts, rv_err (*work)(memory_job *job))
 {
     rv_config *config = NULL;
     rv_app *app = NULL;
     memory_job job = { .line = line };
     rv_err e = rv_arena_new(&rv_heap, MAX_ANSWER, &job.arena);
     if (!e) {
-        e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+        e = cmd_open(line, parts, &config, &app);
     }
     if (!e) {
         job.memory = rv_app_pipeline(app)->memory;
@@ -153,6 +153,11 @@ static int with_memory(cmd_line *line, rv_err (*work)(memory_job *job))
     cmd_close(config, app);
     rv_arena_free(job.arena);
     return code;
+}
+
+static int with_memory(cmd_line *line, rv_err (*work)(memory_job *job))
+{
+    return with_parts(line, RV_APP_MEMORY, work);
 }
 
 static rv_err add(memory_job *job)
@@ -499,4 +504,48 @@ static rv_err check(memory_job *job)
 int cmd_memory_check(cmd_line *line)
 {
     return with_memory(line, check);
+}
+
+static rv_err reembed(memory_job *job)
+{
+    rv_memory_stats s;
+    RV_TRY(rv_memory_get_stats(job->memory, &s));
+    if (job->line->json) {
+        cmd_print(json_pack("{s:I, s:s, s:i}", "vectors", (json_int_t)s.vectors, "embedder", s.embedder,
+                            "dimension", (int)s.dim));
+    } else {
+        printf("%zu vectors of %zu dimensions made by %s\n", s.vectors, s.dim, s.embedder);
+    }
+    return RV_OK;
+}
+
+int cmd_memory_reembed(cmd_line *line)
+{
+    return with_parts(line, RV_APP_MEMORY | RV_APP_REEMBED, reembed);
+}
+
+static rv_err recall(memory_job *job)
+{
+    int64_t sample = 100, k = 10;
+    if (!cmd_int(job->line, "sample", 1, 1000000, &sample) || !cmd_int(job->line, "limit", 1, 1000, &k)) {
+        return rv_fail(RV_E_CONFIG, "nothing was measured");
+    }
+    rv_memory_recall_report r;
+    RV_TRY(rv_memory_recall(job->memory, (size_t)sample, (size_t)k, &r));
+    if (job->line->json) {
+        cmd_print(json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f}", "index", r.index, "asked",
+                            (json_int_t)r.asked, "k", (json_int_t)k, "recall", r.recall, "least", r.least,
+                            "search_ms", r.search_ms, "exact_ms", r.exact_ms));
+    } else {
+        printf("recall@%lld %.4f over %zu of the store's own vectors, %.4f at the worst; index %s, %.3f ms a "
+               "search, "
+               "%.3f ms comparing all\n",
+               (long long)k, r.recall, r.asked, r.least, r.index, r.search_ms, r.exact_ms);
+    }
+    return RV_OK;
+}
+
+int cmd_memory_recall(cmd_line *line)
+{
+    return with_memory(line, recall);
 }

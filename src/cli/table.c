@@ -127,6 +127,11 @@ static const cmd_option memory_around_options[] = {
     { "limit", 'k', "N", NULL, "nodes; default 50, at most 512" },
     LAST,
 };
+static const cmd_option memory_recall_options[] = {
+    { "sample", 0, "N", NULL, "how many vectors to ask with; default 100" },
+    { "limit", 'k', "K", NULL, "how many nearest; default 10" },
+    LAST,
+};
 static const cmd_option memory_path_options[] = {
     { "hops", 0, "N", NULL, "longest way; default 6, at most 16" },
     LAST,
@@ -289,6 +294,12 @@ const cmd cmd_table[] = {
     { "memory path", "FROM TO", 2, 2, cmd_memory_path, memory_path_options,
       "a shortest way between two nodes", NULL },
     { "memory stats", "", 0, 0, cmd_memory_stats, NULL, "how much is remembered", NULL },
+    { "memory recall", "", 0, 0, cmd_memory_recall, memory_recall_options,
+      "how much of the nearest the vector search finds, on this store",
+      "Asks with the store's own vectors and compares with looking at all of them." },
+    { "memory reembed", "", 0, 0, cmd_memory_reembed, embed_options,
+      "make all vectors anew with the embedder that is configured now",
+      "Texts, words and edges stay as they are. Cut short, it is done again." },
     { "memory check", "", 0, 0, cmd_memory_check, NULL,
       "verify database, words, vectors and graph against each other", NULL },
     { "witness show", "REQUEST", 1, 1, cmd_witness_show, NULL, "what was recorded about a request", NULL },

@@ -125,7 +125,7 @@ const entry *rv_memory_find(const rv_memory *m, int64_t id)
     return low < m->n_entries && m->entries[low].id == id ? &m->entries[low] : NULL;
 }
 
-static rv_err grow(const rv_alloc *mem, void **at, size_t *room, size_t need, size_t size)
+rv_err rv_memory_grow(const rv_alloc *mem, void **at, size_t *room, size_t need, size_t size)
 {
     if (need <= *room) {
         return RV_OK;
@@ -143,10 +143,10 @@ static rv_err grow(const rv_alloc *mem, void **at, size_t *room, size_t need, si
 rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags)
 {
     void *e = m->entries, *t = m->tags;
-    rv_err err = grow(m->mem, &e, &m->entry_room, m->n_entries + entries, sizeof *m->entries);
+    rv_err err = rv_memory_grow(m->mem, &e, &m->entry_room, m->n_entries + entries, sizeof *m->entries);
     m->entries = e;
     if (!err) {
-        err = grow(m->mem, &t, &m->tag_room, m->n_tags + tags, sizeof *m->tags);
+        err = rv_memory_grow(m->mem, &t, &m->tag_room, m->n_tags + tags, sizeof *m->tags);
         m->tags = t;
     }
     return err;
@@ -158,11 +158,15 @@ rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out)
     RV_TRY(rv_names_add(&m->names, r->type.at, r->type.n, &e.type));
     RV_TRY(rv_names_add(&m->names, r->user.at, r->user.n, &e.user));
     RV_TRY(rv_names_add(&m->names, r->source.at, r->source.n, &e.source));
+    RV_TRY(rv_holders_add(m, RV_BY_TYPE, e.type, r->id));
+    RV_TRY(rv_holders_add(m, RV_BY_USER, e.user, r->id));
+    RV_TRY(rv_holders_add(m, RV_BY_SOURCE, e.source, r->id));
     for (size_t at = 0; at < r->tags.n; e.n_tags++) {
         const char *end = memchr(r->tags.at + at, '\n', r->tags.n - at);
         size_t n = end ? (size_t)(end - r->tags.at) - at : r->tags.n - at;
         RV_TRY(rv_memory_reserve(m, 0, 1));
         RV_TRY(rv_names_add(&m->names, r->tags.at + at, n, &m->tags[m->n_tags]));
+        RV_TRY(rv_holders_add(m, RV_BY_TAG, m->tags[m->n_tags], r->id));
         m->n_tags++;
         at += n + 1;
     }
@@ -245,8 +249,8 @@ static rv_err read_meta(rv_memory *m, sqlite3 *conn, const char *dir, uint64_t *
             why,
             "%s was filled by embedder \"%.*s\" with %lld dimensions, and \"%s\" with %zu is configured: "
             "choose the old "
-            "one in [embedding] again, or have all vectors made anew by removing them: rm -r %s/vectors",
-            dir, (int)name.n, name.at, dim, m->embedder_name, m->embedder.dim, dir);
+            "one in [embedding] again, or have all vectors made anew: ruvllm memory reembed",
+            dir, (int)name.n, name.at, dim, m->embedder_name, m->embedder.dim);
     } else if (!e) {
         e = rv_random_bytes(store, sizeof *store);
         *other = true;
@@ -333,7 +337,7 @@ static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
         rv_index_add(m->index, r.id, vector);
     } else if (e == RV_E_NOT_FOUND) {
         void *at = gone->at;
-        e = grow(m->mem, &at, &gone->room, gone->n + 1, sizeof *gone->at);
+        e = rv_memory_grow(m->mem, &at, &gone->room, gone->n + 1, sizeof *gone->at);
         gone->at = at;
         if (!e) {
             gone->at[gone->n++] = r.id;
@@ -570,6 +574,14 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     return RV_OK;
 }
 
+rv_err rv_memory_forget_vectors(rv_db *db)
+{
+    char *folder = rv_path_join(&rv_heap, rv_db_dir(db), "vectors");
+    rv_err e = folder ? rv_segments_wipe(&rv_heap, folder) : rv_fail(RV_E_NOMEM, "removing vector files");
+    rv_free(&rv_heap, folder);
+    return e;
+}
+
 void rv_memory_close(rv_memory *m)
 {
     if (!m) {
@@ -579,6 +591,7 @@ void rv_memory_close(rv_memory *m)
     rv_graph_free(m->graph);
     rv_segments_close(m->segments);
     rv_names_deinit(&m->names);
+    rv_holders_free(m);
     rv_free(m->mem, m->entries);
     rv_free(m->mem, m->tags);
     rv_free(m->mem, m->embedder_name);

@@ -27,6 +27,9 @@ typedef struct rv_memory_embedder {
  */
 rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory_embedder embedder, rv_memory **out) RV_MUST_CHECK;
 void rv_memory_close(rv_memory *m); /* accepts NULL */
+/** rv_memory_forget_vectors - before rv_memory_open: removes the vector files, so that it makes all vectors again from the texts, with
+ * any embedder. When it is cut short, it or the open is done again. */
+rv_err rv_memory_forget_vectors(rv_db *db) RV_MUST_CHECK;
 
 /* Node types: "document" (a file), "chunk" (of a document), "note" (added by a user), "fact" (a correction),
  * "qa" (a rated question and answer). Edges: contains, follows, corrects, derived, cites, same_topic, agent_step, or a name of
@@ -53,7 +56,7 @@ typedef struct rv_memory_new {
  * false, and only the edges that are missing are made. A correction that is said anew is itself no longer corrected.
  *
  * Errors:  RV_E_ARG, RV_E_TOO_LARGE a field, which and what is allowed.  RV_E_NOT_FOUND parent, corrects or derived_from.
- *          RV_E_FULL, RV_E_IO the disk; RV_E_NOMEM. After an error memory and disk are as before.
+ *          RV_E_NO_SPACE, RV_E_IO the disk; RV_E_NOMEM. After an error memory and disk are as before.
  * Threads: any thread, locks inside; so for all calls below.
  */
 rv_err rv_memory_add(rv_memory *m, const rv_memory_new *node, int64_t *id, bool *added) RV_MUST_CHECK;
@@ -157,6 +160,17 @@ typedef struct rv_memory_stats {
     size_t dim;
 } rv_memory_stats;
 rv_err rv_memory_get_stats(rv_memory *m, rv_memory_stats *out) RV_MUST_CHECK;
+
+/** rv_memory_recall - how much of the k (1 .. 1000) nearest the vector side finds, on this very store: for up to n_sample of its own
+ * vectors, spread evenly, its search is compared with a comparison of all. A hit counts when it is as near as the k-th of those, less
+ * 1e-6: of equal ones any will do. */
+typedef struct rv_memory_recall_report {
+    size_t asked;
+    double recall, least; /* mean, and of the worst one */
+    double search_ms, exact_ms; /* of one, mean */
+    const char *index;
+} rv_memory_recall_report;
+rv_err rv_memory_recall(rv_memory *m, size_t n_sample, size_t k, rv_memory_recall_report *out) RV_MUST_CHECK;
 
 /** rv_memory_neighbours - edges of a node, both directions. */
 typedef struct rv_memory_edge {

@@ -50,6 +50,14 @@ typedef struct entry {
 
 typedef struct adding adding;
 
+/* The ids of all nodes that have a value in a field, ascending. Those that were removed, or never came to be, stay until the next
+ * start: an id is used once, so whoever finds no entry for it passes it over. */
+typedef struct holders {
+    int64_t *at; /* [n] */
+    size_t n, room;
+} holders;
+typedef enum holders_by { RV_BY_TYPE, RV_BY_USER, RV_BY_SOURCE, RV_BY_TAG, RV_BYS } holders_by;
+
 struct rv_memory {
     const rv_alloc *mem;
     rv_db *db;
@@ -74,6 +82,8 @@ struct rv_memory {
     uint32_t *tags; /* [n_tags] of all entries; those of removed ones go with the next start */
     size_t n_tags, tag_room;
     names names;
+    holders *holders[RV_BYS]; /* [n_holders] by the number of the name */
+    size_t n_holders[RV_BYS];
     rv_index *index;
     rv_graph *graph;
     unsigned contains, follows, corrects, derived, cites, same_topic, agent_step; /* types of edges */
@@ -102,6 +112,29 @@ bool rv_matcher_takes(const matcher *f, const entry *e);
 /** rv_matcher_corrected_by - the newest node that corrects this one, 0: none. What a user says corrects nothing for another:
  * only nodes of the filter's user, and everybody's, count. Under state. */
 int64_t rv_matcher_corrected_by(const matcher *f, int64_t id);
+
+/** rv_holders_add - under state, alone. An id twice in a row is one.  rv_holders_free - all. */
+rv_err rv_holders_add(rv_memory *m, holders_by by, uint32_t name, int64_t id) RV_MUST_CHECK;
+void rv_holders_free(rv_memory *m);
+
+/* The nodes that pass, as bits: bit id - first. */
+typedef struct passing {
+    uint64_t *bits; /* NULL: no filter, all pass */
+    int64_t first;
+    size_t n_bits, n; /* n of them are set */
+} passing;
+/** rv_passing_of - from the shortest list of holders that the filter allows, or from all entries when that is no shorter. To be
+ * freed with rv_passing_deinit. Under state. */
+rv_err rv_passing_of(const matcher *f, passing *out) RV_MUST_CHECK;
+void rv_passing_deinit(const rv_memory *m, passing *p);
+static inline bool rv_passes(const passing *p, int64_t id)
+{
+    uint64_t bit = (uint64_t)(id - p->first);
+    return id >= p->first && bit < p->n_bits && (p->bits[bit / 64] >> bit % 64 & 1);
+}
+
+/** rv_memory_grow - an array of at least need elements. */
+rv_err rv_memory_grow(const rv_alloc *mem, void **at, size_t *room, size_t need, size_t size) RV_MUST_CHECK;
 
 /* ---- records ---- */
 

@@ -1,6 +1,7 @@
 /* Reading: get, list, search, neighbours. A search ranks by vector and by words, joins the two lists, puts corrections in
  * place of what they correct, and reads only the best k records. */
 #include "memory/memory_priv.h"
+#include "base/clock.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -235,6 +236,7 @@ typedef struct searching {
     const rv_memory_query *q;
     sqlite3 *conn;
     matcher filter;
+    passing passing;
     const float *vector; /* NULL: that side is not asked */
     const char *words;   /* FTS5 query, "" : that side is not asked */
     size_t side;         /* how many each side gives at most */
@@ -245,9 +247,8 @@ typedef struct searching {
     bool cut;        /* a side had more to give */
 } searching;
 
-static bool filter_id(const void *self, int64_t id)
+static bool filter_id(const searching *s, int64_t id)
 {
-    const searching *s = self;
     const entry *e = rv_memory_find(s->m, id);
     return e && rv_matcher_takes(&s->filter, e);
 }
@@ -289,8 +290,11 @@ static rv_err ask_vectors(searching *s)
 {
     size_t found = 0;
     if (s->vector) {
-        rv_filter filter = { .passes = filter_id, .self = s };
-        rv_search how = { .k = s->side < RV_INDEX_K_MAX ? s->side : RV_INDEX_K_MAX, .filter = &filter };
+        rv_filter filter = { .bits = s->passing.bits,
+                             .first = s->passing.first,
+                             .n_bits = s->passing.n_bits };
+        rv_search how = { .k = s->side < RV_INDEX_K_MAX ? s->side : RV_INDEX_K_MAX,
+                          .filter = s->passing.bits ? &filter : NULL };
         RV_TRY(rv_index_search(s->m->index, s->vector, &how, s->hits, &found));
     }
     for (size_t i = 0; i < found; i++) {
@@ -325,7 +329,8 @@ static rv_err ask_words(searching *s)
     size_t found = 0;
     for (bool row = true; !e && row && found < s->side;) {
         e = rv_db_step(stmt, &row);
-        if (!e && row && filter_id(s, sqlite3_column_int64(stmt, 0))) {
+        int64_t id = !e && row ? sqlite3_column_int64(stmt, 0) : 0;
+        if (id && (s->passing.bits ? rv_passes(&s->passing, id) : rv_memory_find(s->m, id) != NULL)) {
             found++;
             s->at[s->n++] = (candidate){ .id = sqlite3_column_int64(stmt, 0),
                                          .words_rank = found,
@@ -551,7 +556,9 @@ static rv_err search_all(searching *s, rv_arena *arena, rv_memory_hits *out)
         if (!e) {
             pthread_rwlock_rdlock(&s->m->state);
             s->filter = rv_matcher_of(s->m, &s->q->filter);
-            e = search_once(s, arena, out, &enough);
+            e = rv_passing_of(&s->filter, &s->passing);
+            e = e ? e : search_once(s, arena, out, &enough);
+            rv_passing_deinit(s->m, &s->passing);
             pthread_rwlock_unlock(&s->m->state);
         }
         rv_free(mem, s->hits);
@@ -623,6 +630,77 @@ rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena,
     rv_text_deinit(&words);
     if (!e) {
         *out = hits;
+    }
+    return e;
+}
+
+/* ---- recall ---- */
+
+static int by_nearness(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return x > y ? -1 : x < y;
+}
+
+/* One question: its own search against all rows. scores: scratch for all entries. Under state. */
+static rv_err recall_one(rv_memory *m, const float *query, size_t k, float *scores, rv_hit *hits,
+                         rv_memory_recall_report *r)
+{
+    size_t n = 0, found = 0, good = 0;
+    double from = rv_clock_ms();
+    RV_TRY(rv_index_search(m->index, query, &(rv_search){ .k = k }, hits, &found));
+    r->search_ms += rv_clock_ms() - from;
+    from = rv_clock_ms();
+    for (size_t i = 0; i < m->n_entries; i++) {
+        if (m->entries[i].row) {
+            double sum = 0;
+            for (size_t d = 0; d < m->embedder.dim; d++) {
+                sum += (double)query[d] * (double)m->entries[i].row[d];
+            }
+            scores[n++] = (float)sum;
+        }
+    }
+    qsort(scores, n, sizeof *scores, by_nearness);
+    r->exact_ms += rv_clock_ms() - from;
+    size_t wanted = k < n ? k : n;
+    for (size_t i = 0; i < found; i++) {
+        good += hits[i].score >= scores[wanted - 1] - 1e-6f;
+    }
+    double recall = (double)good / (double)wanted;
+    r->recall += recall;
+    r->least = recall < r->least ? recall : r->least;
+    r->asked++;
+    return RV_OK;
+}
+
+rv_err rv_memory_recall(rv_memory *m, size_t n_sample, size_t k, rv_memory_recall_report *out)
+{
+    if (k < 1 || k > RV_MEMORY_K_MAX || n_sample < 1) {
+        return rv_fail(RV_E_ARG, "k: %zu, sample: %zu; expected 1 .. %d, and at least 1", k, n_sample,
+                       RV_MEMORY_K_MAX);
+    }
+    rv_memory_recall_report r = { .least = 1 };
+    pthread_rwlock_rdlock(&m->state);
+    size_t n = rv_index_count(m->index), seen = 0;
+    float *scores = rv_new_array(m->mem, n + 1, sizeof *scores);
+    rv_hit *hits = rv_new_array(m->mem, k, sizeof *hits);
+    rv_err e = scores && hits ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to compare %zu vectors", n);
+    n_sample = n_sample < n ? n_sample : n;
+    for (size_t i = 0; !e && i < m->n_entries && r.asked < n_sample; i++) {
+        if (m->entries[i].row && seen++ >= r.asked * n / n_sample) {
+            e = recall_one(m, m->entries[i].row, k, scores, hits, &r);
+        }
+    }
+    r.index = rv_index_get_config(m->index)->kind;
+    pthread_rwlock_unlock(&m->state);
+    rv_free(m->mem, scores);
+    rv_free(m->mem, hits);
+    if (!e) {
+        double asked = r.asked ? (double)r.asked : 1;
+        r.recall = r.asked ? r.recall / asked : 1;
+        r.search_ms /= asked;
+        r.exact_ms /= asked;
+        *out = r;
     }
     return e;
 }

@@ -52,7 +52,7 @@ rv_err rv_db_fail(sqlite3 *conn, const char *what)
     path = path ? path : "database";
     switch (code & 0xff) {
     case SQLITE_NOMEM: return rv_fail(RV_E_NOMEM, "%s: %s: out of memory", path, what);
-    case SQLITE_FULL: return rv_fail(RV_E_FULL, "%s: %s: the disk is full; nothing was changed", path, what);
+    case SQLITE_FULL: return rv_fail(RV_E_NO_SPACE, "%s: %s: the disk is full; nothing was changed", path, what);
     case SQLITE_BUSY:
     case SQLITE_LOCKED: return rv_fail(RV_E_BUSY, "%s: %s: another program is writing to it", path, what);
     case SQLITE_TOOBIG: return rv_fail(RV_E_TOO_LARGE, "%s: %s: %s", path, what, why);

@@ -33,7 +33,7 @@ rv_err rv_db_migrate(rv_db *db, const char *module, const char *const *steps, si
  * commit returns after the bytes are on the disk; when it fails the transaction is rolled back.
  *
  * Errors:  RV_E_IO also after rv_db_stop, or once a sync failed: what the disk holds is then unknown until the program
- *          starts anew, so nothing more is promised. Reading goes on.  RV_E_FULL the disk is full.
+ *          starts anew, so nothing more is promised. Reading goes on.  RV_E_NO_SPACE the disk is full.
  */
 rv_err rv_db_begin(rv_db *db, sqlite3 **out) RV_MUST_CHECK;
 rv_err rv_db_commit(rv_db *db) RV_MUST_CHECK;

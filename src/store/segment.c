@@ -115,8 +115,8 @@ static path path_of(const rv_segments *s, uint32_t number)
 static rv_err fail_write(const rv_segments *s, uint32_t number, const char *what)
 {
     int why = errno;
-    return rv_fail(why == ENOSPC || why == EDQUOT ? RV_E_FULL : RV_E_IO, "%s: %s: %s", path_of(s, number).at,
-                   what, strerror(why));
+    return rv_fail(why == ENOSPC || why == EDQUOT ? RV_E_NO_SPACE : RV_E_IO, "%s: %s: %s",
+                   path_of(s, number).at, what, strerror(why));
 }
 
 static void close_segment(segment *g)
@@ -551,4 +551,29 @@ void rv_segments_size(const rv_segments *s, uint64_t *rows, uint64_t *bytes)
         *rows += s->at[i].n_rows;
         *bytes += s->at[i].n_bytes;
     }
+}
+
+rv_err rv_segments_wipe(const rv_alloc *mem, const char *dir)
+{
+    DIR *folder = opendir(dir);
+    if (!folder) {
+        return errno == ENOENT ? RV_OK
+                               : rv_fail(RV_E_IO, "%s: cannot read the folder: %s", dir, strerror(errno));
+    }
+    rv_err e = RV_OK;
+    for (const struct dirent *entry; !e && (entry = readdir(folder));) {
+        uint32_t number;
+        if (!parse_name(entry->d_name, &number)) {
+            continue;
+        }
+        char *file = rv_path_join(mem, dir, entry->d_name);
+        if (!file) {
+            e = rv_fail(RV_E_NOMEM, "%s: removing vector files", dir);
+        } else if (unlink(file) < 0) {
+            e = rv_fail(RV_E_IO, "%s: cannot be removed: %s", file, strerror(errno));
+        }
+        rv_free(mem, file);
+    }
+    closedir(folder);
+    return e ? e : rv_dir_sync(dir);
 }

@@ -50,7 +50,7 @@ rv_err rv_segments_get(rv_segments *segments, rv_segment_row row, int64_t id, co
  *
  * vectors  [n][dim]
  * rows     out [n]
- * Errors:  RV_E_FULL the disk is full.  RV_E_IO; when a sync failed all later appends fail too, see rv_segments_failed.
+ * Errors:  RV_E_NO_SPACE the disk is full.  RV_E_IO; when a sync failed all later appends fail too, see rv_segments_failed.
  *          Rows of a failed append stay unnamed.
  */
 rv_err rv_segments_append(rv_segments *segments, const int64_t *ids, const float *vectors, size_t n,
@@ -59,6 +59,9 @@ rv_err rv_segments_append(rv_segments *segments, const int64_t *ids, const float
 rv_err rv_segments_sync(rv_segments *segments) RV_MUST_CHECK;
 /** rv_segments_failed - a sync failed: what the disk holds is unknown until the next start. */
 bool rv_segments_failed(const rv_segments *segments);
+
+/** rv_segments_wipe - remove all segment files of a folder that nobody has open; a folder that is not there is fine. RV_E_IO. */
+rv_err rv_segments_wipe(const rv_alloc *mem, const char *dir) RV_MUST_CHECK;
 
 /** rv_segments_size - rows written (dead ones too) and bytes of all files. */
 void rv_segments_size(const rv_segments *segments, uint64_t *rows, uint64_t *bytes);

@@ -64,7 +64,7 @@ static int victim(const char *dir, int rounds, int first)
         return 9;
     }
     if (e) {
-        return e == RV_E_IO || e == RV_E_FULL || e == RV_E_NOMEM ? 0 : 8;
+        return e == RV_E_IO || e == RV_E_NO_SPACE || e == RV_E_NOMEM ? 0 : 8;
     }
     int64_t last = 0;
     for (int i = first; rounds == 0 || i < first + rounds; i++) {

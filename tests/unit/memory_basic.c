@@ -484,31 +484,6 @@ TEST(removing_takes_what_was_named_and_nothing_else)
     store_close(&s);
 }
 
-TEST(another_embedder_is_refused_until_its_vectors_are_removed)
-{
-    const char *dir = temp_path("data");
-    store s = store_open(dir);
-    int64_t id = add_note(s.m, "A swan on the lake.");
-    store_close(&s);
-    rv_memory_embedder other = toy;
-    other.name = "other";
-    CHECK_ERR(store_open_with(&rv_heap, dir, other, &s), RV_E_CONFIG);
-    CHECK(strstr(rv_err_text(), "toy") && strstr(rv_err_text(), "other") && strstr(rv_err_text(), "rm -r"),
-          "%s", rv_err_text());
-
-    char file[4200];
-    snprintf(file, sizeof file, "%s/vectors/00000001.seg", dir);
-    CHECK(remove(file) == 0, "%s", file);
-    CHECK_OK(store_open_with(&rv_heap, dir, other, &s));
-    rv_memory_hits hits = ask(s.m, (rv_memory_query){ .text = "swan", .k = 1, .mode = RV_MEMORY_VECTOR });
-    CHECK(hits.n == 1 && hits.at[0].id == id && hits.at[0].score > 0.1, "%zu", hits.n);
-    CHECK_OK(rv_memory_check(s.m));
-    store_close(&s);
-    CHECK_OK(store_open_with(&rv_heap, dir, other, &s));
-    store_close(&s);
-    CHECK_ERR(store_open_with(&rv_heap, dir, toy, &s), RV_E_CONFIG);
-}
-
 TEST(a_lost_vector_file_is_made_again_from_the_texts)
 {
     const char *dir = temp_path("data");
@@ -567,4 +542,107 @@ TEST(searching_with_a_given_vector_needs_no_text)
                                arena(), &none),
               RV_E_ARG);
     store_close(&s);
+}
+
+TEST(filters_give_the_same_as_looking_at_every_node)
+{
+    store s = store_open(temp_path("data"));
+    rv_arena *arena;
+    CHECK_OK(rv_arena_new(&rv_heap, 64 << 20, &arena));
+    enum { NODES = 400 };
+    static const char *const users[] = { NULL, "ann", "bob" };
+    static const char *const kinds[] = { "note", "fact" };
+    int64_t ids[NODES];
+    for (int i = 0; i < NODES; i++) {
+        char text[64], tag[8], source[16];
+        const char *tags[2] = { tag, i % 50 == 0 ? "rare" : "common" };
+        bool added;
+        snprintf(text, sizeof text, "text with word%c and number%c%c%c", 'a' + i % 5, 'a' + i % 26,
+                 'a' + i / 26 % 26, 'q' + i % 3);
+        snprintf(tag, sizeof tag, "t%d", i % 7);
+        snprintf(source, sizeof source, "s%d", i % 90);
+        CHECK_OK(rv_memory_add(s.m,
+                               &(rv_memory_new){ .type = kinds[i % 2],
+                                                 .text = text,
+                                                 .user = users[i % 3],
+                                                 .source = source,
+                                                 .tags = tags,
+                                                 .n_tags = 2 },
+                               &ids[i], &added));
+    }
+    for (int i = 0; i < NODES; i += 9) { /* lists that hold dead ids */
+        size_t removed;
+        CHECK_OK(rv_memory_rm(s.m, ids[i], NULL, &removed));
+    }
+    const rv_memory_filter filters[] = {
+        { .tag = "rare" },
+        { .tag = "t3" },
+        { .source = "s17" },
+        { .source = "s17", .type = "note" },
+        { .user = "ann" },
+        { .user = "ann", .only_user = true, .tag = "rare" },
+        { .user = "nobody" },
+        { .user = "nobody", .only_user = true },
+        { .type = "fact", .tag = "rare" },
+        { .type = "unknown" },
+        { .until_ms = 1 },
+        { .since_ms = 1, .source = "s3" },
+    };
+    for (size_t i = 0; i < RV_COUNT(filters); i++) {
+        rv_memory_hits listed, found;
+        CHECK_OK(rv_memory_list(s.m, &filters[i], 1000, 0, arena, &listed));
+        for (int mode = 0; mode < RV_MEMORY_MODES; mode++) {
+            rv_memory_query q = {
+                .text = "text number word", .k = 1000, .mode = (rv_memory_mode)mode, .filter = filters[i]
+            };
+            CHECK_OK(rv_memory_search(s.m, &q, arena, &found));
+            CHECK(found.n == listed.n, "filter %zu, %s: %zu found, %zu pass", i,
+                  rv_memory_mode_name((rv_memory_mode)mode), found.n, listed.n);
+        }
+    }
+    rv_memory_recall_report r;
+    CHECK_OK(rv_memory_recall(s.m, 50, 10, &r));
+    CHECK(r.asked == 50 && r.recall == 1 && r.least == 1, "%zu asked, %g, %g", r.asked, r.recall, r.least);
+    CHECK(rv_memory_recall(s.m, 50, 0, &r) == RV_E_ARG, "k 0");
+    rv_arena_free(arena);
+    store_close(&s);
+}
+
+static rv_err other_text(const void *self, const char *text, size_t n, float *out)
+{
+    rv_err e = toy_text(self, text, n, out);
+    for (int i = 0; i < TOY_DIM; i++) {
+        out[i] = -out[i];
+    }
+    return e;
+}
+
+TEST(another_embedder_is_refused_until_the_vectors_are_made_anew)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    add_note(s.m, "the heron stands in the reeds");
+    int64_t other = add_note(s.m, "a boat passes");
+    store_close(&s);
+    rv_memory_embedder embedder = { .name = "other", .dim = TOY_DIM, .text = other_text };
+    CHECK(store_open_with(&rv_heap, dir, embedder, &s) == RV_E_CONFIG &&
+              strstr(rv_err_text(), "memory reembed"),
+          "%s", rv_err_text());
+    rv_db *db;
+    CHECK_OK(rv_db_open(&rv_heap, dir, &db));
+    CHECK_OK(rv_memory_forget_vectors(db));
+    rv_db_close(db);
+    for (int again = 0; again < 2; again++) {
+        CHECK_OK(store_open_with(&rv_heap, dir, embedder, &s));
+        CHECK_OK(rv_memory_check(s.m));
+        rv_arena *arena;
+        rv_memory_hits hits;
+        CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
+        CHECK_OK(rv_memory_search(s.m, &(rv_memory_query){ .text = "boat", .k = 1, .mode = RV_MEMORY_VECTOR },
+                                  arena, &hits));
+        CHECK(hits.n == 1 && hits.at[0].id == other, "%zu", hits.n);
+        rv_arena_free(arena);
+        store_close(&s);
+    }
+    CHECK_ERR(store_open_with(&rv_heap, dir, toy, &s), RV_E_CONFIG);
 }
