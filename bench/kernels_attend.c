@@ -3,6 +3,7 @@
  *
  *     bench_kernels_attend      RV_CPU chooses the level */
 #include "kernels/kernels.h"
+#include "kernels/kvq.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -30,10 +31,12 @@ static void attend_all(const rv_kernels *k, const float *q, size_t n_q, size_t d
         sum[i] = 0;
     }
     memset(acc, 0, sizeof acc);
-    const size_t bytes = PAGE * dim * (type == RV_F16 ? 2 : 4);
+    const bool block = rv_kvq_has(type, dim);
+    const size_t bytes = block ? rv_kvq_keys(type, dim).bytes : PAGE * dim * (type == RV_F16 ? 2 : 4);
+    const size_t both = bytes + (block ? rv_kvq_values(type, dim).bytes : bytes);
     for (size_t i = 0; i < n_steps; i++) {
-        const char *page = pages + i % n_pages * 2 * bytes;
-        const char *next = pages + (i + 1) % n_pages * 2 * bytes;
+        const char *page = pages + i % n_pages * both;
+        const char *next = pages + (i + 1) % n_pages * both;
         k->attend(&(rv_attend_step){ .q = q,
                                      .n_q = n_q,
                                      .dim = dim,
@@ -43,7 +46,7 @@ static void attend_all(const rv_kernels *k, const float *q, size_t n_q, size_t d
                                      .next_keys = next,
                                      .next_values = next + bytes,
                                      .type = type,
-                                     .n_keys = PAGE,
+                                     .n_keys = block ? RV_KVQ_TOKENS : PAGE,
                                      .max = max,
                                      .sum = sum,
                                      .acc = acc });
@@ -53,7 +56,10 @@ static void attend_all(const rv_kernels *k, const float *q, size_t n_q, size_t d
 static void bench_case(const rv_kernels *k, size_t n_q, size_t dim, rv_type type, size_t pool_bytes,
                        const char *where)
 {
-    const size_t page_bytes = 2 * PAGE * dim * (type == RV_F16 ? 2 : 4), n_pages = pool_bytes / page_bytes;
+    const bool block = rv_kvq_has(type, dim);
+    const size_t page_bytes = block ? rv_kvq_keys(type, dim).bytes + rv_kvq_values(type, dim).bytes
+                                    : 2 * PAGE * dim * (type == RV_F16 ? 2 : 4);
+    const size_t n_pages = pool_bytes / page_bytes, keys = block ? RV_KVQ_TOKENS : PAGE;
     const size_t n_steps = n_pages < 4096 / n_q ? 4096 / n_q : n_pages;
     char *pages = rv_new_aligned(&rv_heap, 64, n_pages * page_bytes);
     float *q = rv_new_array(&rv_heap, n_q * dim, sizeof *q);
@@ -66,12 +72,12 @@ static void bench_case(const rv_kernels *k, size_t n_q, size_t dim, rv_type type
     for (size_t i = 0; i < n_q * dim; i++) {
         q[i] = (float)rv_rng_unit(&rng) - 0.5f;
     }
-    for (size_t i = 0; i < n_pages * page_bytes / (type == RV_F16 ? 2 : 4); i++) {
+    for (size_t i = 0; i < n_pages * page_bytes / (type == RV_F32 ? 4 : 2); i++) {
         float x = (float)((i * 2654435761u >> 16) & 1023) / 1024 - 0.5f;
-        if (type == RV_F16) {
-            ((uint16_t *)(void *)pages)[i] = rv_f32_to_f16(x);
-        } else {
+        if (type == RV_F32) {
             ((float *)(void *)pages)[i] = x;
+        } else { /* as codes and scales of a block these are numbers too */
+            ((uint16_t *)(void *)pages)[i] = rv_f32_to_f16(x);
         }
     }
     double ms[RUNS];
@@ -83,14 +89,15 @@ static void bench_case(const rv_kernels *k, size_t n_q, size_t dim, rv_type type
     }
     qsort(ms, RUNS, sizeof *ms, by_value);
     double gb = (double)(n_steps * page_bytes) / 1e6,
-           gflop = 4.0 * (double)(n_steps * n_q * PAGE * dim) / 1e6;
-    printf("{\"bench\":\"kernels_attend\",\"version\":\"%s\",\"level\":\"%s\",\"type\":\"%s\",\"dim\":%zu,"
-           "\"heads\":%zu,"
-           "\"pages_in\":\"%s\",\"best_ms\":%.3f,\"median_ms\":%.3f,\"ns_per_page_and_head\":%.1f,\"gb_per_"
-           "s\":%.2f,"
-           "\"gflop_per_s\":%.1f}\n",
-           RV_VERSION, k->name, type == RV_F16 ? "F16" : "F32", dim, n_q, where, ms[0], ms[RUNS / 2],
-           ms[0] * 1e6 / (double)(n_steps * n_q), gb / ms[0], gflop / ms[0]);
+           gflop = 4.0 * (double)(n_steps * n_q * keys * dim) / 1e6;
+    printf(
+        "{\"bench\":\"kernels_attend\",\"version\":\"%s\",\"level\":\"%s\",\"type\":\"%s\",\"dim\":%zu,"
+        "\"heads\":%zu,"
+        "\"pages_in\":\"%s\",\"best_ms\":%.3f,\"median_ms\":%.3f,\"ns_per_16_keys_and_head\":%.1f,\"gb_per_"
+        "s\":%.2f,"
+        "\"gflop_per_s\":%.1f}\n",
+        RV_VERSION, k->name, rv_type_get(type)->name, dim, n_q, where, ms[0], ms[RUNS / 2],
+        ms[0] * 1e6 * PAGE / (double)(n_steps * n_q * keys), gb / ms[0], gflop / ms[0]);
     rv_free(&rv_heap, pages);
     rv_free(&rv_heap, q);
 }
@@ -102,6 +109,10 @@ int main(void)
     for (size_t i = 0; i < RV_COUNT(heads); i++) {
         bench_case(k, heads[i], 64, RV_F16, (size_t)64 << 20, "memory");
         bench_case(k, heads[i], 64, RV_F16, (size_t)64 << 10, "cache");
+    }
+    for (size_t i = 0; i < RV_COUNT(heads); i++) {
+        bench_case(k, heads[i], 64, RV_Q8_0, (size_t)64 << 20, "memory");
+        bench_case(k, heads[i], 64, RV_Q4_1, (size_t)64 << 20, "memory");
     }
     bench_case(k, 4, 64, RV_F32, (size_t)64 << 20, "memory");
     bench_case(k, 4, 128, RV_F16, (size_t)64 << 20, "memory");

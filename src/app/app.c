@@ -144,11 +144,16 @@ static rv_err open_backend(rv_app *app)
     if (!e && rv_config_string(c, "inference.model")) {
         e = model_file(app, "inference.model", &chosen);
     }
+    rv_type kv_type;
+    if (!e && !rv_kv_type_named(rv_config_string(c, "inference.kv_type"), &kv_type)) {
+        e = rv_fail(RV_E_CONFIG, "inference.kv_type: %s is no type",
+                    rv_config_string(c, "inference.kv_type"));
+    }
     if (!e) {
         rv_backend_options how = {
             .threads = (int)rv_config_int(c, "inference.threads"),
             .max_context = (uint32_t)rv_config_int(c, "inference.max_context"),
-            .kv_type = strcmp(rv_config_string(c, "inference.kv_type"), "f32") == 0 ? RV_F32 : RV_F16,
+            .kv_type = kv_type,
             .load_wait_ms = (double)rv_config_int(c, "inference.load_wait_ms"),
             .no_packing = strcmp(rv_config_string(c, "inference.packing"), "off") == 0,
             .packed_dir = packed_dir,

@@ -75,7 +75,8 @@ const rv_config_key rv_config_keys[] = {
         "takes"),
     BOOL("inference", "warm_start", "false", now,
          "the server loads the default model at its start, not at first use"),
-    CHOICE("inference", "kv_type", "f16|f32", "f16", now, "numbers in the key/value cache"),
+    CHOICE("inference", "kv_type", "f16|f32|q8|q4", "f16", now,
+           "numbers in the key/value cache; q8 and q4: of all but the last tokens"),
     CHOICE("inference", "packing", "file|memory|off", "file", now,
            "weights in the layout of this CPU: kept in the cache folder for the next start, made at each "
            "start, or "

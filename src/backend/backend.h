@@ -15,7 +15,7 @@ extern const char *const rv_tier_names[RV_TIERS]; /* "350m" "700m" "1.2b" "2.6b"
 typedef struct rv_backend_options {
     int threads;                /* of the shared compute pool; 0: one per processor */
     uint32_t max_context;       /* as in rv_engine_options */
-    rv_type kv_type;            /* RV_F16 or RV_F32 */
+    rv_type kv_type;            /* as in rv_kv_shape */
     bool no_drafts, no_packing; /* as in rv_engine_options */
     const char *packed_dir;     /* likewise. Copied */
     size_t max_loaded;          /* models in memory, at least 1 */

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,7 +144,9 @@ static rv_err engine_options(const cmd_line *line, int64_t *threads, rv_engine_o
     RV_TRY(cmd_config(line, &c));
     *threads = rv_config_int(c, "inference.threads");
     how->max_context = (uint32_t)rv_config_int(c, "inference.max_context");
-    how->kv_type = strcmp(rv_config_string(c, "inference.kv_type"), "f32") == 0 ? RV_F32 : RV_F16;
+    bool known = rv_kv_type_named(rv_config_string(c, "inference.kv_type"), &how->kv_type);
+    assert(known); /* the configuration was checked */
+    (void)known;
     how->no_packing = strcmp(rv_config_string(c, "inference.packing"), "off") == 0;
     how->packed_dir = rv_config_packed_dir(c, &rv_heap);
     how->no_drafts = strcmp(rv_config_string(c, "inference.drafts"), "off") == 0;

@@ -15,7 +15,7 @@ const cmd_option cmd_common[] = {
 #define ENGINE_OPTIONS                                                                                       \
     { "threads", 't', "N", "inference.threads", "compute threads" },                                         \
         { "ctx", 'c', "N", "inference.max_context", "tokens one conversation may hold" },                    \
-        { "kv", 0, "TYPE", "inference.kv_type", "type of the key/value cache: f16 or f32" },                 \
+        { "kv", 0, "TYPE", "inference.kv_type", "numbers in the key/value cache: f32, f16, q8 or q4" },      \
         { "packing", 0, "HOW", "inference.packing", "weights in this CPU's layout: file, memory or off" },   \
         { "drafts", 0, "WHEN", "inference.drafts", "guess tokens and check several at once: auto or off" },  \
     {                                                                                                        \

@@ -84,11 +84,6 @@ static uint64_t lora_id(const rv_call *c)
     return c->lora ? c->lora->id : 0;
 }
 
-static size_t pages_for(size_t n_tokens)
-{
-    return (n_tokens + RV_KV_PAGE_TOKENS - 1) / RV_KV_PAGE_TOKENS;
-}
-
 /* ---- making ---- */
 
 static rv_err make_entries(rv_batch *b)
@@ -146,7 +141,6 @@ rv_err rv_batch_new(const rv_alloc *mem, rv_lfm2 *model, rv_kv *kv, rv_batch_opt
         rv_batch_free(b);
         return e;
     }
-    assert(pages_for(how.n_ctx) * how.page_bytes <= rv_kv_budget_bytes(kv) - rv_kv_used_bytes(kv));
     *out = b;
     return RV_OK;
 }
@@ -217,14 +211,14 @@ static entry *find_source(rv_batch *b, rv_call *c, size_t *reusable)
     return best;
 }
 
-/* Of those without owner the emptiest or else the least recently used one, but not `keep`. */
-static entry *find_victim(rv_batch *b, const entry *keep, bool empty_ones)
+/* Of those without owner an empty or else the least recently used one, but neither of these two. */
+static entry *find_victim(rv_batch *b, const entry *keep, const entry *also, bool empty_ones)
 {
     entry *victim = NULL;
     for (size_t i = 0; i < b->n_entries; i++) {
         entry *e = &b->entries[i];
         bool empty = rv_kv_seq_tokens(e->seq) == 0;
-        if (e->owner || e == keep || (empty && !empty_ones)) {
+        if (e->owner || e == keep || e == also || (empty && !empty_ones)) {
             continue;
         }
         if (empty) {
@@ -235,10 +229,11 @@ static entry *find_victim(rv_batch *b, const entry *keep, bool empty_ones)
     return victim;
 }
 
-static bool make_room(rv_batch *b, size_t n_pages, const entry *keep)
+/* Gives up idle sequences until so many bytes are free; not these two. */
+static bool make_room(rv_batch *b, size_t bytes, const entry *keep, const entry *also)
 {
-    while (rv_kv_budget_bytes(b->kv) - rv_kv_used_bytes(b->kv) < n_pages * b->how.page_bytes) {
-        entry *victim = find_victim(b, keep, false);
+    while (rv_budget_room(b->how.budget) < bytes) {
+        entry *victim = find_victim(b, keep, also, false);
         if (!victim) {
             return false;
         }
@@ -247,32 +242,52 @@ static bool make_room(rv_batch *b, size_t n_pages, const entry *keep)
     return true;
 }
 
-/* A sequence with pages for all the call may need and the most of its prompt. NULL: no room now. */
+/* Promise it all it may say; keep is not given up for that. */
+static bool promise(rv_batch *b, entry *e, const rv_call *c, const entry *keep)
+{
+    return make_room(b, rv_kv_promised(e->seq, c->most_tokens), e, keep) &&
+           rv_kv_promise(e->seq, c->most_tokens) == RV_OK;
+}
+
+/* Another sequence with the beginning of this one, which stays as it is. */
+static entry *fork_entry(rv_batch *b, const rv_call *c, const entry *source, size_t reusable)
+{
+    entry *e = find_victim(b, source, NULL, true);
+    rv_kv_rewind(e->seq, 0);
+    while (source && rv_kv_copy(e->seq, source->seq, reusable)) { /* at worst nothing: only speed is lost */
+        entry *victim = find_victim(b, source, e, false);
+        if (!victim) {
+            break;
+        }
+        rv_kv_rewind(victim->seq, 0);
+    }
+    if (promise(b, e, c, source)) {
+        return e;
+    }
+    rv_kv_rewind(e->seq, 0);
+    return NULL;
+}
+
+/* A sequence with a promise for all the call may need and the most of its prompt. NULL: no room now. */
 static entry *prepare_entry(rv_batch *b, rv_call *c)
 {
-    size_t reusable, n_pages = pages_for(c->most_tokens);
+    size_t reusable;
     entry *source = find_source(b, c, &reusable);
     bool idle = source && !source->owner;
     if (!idle || 2 * reusable < rv_kv_seq_tokens(source->seq)) {
-        if (make_room(b, n_pages, source)) {
-            entry *e = find_victim(b, source, true);
-            rv_kv_rewind(e->seq, 0);
-            if (source && rv_kv_copy(e->seq, source->seq, reusable)) {
-                rv_kv_rewind(e->seq, 0); /* only speed is lost */
-            }
+        entry *e = fork_entry(b, c, source, reusable);
+        if (e || !idle) {
             return e;
         }
-        if (!idle) {
-            return NULL;
+    }
+    if (make_room(b, rv_kv_promised(source->seq, c->most_tokens), source, NULL)) {
+        rv_kv_rewind(source->seq, reusable);
+        if (promise(b, source, c, NULL)) {
+            return source;
         }
     }
-    size_t has = rv_kv_seq_pages(source->seq);
-    if (make_room(b, n_pages > has ? n_pages - has : 0, source)) {
-        rv_kv_rewind(source->seq, reusable);
-        return source;
-    }
     rv_kv_rewind(source->seq, 0); /* its marks may be what is in the way */
-    return make_room(b, n_pages, NULL) ? source : NULL;
+    return promise(b, source, c, NULL) ? source : NULL;
 }
 
 static void finish(rv_call *c, rv_err err)
@@ -334,7 +349,6 @@ static bool let_in(rv_batch *b, rv_call *c)
         return false;
     }
     c->cached = rv_kv_seq_tokens(e->seq);
-    rv_err err = rv_kv_reserve(e->seq, c->most_tokens - c->cached);
     memcpy(e->ids, c->prompt, c->n_prompt * sizeof *e->ids);
     while (b->seats[c->seat]) {
         c->seat++;
@@ -348,9 +362,6 @@ static bool let_in(rv_batch *b, rv_call *c)
     remember_tenant(b, c);
     c->admitted_ms = rv_clock_ms();
     c->state = READY;
-    if (err) {
-        finish(c, err);
-    }
     return true;
 }
 
@@ -780,22 +791,19 @@ rv_err rv_batch_check(rv_batch *b)
         wait_changed(b, false);
     }
     tidy(b);
-    size_t owned = 0, taken = 0, pages = 0;
+    size_t owned = 0, taken = 0;
     bool mutual = true;
     for (size_t i = 0; i < b->n_entries; i++) {
         const entry *e = &b->entries[i];
         owned += e->owner != NULL;
         mutual &= !e->owner || (e->owner->entry == e && b->seats[e->owner->seat] == e->owner);
-        pages += e->owner ? 0 : rv_kv_seq_pages(e->seq) - pages_for(rv_kv_seq_tokens(e->seq));
     }
     for (size_t i = 0; i < b->how.max_sequences; i++) {
         taken += b->seats[i] != NULL;
     }
-    rv_err err =
-        owned == taken && mutual && pages == 0
-            ? rv_kv_check(b->kv)
-            : rv_fail(RV_E_CORRUPT, "batch: %zu sequences owned, %zu seats taken, %zu pages for nobody",
-                      owned, taken, pages);
+    rv_err err = owned == taken && mutual
+                     ? rv_kv_check(b->kv)
+                     : rv_fail(RV_E_CORRUPT, "batch: %zu sequences owned, %zu seats taken", owned, taken);
     pthread_mutex_unlock(&b->lock);
     return err;
 }

@@ -15,8 +15,8 @@
  * nothing, so a step takes in as many drafts as promise the most tokens in its time. What a step of so many tokens
  * costs is measured as it goes.
  *
- * A caller is let in when there is a seat (max_sequences) and the cache has pages for all it may ever hold, so
- * no running sequence can fail for want of pages; until then it waits. Next is the first in line of the tenant that
+ * A caller is let in when there is a seat (max_sequences) and the cache can promise it all it may ever hold, so
+ * no running sequence can fail for want of room; until then it waits. Next is the first in line of the tenant that
  * has the fewest seats, and of those of the one that was let in least lately. Sequences without a
  * caller are kept for their beginnings: a new prompt takes the longest common one over (when it is more than
  * half of that sequence) or copies it. They are given up, least recently used first, when pages are needed.
@@ -37,7 +37,8 @@ typedef struct rv_batch_options {
     uint32_t n_ctx;       /* tokens of the longest sequence */
     size_t max_sequences; /* callers that are served together */
     size_t n_vocab;
-    size_t page_bytes, state_bytes; /* of the cache */
+    size_t state_bytes; /* of the cache */
+    rv_budget *budget;  /* of the cache */
 } rv_batch_options;
 
 /* One caller's sequence, from the first rv_batch_feed to rv_batch_end. */

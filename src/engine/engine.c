@@ -29,6 +29,7 @@ struct rv_engine {
     rv_tok *tok;
     rv_lfm2 *model;
     rv_kv *kv;
+    rv_budget *budget, *own_budget; /* of the cache; ours to free, or NULL */
     rv_batch *batch;
     rv_sampler **samplers; /* [max_sequences] one for each seat of the batch */
     size_t max_sequences;
@@ -47,28 +48,62 @@ rv_engine_options rv_engine_options_default(void)
 
 /* ---- opening ---- */
 
+/* What a cache for so many tokens needs: states of all sequences and their marks, and whole contexts, the last one maybe
+ * shorter. False: more than can be counted. */
+static bool cache_bytes(const rv_engine *e, const rv_kv_shape *shape, size_t tokens, size_t *out)
+{
+    size_t n_ctx = e->info.n_ctx, whole, rest = rv_kv_tokens_bytes(shape, tokens % n_ctx);
+    size_t states = (2 + RV_KV_MARKS) * e->max_sequences * rv_kv_state_bytes(shape);
+    return rv_mul_size(tokens / n_ctx, rv_kv_tokens_bytes(shape, n_ctx), &whole) &&
+           rv_add_size(whole, rest, &whole) && rv_add_size(whole, states, out);
+}
+
+static rv_err check_budget(const rv_engine *e, const rv_kv_shape *shape)
+{
+    size_t states = 2 * e->max_sequences * rv_kv_state_bytes(shape), bytes;
+    if (!rv_add_size(rv_kv_tokens_bytes(shape, e->info.n_ctx), states, &bytes) ||
+        bytes > rv_budget_bytes(e->budget)) {
+        return rv_fail(
+            RV_E_ARG,
+            "%s: one sequence of %u tokens needs %zu bytes beside the states of %zu, the memory pool has "
+            "%zu; shorten the context or give the pool more",
+            e->path, e->info.n_ctx, rv_kv_tokens_bytes(shape, e->info.n_ctx), 2 * e->max_sequences,
+            rv_budget_bytes(e->budget));
+    }
+    return RV_OK;
+}
+
 static rv_err open_cache(rv_engine *e, rv_engine_options how)
 {
     rv_kv_shape shape = rv_lfm2_kv_shape(e->file, how.kv_type);
+    if ((how.kv_type == RV_Q8_0 || how.kv_type == RV_Q4_1) && !rv_kvq_has(how.kv_type, shape.head_dim)) {
+        return rv_fail(RV_E_UNSUPPORTED,
+                       "%s: a quantised cache needs a head size that is a multiple of 16, it is %zu", e->path,
+                       shape.head_dim);
+    }
+    size_t n_ctx = e->info.n_ctx, tokens = how.cache_tokens ? how.cache_tokens : 2 * n_ctx, bytes;
+    if (tokens < n_ctx) {
+        return rv_fail(RV_E_ARG, "%s: a cache of %zu tokens for a context of %zu", e->path, tokens, n_ctx);
+    }
+    if (!cache_bytes(e, &shape, tokens, &bytes)) {
+        return rv_fail(RV_E_NOMEM, "%s: no memory for a cache of %zu tokens", e->path, tokens);
+    }
+    e->budget = how.budget;
+    if (!e->budget) {
+        RV_TRY(rv_budget_new(e->mem, bytes, &e->own_budget));
+        e->budget = e->own_budget;
+    }
+    RV_TRY(check_budget(e, &shape));
     rv_batch_options batch = { .turn = e->turn,
                                .n_ctx = e->info.n_ctx,
                                .max_sequences = e->max_sequences,
                                .n_vocab = e->info.shape.n_vocab,
-                               .page_bytes = rv_kv_page_bytes(&shape),
-                               .state_bytes = rv_kv_state_bytes(&shape) };
-    size_t n_ctx = e->info.n_ctx, tokens = how.cache_tokens ? how.cache_tokens : 2 * n_ctx;
-    if (tokens < n_ctx) {
-        return rv_fail(RV_E_ARG, "%s: a cache of %zu tokens for a context of %zu", e->path, tokens, n_ctx);
-    }
-    size_t pages = tokens / RV_KV_PAGE_TOKENS + (tokens % RV_KV_PAGE_TOKENS != 0), bytes;
-    size_t states = (2 + RV_KV_MARKS) * e->max_sequences, state = rv_kv_state_bytes(&shape);
-    if (!rv_mul_size(pages, batch.page_bytes, &bytes) || bytes > SIZE_MAX - states * state) {
-        return rv_fail(RV_E_NOMEM, "%s: no memory for a cache of %zu tokens", e->path, tokens);
-    }
-    bytes += states * state; /* one for each sequence; the rest for marks */
-    RV_TRY(rv_kv_new(e->mem, &shape, bytes, &e->kv));
+                               .state_bytes = rv_kv_state_bytes(&shape),
+                               .budget = e->budget };
+    RV_TRY(rv_kv_new(e->mem, &shape, e->budget, &e->kv));
     RV_TRY(rv_batch_new(e->mem, e->model, e->kv, batch, &e->batch));
-    e->info.resident_bytes = rv_lfm2_resident_bytes(e->model) + bytes;
+    e->info.resident_bytes =
+        rv_lfm2_resident_bytes(e->model) + (e->own_budget ? bytes : rv_budget_bytes(e->budget));
     return RV_OK;
 }
 
@@ -187,8 +222,9 @@ static rv_err open_parts(rv_engine *e, const char *path, rv_engine_options how)
 
 rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options how, rv_engine **out)
 {
-    if (how.kv_type != RV_F16 && how.kv_type != RV_F32) {
-        return rv_fail(RV_E_ARG, "type %d for keys and values, expected F16 or F32", (int)how.kv_type);
+    if (how.kv_type != RV_F16 && how.kv_type != RV_F32 && how.kv_type != RV_Q8_0 && how.kv_type != RV_Q4_1) {
+        return rv_fail(RV_E_ARG, "type %d for keys and values, expected F16, F32, Q8_0 or Q4_1",
+                       (int)how.kv_type);
     }
     if (how.max_sequences > SEQUENCES_MAX) {
         return rv_fail(RV_E_ARG, "%u sequences, expected at most %d", how.max_sequences, SEQUENCES_MAX);
@@ -220,6 +256,7 @@ void rv_engine_close(rv_engine *e)
     rv_free(e->mem, e->samplers);
     rv_batch_free(e->batch);
     rv_kv_free(e->kv);
+    rv_budget_free(e->own_budget);
     rv_lfm2_close(e->model);
     rv_tok_close(e->tok);
     rv_lfm2_file_close(e->file);

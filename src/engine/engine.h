@@ -4,6 +4,7 @@
 #define RV_ENGINE_ENGINE_H
 #include "base/pool.h"
 #include "engine/turn.h"
+#include "kv/kv.h"
 #include "model/chat.h"
 #include "model/lora.h"
 #include "model/tok.h"
@@ -14,14 +15,16 @@ typedef struct rv_engine_options {
     rv_pool *pool;          /* shared compute pool; NULL: the calling thread alone */
     rv_turn *turn;          /* of that pool, for engines that share it; NULL: nobody else uses the pool */
     uint32_t max_context;   /* 0: the model's, at most 8192; never more than the model's */
-    rv_type kv_type;        /* RV_F16 or RV_F32, which is 0: begin with the default below */
+    rv_type kv_type;        /* as in rv_kv_shape; RV_F32 is 0: begin with the default below */
     bool act_f32;           /* keep activations in float32 (measuring) */
     uint32_t max_sequences; /* answered together; 0: 8, at most 64 */
     bool no_drafts;         /* RV_DRAFTS_AUTO means off */
+    size_t cache_tokens;    /* the cache holds, of all sequences together; 0: twice the context */
+    rv_budget
+        *budget; /* claim from this one instead, shared with others; outlives the engine. NULL: an own one */
     bool no_packing;        /* as in rv_lfm2_options */
     const char *
         packed_dir; /* folder for packed weights, of models that are worth it; made when missing. NULL: none */
-    size_t cache_tokens; /* the cache holds, of all sequences together; 0: twice the context */
 } rv_engine_options;
 
 /** rv_engine_options_default - zero but kv_type RV_F16. */
@@ -34,8 +37,8 @@ rv_engine_options rv_engine_options_default(void);
  * how     its pool and turn outlive the engine
  *
  * Errors: those of rv_lfm2_file_open and rv_tok_open.  RV_E_ARG a wrong kv_type, a context below 2, a cache of less than the context, too many
- * sequences.
- * RV_E_NOMEM.
+ * sequences, a budget too small for one sequence (the text has both numbers).
+ *         RV_E_UNSUPPORTED a quantised cache for heads of an odd size.  RV_E_NOMEM.
  */
 rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options how,
                       rv_engine **out) RV_MUST_CHECK;

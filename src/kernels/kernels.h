@@ -48,16 +48,23 @@ typedef struct rv_act {
 /* Query heads that share one key/value head look at some more keys: one step of online softmax. A sequence is a series of
  * steps; afterwards the result of a head is acc / sum. */
 typedef struct rv_attend_step {
-    const float *q;            /* [n_q][dim], any number of heads and tokens that see all these keys */
-    size_t n_q, dim;           /* dim 1 .. RV_ATTEND_DIM */
-    float scale;               /* of q . k, usually 1 / sqrt(dim) */
-    const void *keys, *values; /* [n_keys][dim] */
-    rv_type type;              /* of both: RV_F16 or RV_F32 */
-    size_t n_keys;         /* taken 16 at a time from the first: a page is 16, only the last may have fewer */
-    const void *next_keys; /* the page of the step after this one, to fetch it ahead; NULL: not known */
-    const void *next_values;
+    const float *q;  /* [n_q][dim], any number of heads and tokens that see all these keys */
+    size_t n_q, dim; /* dim 1 .. RV_ATTEND_DIM */
+    float scale;     /* of q . k, usually 1 / sqrt(dim) */
+    /* RV_F16, RV_F32: keys in runs of 16, [n_keys / 16][dim][16], the last one whole too, with anything in it past n_keys;
+     * values [n_keys][dim]. RV_Q8_0, RV_Q4_1: one block of each, kernels/kvq.h. */
+    const void *keys, *values;
+    rv_type type;
+    size_t first_key; /* before it nothing is looked at; a multiple of 16 */
+    size_t n_keys;    /* counted from the first; only the last run of a sequence may have fewer than 16 */
+    /* the keys and values of the step after this one, as many bytes as these have, to fetch them ahead; NULL: not known */
+    const void *next_keys, *next_values;
     float *max, *sum, *acc; /* state [n_q], [n_q], [n_q][dim]; starts as -infinity, 0 and 0 */
 } rv_attend_step;
+
+/* rv_attend_merge - put a second part's state behind the first's: what steps over all keys of both would have given, within
+ * rounding. */
+void rv_attend_merge(const rv_attend_step *part, float *max, float *sum, float *acc);
 
 /* out += a b, float32, all row-major. */
 typedef struct rv_gemm {

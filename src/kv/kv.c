@@ -3,7 +3,15 @@
 #include <assert.h>
 #include <string.h>
 
-#define NO_PAGE UINT32_MAX
+enum { BLOCK_PAGES = RV_KVQ_TOKENS / RV_KV_PAGE_TOKENS, UNIT_HEADER = 64 };
+
+/* A page or a block: this, and UNIT_HEADER bytes from its start the numbers. */
+typedef struct unit {
+    struct unit *next, *prev; /* all of a cache */
+    uint32_t refs;            /* sequences that hold it */
+    uint32_t seen;            /* while checking */
+    bool is_block;
+} unit;
 
 typedef struct mark {
     size_t n_tokens;
@@ -12,41 +20,95 @@ typedef struct mark {
 
 struct rv_kv {
     const rv_alloc *mem;
-    rv_type type;
-    size_t n_layers, head_dim, taps, channels;
-    size_t element_bytes, page_bytes, state_bytes, budget_bytes, used_bytes;
+    rv_budget *budget;
+    rv_type type, page_type; /* of blocks if quantised, else the same; of pages */
+    bool quantised;
+    size_t n_layers, head_dim, taps, channels, window;
+    size_t element_bytes, page_bytes, block_bytes, state_bytes, used_bytes;
+    rv_kvq_layout block_keys, block_values;
     size_t *offset;       /* [n_layers] bytes into a page, or floats into the convolution state */
+    size_t *heads_before; /* [n_layers] key/value heads of the layers before */
     uint32_t *n_kv_heads; /* [n_layers] */
-    uint8_t *pages;       /* [n_pages][page_bytes] */
-    uint32_t *next_free;  /* [n_pages] list of free pages */
-    uint32_t n_pages, first_free;
+    unit *units;
     rv_kv_seq *sequences;
 };
 
 struct rv_kv_seq {
     rv_kv *kv;
     rv_kv_seq *next;
-    uint32_t *pages; /* [max_pages] */
-    size_t n_pages, max_pages, n_tokens, max_tokens;
+    unit **pages;             /* [max_pages] NULL: a block stands for it */
+    unit **blocks;            /* [max_blocks] */
+    size_t n_pages, n_blocks; /* in use, reserved ones included */
+    size_t n_filled;          /* blocks that hold numbers */
+    size_t n_dropped;         /* of these: whose pages are gone, but for the first of all */
+    size_t max_pages, n_tokens, max_tokens;
+    size_t promise; /* bytes claimed and not used yet */
+    bool promised;  /* pages that become blocks go back to the promise */
+    bool rebuilding;
     float *conv;
     mark marks[RV_KV_MARKS];
     size_t n_marks;
 };
+
+/* ---- sizes ---- */
+
+bool rv_kv_type_named(const char *name, rv_type *out)
+{
+    static const struct {
+        const char *name;
+        rv_type type;
+    } types[] = { { "f32", RV_F32 }, { "f16", RV_F16 }, { "q8", RV_Q8_0 }, { "q4", RV_Q4_1 } };
+    for (size_t i = 0; i < RV_COUNT(types); i++) {
+        if (strcmp(name, types[i].name) == 0) {
+            *out = types[i].type;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_quantised(rv_type type)
+{
+    return type == RV_Q8_0 || type == RV_Q4_1;
+}
 
 static size_t element_bytes(rv_type type)
 {
     return type == RV_F32 ? sizeof(float) : sizeof(uint16_t);
 }
 
-size_t rv_kv_page_bytes(const rv_kv_shape *shape)
+static size_t kv_heads(const rv_kv_shape *shape)
 {
     size_t heads = 0;
     for (size_t l = 0; l < shape->n_layers; l++) {
         heads += shape->n_kv_heads[l];
     }
-    size_t bytes = heads * 2 * RV_KV_PAGE_TOKENS * shape->head_dim * element_bytes(shape->type);
-    return (bytes + 63) / 64 * 64 +
-           (bytes == 0) * 64; /* a model without attention still counts its tokens in pages */
+    return heads;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t pages_for(size_t n_tokens)
+{
+    return (n_tokens + RV_KV_PAGE_TOKENS - 1) / RV_KV_PAGE_TOKENS;
+}
+
+size_t rv_kv_page_bytes(const rv_kv_shape *shape)
+{
+    size_t bytes = kv_heads(shape) * 2 * RV_KV_PAGE_TOKENS * shape->head_dim * element_bytes(shape->type);
+    return UNIT_HEADER + (bytes + 63) / 64 * 64;
+}
+
+size_t rv_kv_block_bytes(const rv_kv_shape *shape)
+{
+    if (!is_quantised(shape->type)) {
+        return 0;
+    }
+    return UNIT_HEADER + kv_heads(shape) * (rv_kvq_keys(shape->type, shape->head_dim).bytes +
+                                            rv_kvq_values(shape->type, shape->head_dim).bytes);
 }
 
 size_t rv_kv_state_bytes(const rv_kv_shape *shape)
@@ -58,64 +120,93 @@ size_t rv_kv_state_bytes(const rv_kv_shape *shape)
     return layers * shape->conv_channels * (shape->conv_taps - 1) * sizeof(float);
 }
 
+static size_t window_of(const rv_kv_shape *shape)
+{
+    return shape->window ? shape->window : RV_KV_WINDOW;
+}
+
+/* Pages at one time, of a sequence that grows to n tokens: the first one; the window being written; while it is left
+ * also those of the step and of what may be taken back. */
+static size_t most_pages(bool quantised, size_t window, size_t n)
+{
+    size_t most = 1 + pages_for(window) + pages_for(RV_KV_STEP_TOKENS) + pages_for(RV_KV_TAKE_BACK);
+    return quantised && most < pages_for(n) ? most : pages_for(n);
+}
+
+static size_t blocks_before(bool quantised, size_t window, size_t position)
+{
+    return quantised ? position / window * (window / RV_KVQ_TOKENS) : 0;
+}
+
+size_t rv_kv_tokens_bytes(const rv_kv_shape *shape, size_t n)
+{
+    bool quantised = is_quantised(shape->type);
+    size_t pages, blocks, all;
+    if (!rv_mul_size(most_pages(quantised, window_of(shape), n), rv_kv_page_bytes(shape), &pages) ||
+        !rv_mul_size(blocks_before(quantised, window_of(shape), n ? n - 1 : 0), rv_kv_block_bytes(shape),
+                     &blocks) ||
+        !rv_add_size(pages, blocks, &all)) {
+        return SIZE_MAX;
+    }
+    return all;
+}
+
+/* ---- cache ---- */
+
 static bool make_tables(rv_kv *kv, const rv_kv_shape *shape)
 {
     kv->offset = rv_new_array(kv->mem, kv->n_layers, sizeof *kv->offset);
+    kv->heads_before = rv_new_array(kv->mem, kv->n_layers, sizeof *kv->heads_before);
     kv->n_kv_heads = rv_new_array(kv->mem, kv->n_layers, sizeof *kv->n_kv_heads);
-    kv->next_free = rv_new_array(kv->mem, (size_t)kv->n_pages + 1, sizeof *kv->next_free);
-    size_t bytes;
-    if (!kv->offset || !kv->n_kv_heads || !kv->next_free ||
-        !rv_mul_size((size_t)kv->n_pages + 1, kv->page_bytes, &bytes)) {
+    if (!kv->offset || !kv->heads_before || !kv->n_kv_heads) {
         return false;
     }
-    kv->pages =
-        kv->mem->aligned(kv->mem->self, 64, bytes); /* not zeroed, so that it costs memory only when used */
-    if (!kv->pages) {
-        return false;
-    }
-
-    size_t page_at = 0, state_at = 0;
+    size_t heads = 0, state_at = 0;
     for (size_t l = 0; l < kv->n_layers; l++) {
         kv->n_kv_heads[l] = shape->n_kv_heads[l];
+        kv->heads_before[l] = heads;
         if (shape->n_kv_heads[l]) {
-            kv->offset[l] = page_at;
-            page_at +=
-                (size_t)shape->n_kv_heads[l] * 2 * RV_KV_PAGE_TOKENS * kv->head_dim * kv->element_bytes;
+            kv->offset[l] = heads * 2 * RV_KV_PAGE_TOKENS * kv->head_dim * kv->element_bytes;
+            heads += shape->n_kv_heads[l];
         } else {
             kv->offset[l] = state_at;
             state_at += kv->channels * (kv->taps - 1);
         }
     }
-    for (uint32_t p = 0; p < kv->n_pages; p++) {
-        kv->next_free[p] = p + 1 < kv->n_pages ? p + 1 : NO_PAGE;
-    }
-    kv->first_free = kv->n_pages ? 0 : NO_PAGE;
     return true;
 }
 
-rv_err rv_kv_new(const rv_alloc *mem, const rv_kv_shape *shape, size_t budget_bytes, rv_kv **out)
+rv_err rv_kv_new(const rv_alloc *mem, const rv_kv_shape *shape, rv_budget *budget, rv_kv **out)
 {
-    assert(shape->type == RV_F16 || shape->type == RV_F32);
-    assert(shape->n_layers && shape->conv_taps);
+    bool quantised = is_quantised(shape->type);
+    assert(shape->type == RV_F16 || shape->type == RV_F32 || rv_kvq_has(shape->type, shape->head_dim));
+    assert(shape->n_layers && shape->conv_taps && shape->head_dim <= RV_ATTEND_DIM);
+    assert(window_of(shape) % RV_KVQ_TOKENS == 0);
     rv_kv *kv = rv_new(mem, sizeof *kv);
     if (!kv) {
         return rv_fail(RV_E_NOMEM, "key/value cache: no memory");
     }
-    size_t page_bytes = rv_kv_page_bytes(shape), n_pages = budget_bytes / page_bytes;
     *kv = (rv_kv){ .mem = mem,
+                   .budget = budget,
                    .type = shape->type,
+                   .page_type = quantised ? RV_F16 : shape->type,
+                   .quantised = quantised,
                    .n_layers = shape->n_layers,
                    .head_dim = shape->head_dim,
                    .taps = shape->conv_taps,
                    .channels = shape->conv_channels,
+                   .window = window_of(shape),
                    .element_bytes = element_bytes(shape->type),
-                   .page_bytes = page_bytes,
-                   .state_bytes = rv_kv_state_bytes(shape),
-                   .budget_bytes = budget_bytes,
-                   .n_pages = (uint32_t)(n_pages < NO_PAGE ? n_pages : NO_PAGE - 1) };
+                   .page_bytes = rv_kv_page_bytes(shape),
+                   .block_bytes = rv_kv_block_bytes(shape),
+                   .state_bytes = rv_kv_state_bytes(shape) };
+    if (quantised) {
+        kv->block_keys = rv_kvq_keys(kv->type, kv->head_dim);
+        kv->block_values = rv_kvq_values(kv->type, kv->head_dim);
+    }
     if (!make_tables(kv, shape)) {
         rv_kv_free(kv);
-        return rv_fail(RV_E_NOMEM, "key/value cache: no memory for %zu bytes", budget_bytes);
+        return rv_fail(RV_E_NOMEM, "key/value cache: no memory");
     }
     *out = kv;
     return RV_OK;
@@ -126,11 +217,10 @@ void rv_kv_free(rv_kv *kv)
     if (!kv) {
         return;
     }
-    assert(!kv->sequences);
+    assert(!kv->sequences && !kv->units && kv->used_bytes == 0);
     const rv_alloc *mem = kv->mem;
-    rv_free(mem, kv->pages);
-    rv_free(mem, kv->next_free);
     rv_free(mem, kv->n_kv_heads);
+    rv_free(mem, kv->heads_before);
     rv_free(mem, kv->offset);
     rv_free(mem, kv);
 }
@@ -139,19 +229,23 @@ size_t rv_kv_used_bytes(const rv_kv *kv)
 {
     return kv->used_bytes;
 }
-size_t rv_kv_budget_bytes(const rv_kv *kv)
-{
-    return kv->budget_bytes;
-}
 
 static bool claim(rv_kv *kv, size_t bytes)
 {
-    if (bytes > kv->budget_bytes - kv->used_bytes) {
+    if (!rv_budget_claim(kv->budget, RV_BUDGET_KV, bytes)) {
         return false;
     }
     kv->used_bytes += bytes;
     return true;
 }
+
+static void release(rv_kv *kv, size_t bytes)
+{
+    kv->used_bytes -= bytes;
+    rv_budget_release(kv->budget, RV_BUDGET_KV, bytes);
+}
+
+/* ---- states and marks ---- */
 
 static float *new_state(rv_kv *kv)
 {
@@ -160,7 +254,7 @@ static float *new_state(rv_kv *kv)
     }
     float *state = rv_new_aligned(kv->mem, 64, kv->state_bytes + (kv->state_bytes == 0) * 64);
     if (!state) {
-        kv->used_bytes -= kv->state_bytes;
+        release(kv, kv->state_bytes);
     }
     return state;
 }
@@ -168,34 +262,7 @@ static float *new_state(rv_kv *kv)
 static void free_state(rv_kv *kv, float *state)
 {
     rv_free(kv->mem, state);
-    kv->used_bytes -= kv->state_bytes;
-}
-
-rv_err rv_kv_seq_new(rv_kv *kv, size_t max_tokens, rv_kv_seq **out)
-{
-    size_t max_pages = max_tokens / RV_KV_PAGE_TOKENS + (max_tokens % RV_KV_PAGE_TOKENS != 0);
-    rv_kv_seq *seq = rv_new(kv->mem, sizeof *seq);
-    uint32_t *pages = rv_new_array(kv->mem, max_pages + 1, sizeof *pages);
-    if (!seq || !pages) {
-        rv_free(kv->mem, seq);
-        rv_free(kv->mem, pages);
-        return rv_fail(RV_E_NOMEM, "sequence of %zu tokens: no memory", max_tokens);
-    }
-    *seq = (rv_kv_seq){ .kv = kv, .pages = pages, .max_pages = max_pages, .max_tokens = max_tokens };
-    bool fits = kv->state_bytes <= kv->budget_bytes - kv->used_bytes;
-    seq->conv = new_state(kv);
-    if (!seq->conv) {
-        rv_free(kv->mem, seq);
-        rv_free(kv->mem, pages);
-        return fits ? rv_fail(RV_E_NOMEM, "sequence: no memory for its state of %zu bytes", kv->state_bytes)
-                    : rv_fail(RV_E_FULL,
-                              "sequence: its state of %zu bytes does not fit, %zu of %zu bytes in use",
-                              kv->state_bytes, kv->used_bytes, kv->budget_bytes);
-    }
-    seq->next = kv->sequences;
-    kv->sequences = seq;
-    *out = seq;
-    return RV_OK;
+    release(kv, kv->state_bytes);
 }
 
 static void drop_mark(rv_kv_seq *seq, size_t i)
@@ -205,15 +272,140 @@ static void drop_mark(rv_kv_seq *seq, size_t i)
     memmove(seq->marks + i, seq->marks + i + 1, (seq->n_marks - i) * sizeof *seq->marks);
 }
 
-static void keep_pages(rv_kv_seq *seq, size_t n)
+/* ---- pages and blocks ---- */
+
+static uint8_t *numbers(unit *u)
+{
+    return (uint8_t *)u + UNIT_HEADER;
+}
+
+/* From the promise, else from the budget, at the price of marks. */
+static bool claim_for(rv_kv_seq *seq, size_t bytes)
+{
+    if (seq->promise >= bytes) {
+        seq->promise -= bytes;
+        return true;
+    }
+    while (!claim(seq->kv, bytes)) {
+        if (!seq->n_marks) {
+            return false;
+        }
+        drop_mark(seq, 0);
+    }
+    return true;
+}
+
+static rv_err no_room(const rv_kv *kv)
+{
+    return rv_fail(RV_E_FULL, "key/value cache: no room, %zu of %zu bytes left for everybody",
+                   rv_budget_room(kv->budget), rv_budget_bytes(kv->budget));
+}
+
+static rv_err new_unit(rv_kv_seq *seq, bool is_block, unit **out)
 {
     rv_kv *kv = seq->kv;
-    while (seq->n_pages > n) {
-        uint32_t page = seq->pages[--seq->n_pages];
-        kv->next_free[page] = kv->first_free;
-        kv->first_free = page;
-        kv->used_bytes -= kv->page_bytes;
+    size_t bytes = is_block ? kv->block_bytes : kv->page_bytes;
+    if (!claim_for(seq, bytes)) {
+        return no_room(kv);
     }
+    unit *u = rv_new_aligned(kv->mem, 64, bytes);
+    if (!u) {
+        release(kv, bytes);
+        return rv_fail(RV_E_NOMEM, "key/value cache: no memory for a page");
+    }
+    *u = (unit){ .next = kv->units, .refs = 1, .is_block = is_block };
+    if (kv->units) {
+        kv->units->prev = u;
+    }
+    kv->units = u;
+    *out = u;
+    return RV_OK;
+}
+
+static unit *share(unit *u)
+{
+    u->refs++;
+    return u;
+}
+
+/* keep: its bytes go back to the sequence's promise */
+static void put_unit(rv_kv_seq *seq, unit *u, bool keep)
+{
+    rv_kv *kv = seq->kv;
+    if (!u || --u->refs) {
+        return;
+    }
+    size_t bytes = u->is_block ? kv->block_bytes : kv->page_bytes;
+    if (u->prev) {
+        u->prev->next = u->next;
+    } else {
+        kv->units = u->next;
+    }
+    if (u->next) {
+        u->next->prev = u->prev;
+    }
+    rv_free(kv->mem, u);
+    if (keep) {
+        seq->promise += bytes;
+    } else {
+        release(kv, bytes);
+    }
+}
+
+static void keep_pages(rv_kv_seq *seq, size_t n)
+{
+    while (seq->n_pages > n) {
+        put_unit(seq, seq->pages[--seq->n_pages], false);
+        seq->pages[seq->n_pages] = NULL;
+    }
+}
+
+static void keep_blocks(rv_kv_seq *seq, size_t n)
+{
+    while (seq->n_blocks > n) {
+        put_unit(seq, seq->blocks[--seq->n_blocks], false);
+    }
+    seq->n_filled = seq->n_filled < n ? seq->n_filled : n;
+    seq->n_dropped = seq->n_dropped < n ? seq->n_dropped : n;
+}
+
+/* ---- sequences ---- */
+
+rv_err rv_kv_seq_new(rv_kv *kv, size_t max_tokens, rv_kv_seq **out)
+{
+    size_t max_pages = pages_for(max_tokens);
+    rv_kv_seq *seq = rv_new(kv->mem, sizeof *seq);
+    unit **pages = rv_new_array(kv->mem, max_pages + 1, sizeof *pages);
+    unit **blocks = rv_new_array(kv->mem, max_pages / BLOCK_PAGES + 1, sizeof *blocks);
+    bool fits = kv->state_bytes <= rv_budget_room(kv->budget);
+    float *conv = seq && pages && blocks ? new_state(kv) : NULL;
+    if (!conv) {
+        bool memory = !seq || !pages || !blocks || fits;
+        rv_free(kv->mem, seq);
+        rv_free(kv->mem, pages);
+        rv_free(kv->mem, blocks);
+        return memory
+                   ? rv_fail(RV_E_NOMEM, "sequence of %zu tokens: no memory", max_tokens)
+                   : rv_fail(RV_E_FULL, "sequence: its state of %zu bytes does not fit, %zu of %zu are left",
+                             kv->state_bytes, rv_budget_room(kv->budget), rv_budget_bytes(kv->budget));
+    }
+    *seq = (rv_kv_seq){ .kv = kv,
+                        .next = kv->sequences,
+                        .pages = pages,
+                        .blocks = blocks,
+                        .max_pages = max_pages,
+                        .max_tokens = max_tokens,
+                        .conv = conv };
+    kv->sequences = seq;
+    *out = seq;
+    return RV_OK;
+}
+
+static void end_promise(rv_kv_seq *seq)
+{
+    release(seq->kv, seq->promise);
+    seq->promise = 0;
+    seq->promised = false;
 }
 
 void rv_kv_seq_free(rv_kv_seq *seq)
@@ -226,6 +418,8 @@ void rv_kv_seq_free(rv_kv_seq *seq)
         drop_mark(seq, seq->n_marks - 1);
     }
     keep_pages(seq, 0);
+    keep_blocks(seq, 0);
+    end_promise(seq);
     free_state(kv, seq->conv);
     rv_kv_seq **link = &kv->sequences;
     while (*link != seq) {
@@ -233,44 +427,106 @@ void rv_kv_seq_free(rv_kv_seq *seq)
     }
     *link = seq->next;
     rv_free(kv->mem, seq->pages);
+    rv_free(kv->mem, seq->blocks);
     rv_free(kv->mem, seq);
+}
+
+static size_t count_pages(const rv_kv_seq *seq)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < seq->n_pages; i++) {
+        n += seq->pages[i] != NULL;
+    }
+    return n;
 }
 
 size_t rv_kv_seq_tokens(const rv_kv_seq *seq)
 {
     return seq->n_tokens;
 }
-size_t rv_kv_seq_pages(const rv_kv_seq *seq)
+size_t rv_kv_seq_bytes(const rv_kv_seq *seq)
 {
-    return seq->n_pages;
+    const rv_kv *kv = seq->kv;
+    return count_pages(seq) * kv->page_bytes + seq->n_blocks * kv->block_bytes +
+           seq->n_marks * kv->state_bytes + seq->promise;
 }
 rv_type rv_kv_type(const rv_kv_seq *seq)
+{
+    return seq->kv->page_type;
+}
+rv_type rv_kv_store_type(const rv_kv_seq *seq)
 {
     return seq->kv->type;
 }
 
-static size_t pages_for(size_t n_tokens)
+size_t rv_kv_blocks_before(const rv_kv_seq *seq, size_t position)
 {
-    return (n_tokens + RV_KV_PAGE_TOKENS - 1) / RV_KV_PAGE_TOKENS;
+    return blocks_before(seq->kv->quantised, seq->kv->window, position);
+}
+size_t rv_kv_blocks_filled(const rv_kv_seq *seq)
+{
+    return seq->n_filled;
 }
 
-static bool take_page(rv_kv_seq *seq)
+/* The page the next token goes to was begun, and is another sequence's too. */
+static bool begun_is_shared(const rv_kv_seq *seq)
+{
+    size_t page = seq->n_tokens / RV_KV_PAGE_TOKENS;
+    return seq->n_tokens % RV_KV_PAGE_TOKENS && seq->pages[page]->refs > 1;
+}
+
+size_t rv_kv_promised(const rv_kv_seq *seq, size_t n)
+{
+    const rv_kv *kv = seq->kv;
+    if (n <= seq->n_tokens) {
+        return 0;
+    }
+    size_t pages = most_pages(kv->quantised, kv->window, n) + begun_is_shared(seq), has = count_pages(seq);
+    size_t blocks = rv_kv_blocks_before(seq, n - 1);
+    size_t need = (pages > has ? pages - has : 0) * kv->page_bytes +
+                  (blocks > seq->n_blocks ? blocks - seq->n_blocks : 0) * kv->block_bytes;
+    return need > seq->promise ? need - seq->promise : 0;
+}
+
+rv_err rv_kv_promise(rv_kv_seq *seq, size_t n)
 {
     rv_kv *kv = seq->kv;
-    while (!claim(kv, kv->page_bytes)) {
+    size_t need = rv_kv_promised(seq, n);
+    while (!claim(kv, need)) {
         if (!seq->n_marks) {
-            return false;
+            return no_room(kv);
         }
         drop_mark(seq, 0);
     }
-    if (kv->first_free == NO_PAGE) {
-        kv->used_bytes -= kv->page_bytes;
-        return false;
+    seq->promise += need;
+    seq->promised = true;
+    return RV_OK;
+}
+
+static rv_err own_begun(rv_kv_seq *seq)
+{
+    if (!begun_is_shared(seq)) {
+        return RV_OK;
     }
-    uint32_t page = kv->first_free;
-    kv->first_free = kv->next_free[page];
-    seq->pages[seq->n_pages++] = page;
-    return true;
+    unit *own = NULL, **at = &seq->pages[seq->n_tokens / RV_KV_PAGE_TOKENS];
+    RV_TRY(new_unit(seq, false, &own));
+    memcpy(numbers(own), numbers(*at), seq->kv->page_bytes - UNIT_HEADER);
+    put_unit(seq, *at, false);
+    *at = own;
+    return RV_OK;
+}
+
+static rv_err grow(rv_kv_seq *seq, size_t pages, size_t blocks)
+{
+    while (seq->n_pages < pages) {
+        RV_TRY(new_unit(seq, false, &seq->pages[seq->n_pages]));
+        seq->n_pages++;
+    }
+    while (seq->n_blocks < blocks) {
+        RV_TRY(new_unit(seq, true, &seq->blocks[seq->n_blocks]));
+        seq->n_blocks++;
+    }
+    return own_begun(seq);
 }
 
 rv_err rv_kv_reserve(rv_kv_seq *seq, size_t n)
@@ -279,29 +535,60 @@ rv_err rv_kv_reserve(rv_kv_seq *seq, size_t n)
         return rv_fail(RV_E_CONTEXT, "%zu more tokens after %zu: a sequence holds at most %zu", n,
                        seq->n_tokens, seq->max_tokens);
     }
-    size_t had = seq->n_pages, need = pages_for(seq->n_tokens + n);
-    while (seq->n_pages < need) {
-        if (!take_page(seq)) {
-            keep_pages(seq, had);
-            return rv_fail(RV_E_FULL, "key/value cache: no page left, %zu of %zu bytes in use",
-                           seq->kv->used_bytes, seq->kv->budget_bytes);
+    size_t had_pages = seq->n_pages, had_blocks = seq->n_blocks;
+    rv_err e =
+        n ? grow(seq, pages_for(seq->n_tokens + n), rv_kv_blocks_before(seq, seq->n_tokens + n - 1)) : RV_OK;
+    if (e) {
+        keep_pages(seq, had_pages);
+        keep_blocks(seq, had_blocks);
+    }
+    return e;
+}
+
+/* Marks inside windows that are blocks now cannot be gone back to: what is written behind them needs their pages. */
+static void drop_marks_inside(rv_kv_seq *seq)
+{
+    for (size_t i = seq->n_marks; i-- > 0;) {
+        size_t at = seq->marks[i].n_tokens;
+        if (at % seq->kv->window && at < seq->n_dropped * RV_KVQ_TOKENS) {
+            drop_mark(seq, i);
         }
     }
-    return RV_OK;
+}
+
+/* The pages that the first n blocks stand for. */
+static void drop_pages(rv_kv_seq *seq, size_t n)
+{
+    if (n > seq->n_dropped) {
+        for (size_t i = larger(1, seq->n_dropped * BLOCK_PAGES); i < n * BLOCK_PAGES; i++) {
+            put_unit(seq, seq->pages[i], seq->promised);
+            seq->pages[i] = NULL;
+        }
+        seq->n_dropped = n;
+        drop_marks_inside(seq);
+    }
 }
 
 void rv_kv_advance(rv_kv_seq *seq, size_t n)
 {
-    assert(pages_for(seq->n_tokens + n) <= seq->n_pages);
+    if (n == 0) {
+        return;
+    }
     seq->n_tokens += n;
+    size_t blocks = rv_kv_blocks_before(seq, seq->n_tokens - 1);
+    assert(pages_for(seq->n_tokens) <= seq->n_pages && blocks <= seq->n_blocks);
+    seq->n_filled = blocks > seq->n_filled ? blocks : seq->n_filled;
+    size_t sure = seq->n_tokens > RV_KV_TAKE_BACK ? seq->n_tokens - RV_KV_TAKE_BACK : 0;
+    drop_pages(seq, rv_kv_blocks_before(seq, sure));
 }
 
-/* First byte of the keys of one head in one page; its values lie n_kv_heads * 16 * head_dim elements further.
- */
+/* ---- numbers ---- */
+
+/* First byte of the keys of one head in one page; its layer's values lie n_kv_heads * 16 * head_dim elements further. */
 static uint8_t *head_at(const rv_kv_seq *seq, size_t layer, size_t head, size_t page)
 {
     const rv_kv *kv = seq->kv;
-    return kv->pages + seq->pages[page] * kv->page_bytes + kv->offset[layer] +
+    return numbers(seq->pages[page]) + kv->offset[layer] +
            head * RV_KV_PAGE_TOKENS * kv->head_dim * kv->element_bytes;
 }
 
@@ -320,23 +607,61 @@ const void *rv_kv_values(const rv_kv_seq *seq, size_t layer, size_t head, size_t
     return head_at(seq, layer, head, page) + values_after_keys(seq->kv, layer);
 }
 
-static void store(const rv_kv *kv, const rv_kernels *k, const float *x, uint8_t *at)
+static uint8_t *block_at(const rv_kv_seq *seq, size_t layer, size_t head, size_t block)
 {
-    if (kv->type == RV_F32) {
-        memcpy(at, x, kv->head_dim * sizeof *x);
-    } else {
-        k->f32_to_f16(x, (uint16_t *)(void *)at, kv->head_dim);
-    }
+    const rv_kv *kv = seq->kv;
+    return numbers(seq->blocks[block]) +
+           (kv->heads_before[layer] + head) * (kv->block_keys.bytes + kv->block_values.bytes);
+}
+
+const void *rv_kv_block_keys(const rv_kv_seq *seq, size_t layer, size_t head, size_t block)
+{
+    return block_at(seq, layer, head, block);
+}
+
+const void *rv_kv_block_values(const rv_kv_seq *seq, size_t layer, size_t head, size_t block)
+{
+    return block_at(seq, layer, head, block) + seq->kv->block_keys.bytes;
 }
 
 void rv_kv_put(rv_kv_seq *seq, const rv_kernels *k, size_t layer, size_t head, size_t position,
                const float *key, const float *value)
 {
     const rv_kv *kv = seq->kv;
-    uint8_t *at = head_at(seq, layer, head, position / RV_KV_PAGE_TOKENS) +
-                  position % RV_KV_PAGE_TOKENS * kv->head_dim * kv->element_bytes;
-    store(kv, k, key, at);
-    store(kv, k, value, at + values_after_keys(kv, layer));
+    uint8_t *keys = head_at(seq, layer, head, position / RV_KV_PAGE_TOKENS);
+    uint8_t *values = keys + values_after_keys(kv, layer);
+    size_t token = position % RV_KV_PAGE_TOKENS, dim = kv->head_dim;
+    if (kv->page_type == RV_F32) {
+        float *channels = (float *)(void *)keys + token;
+        for (size_t i = 0; i < dim; i++) {
+            channels[i * RV_KV_PAGE_TOKENS] = key[i];
+        }
+        memcpy(values + token * dim * sizeof *value, value, dim * sizeof *value);
+        return;
+    }
+    uint16_t half[RV_ATTEND_DIM], *channels = (uint16_t *)(void *)keys + token;
+    k->f32_to_f16(key, half, dim);
+    for (size_t i = 0; i < dim; i++) {
+        channels[i * RV_KV_PAGE_TOKENS] = half[i];
+    }
+    k->f32_to_f16(value, (uint16_t *)(void *)values + token * dim, dim);
+}
+
+void rv_kv_fill(rv_kv_seq *seq, const rv_kernels *k, size_t layer, size_t head, size_t block)
+{
+    const rv_kv *kv = seq->kv;
+    size_t n = RV_KV_PAGE_TOKENS * kv->head_dim, first = block == 0 ? RV_KV_PAGE_TOKENS : 0;
+    float runs[BLOCK_PAGES][RV_KV_PAGE_TOKENS * RV_ATTEND_DIM];
+    const float *in[BLOCK_PAGES] = { runs[0], runs[1], runs[2], runs[3] };
+    uint8_t *keys = block_at(seq, layer, head, block);
+    for (size_t i = first / RV_KV_PAGE_TOKENS; i < BLOCK_PAGES; i++) {
+        k->f16_to_f32(rv_kv_keys(seq, layer, head, block * BLOCK_PAGES + i), runs[i], n);
+    }
+    rv_kvq_pack_keys(kv->type, kv->head_dim, in, first, keys);
+    for (size_t i = first / RV_KV_PAGE_TOKENS; i < BLOCK_PAGES; i++) {
+        k->f16_to_f32(rv_kv_values(seq, layer, head, block * BLOCK_PAGES + i), runs[i], n);
+    }
+    rv_kvq_pack_values(kv->type, kv->head_dim, in, first, keys + kv->block_keys.bytes);
 }
 
 float *rv_kv_conv(rv_kv_seq *seq, size_t layer)
@@ -347,6 +672,8 @@ size_t rv_kv_conv_at(const rv_kv_seq *seq, size_t layer)
 {
     return seq->kv->offset[layer];
 }
+
+/* ---- going back ---- */
 
 /* The mark whose loss costs least: the one closest behind the mark before it (the first one: behind the
  * start). */
@@ -378,6 +705,13 @@ float *rv_kv_mark(rv_kv_seq *seq, size_t n_tokens)
     return state;
 }
 
+/* Blocks that stay when n tokens do. */
+static size_t blocks_left(const rv_kv_seq *seq, size_t n)
+{
+    size_t most = rv_kv_blocks_before(seq, n);
+    return seq->n_filled < most ? seq->n_filled : most;
+}
+
 size_t rv_kv_rewind(rv_kv_seq *seq, size_t n)
 {
     if (n < seq->n_tokens) {
@@ -392,7 +726,16 @@ size_t rv_kv_rewind(rv_kv_seq *seq, size_t n)
             memset(seq->conv, 0, seq->kv->state_bytes);
         }
     }
+    while (seq->n_marks && seq->marks[seq->n_marks - 1].n_tokens > seq->n_tokens) {
+        drop_mark(seq, seq->n_marks - 1); /* of a step that was not run */
+    }
+    if (seq->rebuilding) {
+        memset(seq->conv, 0, seq->kv->state_bytes);
+        seq->rebuilding = false;
+    }
     keep_pages(seq, pages_for(seq->n_tokens));
+    keep_blocks(seq, blocks_left(seq, seq->n_tokens));
+    end_promise(seq);
     return seq->n_tokens;
 }
 
@@ -414,20 +757,51 @@ size_t rv_kv_rewindable(const rv_kv_seq *seq, size_t n)
 
 void rv_kv_take_back(rv_kv_seq *seq, size_t n, const float *state)
 {
-    assert(n <= seq->n_tokens && marks_to(seq, n) == seq->n_marks);
+    assert(n <= seq->n_tokens && seq->n_tokens - n <= RV_KV_TAKE_BACK && marks_to(seq, n) == seq->n_marks);
     seq->n_tokens = n;
+    seq->n_filled = blocks_left(seq, n); /* what was filled for tokens that go is filled again */
     memcpy(seq->conv, state, seq->kv->state_bytes);
+}
+
+/* Pages that will be neither written nor become a block. */
+static bool may_share(const rv_kv *kv, size_t page, size_t n_tokens)
+{
+    return (page + 1) * RV_KV_PAGE_TOKENS <= n_tokens && (!kv->quantised || page == 0);
+}
+
+static rv_err copy_units(rv_kv_seq *to, const rv_kv_seq *from, size_t n)
+{
+    const rv_kv *kv = from->kv;
+    for (size_t blocks = blocks_left(from, n); to->n_blocks < blocks; to->n_blocks++) {
+        to->blocks[to->n_blocks] = share(from->blocks[to->n_blocks]);
+    }
+    to->n_filled = to->n_dropped = to->n_blocks;
+    for (size_t i = 0; i < pages_for(n); i++) {
+        if (i && i < to->n_blocks * BLOCK_PAGES) {
+            to->pages[i] = NULL;
+        } else if (may_share(kv, i, n)) {
+            to->pages[i] = share(from->pages[i]);
+        } else {
+            RV_TRY(new_unit(to, false, &to->pages[i]));
+            memcpy(numbers(to->pages[i]), numbers(from->pages[i]), kv->page_bytes - UNIT_HEADER);
+        }
+        to->n_pages++;
+    }
+    return RV_OK;
 }
 
 rv_err rv_kv_copy(rv_kv_seq *to, const rv_kv_seq *from, size_t n)
 {
     const rv_kv *kv = from->kv;
-    assert(to->kv == kv && to != from && to->n_tokens == 0);
+    assert(to->kv == kv && to != from && to->n_tokens == 0 && to->n_pages == 0);
     n = rv_kv_rewindable(from, n);
-    RV_TRY(rv_kv_reserve(to, n));
-    for (size_t i = 0; i < pages_for(n); i++) {
-        memcpy(kv->pages + to->pages[i] * kv->page_bytes, kv->pages + from->pages[i] * kv->page_bytes,
-               kv->page_bytes);
+    if (n > to->max_tokens) {
+        return rv_fail(RV_E_CONTEXT, "%zu tokens: a sequence holds at most %zu", n, to->max_tokens);
+    }
+    rv_err e = copy_units(to, from, n);
+    if (e) {
+        rv_kv_rewind(to, 0);
+        return e;
     }
     size_t n_marks = marks_to(from, n);
     for (size_t i = 0; i < n_marks; i++) {
@@ -442,44 +816,182 @@ rv_err rv_kv_copy(rv_kv_seq *to, const rv_kv_seq *from, size_t n)
         memcpy(to->conv, from->marks[n_marks - 1].state, kv->state_bytes);
     }
     to->n_tokens = n;
+    drop_marks_inside(to);
     return RV_OK;
+}
+
+/* ---- writing down, reading back ---- */
+
+void rv_kv_outline_get(rv_kv_seq *seq, rv_kv_outline *out)
+{
+    drop_pages(seq, seq->n_filled);
+    *out = (rv_kv_outline){ .n_tokens = seq->n_tokens, .n_blocks = seq->n_filled, .n_marks = seq->n_marks };
+    for (size_t i = 0; i < seq->n_marks; i++) {
+        out->marks[i] = seq->marks[i].n_tokens;
+    }
+}
+
+static uint64_t mix(uint64_t hash, uint64_t x)
+{
+    for (int i = 0; i < 8; i++) { /* FNV-1a */
+        hash = (hash ^ (x >> 8 * i & 0xff)) * 0x100000001b3u;
+    }
+    return hash;
+}
+
+uint64_t rv_kv_shape_hash(const rv_kv *kv)
+{
+    const uint64_t parts[] = { (uint64_t)kv->type, kv->n_layers, kv->head_dim,
+                               kv->taps,           kv->channels, kv->quantised ? kv->window : 0 };
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < RV_COUNT(parts); i++) {
+        hash = mix(hash, parts[i]);
+    }
+    for (size_t l = 0; l < kv->n_layers; l++) {
+        hash = mix(hash, kv->n_kv_heads[l]);
+    }
+    return hash;
+}
+
+/* Convolution state, marks, blocks, then the pages there are. Looks only at what the outline also says, so it works while
+ * a sequence is being rebuilt. */
+bool rv_kv_part(const rv_kv_seq *seq, size_t i, void **at, size_t *n)
+{
+    const rv_kv *kv = seq->kv;
+    *n = kv->state_bytes;
+    if (i <= seq->n_marks) {
+        *at = i ? seq->marks[i - 1].state : seq->conv;
+        return true;
+    }
+    i -= 1 + seq->n_marks;
+    if (i < seq->n_filled) {
+        *at = numbers(seq->blocks[i]);
+        *n = kv->block_bytes - UNIT_HEADER;
+        return true;
+    }
+    i -= seq->n_filled;
+    for (size_t page = 0; page < seq->n_pages; page++) {
+        if (seq->pages[page] && i-- == 0) {
+            *at = numbers(seq->pages[page]);
+            *n = kv->page_bytes - UNIT_HEADER;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_possible(const rv_kv_seq *seq, const rv_kv_outline *o)
+{
+    size_t window = seq->kv->window;
+    if (o->n_tokens == 0 || o->n_tokens > seq->max_tokens || o->n_marks > RV_KV_MARKS ||
+        (o->n_blocks != rv_kv_blocks_before(seq, o->n_tokens) &&
+         o->n_blocks != rv_kv_blocks_before(seq, o->n_tokens - 1))) {
+        return false;
+    }
+    for (size_t i = 0; i < o->n_marks; i++) {
+        size_t at = o->marks[i];
+        bool inside = seq->kv->quantised && at % window && at < o->n_blocks * RV_KVQ_TOKENS;
+        if (at > o->n_tokens || at <= (i ? o->marks[i - 1] : 0) || inside) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static rv_err rebuild_units(rv_kv_seq *seq, const rv_kv_outline *o)
+{
+    for (; seq->n_blocks < o->n_blocks; seq->n_blocks++) {
+        RV_TRY(new_unit(seq, true, &seq->blocks[seq->n_blocks]));
+    }
+    seq->n_filled = seq->n_dropped = seq->n_blocks;
+    for (; seq->n_pages < pages_for(o->n_tokens); seq->n_pages++) {
+        seq->pages[seq->n_pages] = NULL;
+        if (seq->n_pages == 0 || seq->n_pages >= seq->n_blocks * BLOCK_PAGES) {
+            RV_TRY(new_unit(seq, false, &seq->pages[seq->n_pages]));
+        }
+    }
+    for (size_t i = 0; i < o->n_marks; i++) {
+        if (!rv_kv_mark(seq, o->marks[i])) {
+            return no_room(seq->kv);
+        }
+    }
+    return RV_OK;
+}
+
+rv_err rv_kv_rebuild(rv_kv_seq *seq, const rv_kv_outline *o)
+{
+    assert(seq->n_tokens == 0 && seq->n_pages == 0 && seq->n_blocks == 0 && seq->n_marks == 0);
+    if (!is_possible(seq, o)) {
+        return rv_fail(RV_E_FORMAT, "a sequence of %zu tokens cannot have %zu blocks and these %zu marks",
+                       o->n_tokens, o->n_blocks, o->n_marks);
+    }
+    seq->rebuilding = true;
+    rv_err e = rebuild_units(seq, o);
+    if (e) {
+        rv_kv_rewind(seq, 0);
+    }
+    return e;
+}
+
+void rv_kv_rebuilt(rv_kv_seq *seq, const rv_kv_outline *o)
+{
+    assert(seq->n_tokens == 0 && seq->n_pages == pages_for(o->n_tokens) && seq->n_filled == o->n_blocks);
+    seq->n_tokens = o->n_tokens;
+    seq->rebuilding = false;
+}
+
+/* ---- rules ---- */
+
+static const char *check_sequence(const rv_kv_seq *s)
+{
+    const rv_kv *kv = s->kv;
+    for (size_t i = 0; i < s->n_marks; i++) {
+        if (s->marks[i].n_tokens > s->n_tokens) {
+            return "a mark past the end";
+        }
+        if (i && s->marks[i].n_tokens <= s->marks[i - 1].n_tokens) {
+            return "marks out of order";
+        }
+    }
+    if (s->n_pages < pages_for(s->n_tokens) || s->n_filled > s->n_blocks || s->n_dropped > s->n_filled ||
+        (s->n_tokens && s->n_filled < rv_kv_blocks_before(s, s->n_tokens - 1))) {
+        return "a sequence without pages for its tokens";
+    }
+    for (size_t i = 0; i < s->n_pages; i++) {
+        if (!s->pages[i]) {
+            if (i == 0 || i >= s->n_dropped * BLOCK_PAGES) {
+                return "a page that is missing";
+            }
+            continue;
+        }
+        s->pages[i]->seen++;
+        if (kv->quantised && i && s->pages[i]->refs > 1) {
+            return "a page that will be a block is shared";
+        }
+    }
+    for (size_t i = 0; i < s->n_blocks; i++) {
+        s->blocks[i]->seen++;
+    }
+    return NULL;
 }
 
 rv_err rv_kv_check(const rv_kv *kv)
 {
-    uint8_t *seen = rv_new(kv->mem, (size_t)kv->n_pages + 1);
-    if (!seen) {
-        return rv_fail(RV_E_NOMEM, "checking the key/value cache: no memory");
-    }
     const char *broken = NULL;
-    size_t used = 0, n_seen = 0;
-    for (uint32_t p = kv->first_free; p != NO_PAGE && !broken; p = kv->next_free[p]) {
-        broken = p >= kv->n_pages ? "a free page out of range" : seen[p]++ ? "a page free twice" : NULL;
-        n_seen++;
+    size_t used = 0;
+    for (unit *u = kv->units; u; u = u->next) {
+        u->seen = 0;
+        used += u->is_block ? kv->block_bytes : kv->page_bytes;
     }
     for (const rv_kv_seq *s = kv->sequences; s && !broken; s = s->next) {
-        for (size_t i = 0; i < s->n_pages && !broken; i++) {
-            broken = s->pages[i] >= kv->n_pages ? "a page out of range"
-                     : seen[s->pages[i]]++      ? "a page with two owners"
-                                                : NULL;
-            n_seen++;
-        }
-        for (size_t i = 0; i < s->n_marks && !broken; i++) {
-            broken = s->marks[i].n_tokens > s->n_tokens                      ? "a mark past the end"
-                     : i && s->marks[i].n_tokens <= s->marks[i - 1].n_tokens ? "marks out of order"
-                                                                             : NULL;
-        }
-        if (!broken && s->n_pages < pages_for(s->n_tokens)) {
-            broken = "a sequence with fewer pages than tokens";
-        }
-        used += s->n_pages * kv->page_bytes + (1 + s->n_marks) * kv->state_bytes;
+        broken = check_sequence(s);
+        used += (1 + s->n_marks) * kv->state_bytes + s->promise;
     }
-    if (!broken && n_seen != kv->n_pages) {
-        broken = "a lost page";
+    for (const unit *u = kv->units; u && !broken; u = u->next) {
+        broken = u->refs == 0 || u->refs != u->seen ? "a page with a wrong number of owners" : NULL;
     }
-    if (!broken && (used != kv->used_bytes || used > kv->budget_bytes)) {
-        broken = "bytes in use miscounted or past the budget";
+    if (!broken && used != kv->used_bytes) {
+        broken = "bytes in use miscounted";
     }
-    rv_free(kv->mem, seen);
     return broken ? rv_fail(RV_E_CORRUPT, "key/value cache: %s", broken) : RV_OK;
 }

@@ -6,7 +6,10 @@
  * quantisation, residual), and meets them only where the next product needs whole rows: twice a layer in the
  * feed-forward half, two or three times in the other. With one token the norm and the quantisation before a
  * product are so short that every thread does them for itself instead of waiting for one that does; with
- * several, tokens are dealt out. */
+ * several, tokens are dealt out.
+ *
+ * Attention of a token looks at its keys in parts of PART_TOKENS, each with a softmax of its own, and merges them in
+ * order; so what several threads compute of a long sequence is what one would. */
 #include "model/lfm2.h"
 #include "base/log.h"
 #include "model/packed.h"
@@ -20,14 +23,19 @@ enum {
     CHUNK_BYTES = 256 << 20, /* scratch of a chunk stays below this, for files with odd shapes */
     WEIGHTS_ALIGN = 2 << 20, /* of the packed weights: they are streamed, so huge pages help */
     MATRIX_ALIGN = 4096,
+    TILE_ROWS = 64,     /* query heads of some tokens that look at a page together */
+    PART_TOKENS = 1024, /* a multiple of a window's blocks and pages */
 };
 
 /* Scratch of one thread. */
 typedef struct lane {
-    float *row;       /* [max cols] one normalised row, when there is one token */
-    void *act;        /* int8 side of it */
-    float *q, *acc;   /* [16 * group][head_dim] attention of a page of tokens, one key/value head */
-    float *max, *sum; /* [16 * group] */
+    float *row; /* [max cols] one normalised row, when there is one token */
+    void *act;  /* int8 side of it */
+    float *q;   /* [TILE_ROWS][head_dim] queries of some tokens of a page, one key/value head */
+    struct softmax {
+        float *acc;       /* [TILE_ROWS][head_dim] */
+        float *max, *sum; /* [TILE_ROWS] */
+    } whole, part;
 } lane;
 
 struct rv_lfm2 {
@@ -72,6 +80,7 @@ typedef struct step {
     size_t n, n_spans, n_asked; /* tokens, segments, tokens whose logits are asked for */
     int n_threads;
     bool adapted;  /* some segment has an adapter */
+    bool fills;    /* some sequence has blocks to fill */
     float *logits; /* NULL: they go to several places */
 } step;
 
@@ -87,15 +96,6 @@ static size_t most_kv_heads(const rv_lfm2_shape *s)
     size_t most = 0;
     for (size_t l = 0; l < s->n_layers; l++) {
         most = larger(most, s->n_kv_heads[l]);
-    }
-    return most;
-}
-
-static size_t largest_group(const rv_lfm2_shape *s)
-{
-    size_t most = 0;
-    for (size_t l = 0; l < s->n_layers; l++) {
-        most = s->n_kv_heads[l] ? larger(most, s->n_heads / s->n_kv_heads[l]) : most;
     }
     return most;
 }
@@ -117,8 +117,7 @@ static size_t lay_out(rv_lfm2 *m, uint8_t *base)
 {
     const rv_lfm2_shape *s = m->shape;
     size_t c = m->max_chunk, h = s->hidden, q = (size_t)s->n_heads * s->head_dim;
-    size_t kv = most_kv_heads(s) * s->head_dim;
-    size_t tile = RV_KV_PAGE_TOKENS * largest_group(s), at = 0;
+    size_t kv = most_kv_heads(s) * s->head_dim, at = 0;
 
     m->spans = carve(base, &at, c * sizeof *m->spans);
     m->span_of = carve(base, &at, c * sizeof *m->span_of);
@@ -143,10 +142,13 @@ static size_t lay_out(rv_lfm2 *m, uint8_t *base)
         lane *own = &m->lanes[i];
         own->row = carve_floats(base, &at, h);
         own->act = carve(base, &at, rv_act_bytes(larger(h, q), 1));
-        own->q = carve_floats(base, &at, tile * s->head_dim);
-        own->acc = carve_floats(base, &at, tile * s->head_dim);
-        own->max = carve_floats(base, &at, tile);
-        own->sum = carve_floats(base, &at, tile);
+        own->q = carve_floats(base, &at, TILE_ROWS * s->head_dim);
+        struct softmax *const states[] = { &own->whole, &own->part };
+        for (size_t j = 0; j < RV_COUNT(states); j++) {
+            states[j]->acc = carve_floats(base, &at, TILE_ROWS * s->head_dim);
+            states[j]->max = carve_floats(base, &at, TILE_ROWS);
+            states[j]->sum = carve_floats(base, &at, TILE_ROWS);
+        }
     }
     return at;
 }
@@ -548,56 +550,154 @@ static void prepare_head(const step *s, size_t layer, size_t t, size_t head)
               m->value + (t * n_kv + head) * dim);
 }
 
+/* What the tokens of a page look at, in order: pages only; or the first page, blocks, and the pages behind them. */
+typedef struct past_of {
+    const rv_kv_seq *seq;
+    size_t layer, head, position; /* of the first of these tokens */
+    size_t blocks, n;             /* blocks among the n things to look at */
+} past_of;
+
+static past_of past_at(const rv_kv_seq *seq, size_t layer, size_t head, size_t position)
+{
+    past_of p = { .seq = seq, .layer = layer, .head = head, .position = position };
+    size_t pages = position / RV_KV_PAGE_TOKENS + 1;
+    p.blocks = rv_kv_blocks_before(seq, position);
+    p.n = p.blocks ? 1 + p.blocks + pages - p.blocks * (RV_KVQ_TOKENS / RV_KV_PAGE_TOKENS) : pages;
+    return p;
+}
+
+/* The first thing that begins at or behind a token, which is a multiple of RV_KVQ_TOKENS. */
+static size_t first_behind(const past_of *p, size_t token)
+{
+    size_t stored = p->blocks * RV_KVQ_TOKENS;
+    return token == 0       ? 0
+           : p->blocks == 0 ? token / RV_KV_PAGE_TOKENS
+           : token < stored ? 1 + token / RV_KVQ_TOKENS
+                            : 1 + p->blocks + (token - stored) / RV_KV_PAGE_TOKENS;
+}
+
+static void look_at(const past_of *p, size_t i, rv_attend_step *out)
+{
+    if (i && i <= p->blocks) {
+        out->type = rv_kv_store_type(p->seq);
+        out->keys = rv_kv_block_keys(p->seq, p->layer, p->head, i - 1);
+        out->values = rv_kv_block_values(p->seq, p->layer, p->head, i - 1);
+        out->first_key = i == 1 ? RV_KV_PAGE_TOKENS : 0; /* the first page stays what it is */
+        out->n_keys = RV_KVQ_TOKENS;
+        return;
+    }
+    size_t page = i && p->blocks ? i - 1 - p->blocks + p->blocks * (RV_KVQ_TOKENS / RV_KV_PAGE_TOKENS) : i;
+    out->type = rv_kv_type(p->seq);
+    out->keys = rv_kv_keys(p->seq, p->layer, p->head, page);
+    out->values = rv_kv_values(p->seq, p->layer, p->head, page);
+    out->first_key = 0;
+    out->n_keys = RV_KV_PAGE_TOKENS;
+}
+
+static size_t parts_of(size_t position)
+{
+    return position / PART_TOKENS + 1;
+}
+
+/* The last page, of which every token sees one key more than the one before. A row is a query head of a token, the first
+ * one being the first_row-th behind the first head of the first token. */
+static void attend_last(const rv_lfm2 *m, const past_of *p, size_t group, size_t first_row,
+                        rv_attend_step look)
+{
+    size_t rows = look.n_q;
+    for (size_t row = 0, n; row < rows; row += n) {
+        size_t token = (first_row + row) / group, end = (token + 1) * group - first_row;
+        n = (end < rows ? end : rows) - row;
+        look.n_q = n;
+        look.n_keys = (p->position + token) % RV_KV_PAGE_TOKENS + 1;
+        m->k->attend(&look);
+        look.q += n * look.dim;
+        look.acc += n * look.dim;
+        look.max += n;
+        look.sum += n;
+    }
+}
+
+/* One part of the past for some rows, into a state that it begins. */
+static void attend_part(const rv_lfm2 *m, const past_of *p, size_t part, size_t group, const float *q,
+                        size_t first_row, size_t rows, struct softmax into)
+{
+    size_t dim = m->shape->head_dim, end = first_behind(p, (part + 1) * PART_TOKENS);
+    memset(into.acc, 0, rows * dim * sizeof *into.acc);
+    for (size_t i = 0; i < rows; i++) {
+        into.max[i] = -INFINITY;
+        into.sum[i] = 0;
+    }
+    rv_attend_step base = { .q = q,
+                            .n_q = rows,
+                            .dim = dim,
+                            .scale = 1.0f / sqrtf((float)dim),
+                            .max = into.max,
+                            .sum = into.sum,
+                            .acc = into.acc };
+    rv_attend_step look = base, next = base;
+    size_t from = first_behind(p, part * PART_TOKENS);
+    end = end < p->n ? end : p->n;
+    look_at(p, from, &look);
+    for (size_t i = from; i < end; i++, look = next) {
+        if (i + 1 < p->n) {
+            look_at(p, i + 1, &next);
+            look.next_keys = next.keys;
+            look.next_values = next.values;
+            m->k->attend(&look);
+        } else {
+            attend_last(m, p, group, first_row, look);
+        }
+    }
+}
+
+static void merge(const rv_lfm2 *m, size_t rows, struct softmax part, struct softmax whole)
+{
+    rv_attend_step more = {
+        .n_q = rows, .dim = m->shape->head_dim, .max = part.max, .sum = part.sum, .acc = part.acc
+    };
+    rv_attend_merge(&more, whole.max, whole.sum, whole.acc);
+}
+
+/* Where a row's query stands, and then its result. */
+static float *row_at(const rv_lfm2 *m, size_t group, size_t head, size_t from, size_t row)
+{
+    return m->q +
+           ((from + row / group) * m->shape->n_heads + head * group + row % group) * m->shape->head_dim;
+}
+
+static void put_rows(const rv_lfm2 *m, size_t group, size_t head, size_t from, size_t first_row, size_t rows,
+                     struct softmax whole)
+{
+    size_t dim = m->shape->head_dim;
+    for (size_t r = 0; r < rows; r++) {
+        float *out = row_at(m, group, head, from, first_row + r);
+        for (size_t i = 0; i < dim; i++) {
+            out[i] = whole.acc[r * dim + i] / whole.sum[r];
+        }
+    }
+}
+
 /* Attention of one key/value head for tokens [from, to), which lie in one page of one sequence; the result takes
- * the place of the queries. A token always goes page by page and ends within its own, so its sums do not depend
- * on its company: the pages that all of these tokens see whole are read once for all. */
+ * the place of the queries. A token ends within its own page, so its sums do not depend on its company: the pages that
+ * all of these tokens see whole are read once for all. */
 static void attend_page(const step *s, const lane *own, size_t layer, size_t head, size_t from, size_t to)
 {
     const rv_lfm2 *m = s->m;
-    const rv_lfm2_shape *shape = m->shape;
     const span *at = &m->spans[m->span_of[from]];
-    const rv_kv_seq *seq = at->how->seq;
-    size_t dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads[layer], n = to - from;
-    size_t position = at->past + from - at->first, last_page = position / RV_KV_PAGE_TOKENS;
-    for (size_t t = 0; t < n; t++) {
-        memcpy(own->q + t * group * dim, m->q + ((from + t) * shape->n_heads + head * group) * dim,
-               group * dim * sizeof(float));
-    }
-    memset(own->acc, 0, n * group * dim * sizeof(float));
-    for (size_t i = 0; i < n * group; i++) {
-        own->max[i] = -INFINITY;
-        own->sum[i] = 0;
-    }
-    rv_attend_step part = { .q = own->q,
-                            .n_q = n * group,
-                            .dim = dim,
-                            .scale = 1.0f / sqrtf((float)dim),
-                            .type = rv_kv_type(seq),
-                            .n_keys = RV_KV_PAGE_TOKENS,
-                            .max = own->max,
-                            .sum = own->sum,
-                            .acc = own->acc };
-    for (size_t page = 0; page <= last_page; page++) {
-        part.keys = rv_kv_keys(seq, layer, head, page);
-        part.values = rv_kv_values(seq, layer, head, page);
-        if (page < last_page) {
-            m->k->attend(&part);
+    size_t dim = m->shape->head_dim, group = m->shape->n_heads / m->shape->n_kv_heads[layer];
+    past_of p = past_at(at->how->seq, layer, head, at->past + from - at->first);
+    for (size_t first = 0, rows, all = (to - from) * group; first < all; first += rows) {
+        rows = all - first < TILE_ROWS ? all - first : TILE_ROWS;
+        for (size_t r = 0; r < rows; r++) {
+            memcpy(own->q + r * dim, row_at(m, group, head, from, first + r), dim * sizeof(float));
         }
-    }
-    part.n_q = group;
-    for (size_t t = 0; t < n; t++) {
-        part.n_keys = (position + t) % RV_KV_PAGE_TOKENS + 1;
-        m->k->attend(&part);
-        part.q += group * dim;
-        part.acc += group * dim;
-        part.max += group;
-        part.sum += group;
-    }
-    for (size_t t = 0; t < n; t++) {
-        float *out = m->q + ((from + t) * shape->n_heads + head * group) * dim;
-        for (size_t i = 0; i < group * dim; i++) {
-            out[i] = own->acc[t * group * dim + i] / own->sum[t * group + i / dim];
+        attend_part(m, &p, 0, group, own->q, first, rows, own->whole);
+        for (size_t part = 1; part < parts_of(p.position); part++) {
+            attend_part(m, &p, part, group, own->q, first, rows, own->part);
+            merge(m, rows, own->part, own->whole);
         }
+        put_rows(m, group, head, from, first, rows, own->whole);
     }
 }
 
@@ -610,20 +710,94 @@ static size_t page_end(const rv_lfm2 *m, size_t t)
     return left < end - t ? t + left : end;
 }
 
+/* Blocks that the step's tokens read and nobody read before. */
+static void fill_blocks(const step *s, int thread, size_t layer)
+{
+    const rv_lfm2 *m = s->m;
+    size_t unit = 0;
+    for (size_t i = 0; i < s->n_spans; i++) {
+        const span *at = &m->spans[i];
+        rv_kv_seq *seq = at->how->seq;
+        size_t due = rv_kv_blocks_before(seq, at->past + at->how->n - 1);
+        for (size_t block = rv_kv_blocks_filled(seq); block < due; block++) {
+            for (size_t head = 0; head < m->shape->n_kv_heads[layer]; head++, unit++) {
+                if (unit % (size_t)s->n_threads == (size_t)thread) {
+                    rv_kv_fill(seq, m->k, layer, head, block);
+                }
+            }
+        }
+    }
+}
+
+/* Single tokens with long pasts and more threads than their heads keep busy: threads share out the parts. The parts'
+ * states wait in the scratch of the feed-forward half; false when they have no room there. */
+static bool by_parts(const step *s, size_t n_kv, size_t *parts)
+{
+    const rv_lfm2 *m = s->m;
+    *parts = 1;
+    for (size_t i = 0; i < s->n_spans; i++) {
+        *parts = larger(*parts, parts_of(m->spans[i].past));
+    }
+    size_t group = m->shape->n_heads / n_kv, room = m->max_chunk * (size_t)m->shape->ff;
+    return *parts > 1 && s->n * n_kv < 4 * (size_t)s->n_threads && group <= TILE_ROWS &&
+           s->n * n_kv * *parts * group * (m->shape->head_dim + 2) <= room;
+}
+
+static struct softmax part_state(const rv_lfm2 *m, size_t group, size_t i)
+{
+    float *at = m->gate + i * group * (m->shape->head_dim + 2);
+    return (struct softmax){ .max = at, .sum = at + group, .acc = at + 2 * group };
+}
+
+static void attend_by_parts(const step *s, int thread, size_t layer, size_t parts)
+{
+    const rv_lfm2 *m = s->m;
+    size_t n_kv = m->shape->n_kv_heads[layer], group = m->shape->n_heads / n_kv;
+    size_t n_threads = (size_t)s->n_threads, unit = 0;
+    for (size_t t = 0; t < s->n; t++) {
+        const span *at = &m->spans[m->span_of[t]];
+        for (size_t head = 0; head < n_kv; head++) {
+            past_of p = past_at(at->how->seq, layer, head, at->past);
+            for (size_t part = 0; part < parts_of(at->past); part++, unit++) {
+                if (unit % n_threads == (size_t)thread) {
+                    attend_part(m, &p, part, group, row_at(m, group, head, t, 0), 0, group,
+                                part_state(m, group, (t * n_kv + head) * parts + part));
+                }
+            }
+        }
+    }
+    meet(s, thread);
+    for (size_t i = (size_t)thread; i < s->n * n_kv; i += n_threads) {
+        size_t t = i / n_kv, head = i % n_kv;
+        struct softmax whole = part_state(m, group, i * parts);
+        for (size_t part = 1; part < parts_of(m->spans[m->span_of[t]].past); part++) {
+            merge(m, group, part_state(m, group, i * parts + part), whole);
+        }
+        put_rows(m, group, head, t, 0, group, whole);
+    }
+}
+
 static void attend_all(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
-    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = (size_t)s->n_threads;
+    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = (size_t)s->n_threads, parts;
     bool lone = s->n == s->n_spans; /* no token needs the key of another one of this step */
-    if (!lone) {
+    bool split = lone && by_parts(s, n_kv, &parts);
+    if (!lone || split) {
         size_t from, to;
-        rv_pool_split(s->n, 1, thread, s->n_threads, &from, &to);
-        for (size_t t = from; t < to; t++) {
-            for (size_t head = 0; head < n_kv; head++) {
-                prepare_head(s, layer, t, head);
-            }
+        rv_pool_split(s->n * n_kv, 1, thread, s->n_threads, &from, &to);
+        for (size_t i = from; i < to; i++) {
+            prepare_head(s, layer, i / n_kv, i % n_kv);
         }
         meet(s, thread);
+    }
+    if (s->fills) {
+        fill_blocks(s, thread, layer);
+        meet(s, thread);
+    }
+    if (split) {
+        attend_by_parts(s, thread, layer, parts);
+        return;
     }
     for (size_t t = 0, unit = 0, end; t < s->n; t = end) {
         end = page_end(m, t);
@@ -771,6 +945,7 @@ rv_err rv_lfm2_run(rv_lfm2 *m, const rv_lfm2_segment *segments, size_t n)
         s.adapted |= g->lora != NULL;
         float *mark = g->mark_after ? rv_kv_mark(g->seq, past + g->mark_after) : NULL;
         m->spans[i] = (span){ .how = g, .first = s.n, .past = past, .mark = mark };
+        s.fills |= rv_kv_blocks_before(g->seq, past + g->n - 1) > rv_kv_blocks_filled(g->seq);
         for (size_t t = 0; t < g->n; t++, s.n++) {
             m->span_of[s.n] = (uint16_t)i;
             if (t >= g->logits_from) {

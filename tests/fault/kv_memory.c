@@ -8,14 +8,20 @@ TEST(every_failed_allocation_is_a_clean_error)
         .type = RV_F32, .n_layers = 2, .n_kv_heads = heads, .head_dim = 4, .conv_channels = 4, .conv_taps = 3
     };
     for (test_mem m = { 0 }; test_mem_again(&m);) {
+        rv_budget *budget = NULL;
         rv_kv *kv = NULL;
         rv_kv_seq *seq = NULL;
-        rv_err e = rv_kv_new(&m.alloc, &shape, 1 << 16, &kv);
+        rv_err e = rv_budget_new(&m.alloc, 1 << 16, &budget);
+        if (!e) {
+            e = rv_kv_new(&m.alloc, &shape, budget, &kv);
+        }
         if (!e) {
             e = rv_kv_seq_new(kv, 40, &seq);
         }
         if (!e) {
-            CHECK_OK(rv_kv_reserve(seq, 40));
+            e = rv_kv_reserve(seq, 40);
+        }
+        if (!e) {
             bool failed = m.failed;
             float *mark = rv_kv_mark(seq, 3);
             CHECK((mark == NULL) == (m.failed && !failed), "a mark is missing only without memory");
@@ -26,5 +32,6 @@ TEST(every_failed_allocation_is_a_clean_error)
         CHECK(e == RV_OK || e == RV_E_NOMEM, "call %ld: %s", m.fail_at, rv_err_name(e));
         rv_kv_seq_free(seq);
         rv_kv_free(kv);
+        rv_budget_free(budget);
     }
 }

@@ -195,14 +195,16 @@ static float *run(const rv_lfm2_file *f, bool act_f32, int threads, size_t chunk
 {
     rv_pool *pool = NULL;
     rv_lfm2 *m = NULL;
+    rv_budget *budget = NULL;
     rv_kv *kv = NULL;
     rv_kv_seq *seqs[4];
     CHECK_OK(rv_pool_new(&rv_heap, threads, &pool));
     CHECK_OK(rv_lfm2_open(&rv_heap, f,
                           (rv_lfm2_options){ .pool = pool, .act_f32 = act_f32, .alone_bytes = 1 }, &m));
     rv_kv_shape shape = rv_lfm2_kv_shape(f, act_f32 ? RV_F32 : RV_F16);
-    CHECK_OK(rv_kv_new(&rv_heap, &shape, n_seqs * (4 * rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape)),
-                       &kv));
+    CHECK_OK(rv_budget_new(&rv_heap, n_seqs * (4 * rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape)),
+                           &budget));
+    CHECK_OK(rv_kv_new(&rv_heap, &shape, budget, &kv));
     for (size_t i = 0; i < n_seqs; i++) {
         CHECK_OK(rv_kv_seq_new(kv, TOKENS, &seqs[i]));
     }
@@ -222,6 +224,7 @@ static float *run(const rv_lfm2_file *f, bool act_f32, int threads, size_t chunk
         rv_kv_seq_free(seqs[i]);
     }
     rv_kv_free(kv);
+    rv_budget_free(budget);
     rv_lfm2_close(m);
     rv_pool_free(pool);
     return out;
@@ -234,14 +237,16 @@ static float *run_together(const rv_lfm2_file *f, int threads, uint64_t seed, co
 {
     rv_pool *pool = NULL;
     rv_lfm2 *m = NULL;
+    rv_budget *budget = NULL;
     rv_kv *kv = NULL;
     rv_kv_seq *seqs[4];
     CHECK_OK(rv_pool_new(&rv_heap, threads, &pool));
     rv_lfm2_options how = { .pool = pool, .alone_bytes = 1, .max_segments = n_seqs };
     CHECK_OK(rv_lfm2_open(&rv_heap, f, how, &m));
     rv_kv_shape shape = rv_lfm2_kv_shape(f, RV_F16);
-    CHECK_OK(rv_kv_new(&rv_heap, &shape, n_seqs * (4 * rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape)),
-                       &kv));
+    CHECK_OK(rv_budget_new(&rv_heap, n_seqs * (4 * rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape)),
+                           &budget));
+    CHECK_OK(rv_kv_new(&rv_heap, &shape, budget, &kv));
     for (size_t i = 0; i < n_seqs; i++) {
         CHECK_OK(rv_kv_seq_new(kv, TOKENS, &seqs[i]));
     }
@@ -278,6 +283,7 @@ static float *run_together(const rv_lfm2_file *f, int threads, uint64_t seed, co
         rv_kv_seq_free(seqs[i]);
     }
     rv_kv_free(kv);
+    rv_budget_free(budget);
     rv_lfm2_close(m);
     rv_pool_free(pool);
     return out;

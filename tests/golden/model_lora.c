@@ -17,6 +17,7 @@ TEST(logits_with_an_adapter_are_those_of_llama_cpp)
     rv_lfm2_file *file = NULL;
     rv_lora *lora = NULL;
     rv_lfm2 *model = NULL;
+    rv_budget *budget = NULL;
     rv_kv *kv = NULL;
     rv_kv_seq *seq = NULL;
     CHECK_OK(rv_lfm2_file_open(&rv_heap, path, true, &file));
@@ -24,7 +25,8 @@ TEST(logits_with_an_adapter_are_those_of_llama_cpp)
     CHECK_OK(rv_lora_open(&rv_heap, source_path("tests/data/golden/a-lora.gguf"), file, &lora));
     CHECK_OK(rv_lfm2_open(&rv_heap, file, (rv_lfm2_options){ .act_f32 = true }, &model));
     rv_kv_shape shape = rv_lfm2_kv_shape(file, RV_F32);
-    CHECK_OK(rv_kv_new(&rv_heap, &shape, rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape), &kv));
+    CHECK_OK(rv_budget_new(&rv_heap, rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape), &budget));
+    CHECK_OK(rv_kv_new(&rv_heap, &shape, budget, &kv));
     CHECK_OK(rv_kv_seq_new(kv, TOKENS, &seq));
 
     static float ours[TOKENS * VOCAB], theirs[TOKENS * VOCAB];
@@ -41,6 +43,7 @@ TEST(logits_with_an_adapter_are_those_of_llama_cpp)
     CHECK(worst <= 1e-3, "off by %g", worst);
     rv_kv_seq_free(seq);
     rv_kv_free(kv);
+    rv_budget_free(budget);
     rv_lfm2_close(model);
     rv_lora_close(lora);
     rv_lfm2_file_close(file);

@@ -58,12 +58,14 @@ static void run(const rv_lfm2_file *f, const line *lines, size_t n_lines, bool a
 {
     rv_pool *pool = NULL;
     rv_lfm2 *model = NULL;
+    rv_budget *budget = NULL;
     rv_kv *kv = NULL;
     CHECK_OK(rv_pool_new(&rv_heap, threads, &pool));
     rv_lfm2_options how = { .pool = pool, .act_f32 = act_f32, .max_segments = 64, .alone_bytes = 1 };
     CHECK_OK(rv_lfm2_open(&rv_heap, f, how, &model));
     rv_kv_shape shape = rv_lfm2_kv_shape(f, RV_F32);
-    CHECK_OK(rv_kv_new(&rv_heap, &shape, 16 * (rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape)), &kv));
+    CHECK_OK(rv_budget_new(&rv_heap, 16 * (rv_kv_page_bytes(&shape) + rv_kv_state_bytes(&shape)), &budget));
+    CHECK_OK(rv_kv_new(&rv_heap, &shape, budget, &kv));
     rv_lfm2_segment segments[4] = { { 0 } };
     int32_t ids[4][TOKENS];
     for (size_t i = 0; i < n_lines; i++) {
@@ -82,6 +84,7 @@ static void run(const rv_lfm2_file *f, const line *lines, size_t n_lines, bool a
         rv_kv_seq_free(segments[i].seq);
     }
     rv_kv_free(kv);
+    rv_budget_free(budget);
     rv_lfm2_close(model);
     rv_pool_free(pool);
 }

@@ -1,0 +1,133 @@
+#include "kv/budget.h"
+
+#include "base/metrics.h"
+
+#include <assert.h>
+#include <math.h>
+#include <pthread.h>
+
+const char *const rv_budget_class_names[RV_BUDGET_CLASSES] = { "kv", "adapters", "router" };
+
+struct rv_budget {
+    const rv_alloc *mem;
+    pthread_mutex_t lock;
+    size_t bytes, used, peak, of[RV_BUDGET_CLASSES];
+    uint64_t releases;
+};
+
+/* Of all budgets together; there is one in the program. */
+static rv_metric metrics[] = {
+    { .kind = RV_GAUGE,
+      .name = "ruvllm_pool_budget_bytes",
+      .help = "Bytes that key/value pages, adapters and router weights may hold together." },
+    { .kind = RV_GAUGE,
+      .name = "ruvllm_pool_used_bytes",
+      .help = "Bytes of the pool in use.",
+      .labels = "class=\"kv\"" },
+    { .kind = RV_GAUGE,
+      .name = "ruvllm_pool_used_bytes",
+      .help = "Bytes of the pool in use.",
+      .labels = "class=\"adapters\"" },
+    { .kind = RV_GAUGE,
+      .name = "ruvllm_pool_used_bytes",
+      .help = "Bytes of the pool in use.",
+      .labels = "class=\"router\"" },
+};
+enum { BUDGET, USED };
+
+static void register_metrics(void)
+{
+    rv_metrics_register(metrics, RV_COUNT(metrics));
+}
+
+rv_err rv_budget_new(const rv_alloc *mem, size_t bytes, rv_budget **out)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_metrics);
+    rv_budget *b = rv_new(mem, sizeof *b);
+    if (!b) {
+        return rv_fail(RV_E_NOMEM, "memory pool: no memory");
+    }
+    *b = (rv_budget){ .mem = mem, .bytes = bytes };
+    pthread_mutex_init(&b->lock, NULL);
+    rv_metric_add(&metrics[BUDGET], (int64_t)bytes);
+    *out = b;
+    return RV_OK;
+}
+
+void rv_budget_free(rv_budget *b)
+{
+    if (!b) {
+        return;
+    }
+    assert(b->used == 0);
+    rv_metric_add(&metrics[BUDGET], -(int64_t)b->bytes);
+    pthread_mutex_destroy(&b->lock);
+    rv_free(b->mem, b);
+}
+
+bool rv_budget_claim(rv_budget *b, rv_budget_class of, size_t n)
+{
+    pthread_mutex_lock(&b->lock);
+    bool fits = n <= b->bytes - b->used;
+    if (fits) {
+        b->used += n;
+        b->of[of] += n;
+        b->peak = b->used > b->peak ? b->used : b->peak;
+        rv_metric_add(&metrics[USED + of], (int64_t)n);
+    }
+    pthread_mutex_unlock(&b->lock);
+    return fits;
+}
+
+void rv_budget_release(rv_budget *b, rv_budget_class of, size_t n)
+{
+    pthread_mutex_lock(&b->lock);
+    assert(n <= b->of[of]);
+    b->used -= n;
+    b->of[of] -= n;
+    b->releases++;
+    pthread_mutex_unlock(&b->lock);
+    rv_metric_add(&metrics[USED + of], -(int64_t)n);
+}
+
+static size_t look(const rv_budget *b, const size_t *at)
+{
+    pthread_mutex_t *lock = (pthread_mutex_t *)&b->lock;
+    pthread_mutex_lock(lock);
+    size_t n = *at;
+    pthread_mutex_unlock(lock);
+    return n;
+}
+
+size_t rv_budget_bytes(const rv_budget *b)
+{
+    return b->bytes;
+}
+size_t rv_budget_room(const rv_budget *b)
+{
+    return b->bytes - look(b, &b->used);
+}
+size_t rv_budget_used(const rv_budget *b, rv_budget_class of)
+{
+    return look(b, &b->of[of]);
+}
+size_t rv_budget_peak(const rv_budget *b)
+{
+    return look(b, &b->peak);
+}
+
+uint64_t rv_budget_releases(const rv_budget *b)
+{
+    pthread_mutex_t *lock = (pthread_mutex_t *)&b->lock;
+    pthread_mutex_lock(lock);
+    uint64_t n = b->releases;
+    pthread_mutex_unlock(lock);
+    return n;
+}
+
+double rv_budget_score(double idle_s, double importance, double rebuild_ms, size_t bytes)
+{
+    return 0.4 * exp(-idle_s / 600) + 0.3 * importance + 0.2 * fmin(1, rebuild_ms / 500) -
+           0.1 * log2(1 + (double)bytes / (1 << 20)) / 20;
+}

@@ -1,0 +1,43 @@
+/* One budget of bytes for everything that can be given up and made again: pages of key/value caches, adapters, router
+ * weights. Whoever wants memory claims it first, so what is held never passes the budget. The budget holds no memory
+ * itself.
+ *
+ * Threads: any thread, locks inside. */
+#ifndef RV_KV_BUDGET_H
+#define RV_KV_BUDGET_H
+#include "base/alloc.h"
+#include "base/err.h"
+#include <stdint.h>
+
+typedef enum rv_budget_class { RV_BUDGET_KV, RV_BUDGET_ADAPTERS, RV_BUDGET_ROUTER } rv_budget_class;
+#define RV_BUDGET_CLASSES 3
+extern const char *const rv_budget_class_names[RV_BUDGET_CLASSES]; /* "kv" "adapters" "router" */
+
+typedef struct rv_budget rv_budget;
+
+/** rv_budget_new - nothing is claimed yet. Errors: RV_E_NOMEM. */
+rv_err rv_budget_new(const rv_alloc *mem, size_t bytes, rv_budget **out) RV_MUST_CHECK;
+void rv_budget_free(rv_budget *b); /* accepts NULL; nothing may be claimed */
+
+/** rv_budget_claim - n bytes more for a class; false when they do not fit, then nothing changed.
+ * rv_budget_release - gives back what was claimed. */
+bool rv_budget_claim(rv_budget *b, rv_budget_class of, size_t n);
+void rv_budget_release(rv_budget *b, rv_budget_class of, size_t n);
+
+size_t rv_budget_bytes(const rv_budget *b);
+size_t rv_budget_room(const rv_budget *b); /* bytes nobody has claimed */
+size_t rv_budget_used(const rv_budget *b, rv_budget_class of);
+/** rv_budget_peak - the most that was claimed at any time, of all classes together. */
+size_t rv_budget_peak(const rv_budget *b);
+/** rv_budget_releases - changes whenever something was given back: who found no room looks again. */
+uint64_t rv_budget_releases(const rv_budget *b);
+
+/**
+ * rv_budget_score - what giving a thing up costs; the lowest goes first.
+ *
+ *     0.4 e^(-idle / 600 s) + 0.3 importance + 0.2 min(1, rebuild / 500 ms) - 0.1 log2(1 + bytes / 1 MiB) / 20
+ *
+ * importance  0 .. 1
+ */
+double rv_budget_score(double idle_s, double importance, double rebuild_ms, size_t bytes);
+#endif
