@@ -136,6 +136,26 @@ static rv_err find_tiers(rv_app *app, char *files[RV_TIERS])
     return RV_OK;
 }
 
+/* One pool of memory for all models, and a folder for what it has no room for. The folder belongs to who has the database
+ * open, which one process at a time can. */
+static rv_err open_kv(rv_app *app, rv_app_parts parts)
+{
+    const rv_config *c = app->config;
+    size_t pool = (size_t)rv_config_int(c, "inference.pool_mb") << 20;
+    uint64_t disk = (uint64_t)rv_config_int(c, "inference.kv_disk_mb") << 20;
+    if (pool) {
+        RV_TRY(rv_budget_new(app->mem, pool, &app->budget));
+    }
+    if (!disk || !(parts & RV_APP_MEMORY)) {
+        return RV_OK;
+    }
+    char *dir = rv_path_join(app->mem, rv_config_data_dir(c), "kv");
+    rv_err e =
+        dir ? rv_shelf_open(app->mem, dir, disk, &app->shelf) : rv_fail(RV_E_NOMEM, "opening the models");
+    rv_free(app->mem, dir);
+    return e;
+}
+
 static rv_err open_backend(rv_app *app)
 {
     const rv_config *c = app->config;
@@ -154,6 +174,8 @@ static rv_err open_backend(rv_app *app)
             .threads = (int)rv_config_int(c, "inference.threads"),
             .max_context = (uint32_t)rv_config_int(c, "inference.max_context"),
             .kv_type = kv_type,
+            .budget = app->budget,
+            .shelf = app->shelf,
             .load_wait_ms = (double)rv_config_int(c, "inference.load_wait_ms"),
             .no_packing = strcmp(rv_config_string(c, "inference.packing"), "off") == 0,
             .packed_dir = packed_dir,
@@ -244,6 +266,9 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
         e = open_memory(app, parts & RV_APP_REEMBED);
     }
     if (!e && (parts & RV_APP_MODELS)) {
+        e = open_kv(app, parts);
+    }
+    if (!e && (parts & RV_APP_MODELS)) {
         e = open_backend(app);
     }
     if (!e) {
@@ -269,6 +294,8 @@ void rv_app_close(rv_app *app)
     rv_adapters_close(app->pipeline.adapters);
     rv_backend_close(app->pipeline.backend);
     rv_instant_close(app->pipeline.instant);
+    rv_shelf_close(app->shelf);
+    rv_budget_free(app->budget);
     rv_memory_close(app->pipeline.memory);
     rv_db_close(app->pipeline.db);
     rv_embed_close(app->pipeline.embed);

@@ -16,6 +16,8 @@ typedef struct rv_backend_options {
     int threads;                /* of the shared compute pool; 0: one per processor */
     uint32_t max_context;       /* as in rv_engine_options */
     rv_type kv_type;            /* as in rv_kv_shape */
+    rv_budget *budget;          /* as in rv_engine_options, shared by all models */
+    rv_shelf *shelf;            /* likewise */
     bool no_drafts, no_packing; /* as in rv_engine_options */
     const char *packed_dir;     /* likewise. Copied */
     size_t max_loaded;          /* models in memory, at least 1 */

@@ -248,6 +248,8 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
     b->engine_options.turn = b->turn;
     b->engine_options.max_context = how->max_context;
     b->engine_options.kv_type = how->kv_type;
+    b->engine_options.budget = how->budget;
+    b->engine_options.shelf = how->shelf;
     b->engine_options.no_drafts = how->no_drafts;
     b->engine_options.no_packing = how->no_packing;
     b->engine_options.packed_dir = b->packed_dir;

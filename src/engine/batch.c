@@ -1,5 +1,6 @@
 #include "engine/batch_priv.h"
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <assert.h>
 #include <math.h>
@@ -15,14 +16,17 @@ enum {
     LEAST_SHARE = 16,
     QUANTUM = 512, /* tokens of a prompt before the next one comes first */
     MARK_EVERY = 256,
-    GATHER_MAX_MS = 20, /* to wait for answers that are being sampled */
-    COSTS = 32,         /* steps of answers whose time is known by their tokens */
-    TENANTS = 64,       /* whose last seat is remembered */
-    STALE_MS = 2000     /* after which such a time is not believed any more */
+    GATHER_MAX_MS = 20,  /* to wait for answers that are being sampled */
+    SAVE_IDLE_MS = 2000, /* nobody has used a sequence for so long: it is written to the shelf */
+    SAVE_LEAST = 64,     /* tokens that are worth a file */
+    RESTORE_LEAST = 32,  /* tokens that are worth reading one */
+    COSTS = 32,          /* steps of answers whose time is known by their tokens */
+    TENANTS = 64,        /* whose last seat is remembered */
+    STALE_MS = 2000      /* after which such a time is not believed any more */
 };
 #define GROWTH 0.08 /* of a step's time per token, where nothing has been measured: low, so that it will be */
 
-enum { OUT, WAITING, READY, STEPPING }; /* rv_call.state; OUT: with its caller */
+enum { OUT, WAITING, RESTORING, READY, STEPPING }; /* rv_call.state; OUT: with its caller */
 
 /* A sequence and the tokens it was made of. Without an owner it is kept for its beginning. */
 typedef struct entry {
@@ -32,6 +36,10 @@ typedef struct entry {
     uint64_t lora; /* id of the adapter it was made with, 0: none */
     uint64_t used; /* when it lost its last owner */
     bool forget;
+    bool tidy;           /* rewound since it was last used */
+    bool saving, wanted; /* being written to the shelf; somebody waits for that */
+    size_t saved;        /* tokens of it that the shelf has; 0: none */
+    double idle_since;   /* rv_clock_ms */
 } entry;
 
 struct rv_batch {
@@ -50,6 +58,9 @@ struct rv_batch {
     pthread_mutex_t
         lock; /* for all below, calls, and entries; who has set `busy` has model and cache as well */
     pthread_cond_t changed;
+    pthread_cond_t unsaved; /* something for the saver to do */
+    pthread_t saver;
+    bool has_saver, closing;
     bool busy; /* a step is under way */
     bool full; /* the first in line found no pages; nothing has been given back since */
     bool measured_last;
@@ -82,6 +93,37 @@ static size_t fed(const rv_call *c)
 static uint64_t lora_id(const rv_call *c)
 {
     return c->lora ? c->lora->id : 0;
+}
+
+static struct timespec soon(double ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(ms * 1e6) + 1000;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    return until;
+}
+
+static void *save_idle(void *batch);
+
+static bool is_taken(const entry *e)
+{
+    return e->owner || e->saving;
+}
+
+/* Idle, and lost when it is given up. */
+static bool is_unsaved(const rv_batch *b, const entry *e)
+{
+    size_t n = rv_kv_seq_tokens(e->seq);
+    return b->how.shelf && !is_taken(e) && !e->forget && n >= SAVE_LEAST && n != e->saved;
+}
+
+static rv_shelf_key key_of(const rv_batch *b, uint64_t lora)
+{
+    rv_shelf_key key = b->how.key;
+    key.adapter = lora;
+    return key;
 }
 
 /* ---- making ---- */
@@ -127,6 +169,7 @@ rv_err rv_batch_new(const rv_alloc *mem, rv_lfm2 *model, rv_kv *kv, rv_batch_opt
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&b->changed, &monotonic);
+    pthread_cond_init(&b->unsaved, &monotonic);
     pthread_condattr_destroy(&monotonic);
     size_t n = how.max_sequences;
     b->logits = new_untouched(mem, n * (1 + RV_DRAFTS_MAX), how.n_vocab);
@@ -137,6 +180,10 @@ rv_err rv_batch_new(const rv_alloc *mem, rv_lfm2 *model, rv_kv *kv, rv_batch_opt
     rv_err e = b->logits && b->states && b->seats && b->segments && b->stepping
                    ? make_entries(b)
                    : rv_fail(RV_E_NOMEM, "no memory for %zu rows of logits", n);
+    if (!e && how.shelf) {
+        b->has_saver = pthread_create(&b->saver, NULL, save_idle, b) == 0;
+        e = b->has_saver ? RV_OK : rv_fail(RV_E_NOMEM, "a batch: no thread could be started");
+    }
     if (e) {
         rv_batch_free(b);
         return e;
@@ -150,8 +197,15 @@ void rv_batch_free(rv_batch *b)
     if (!b) {
         return;
     }
+    if (b->has_saver) {
+        pthread_mutex_lock(&b->lock);
+        b->closing = true;
+        pthread_cond_signal(&b->unsaved);
+        pthread_mutex_unlock(&b->lock);
+        pthread_join(b->saver, NULL);
+    }
     for (size_t i = 0; i < b->n_entries; i++) {
-        assert(!b->entries[i].owner);
+        assert(!is_taken(&b->entries[i]));
         rv_kv_seq_free(b->entries[i].seq);
         rv_free(b->mem, b->entries[i].ids);
     }
@@ -161,6 +215,7 @@ void rv_batch_free(rv_batch *b)
     rv_free(b->mem, b->seats);
     rv_free(b->mem, b->states);
     rv_free(b->mem, b->logits);
+    pthread_cond_destroy(&b->unsaved);
     pthread_cond_destroy(&b->changed);
     pthread_mutex_destroy(&b->lock);
     rv_free(b->mem, b);
@@ -173,9 +228,10 @@ static void tidy(rv_batch *b)
 {
     for (size_t i = 0; i < b->n_entries; i++) {
         entry *e = &b->entries[i];
-        if (!e->owner) {
+        if (!is_taken(e) && !e->tidy) {
             rv_kv_rewind(e->seq, e->forget ? 0 : rv_kv_seq_tokens(e->seq)); /* gives back reserved pages */
             e->forget = false;
+            e->tidy = true;
         }
     }
 }
@@ -203,7 +259,7 @@ static entry *find_source(rv_batch *b, rv_call *c, size_t *reusable)
         entry *e = &b->entries[i];
         size_t same = common_beginning(e, c), n = rv_kv_rewindable(e->seq, same);
         c->parted = same > c->parted ? same : c->parted;
-        if (n > *reusable || (n && n == *reusable && best->owner && !e->owner)) {
+        if (n > *reusable || (n && n == *reusable && is_taken(best) && !is_taken(e))) {
             best = e;
             *reusable = n;
         }
@@ -218,7 +274,7 @@ static entry *find_victim(rv_batch *b, const entry *keep, const entry *also, boo
     for (size_t i = 0; i < b->n_entries; i++) {
         entry *e = &b->entries[i];
         bool empty = rv_kv_seq_tokens(e->seq) == 0;
-        if (e->owner || e == keep || e == also || (empty && !empty_ones)) {
+        if (is_taken(e) || e == keep || e == also || (empty && !empty_ones)) {
             continue;
         }
         if (empty) {
@@ -229,15 +285,27 @@ static entry *find_victim(rv_batch *b, const entry *keep, const entry *also, boo
     return victim;
 }
 
+/* False: not yet, it has to be saved first. */
+static bool give_up(rv_batch *b, entry *e)
+{
+    if (is_unsaved(b, e)) {
+        e->wanted = true;
+        pthread_cond_signal(&b->unsaved);
+        return false;
+    }
+    rv_kv_rewind(e->seq, 0);
+    e->saved = 0;
+    return true;
+}
+
 /* Gives up idle sequences until so many bytes are free; not these two. */
 static bool make_room(rv_batch *b, size_t bytes, const entry *keep, const entry *also)
 {
     while (rv_budget_room(b->how.budget) < bytes) {
         entry *victim = find_victim(b, keep, also, false);
-        if (!victim) {
+        if (!victim || !give_up(b, victim)) {
             return false;
         }
-        rv_kv_rewind(victim->seq, 0);
     }
     return true;
 }
@@ -253,13 +321,14 @@ static bool promise(rv_batch *b, entry *e, const rv_call *c, const entry *keep)
 static entry *fork_entry(rv_batch *b, const rv_call *c, const entry *source, size_t reusable)
 {
     entry *e = find_victim(b, source, NULL, true);
-    rv_kv_rewind(e->seq, 0);
+    if (!e || !give_up(b, e)) {
+        return NULL;
+    }
     while (source && rv_kv_copy(e->seq, source->seq, reusable)) { /* at worst nothing: only speed is lost */
         entry *victim = find_victim(b, source, e, false);
-        if (!victim) {
+        if (!victim || !give_up(b, victim)) {
             break;
         }
-        rv_kv_rewind(victim->seq, 0);
     }
     if (promise(b, e, c, source)) {
         return e;
@@ -268,12 +337,38 @@ static entry *fork_entry(rv_batch *b, const rv_call *c, const entry *source, siz
     return NULL;
 }
 
+/* An empty sequence into which the call reads what was found on the shelf. NULL: no room now. */
+static entry *restoring_entry(rv_batch *b, rv_call *c)
+{
+    entry *e = fork_entry(b, c, NULL, 0);
+    if (e && rv_kv_rebuild(e->seq, &c->found.outline)) {
+        c->found.reusable = 0; /* that has ended the promise */
+        e = promise(b, e, c, NULL) ? e : NULL;
+    }
+    return e;
+}
+
+static bool is_on_shelf(rv_batch *b, rv_call *c, size_t resident)
+{
+    rv_shelf_key key = key_of(b, lora_id(c));
+    c->found.reusable = 0;
+    if (!b->how.shelf || c->measuring || c->n_prompt <= resident + RESTORE_LEAST ||
+        !rv_shelf_look(b->how.shelf, &key, c->prompt, c->n_prompt - 1, &c->found) ||
+        c->found.reusable < resident + RESTORE_LEAST || c->found.outline.n_tokens > b->how.n_ctx) {
+        c->found.reusable = 0;
+    }
+    return c->found.reusable > 0;
+}
+
 /* A sequence with a promise for all the call may need and the most of its prompt. NULL: no room now. */
 static entry *prepare_entry(rv_batch *b, rv_call *c)
 {
     size_t reusable;
     entry *source = find_source(b, c, &reusable);
-    bool idle = source && !source->owner;
+    if (is_on_shelf(b, c, reusable)) {
+        return restoring_entry(b, c);
+    }
+    bool idle = source && !is_taken(source);
     if (!idle || 2 * reusable < rv_kv_seq_tokens(source->seq)) {
         entry *e = fork_entry(b, c, source, reusable);
         if (e || !idle) {
@@ -355,13 +450,18 @@ static bool let_in(rv_batch *b, rv_call *c)
     }
     b->seats[c->seat] = c;
     e->owner = c;
+    e->tidy = e->wanted = false;
+    e->saved = c->cached < e->saved ? 0 : e->saved;
     e->lora = lora_id(c);
     c->entry = e;
     c->ids = e->ids;
     c->stamp = ++b->stamps;
     remember_tenant(b, c);
     c->admitted_ms = rv_clock_ms();
-    c->state = READY;
+    c->state = c->found.reusable ? RESTORING : READY;
+    if (c->state == RESTORING) {
+        pthread_cond_broadcast(&b->changed);
+    }
     return true;
 }
 
@@ -412,6 +512,72 @@ static void let_in_all(rv_batch *b)
             b->full = true;
         }
     }
+}
+
+/* ---- saving ---- */
+
+/* The one that has been waited for or idle for longest, and whether any is unsaved. */
+static entry *next_to_save(rv_batch *b, bool *any)
+{
+    double now = rv_clock_ms();
+    entry *best = NULL;
+    *any = false;
+    for (size_t i = 0; i < b->n_entries; i++) {
+        entry *e = &b->entries[i];
+        if (!is_unsaved(b, e)) {
+            continue;
+        }
+        *any = true;
+        bool due = e->tidy && (e->wanted || b->closing || now - e->idle_since >= SAVE_IDLE_MS);
+        if (due &&
+            (!best || e->wanted > best->wanted || (e->wanted == best->wanted && e->used < best->used))) {
+            best = e;
+        }
+    }
+    return best;
+}
+
+/* With the lock, which is let go while writing. */
+static void save(rv_batch *b, entry *e)
+{
+    rv_kv_outline outline;
+    rv_shelf_key key = key_of(b, e->lora);
+    rv_kv_outline_get(e->seq, &outline);
+    e->saving = true;
+    pthread_mutex_unlock(&b->lock);
+    if (rv_shelf_write(b->how.shelf, &key, &outline, e->ids, e->seq)) {
+        rv_log(RV_LOG_WARN, "kv.not_saved", "why", rv_err_text(), (char *)NULL);
+    }
+    pthread_mutex_lock(&b->lock);
+    e->saved = outline.n_tokens; /* also when it failed: trying again would hold up those who need its room */
+    e->saving = e->wanted = false;
+    b->full = false;
+    pthread_cond_broadcast(&b->changed);
+}
+
+static void *save_idle(void *arg)
+{
+    rv_batch *b = arg;
+    pthread_mutex_lock(&b->lock);
+    for (;;) {
+        bool any;
+        if (!b->busy) {
+            tidy(b);
+        }
+        entry *e = next_to_save(b, &any);
+        if (e) {
+            save(b, e);
+        } else if (b->closing) {
+            break;
+        } else if (any) {
+            struct timespec until = soon(LOOK_MS * 5);
+            pthread_cond_timedwait(&b->unsaved, &b->lock, &until);
+        } else {
+            pthread_cond_wait(&b->unsaved, &b->lock);
+        }
+    }
+    pthread_mutex_unlock(&b->lock);
+    return NULL;
 }
 
 /* ---- one step ---- */
@@ -702,12 +868,30 @@ static void wait_changed(rv_batch *b, bool look)
     if (gathering && left < ms) {
         ms = left;
     }
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(ms * 1e6) + 1000;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    struct timespec until = soon(ms);
     pthread_cond_timedwait(&b->changed, &b->lock, &until);
+}
+
+/* With the lock, which is let go while reading. */
+static void restore(rv_batch *b, rv_call *c)
+{
+    entry *e = c->entry;
+    rv_shelf_key key = key_of(b, e->lora);
+    pthread_mutex_unlock(&b->lock);
+    rv_err err = rv_shelf_read(b->how.shelf, &key, &c->found, e->seq, e->ids);
+    bool good = !err && memcmp(e->ids, c->prompt, c->found.reusable * sizeof *e->ids) == 0;
+    pthread_mutex_lock(&b->lock);
+    while (b->busy) {
+        wait_changed(b, false);
+    }
+    if (good) {
+        rv_kv_rebuilt(e->seq, &c->found.outline);
+    }
+    c->cached = rv_kv_rewind_promised(e->seq, good ? c->found.reusable : 0, c->most_tokens);
+    e->saved = c->cached == c->found.outline.n_tokens ? c->cached : 0;
+    memcpy(e->ids, c->prompt, c->n_prompt * sizeof *e->ids);
+    c->state = READY;
+    pthread_cond_broadcast(&b->changed);
 }
 
 static void join_line(rv_batch *b, rv_call *c)
@@ -734,7 +918,9 @@ rv_err rv_batch_feed(rv_batch *b, rv_call *c, size_t until)
         join_line(b, c);
     }
     while (c->state != OUT) {
-        if (c->state != STEPPING && is_cancelled(c)) {
+        if (c->state == RESTORING) {
+            restore(b, c);
+        } else if (c->state != STEPPING && is_cancelled(c)) {
             if (c->state == WAITING) {
                 leave_line(b, c);
                 b->full = false; /* the next one may need less */
@@ -759,10 +945,12 @@ void rv_batch_end(rv_batch *b, rv_call *c)
     }
     pthread_mutex_lock(&b->lock);
     c->entry->owner = NULL;
+    c->entry->idle_since = rv_clock_ms();
     c->entry->used = ++b->stamps;
     c->entry->forget = c->measuring;
     b->seats[c->seat] = NULL;
     b->full = false;
+    pthread_cond_signal(&b->unsaved);
     pthread_cond_broadcast(&b->changed);
     pthread_mutex_unlock(&b->lock);
 }

@@ -1,6 +1,6 @@
 /* Many callers, one forward pass: sequences that grow together, step by step.
  *
- * There is no thread of its own. A caller says how far its sequence is to go and waits; whoever waits while
+ * Steps have no thread of their own. A caller says how far its sequence is to go and waits; whoever waits while
  * nobody steps runs the next step for all that are ready, then all whose wish is fulfilled go on (sample, give
  * out text) on their own threads, at the same time. The last one to come back starts the next step. One that
  * does not come back soon (its reader is slow) is not waited for until it does.
@@ -19,12 +19,16 @@
  * no running sequence can fail for want of room; until then it waits. Next is the first in line of the tenant that
  * has the fewest seats, and of those of the one that was let in least lately. Sequences without a
  * caller are kept for their beginnings: a new prompt takes the longest common one over (when it is more than
- * half of that sequence) or copies it. They are given up, least recently used first, when pages are needed.
+ * half of that sequence) or copies it. They are given up, least recently used first, when room is needed.
+ *
+ * With a shelf (kv/shelf.h), a thread writes what nobody has used for a while, or what has to make room, to disk; only then
+ * is it given up. A prompt whose beginning is there is let in with it, and read back on the caller's thread.
  *
  * Nothing of this changes a bit of any logits (model/lfm2.h), so it cannot change an answer. */
 #ifndef RV_ENGINE_BATCH_PRIV_H
 #define RV_ENGINE_BATCH_PRIV_H
 #include "engine/turn.h"
+#include "kv/shelf.h"
 #include "model/lfm2.h"
 
 #define RV_DRAFTS_MAX  7  /* of one answer: with the token before them one tile of the widest kernels */
@@ -39,6 +43,8 @@ typedef struct rv_batch_options {
     size_t n_vocab;
     size_t state_bytes; /* of the cache */
     rv_budget *budget;  /* of the cache */
+    rv_shelf *shelf;    /* for sequences that nobody uses; NULL: none */
+    rv_shelf_key key;   /* of this model there */
 } rv_batch_options;
 
 /* One caller's sequence, from the first rv_batch_feed to rv_batch_end. */
@@ -77,6 +83,7 @@ typedef struct rv_call {
     int state;
     struct rv_call *next;         /* in the line of those who wait to be let in */
     struct entry *entry;          /* its sequence; NULL: not let in */
+    rv_shelf_find found;          /* what is read back, when state says so */
     size_t until, parted, drafts; /* drafts: of the step under way */
     uint64_t stamp;               /* place in the order of prompts */
     size_t quantum;               /* tokens since it got that place */

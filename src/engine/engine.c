@@ -73,6 +73,19 @@ static rv_err check_budget(const rv_engine *e, const rv_kv_shape *shape)
     return RV_OK;
 }
 
+/* Whatever decides the bits of keys and values beside the model, folded into one number. */
+static uint64_t maker_of(const rv_engine *e, bool act_f32)
+{
+    uint64_t hash = rv_kv_shape_hash(e->kv);
+    const char *const words[] = { RV_VERSION, rv_kernels_best()->name, act_f32 ? "float32" : "int8" };
+    for (size_t i = 0; i < RV_COUNT(words); i++) {
+        for (const char *at = words[i]; *at; at++) {
+            hash = (hash ^ (uint8_t)*at) * 0x100000001b3u; /* FNV-1a */
+        }
+    }
+    return hash;
+}
+
 static rv_err open_cache(rv_engine *e, rv_engine_options how)
 {
     rv_kv_shape shape = rv_lfm2_kv_shape(e->file, how.kv_type);
@@ -101,6 +114,8 @@ static rv_err open_cache(rv_engine *e, rv_engine_options how)
                                .state_bytes = rv_kv_state_bytes(&shape),
                                .budget = e->budget };
     RV_TRY(rv_kv_new(e->mem, &shape, e->budget, &e->kv));
+    batch.shelf = how.shelf;
+    batch.key = (rv_shelf_key){ .model = e->info.fingerprint, .maker = maker_of(e, how.act_f32) };
     RV_TRY(rv_batch_new(e->mem, e->model, e->kv, batch, &e->batch));
     e->info.resident_bytes =
         rv_lfm2_resident_bytes(e->model) + (e->own_budget ? bytes : rv_budget_bytes(e->budget));

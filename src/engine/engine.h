@@ -4,7 +4,7 @@
 #define RV_ENGINE_ENGINE_H
 #include "base/pool.h"
 #include "engine/turn.h"
-#include "kv/kv.h"
+#include "kv/shelf.h"
 #include "model/chat.h"
 #include "model/lora.h"
 #include "model/tok.h"
@@ -22,6 +22,7 @@ typedef struct rv_engine_options {
     size_t cache_tokens;    /* the cache holds, of all sequences together; 0: twice the context */
     rv_budget
         *budget; /* claim from this one instead, shared with others; outlives the engine. NULL: an own one */
+    rv_shelf *shelf; /* where sequences go that are idle or in the way; outlives the engine. NULL: they are lost */
     bool no_packing;        /* as in rv_lfm2_options */
     const char *
         packed_dir; /* folder for packed weights, of models that are worth it; made when missing. NULL: none */

@@ -355,7 +355,7 @@ static void put_unit(rv_kv_seq *seq, unit *u, bool keep)
 static void keep_pages(rv_kv_seq *seq, size_t n)
 {
     while (seq->n_pages > n) {
-        put_unit(seq, seq->pages[--seq->n_pages], false);
+        put_unit(seq, seq->pages[--seq->n_pages], seq->promised);
         seq->pages[seq->n_pages] = NULL;
     }
 }
@@ -363,7 +363,7 @@ static void keep_pages(rv_kv_seq *seq, size_t n)
 static void keep_blocks(rv_kv_seq *seq, size_t n)
 {
     while (seq->n_blocks > n) {
-        put_unit(seq, seq->blocks[--seq->n_blocks], false);
+        put_unit(seq, seq->blocks[--seq->n_blocks], seq->promised);
     }
     seq->n_filled = seq->n_filled < n ? seq->n_filled : n;
     seq->n_dropped = seq->n_dropped < n ? seq->n_dropped : n;
@@ -712,7 +712,7 @@ static size_t blocks_left(const rv_kv_seq *seq, size_t n)
     return seq->n_filled < most ? seq->n_filled : most;
 }
 
-size_t rv_kv_rewind(rv_kv_seq *seq, size_t n)
+static void go_back(rv_kv_seq *seq, size_t n)
 {
     if (n < seq->n_tokens) {
         while (seq->n_marks && seq->marks[seq->n_marks - 1].n_tokens > n) {
@@ -735,7 +735,24 @@ size_t rv_kv_rewind(rv_kv_seq *seq, size_t n)
     }
     keep_pages(seq, pages_for(seq->n_tokens));
     keep_blocks(seq, blocks_left(seq, seq->n_tokens));
+    drop_pages(seq, seq->n_filled);
+}
+
+size_t rv_kv_rewind(rv_kv_seq *seq, size_t n)
+{
+    go_back(seq, n);
     end_promise(seq);
+    return seq->n_tokens;
+}
+
+size_t rv_kv_rewind_promised(rv_kv_seq *seq, size_t n, size_t most)
+{
+    go_back(seq, n);
+    size_t promise = seq->promise;
+    seq->promise = 0;
+    size_t need = rv_kv_promised(seq, most);
+    seq->promise = promise < need ? promise : need;
+    release(seq->kv, promise - seq->promise);
     return seq->n_tokens;
 }
 
@@ -822,9 +839,9 @@ rv_err rv_kv_copy(rv_kv_seq *to, const rv_kv_seq *from, size_t n)
 
 /* ---- writing down, reading back ---- */
 
-void rv_kv_outline_get(rv_kv_seq *seq, rv_kv_outline *out)
+void rv_kv_outline_get(const rv_kv_seq *seq, rv_kv_outline *out)
 {
-    drop_pages(seq, seq->n_filled);
+    assert(seq->n_dropped == seq->n_filled);
     *out = (rv_kv_outline){ .n_tokens = seq->n_tokens, .n_blocks = seq->n_filled, .n_marks = seq->n_marks };
     for (size_t i = 0; i < seq->n_marks; i++) {
         out->marks[i] = seq->marks[i].n_tokens;

@@ -120,6 +120,8 @@ size_t rv_kv_conv_at(const rv_kv_seq *seq, size_t layer);
 /** rv_kv_rewind - drop tokens so that at most n are left: stay where we are when that is enough, else back to
  * the newest mark at or before n, else to the empty sequence. Returns the tokens left. */
 size_t rv_kv_rewind(rv_kv_seq *seq, size_t n);
+/** rv_kv_rewind_promised - the same for a sequence that goes on to `most` tokens: the promise for that stays. */
+size_t rv_kv_rewind_promised(rv_kv_seq *seq, size_t n, size_t most);
 /** rv_kv_rewindable - what rv_kv_rewind would return. */
 size_t rv_kv_rewindable(const rv_kv_seq *seq, size_t n);
 
@@ -139,9 +141,8 @@ typedef struct rv_kv_outline {
     size_t n_tokens, n_blocks, n_marks;
     size_t marks[RV_KV_MARKS]; /* lengths */
 } rv_kv_outline;
-/** rv_kv_outline_get - also gives up the pages that blocks stand for: a sequence that is written down has no tokens to take
- * back. Its parts then stay the same until the sequence changes. */
-void rv_kv_outline_get(rv_kv_seq *seq, rv_kv_outline *out);
+/** rv_kv_outline_get - of a sequence that was rewound, if only to its own length, since it last grew. */
+void rv_kv_outline_get(const rv_kv_seq *seq, rv_kv_outline *out);
 /** rv_kv_shape_hash - of everything that decides what the parts of a sequence mean. */
 uint64_t rv_kv_shape_hash(const rv_kv *kv);
 /** rv_kv_part - the i-th of the byte ranges that, with the outline, are the sequence; false past the last. */

@@ -207,6 +207,7 @@ static bool copy(twin *to, const twin *from, size_t n)
 static bool rebuild(twin *t)
 {
     rv_kv_outline outline;
+    rv_kv_rewind(t->seq, MOST);
     rv_kv_outline_get(t->seq, &outline);
     static uint8_t file[1 << 20];
     size_t used = 0, n;
