@@ -36,6 +36,7 @@ typedef struct entry {
     uint64_t lora; /* id of the adapter it was made with, 0: none */
     uint64_t used; /* when it lost its last owner */
     bool forget;
+    bool private;          /* not for the shelf */
     bool tidy;           /* rewound since it was last used */
     bool saving, wanted; /* being written to the shelf; somebody waits for that */
     size_t saved;        /* tokens of it that the shelf has; 0: none */
@@ -116,7 +117,7 @@ static bool is_taken(const entry *e)
 static bool is_unsaved(const rv_batch *b, const entry *e)
 {
     size_t n = rv_kv_seq_tokens(e->seq);
-    return b->how.shelf && !is_taken(e) && !e->forget && n >= SAVE_LEAST && n != e->saved;
+    return b->how.shelf && !is_taken(e) && !e->forget && !e->private && n >= SAVE_LEAST && n != e->saved;
 }
 
 static rv_shelf_key key_of(const rv_batch *b, uint64_t lora)
@@ -230,6 +231,7 @@ static void tidy(rv_batch *b)
         entry *e = &b->entries[i];
         if (!is_taken(e) && !e->tidy) {
             rv_kv_rewind(e->seq, e->forget ? 0 : rv_kv_seq_tokens(e->seq)); /* gives back reserved pages */
+            e->private &= rv_kv_seq_tokens(e->seq) > 0;
             e->forget = false;
             e->tidy = true;
         }
@@ -295,6 +297,7 @@ static bool give_up(rv_batch *b, entry *e)
     }
     rv_kv_rewind(e->seq, 0);
     e->saved = 0;
+    e->private = false;
     return true;
 }
 
@@ -324,6 +327,7 @@ static entry *fork_entry(rv_batch *b, const rv_call *c, const entry *source, siz
     if (!e || !give_up(b, e)) {
         return NULL;
     }
+    e->private = source && source->private;
     while (source && rv_kv_copy(e->seq, source->seq, reusable)) { /* at worst nothing: only speed is lost */
         entry *victim = find_victim(b, source, e, false);
         if (!victim || !give_up(b, victim)) {
@@ -451,6 +455,7 @@ static bool let_in(rv_batch *b, rv_call *c)
     b->seats[c->seat] = c;
     e->owner = c;
     e->tidy = e->wanted = false;
+    e->private |= c->private;
     e->saved = c->cached < e->saved ? 0 : e->saved;
     e->lora = lora_id(c);
     c->entry = e;

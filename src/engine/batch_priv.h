@@ -53,6 +53,7 @@ typedef struct rv_call {
     const int32_t *prompt; /* [n_prompt] copied to ids when let in */
     size_t n_prompt;
     size_t most_tokens;        /* the sequence will ever hold; up to n_ctx */
+    bool private;              /* its tokens are not written to the shelf, nor what goes on from them */
     const rv_lora *lora;       /* NULL: none; sequences of one adapter are no use to another */
     uint64_t tenant;           /* 0: nobody else's */
     const atomic_bool *cancel; /* looked at while waiting; may be NULL */

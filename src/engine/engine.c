@@ -475,6 +475,7 @@ rv_err rv_engine_generate(rv_engine *e, const rv_generate *how, rv_generated *ou
                      .n_prompt = how->n_prompt,
                      .most_tokens = how->n_prompt + limit - 1, /* the last one is not fed */
                      .lora = how->lora,
+                     .private = how->private,
                      .tenant = how->tenant,
                      .cancel = how->cancel };
     rv_stream stream;

@@ -125,6 +125,7 @@ typedef struct rv_generate {
     rv_drafts drafts;
     uint64_t tenant;   /* whose request it is: tenants get seats and time for prompts in turns. 0: its own */
     bool keep_control; /* print control tokens (raw completions, and tool calls, which need their markers) */
+    bool private;      /* never written to the shelf */
     const atomic_bool
         *cancel; /* may be NULL; looked at while waiting, before every token and every prefill chunk */
     bool (*on_piece)(void *self, const rv_piece *piece); /* false: stop (counts as cancelled). May be NULL */

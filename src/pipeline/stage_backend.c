@@ -90,6 +90,7 @@ rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
     request.how.sampling = r->sampling;
     request.how.tenant = r->user ? rv_hash64(r->user, strlen(r->user), 0) : 0;
     request.how.on_piece = on_piece;
+    request.how.private = r->private;
     request.how.self = &l;
     rv_err e = generate(p, r, &request);
     if (!e) {

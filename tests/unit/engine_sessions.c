@@ -54,6 +54,7 @@ typedef struct talk {
     int32_t said[ANSWER];
     float logprobs[ANSWER];
     size_t n_said, cached;
+    bool private;
 } talk;
 
 static bool take_piece(void *self, const rv_piece *p)
@@ -83,6 +84,7 @@ static rv_err turn(rv_engine *e, talk *t, uint64_t topic, size_t n)
                         .n_logprobs = 0,
                         .sampling = sampling,
                         .ignore_end = true,
+                        .private = t->private,
                         .on_piece = take_piece,
                         .self = t };
     rv_generated done;
@@ -256,6 +258,22 @@ TEST(many_conversations_at_once_with_little_room_say_what_each_says_alone)
     }
     close_house(&quiet);
     close_house(&h);
+}
+
+TEST(a_private_conversation_is_never_written)
+{
+    const char *dir = temp_path("kv");
+    static talk t;
+    t = (talk){ 0 };
+    char name[256];
+    house h = open_house(dir, RV_F16, 2, 0, 1 << 28);
+    t.private = true;
+    CHECK_OK(turn(h.engine, &t, 5, 200));
+    t.private = false; /* what goes on from it is no less so */
+    CHECK_OK(turn(h.engine, &t, 5, 100));
+    CHECK(t.cached > 200, "%zu", t.cached);
+    close_house(&h);
+    CHECK(files_in(dir, name) == 0, "%s", name);
 }
 
 TEST(a_pool_too_small_for_one_conversation_is_refused_with_both_figures)

@@ -94,17 +94,20 @@ static void run(const rv_lfm2_file *file, const char *packed, float *logits)
 {
     static const int32_t ids[] = { 1, 17, 300, 5 };
     rv_lfm2 *m = NULL;
+    rv_budget *budget = NULL;
     rv_kv *kv = NULL;
     rv_kv_seq *seq = NULL;
     rv_lfm2_options how = { .packed_file = packed };
     rv_kv_shape shape = rv_lfm2_kv_shape(file, RV_F16);
     CHECK_OK(rv_lfm2_open(&rv_heap, file, how, &m));
-    CHECK_OK(rv_kv_new(&rv_heap, &shape, 1 << 24, &kv));
+    CHECK_OK(rv_budget_new(&rv_heap, 1 << 24, &budget));
+    CHECK_OK(rv_kv_new(&rv_heap, &shape, budget, &kv));
     CHECK_OK(rv_kv_seq_new(kv, 16, &seq));
     rv_lfm2_segment g = { .seq = seq, .ids = ids, .n = 4, .logits_from = 3, .logits = logits };
     CHECK_OK(rv_lfm2_run(m, &g, 1));
     rv_kv_seq_free(seq);
     rv_kv_free(kv);
+    rv_budget_free(budget);
     rv_lfm2_close(m);
 }
 
