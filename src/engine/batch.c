@@ -34,6 +34,7 @@ typedef struct entry {
     int32_t *ids; /* [n_ctx + 1] */
     rv_call *owner;
     uint64_t lora; /* id of the adapter it was made with, 0: none */
+    uint64_t tenant; /* whose tokens they are: no other one takes them over */
     uint64_t used; /* when it lost its last owner */
     bool forget;
     bool private;          /* not for the shelf */
@@ -120,10 +121,11 @@ static bool is_unsaved(const rv_batch *b, const entry *e)
     return b->how.shelf && !is_taken(e) && !e->forget && !e->private && n >= SAVE_LEAST && n != e->saved;
 }
 
-static rv_shelf_key key_of(const rv_batch *b, uint64_t lora)
+static rv_shelf_key key_of(const rv_batch *b, uint64_t lora, uint64_t tenant)
 {
     rv_shelf_key key = b->how.key;
     key.adapter = lora;
+    key.tenant = tenant;
     return key;
 }
 
@@ -242,7 +244,7 @@ static size_t common_beginning(const entry *e, const rv_call *c)
 {
     size_t n = rv_kv_seq_tokens(e->seq), same = 0;
     n = n < c->n_prompt - 1 ? n : c->n_prompt - 1; /* the last token has to be fed, for its logits */
-    if (e->lora != lora_id(c)) {
+    if (e->lora != lora_id(c) || e->tenant != c->tenant) {
         return 0;
     }
     while (same < n && e->ids[same] == c->prompt[same]) {
@@ -354,7 +356,7 @@ static entry *restoring_entry(rv_batch *b, rv_call *c)
 
 static bool is_on_shelf(rv_batch *b, rv_call *c, size_t resident)
 {
-    rv_shelf_key key = key_of(b, lora_id(c));
+    rv_shelf_key key = key_of(b, lora_id(c), c->tenant);
     c->found.reusable = 0;
     if (!b->how.shelf || c->measuring || c->n_prompt <= resident + RESTORE_LEAST ||
         !rv_shelf_look(b->how.shelf, &key, c->prompt, c->n_prompt - 1, &c->found) ||
@@ -458,6 +460,7 @@ static bool let_in(rv_batch *b, rv_call *c)
     e->private |= c->private;
     e->saved = c->cached < e->saved ? 0 : e->saved;
     e->lora = lora_id(c);
+    e->tenant = c->tenant;
     c->entry = e;
     c->ids = e->ids;
     c->stamp = ++b->stamps;
@@ -546,7 +549,7 @@ static entry *next_to_save(rv_batch *b, bool *any)
 static void save(rv_batch *b, entry *e)
 {
     rv_kv_outline outline;
-    rv_shelf_key key = key_of(b, e->lora);
+    rv_shelf_key key = key_of(b, e->lora, e->tenant);
     rv_kv_outline_get(e->seq, &outline);
     e->saving = true;
     pthread_mutex_unlock(&b->lock);
@@ -881,7 +884,7 @@ static void wait_changed(rv_batch *b, bool look)
 static void restore(rv_batch *b, rv_call *c)
 {
     entry *e = c->entry;
-    rv_shelf_key key = key_of(b, e->lora);
+    rv_shelf_key key = key_of(b, e->lora, e->tenant);
     pthread_mutex_unlock(&b->lock);
     rv_err err = rv_shelf_read(b->how.shelf, &key, &c->found, e->seq, e->ids);
     bool good = !err && memcmp(e->ids, c->prompt, c->found.reusable * sizeof *e->ids) == 0;

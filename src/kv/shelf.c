@@ -23,7 +23,7 @@ enum {
     VERSION = 1,
     HEADER_BYTES = 256,
     SUM_AT = HEADER_BYTES - 8,
-    MARKS_AT = 64,
+    MARKS_AT = 72,
     MAX_TOKENS = 1 << 24,
     NAME_BYTES = 48,
     FILES_MAX = 1 << 16
@@ -101,10 +101,11 @@ static void make_header(const rv_shelf_key *key, const rv_kv_outline *o, uint64_
     put_u64(out + 16, key->model);
     put_u64(out + 24, key->maker);
     put_u64(out + 32, key->adapter);
-    put_u64(out + 40, file_bytes);
-    put_u32(out + 48, o->n_tokens);
-    put_u32(out + 52, o->n_blocks);
-    put_u32(out + 56, o->n_marks);
+    put_u64(out + 40, key->tenant);
+    put_u64(out + 48, file_bytes);
+    put_u32(out + 56, o->n_tokens);
+    put_u32(out + 60, o->n_blocks);
+    put_u32(out + 64, o->n_marks);
     for (size_t i = 0; i < o->n_marks; i++) {
         put_u32(out + MARKS_AT + 4 * i, o->marks[i]);
     }
@@ -123,12 +124,12 @@ static const char *read_header(const uint8_t in[HEADER_BYTES], book *b)
     if (get_u64(in + SUM_AT) != XXH64(in, SUM_AT, 0)) {
         return "the checksum of its header is wrong";
     }
-    b->key = (rv_shelf_key){ get_u64(in + 16), get_u64(in + 24), get_u64(in + 32) };
+    b->key = (rv_shelf_key){ get_u64(in + 16), get_u64(in + 24), get_u64(in + 32), get_u64(in + 40) };
     b->header_sum = get_u64(in + SUM_AT);
-    b->bytes = get_u64(in + 40);
-    b->outline = (rv_kv_outline){ .n_tokens = get_u32(in + 48),
-                                  .n_blocks = get_u32(in + 52),
-                                  .n_marks = get_u32(in + 56) };
+    b->bytes = get_u64(in + 48);
+    b->outline = (rv_kv_outline){ .n_tokens = get_u32(in + 56),
+                                  .n_blocks = get_u32(in + 60),
+                                  .n_marks = get_u32(in + 64) };
     if (b->outline.n_tokens == 0 || b->outline.n_tokens > MAX_TOKENS || b->outline.n_marks > RV_KV_MARKS) {
         return "its header makes no sense";
     }
@@ -383,7 +384,7 @@ static size_t reusable(const book *b, size_t same)
 
 static bool same_key(const rv_shelf_key *a, const rv_shelf_key *b)
 {
-    return a->model == b->model && a->maker == b->maker && a->adapter == b->adapter;
+    return a->model == b->model && a->maker == b->maker && a->adapter == b->adapter && a->tenant == b->tenant;
 }
 
 bool rv_shelf_look(rv_shelf *s, const rv_shelf_key *key, const int32_t *ids, size_t n, rv_shelf_find *out)

@@ -18,6 +18,7 @@ typedef struct rv_shelf_key {
     uint64_t model;   /* fingerprint of its file */
     uint64_t maker;   /* rv_kv_shape_hash and whatever else decides the bits */
     uint64_t adapter; /* 0: none */
+    uint64_t tenant;  /* whose conversation it is: nobody else finds it */
 } rv_shelf_key;
 
 /**

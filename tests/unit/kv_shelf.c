@@ -14,7 +14,7 @@
 
 enum { LAYERS = 3, DIM = 16, CHANNELS = 8, TAPS = 3, MOST = 400 };
 static const uint32_t heads[LAYERS] = { 0, 2, 1 };
-static const rv_shelf_key ours = { 1, 2, 0 };
+static const rv_shelf_key ours = { 1, 2, 0, 0 };
 
 /* A cache, and sequences with random numbers in them. */
 typedef struct cache {
@@ -170,7 +170,7 @@ static size_t files_in(const char *dir, char *name)
     return n;
 }
 
-TEST(only_the_same_model_program_and_adapter_find_it)
+TEST(only_the_same_model_program_adapter_and_tenant_find_it)
 {
     const char *dir = temp_path("kv");
     cache c = new_cache(RV_F16);
@@ -181,7 +181,7 @@ TEST(only_the_same_model_program_and_adapter_find_it)
     rv_shelf *s = open_shelf(dir, 1 << 24);
     write_seq(s, seq, ids);
     rv_shelf_find found;
-    static const rv_shelf_key others[] = { { 7, 2, 0 }, { 1, 7, 0 }, { 1, 2, 7 } };
+    static const rv_shelf_key others[] = { { 7, 2, 0, 0 }, { 1, 7, 0, 0 }, { 1, 2, 7, 0 }, { 1, 2, 0, 7 } };
     for (size_t i = 0; i < RV_COUNT(others); i++) {
         CHECK(!rv_shelf_look(s, &others[i], ids, 100, &found), "key %zu", i);
     }
