@@ -1,7 +1,7 @@
-/* A saved index with bytes changed: opening, searching and changing it may find less or refuse, but stays inside its memory,
+/* A saved index of lists or product codes with bytes changed: opening, searching and changing it may find less or refuse, but stays inside its memory,
  * and what passes its check keeps its rules through changes.
  *
- * Input: one byte of operations, then patches of five bytes: offset (24 bits), a byte, and how it goes in. */
+ * Input: one byte of operations (128: product codes), then patches of five bytes: offset (24 bits), a byte, and how it goes in. */
 #include "base/rng.h"
 #include "vector/rabitq_priv.h"
 
@@ -10,25 +10,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIM = 5, ROWS = 1200, FILE_ROOM = 1 << 20, HEADER = 4096 };
+enum { DIM = 17, ROWS = 1200, FILE_ROOM = 1 << 20, HEADER = 4096 };
 
 static float rows[ROWS][DIM];
-static _Alignas(64) uint8_t saved[FILE_ROOM], damaged[FILE_ROOM];
-static size_t n_saved;
+static _Alignas(64) uint8_t saved[2][FILE_ROOM], damaged[FILE_ROOM];
+static size_t n_saved[2];
+static const char *const kinds[2] = { "rabitq", "pq" };
 
 static rv_err append(void *self, const void *bytes, size_t n)
 {
-    (void)self;
-    assert(n_saved + n <= sizeof saved);
-    memcpy(saved + n_saved, bytes, n);
-    n_saved += n;
+    int which = *(int *)self;
+    assert(n_saved[which] + n <= FILE_ROOM);
+    memcpy(saved[which] + n_saved[which], bytes, n);
+    n_saved[which] += n;
     return RV_OK;
 }
 
-static void make_saved(void)
+static void make_saved(int which)
 {
     const rv_index_config config = {
-        .kind = "rabitq", .dim = DIM, .metric = RV_INDEX_L2, .keep = RV_KEEP_F32, .lists = 9, .probes = 3
+        .kind = kinds[which], .dim = DIM, .metric = RV_INDEX_L2, .keep = RV_KEEP_F32, .lists = 9, .probes = 3
     };
     rv_index *index;
     rv_rng rng;
@@ -41,7 +42,7 @@ static void make_saved(void)
         }
         rv_index_add(index, i, rows[i]);
     }
-    ok = ok && !rv_index_save(index, append, NULL);
+    ok = ok && !rv_index_save(index, append, &which);
     assert(ok);
     rv_index_free(index);
 }
@@ -76,27 +77,29 @@ static void change(rv_index *index, unsigned what)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    if (n_saved == 0) {
-        make_saved();
-    }
     if (n == 0) {
         return 0;
     }
-    memcpy(damaged, saved, n_saved);
+    const int which = data[0] >> 7;
+    if (n_saved[which] == 0) {
+        make_saved(which);
+    }
+    memcpy(damaged, saved[which], n_saved[which]);
     for (size_t at = 1; at + 5 <= n; at += 5) {
-        size_t offset = (data[at] | (size_t)data[at + 1] << 8 | (size_t)data[at + 2] << 16) % n_saved;
+        size_t offset = (data[at] | (size_t)data[at + 1] << 8 | (size_t)data[at + 2] << 16) % n_saved[which];
         damaged[offset] = data[at + 4] % 2 ? data[at + 3] : damaged[offset] ^ data[at + 3];
     }
     uint64_t sum = rv_hash64(damaged, HEADER - 8, 0); /* else nothing would get past the header */
     memcpy(damaged + HEADER - 8, &sum, 8);
     rv_index *index;
-    if (rv_index_open(&rv_heap, damaged, n_saved, NULL, NULL, &index)) {
+    if (rv_index_open(&rv_heap, damaged, n_saved[which], NULL, NULL, &index)) {
         return 0;
     }
-    if (strcmp(rv_index_get_config(index)->kind, "rabitq") == 0 && rv_index_get_config(index)->dim == DIM) {
+    if (strcmp(rv_index_get_config(index)->kind, kinds[which]) == 0 &&
+        rv_index_get_config(index)->dim == DIM) {
         search(index, data[0], 7);
         search(index, data[0] + 200u, 64);
-        bool sound = rabitq_check(index->self) == RV_OK;
+        bool sound = index->ops->check(index) == RV_OK;
         if (data[0] % 2 && sound) {
             change(index, data[0]);
             search(index, data[0], 7);

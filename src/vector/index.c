@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <string.h>
 
-static const rv_index_ops *const kinds[] = { &rv_flat_ops, &rv_hnsw_ops, &rv_rabitq_ops };
+static const rv_index_ops *const kinds[] = { &rv_flat_ops, &rv_hnsw_ops, &rv_rabitq_ops, &rv_pq_ops };
 
 /* ---- scratch: as many as there ever were searches together ---- */
 

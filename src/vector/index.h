@@ -3,6 +3,7 @@
  *   flat     compares with every vector and is exact
  *   hnsw     walks a graph of neighbours: the fastest at high recall, slow to build
  *   rabitq   lists of one-bit codes: quick to build and to change, best where the graph is lost
+ *   pq       every row by a short product code: small, and slower than the lists
  *
  * An index holds ids, int8 codes (but flat) and either borrowed rows or its own copies. It opens no file: it is saved
  * through a write callback and opened from bytes that somebody mapped (docs/formats/index.md).
@@ -42,7 +43,7 @@ typedef enum rv_keep {
 
 /* 0 in any field but dim means its default. */
 typedef struct rv_index_config {
-    const char *kind; /* "flat", "hnsw", "rabitq" */
+    const char *kind; /* "flat", "hnsw", "rabitq", "pq" */
     size_t dim;       /* 1 .. RV_INDEX_DIM_MAX */
     rv_index_metric metric;
     rv_keep keep;
@@ -54,7 +55,7 @@ typedef struct rv_index_config {
 
     size_t lists;  /* rabitq: lists, by the number of rows */
     size_t probes; /* rabitq: lists that a search looks into when it names none */
-    size_t bits;   /* rabitq: of a code and dimension, 1 */
+    size_t bits;   /* of a code and dimension: rabitq 1; pq 1, 2 or 4, 2 */
 } rv_index_config;
 
 typedef struct rv_hit {

@@ -66,7 +66,7 @@ typedef struct rv_index_ops {
     size_t (*bytes)(const rv_index *index);                       /* hot ones; NULL: 0 */
 } rv_index_ops;
 
-extern const rv_index_ops rv_flat_ops, rv_hnsw_ops, rv_rabitq_ops;
+extern const rv_index_ops rv_flat_ops, rv_hnsw_ops, rv_rabitq_ops, rv_pq_ops;
 
 typedef struct rv_scratch_pool rv_scratch_pool;
 

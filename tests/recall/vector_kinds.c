@@ -15,7 +15,7 @@ enum { K = 10, QUERIES = 60 };
 static const struct kind {
     const char *name;
     double floor;
-} kinds[] = { { "flat", 1.0 }, { "hnsw", 0.95 }, { "rabitq", 0.95 } };
+} kinds[] = { { "flat", 1.0 }, { "hnsw", 0.95 }, { "rabitq", 0.95 }, { "pq", 0.95 } };
 
 static rv_index_config config_of(const struct kind *kind, size_t dim, rv_index_metric metric)
 {

@@ -1,4 +1,4 @@
-/* RaBitQ finds what exact search finds: after building, adding, removing, compacting and opening again, in few and many
+/* RaBitQ, and product quantisation, find what exact search finds: after building, adding, removing, compacting and opening again, in few and many
  * dimensions, under every metric and filter. What is removed never comes back, and k rows are found where k rows are. */
 #include "base/rng.h"
 #include "test.h"
@@ -147,11 +147,11 @@ static void build(twin *t, size_t n, int threads)
     free(ids);
 }
 
-static void begin(twin *t, size_t dim, rv_index_metric metric, size_t lists)
+static void begin(twin *t, const char *kind, size_t dim, rv_index_metric metric, size_t lists)
 {
     *t = (twin){ .dim = dim, .metric = metric, .rows = clustered(ROWS, dim, 11, metric) };
     const rv_index_config config = {
-        .kind = "rabitq", .dim = dim, .metric = metric, .lists = lists, .probes = 20
+        .kind = kind, .dim = dim, .metric = metric, .lists = lists, .probes = 20
     };
     CHECK_OK(rv_index_new(&rv_heap, &config, &t->index));
 }
@@ -198,10 +198,10 @@ static file reopen(twin *t)
 
 /* ---- floors ---- */
 
-static void life(size_t dim, rv_index_metric metric, double floor)
+static void life(const char *kind, size_t dim, rv_index_metric metric, double floor)
 {
     twin *t = malloc(sizeof *t);
-    begin(t, dim, metric, 60);
+    begin(t, kind, dim, metric, 60);
     float *queries = clustered(QUERIES, dim, 12, metric);
     build(t, BUILT, 2);
     expect(t, queries, floor, "built");
@@ -235,38 +235,46 @@ static void life(size_t dim, rv_index_metric metric, double floor)
 
 TEST(recall_stays_above_its_floor_in_1_dimension)
 {
-    life(1, RV_INDEX_L2, 0.95);
+    life("rabitq", 1, RV_INDEX_L2, 0.95);
 }
 TEST(recall_stays_above_its_floor_in_3_dimensions)
 {
-    life(3, RV_INDEX_L2, 0.98);
+    life("rabitq", 3, RV_INDEX_L2, 0.98);
 }
 TEST(recall_stays_above_its_floor_in_100_dimensions)
 {
-    life(100, RV_INDEX_L2, 0.98);
+    life("rabitq", 100, RV_INDEX_L2, 0.98);
 }
 TEST(recall_stays_above_its_floor_in_127_dimensions)
 {
-    life(127, RV_INDEX_COS, 0.97);
+    life("rabitq", 127, RV_INDEX_COS, 0.97);
 }
 TEST(recall_stays_above_its_floor_in_128_dimensions)
 {
-    life(128, RV_INDEX_L2, 0.98);
-    life(128, RV_INDEX_IP, 0.95);
+    life("rabitq", 128, RV_INDEX_L2, 0.98);
+    life("rabitq", 128, RV_INDEX_IP, 0.95);
 }
 TEST(recall_stays_above_its_floor_in_384_dimensions)
 {
-    life(384, RV_INDEX_COS, 0.97);
+    life("rabitq", 384, RV_INDEX_COS, 0.97);
 }
 TEST(recall_stays_above_its_floor_in_1536_dimensions)
 {
-    life(1536, RV_INDEX_COS, 0.97);
+    life("rabitq", 1536, RV_INDEX_COS, 0.97);
+}
+
+TEST(product_quantisation_stays_above_its_floor_in_any_dimension)
+{
+    static const size_t dims[] = { 1, 3, 100, 127, 128, 384, 1536 };
+    for (size_t d = 0; d < RV_COUNT(dims); d++) {
+        life("pq", dims[d], dims[d] == 384 ? RV_INDEX_COS : dims[d] == 127 ? RV_INDEX_IP : RV_INDEX_L2, 0.97);
+    }
 }
 
 TEST(all_lists_probed_leave_only_the_errors_of_the_codes)
 {
     twin *t = malloc(sizeof *t);
-    begin(t, 96, RV_INDEX_L2, 50);
+    begin(t, "rabitq", 96, RV_INDEX_L2, 50);
     float *queries = clustered(QUERIES, 96, 13, RV_INDEX_L2);
     build(t, ROWS, 1);
     double got = recall(t, queries, K, 50);
@@ -278,7 +286,7 @@ TEST(all_lists_probed_leave_only_the_errors_of_the_codes)
 TEST(rows_added_one_by_one_to_nothing_make_their_own_lists)
 {
     twin *t = malloc(sizeof *t);
-    begin(t, 48, RV_INDEX_L2, 0);
+    begin(t, "rabitq", 48, RV_INDEX_L2, 0);
     float *queries = clustered(QUERIES, 48, 14, RV_INDEX_L2);
     add(t, 0, ROWS);
     const rabitq *r = t->index->self;
@@ -291,7 +299,7 @@ TEST(rows_added_one_by_one_to_nothing_make_their_own_lists)
 TEST(the_ten_nearest_removed_the_next_ten_are_found)
 {
     twin *t = malloc(sizeof *t);
-    begin(t, 64, RV_INDEX_L2, 40);
+    begin(t, "rabitq", 64, RV_INDEX_L2, 40);
     float *queries = clustered(QUERIES, 64, 15, RV_INDEX_L2);
     build(t, ROWS, 1);
     for (size_t q = 0; q < QUERIES; q++) {
@@ -317,7 +325,7 @@ TEST(equal_rows_and_zeros_are_all_found)
 {
     enum { DIM = 32 };
     twin *t = malloc(sizeof *t);
-    begin(t, DIM, RV_INDEX_L2, 0);
+    begin(t, "rabitq", DIM, RV_INDEX_L2, 0);
     float *rows = fenced_floats(ROWS * DIM); /* a third zero, a third all the same, the rest clustered */
     for (size_t i = 0; i < ROWS; i++) {
         for (size_t d = 0; d < DIM; d++) {
@@ -343,7 +351,7 @@ TEST(filters_find_k_rows_where_k_rows_pass)
 {
     static const int64_t parts[] = { 1, 2, 7, 50, 400, ROWS + 1 }; /* the last: id 0 only */
     twin *t = malloc(sizeof *t);
-    begin(t, 64, RV_INDEX_L2, 60);
+    begin(t, "rabitq", 64, RV_INDEX_L2, 60);
     float *queries = clustered(QUERIES, 64, 17, RV_INDEX_L2);
     build(t, ROWS, 1);
     for (size_t p = 0; p < RV_COUNT(parts); p++) {
@@ -376,7 +384,7 @@ TEST(random_operations_agree_with_a_plain_array)
 {
     enum { DIM = 33, STEPS = 400 };
     twin *t = malloc(sizeof *t);
-    begin(t, DIM, RV_INDEX_L2, 0);
+    begin(t, "rabitq", DIM, RV_INDEX_L2, 0);
     float *queries = clustered(QUERIES, DIM, 18, RV_INDEX_L2);
     file bytes = { 0 };
     rv_rng rng;
@@ -424,7 +432,7 @@ TEST(every_level_finds_the_same_rows)
 {
     enum { DIM = 200 };
     twin *t = malloc(sizeof *t);
-    begin(t, DIM, RV_INDEX_COS, 50);
+    begin(t, "rabitq", DIM, RV_INDEX_COS, 50);
     float *queries = clustered(QUERIES, DIM, 20, RV_INDEX_COS);
     build(t, ROWS, 2);
     file f = reopen(t);
@@ -464,7 +472,7 @@ TEST(the_number_of_threads_does_not_change_a_build)
     file files[2] = { { 0 } };
     for (int i = 0; i < 2; i++) {
         twin *t = malloc(sizeof *t);
-        begin(t, 72, RV_INDEX_L2, 0);
+        begin(t, "rabitq", 72, RV_INDEX_L2, 0);
         build(t, ROWS, i == 0 ? 1 : 3);
         CHECK_OK(rv_index_save(t->index, append, &files[i]));
         rv_index_free(t->index);

@@ -15,8 +15,8 @@ float rv_onebit_table_scalar(const float *x, const float *centre, const float *d
     for (size_t i = 0; i < dim; i += 4) {
         int u[4];
         for (size_t j = 0; j < 4; j++) {
-            int level = (int)((x[i + j] - centre[i + j]) * to_steps + (dither[i + j] + 7.5f));
-            u[j] = level > 15 ? 15 : level;
+            float level = (x[i + j] - centre[i + j]) * to_steps + (dither[i + j] + 7.5f);
+            u[j] = level < 16 ? (int)level : 15;
         }
         for (int signs = 0; signs < 16; signs++) {
             int sum = 0;
