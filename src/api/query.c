@@ -164,6 +164,9 @@ void rv_api_feedback(rv_api_call *call)
     if (!e) {
         e = rv_pipeline_feedback(p, &f, &done);
     }
+    if (!e && f.correction) {
+        rv_pipeline_corrected(p, f.request_id);
+    }
     if (e == RV_E_NOT_FOUND) {
         rv_api_refuse(call, 404, "request_id", "request_not_found", "no request has the id \"%.60s\"",
                       f.request_id);

@@ -125,6 +125,8 @@ const rv_config_key rv_config_keys[] = {
     INT("attention", "edge_dim", 1, 4096, "32", later, "features of an edge"),
 
     BOOL("learning", "enabled", "true", now, "keep episodes, so that feedback can be given and learnt from"),
+    BOOL("learning", "adapters", "false", now,
+         "train a user's adapter a little after each correction (server)"),
     FLOAT("learning", "quality_threshold", 0, 1, "0.75", later,
           "quality from which an answer is kept for learning"),
     INT("learning", "replay_capacity", 1, 1000000000, "100000", later, "episodes kept for replay"),

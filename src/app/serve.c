@@ -82,6 +82,43 @@ static void print_where(rv_app *app, const char *listen, int port)
             n ? "" : " none yet", base);
 }
 
+static rv_err take_engine(void *self, const char *model, rv_engine **out)
+{
+    return rv_backend_take(self, model, out);
+}
+
+static void put_engine(void *self, rv_engine *engine)
+{
+    rv_backend_put(self, engine);
+}
+
+/* Rank 2 and two seconds: enough for the newest corrections, `learn run` does the rest. */
+static rv_err start_loop(rv_app *app)
+{
+    rv_pipeline *p = &app->pipeline;
+    rv_adapter_loop_options how = { .learning = { .db = p->db,
+                                                  .memory = p->memory,
+                                                  .adapters = p->adapters,
+                                                  .prompt = rv_pipeline_prompt,
+                                                  .rank = 2,
+                                                  .newest = 16,
+                                                  .max_steps = 200,
+                                                  .max_seconds = 2,
+                                                  .seed = 1 },
+                                    .take = take_engine,
+                                    .put = put_engine,
+                                    .self = p->backend };
+    return rv_config_bool(app->config, "learning.adapters")
+               ? rv_adapter_loop_new(app->mem, &how, &p->adapter_loop)
+               : RV_OK;
+}
+
+static void stop_loop(rv_app *app)
+{
+    rv_adapter_loop_free(app->pipeline.adapter_loop);
+    app->pipeline.adapter_loop = NULL;
+}
+
 rv_err rv_app_serve(rv_app *app)
 {
     const rv_config *c = app->config;
@@ -93,7 +130,12 @@ rv_err rv_app_serve(rv_app *app)
     rv_api *api = NULL;
     rv_http_server *server = NULL;
     struct sigaction old[2];
-    RV_TRY(rv_api_new(app->mem, &app->pipeline, api_options, &api));
+    RV_TRY(start_loop(app));
+    rv_err e = rv_api_new(app->mem, &app->pipeline, api_options, &api);
+    if (e) {
+        stop_loop(app);
+        return e;
+    }
     rv_http_options http_options = {
         .listen = rv_config_string(c, "server.listen"),
         .port = (int)rv_config_int(c, "server.port"),
@@ -104,7 +146,7 @@ rv_err rv_app_serve(rv_app *app)
         .handle = rv_api_handle,
         .self = api,
     };
-    rv_err e = rv_http_listen(app->mem, &http_options, &server);
+    e = rv_http_listen(app->mem, &http_options, &server);
     if (!e) {
         serving = server;
         catch_signals(old);
@@ -116,6 +158,7 @@ rv_err rv_app_serve(rv_app *app)
         rv_log(RV_LOG_INFO, "server.stopped", (char *)NULL);
     }
     rv_api_free(api); /* finishes what is queued, and needs the server's requests for it */
+    stop_loop(app);
     if (serving) {
         sigaction(SIGTERM, &old[0], NULL);
         sigaction(SIGINT, &old[1], NULL);

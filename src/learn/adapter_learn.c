@@ -23,7 +23,7 @@ typedef struct work {
     rv_arena *arena;
     rv_lfm2_file *file;
     rv_lfm2_grad *g;
-    rv_lora *lora;
+    rv_lora *current, *lora; /* NULL: none is in use; the candidate */
     rv_rng rng;
     rv_adapter_rows train, held, anchors, held_anchors;
     float *mix;
@@ -122,7 +122,7 @@ static rv_err read_corrections(work *w)
                      "SELECT e.question, f.correction, e.request_id FROM feedback f JOIN episode e ON "
                      "e.request_id = f.request_id"
                      " WHERE f.kind = 'correction' AND e.user = ?1 ORDER BY f.created_ms DESC LIMIT ?2",
-                     CORRECTIONS_MAX, &list, &n));
+                     w->how->newest ? (int64_t)w->how->newest : CORRECTIONS_MAX, &list, &n));
     for (size_t i = 0; i < n; i++) {
         RV_TRY(add_correction(w, list[i].question, list[i].answer, i + 1));
     }
@@ -171,6 +171,16 @@ static rv_err read_anchors(work *w)
 
 /* ---- training ---- */
 
+static size_t largest_rank(const rv_lora *l)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < l->n_pairs; i++) {
+        most = l->pairs[i].rank > most ? l->pairs[i].rank : most;
+    }
+    return most;
+}
+
+/* The version in use, and a candidate that goes on from it, or a new one when that is too narrow. */
 static rv_err open_candidate(work *w)
 {
     const rv_adapter_learning *how = w->how;
@@ -179,19 +189,23 @@ static rv_err open_candidate(work *w)
     const char *path;
     if (now) {
         RV_TRY(rv_adapters_path(how->adapters, now, w->arena, &path));
-        if (!rv_engine_open_lora(how->engine, path, &w->lora)) {
-            return RV_OK;
+        rv_err e = rv_engine_open_lora(how->engine, path, &w->current);
+        if (e == RV_E_NOMEM) {
+            return e; /* any other: damaged, and so not what answers come from */
         }
+    }
+    if (w->current && largest_rank(w->current) >= how->rank) {
+        return rv_lora_copy(&rv_heap, w->current, &w->lora);
     }
     return rv_lora_new(&rv_heap, w->file, (1u << RV_LFM2_PARTS) - 1, how->rank, 2 * (float)how->rank,
                        how->seed, &w->lora);
 }
 
-static rv_err measure(work *w, double *held, double *anchors)
+static rv_err measure(work *w, const rv_lora *lora, double *held, double *anchors)
 {
-    RV_TRY(rv_adapter_loss(w->g, w->lora, w->held.at, w->held.n, held));
+    RV_TRY(rv_adapter_loss(w->g, lora, w->held.at, w->held.n, held));
     *anchors = 0;
-    return w->held_anchors.n ? rv_adapter_loss(w->g, w->lora, w->held_anchors.at, w->held_anchors.n, anchors)
+    return w->held_anchors.n ? rv_adapter_loss(w->g, lora, w->held_anchors.at, w->held_anchors.n, anchors)
                              : RV_OK;
 }
 
@@ -254,7 +268,7 @@ static rv_err train(work *w)
 static rv_err judge(work *w, rv_adapter_learned *out)
 {
     const rv_adapter_learning *how = w->how;
-    RV_TRY(measure(w, &out->after, &out->anchors_after));
+    RV_TRY(measure(w, w->lora, &out->after, &out->anchors_after));
     if (!(out->after <= RV_ADAPTER_MARGIN * out->before)) {
         out->why = "refused: not enough better on wordings it was not trained on";
         return RV_OK;
@@ -293,7 +307,7 @@ static rv_err learn(work *w, rv_adapter_learned *out)
     RV_TRY(rv_lfm2_file_open(&rv_heap, info->path, false, &w->file));
     RV_TRY(rv_lfm2_grad_new(&rv_heap, w->file, w->how->pool, PASS_TOKENS, &w->g));
     RV_TRY(open_candidate(w));
-    RV_TRY(measure(w, &out->before, &out->anchors_before));
+    RV_TRY(measure(w, w->current, &out->before, &out->anchors_before));
     RV_TRY(mix_rows(w));
     RV_TRY(train(w));
     out->steps = w->steps;
@@ -307,6 +321,7 @@ rv_err rv_adapter_learn(const rv_adapter_learning *how, rv_adapter_learned *out)
     rv_rng_init(&w.rng, how->seed);
     rv_err e = learn(&w, &done);
     rv_free(&rv_heap, w.mix);
+    rv_lora_close(w.current);
     rv_lora_close(w.lora);
     rv_lfm2_grad_free(w.g);
     rv_lfm2_file_close(w.file);

@@ -19,7 +19,8 @@ typedef struct rv_adapter_learning {
     rv_pool *pool; /* not the engine's; NULL: the calling thread alone */
     const char *
         user; /* whose corrections, and who will get the adapter; "": of requests without a user, and everybody's */
-    size_t rank; /* of a first adapter; later ones keep theirs */
+    size_t rank;   /* of a new adapter; one in use that has as much is trained on */
+    size_t newest; /* only so many corrections, the newest; 0: all */
     size_t max_steps;
     double max_seconds; /* of training */
     uint64_t seed;

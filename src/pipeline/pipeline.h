@@ -4,7 +4,7 @@
 #include "backend/backend.h"
 #include "base/arena.h"
 #include "embed/embed.h"
-#include "learn/adapter_learn.h"
+#include "learn/adapter_loop.h"
 #include "learn/episode.h"
 #include "learn/instant.h"
 #include "memory/memory.h"
@@ -18,16 +18,20 @@ typedef struct rv_pipeline {
     rv_embed *embed;
     rv_memory *memory;
     rv_backend *backend;
-    rv_instant *instant;   /* what feedback teaches at once; NULL: nothing is learned */
-    rv_adapters *adapters; /* NULL: answers come from the models as they are */
-    size_t max_sources;    /* passages in the prompt, 1..8; 0: 5 */
-    bool learning;         /* keep episodes: without them a request cannot be given feedback */
+    rv_instant *instant;           /* what feedback teaches at once; NULL: nothing is learned */
+    rv_adapter_loop *adapter_loop; /* told of corrections; NULL: nobody is */
+    rv_adapters *adapters;         /* NULL: answers come from the models as they are */
+    size_t max_sources;            /* passages in the prompt, 1..8; 0: 5 */
+    bool learning;                 /* keep episodes: without them a request cannot be given feedback */
 } rv_pipeline;
 
 /** rv_pipeline_prompt - the chat that the backend stage would put a question to a model with, without turns before it; the caller's.
  *  passages [n] numbered from 1. An rv_adapter_prompt. */
 rv_err rv_pipeline_prompt(const char *question, const char *const *passages, size_t n,
                           json_t **out) RV_MUST_CHECK;
+
+/** rv_pipeline_corrected - after a correction was stored: the loop that trains adapters hears of it. Returns at once. */
+void rv_pipeline_corrected(const rv_pipeline *p, const char *request_id);
 
 /** rv_pipeline_setup - migrations and metrics of what the pipeline writes. Once, before the first run. */
 rv_err rv_pipeline_setup(rv_pipeline *p) RV_MUST_CHECK;

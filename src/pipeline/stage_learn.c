@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "store/witness.h"
 
-enum { RECORD_MAX_BYTES = 64 << 20 };
+enum { RECORD_MAX_BYTES = 64 << 20, EPISODE_MAX_BYTES = 64 << 20 };
 
 static rv_err write_turn(sqlite3 *conn, const rv_request *r, const char *question, int64_t now)
 {
@@ -93,4 +93,17 @@ rv_err rv_stage_learn(const rv_pipeline *p, rv_request *r)
         r->stage_note[RV_STAGE_LEARN] = "learning is off: no episode, so no feedback";
     }
     return rv_db_commit(p->db);
+}
+
+void rv_pipeline_corrected(const rv_pipeline *p, const char *request_id)
+{
+    rv_arena *arena;
+    rv_episode e;
+    if (!p->adapter_loop || rv_arena_new(&rv_heap, EPISODE_MAX_BYTES, &arena)) {
+        return;
+    }
+    if (!rv_episode_get(p->db, request_id, arena, &e)) {
+        rv_adapter_loop_notify(p->adapter_loop, e.model, e.user);
+    }
+    rv_arena_free(arena);
 }

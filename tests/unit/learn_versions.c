@@ -1,6 +1,6 @@
 /* Versions of adapters: in use for whom, back again, after a restart, with a damaged file; and the loop that makes them. */
 #include "base/file.h"
-#include "learn/adapter_learn.h"
+#include "learn/adapter_loop.h"
 #include "model/lora_peft.h"
 #include "store/witness.h"
 #include "test.h"
@@ -305,5 +305,53 @@ TEST(an_exported_adapter_is_a_safetensors_file)
     json_decref(tensors);
     json_decref(config);
     rv_lora_close(l);
+    place_free(&p);
+}
+
+static rv_err take_engine(void *self, const char *model, rv_engine **out)
+{
+    place *p = self;
+    if (strcmp(model, "m") != 0) {
+        return rv_fail(RV_E_NOT_FOUND, "no model %s", model);
+    }
+    *out = p->engine;
+    return RV_OK;
+}
+
+static void put_engine(void *self, rv_engine *engine)
+{
+    const place *p = self;
+    CHECK(engine == p->engine, "another engine");
+}
+
+TEST(the_loop_learns_after_a_correction_and_stops_when_told)
+{
+    place p = place_new();
+    put_episode(&p, 0, "when does the library open on mondays", "no idea", "at nine");
+    rv_adapter_loop *loop = NULL;
+    rv_adapter_loop_options how = { .learning = { .db = p.db,
+                                                  .adapters = p.adapters,
+                                                  .prompt = prompt,
+                                                  .rank = 2,
+                                                  .newest = 4,
+                                                  .max_steps = 30,
+                                                  .max_seconds = 3600,
+                                                  .seed = 1 },
+                                    .take = take_engine,
+                                    .put = put_engine,
+                                    .self = &p };
+    CHECK_OK(rv_adapter_loop_new(&rv_heap, &how, &loop));
+    rv_adapter_loop_notify(loop, "unknown", "anna"); /* reported, and nothing else */
+    rv_adapter_loop_notify(loop, "m", "anna");
+    rv_adapter_loop_wait(loop);
+    CHECK(rv_adapters_in_use(p.adapters, p.model, "anna") > 0, "nothing was learned");
+    for (int i = 0; i < 200; i++) {
+        char user[16];
+        snprintf(user, sizeof user, "u%d", i);
+        rv_adapter_loop_notify(loop, "m", user);
+    }
+    rv_adapter_loop_notify(loop, "m", "anna");
+    rv_adapter_loop_free(loop);
+    CHECK(rv_adapters_in_use(p.adapters, p.model, "u0") == 0, "learned from nothing");
     place_free(&p);
 }
