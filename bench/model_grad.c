@@ -2,7 +2,7 @@
  *
  *     bench_model_grad MODEL.gguf [TOKENS [THREADS]]
  *
- * flops: what the arithmetic needs at least, three forward passes' worth and the one that is done again. peak_bytes is the resident
+ * gflops: forward, the inside of the layers once more, and back: two operations for each weight and token, three times. peak_bytes is the resident
  * memory of the whole program at its highest, the touched pages of the mapped file among it. */
 #include "base/clock.h"
 #include "base/cpu.h"
