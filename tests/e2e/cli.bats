@@ -122,6 +122,35 @@ teardown() {
     "$RUVLLM" bench llm "$model" -p 32 -n 8 -r 3 -t 2 | jq -se 'length == 2 and all(.[]; .min <= .tokens_per_second and .tokens_per_second <= .max and .min > 0)'
 }
 
+# row VALUE...: one row of an fvecs file, of floats whose bytes are given in hexadecimal
+fvecs_row() {
+    printf "\\x$(printf %02x $#)\\0\\0\\0"
+    for bytes in "$@"; do printf "\\x${bytes:6:2}\\x${bytes:4:2}\\x${bytes:2:2}\\x${bytes:0:2}"; done
+}
+
+@test "bench ann measures every kind of index, and refuses files that do not fit" {
+    one=3f800000 two=40000000 minus=bf800000
+    { fvecs_row $one $two; fvecs_row $two $one; fvecs_row $minus $one; } > "$home/base.fvecs"
+    fvecs_row $two $two > "$home/query.fvecs"
+    fvecs_row 00000000 00000001 00000002 > "$home/gt.ivecs"
+    ann=(bench ann --base "$home/base.fvecs" --queries "$home/query.fvecs" --truth "$home/gt.ivecs" -k 3)
+    for index in flat hnsw rabitq; do
+        "$RUVLLM" "${ann[@]}" --index $index --ef 8 | jq -e '."recall@10" == 1 and .qps > 0 and .p50_us <= .p99_us and
+            .build_s >= 0 and .bytes_per_vector > 8 and .open_ms >= 0 and .index == "'$index'"'
+    done
+    run --separate-stderr "$RUVLLM" "${ann[@]}" --index tree
+    [ "$status" -eq 1 ]
+    [[ "$stderr" == *'there is no index "tree"'* ]]
+    run "$RUVLLM" "${ann[@]}" --ef 8,
+    [ "$status" -eq 2 ]
+    run "$RUVLLM" bench ann --base "$home/base.fvecs"
+    [ "$status" -eq 2 ]
+    printf cut >> "$home/query.fvecs"
+    run --separate-stderr "$RUVLLM" "${ann[@]}"
+    [ "$status" -eq 1 ]
+    [[ "$stderr" == *"query.fvecs: vectors: "* ]]
+}
+
 @test "init makes folders only the user can read, and a configuration that passes its own check" {
     run "$RUVLLM" init
     [ "$status" -eq 0 ]
