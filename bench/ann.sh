@@ -82,7 +82,7 @@ done
 
 # ---- turns ----
 
-res=$(mktemp -d)
+res=$(mktemp -d "$WORK/run.XXXXXX")
 trap 'rm -rf "$res"' EXIT
 alone() { setsid -w bash -c 'echo -19 > /proc/self/autogroup 2> /dev/null; exec "$@"' _ "$@"; }
 exec 9> "$LOCK"

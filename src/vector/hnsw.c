@@ -281,6 +281,14 @@ size_t hnsw_pool_put(hnsw_scratch *s, size_t ef, hnsw_near near)
     return low;
 }
 
+static void fetch_links(const hnsw *h, uint32_t slot)
+{
+    const uint32_t *list = h->links + slot * h->m0;
+    for (size_t i = 0; i < h->m0; i += 16) {
+        __builtin_prefetch(list + i);
+    }
+}
+
 void hnsw_walk(const rv_index *index, hnsw_scratch *s, const rv_row_query *query, hnsw_near from,
                size_t level, size_t ef)
 {
@@ -323,16 +331,19 @@ void hnsw_walk(const rv_index *index, hnsw_scratch *s, const rv_row_query *query
                 continue; /* removed; or a link that only a damaged file has */
             }
             size_t place = hnsw_pool_put(s, ef, (hnsw_near){ b->distances[i], b->slots[i] });
-            lowest = place < lowest ? place : lowest;
+            if (place < lowest) { /* perhaps the next one whose links are followed */
+                lowest = place;
+                fetch_links(h, b->slots[i]);
+            }
         }
         at = lowest <= at ? lowest : at + 1;
         while (at < s->n_pool && s->pool[at].slot & HNSW_DONE) {
             at++;
         }
-        if (at < s->n_pool) {
-            const uint32_t *next = hnsw_list(h, s->pool[at].slot, 0, &most);
-            for (size_t i = 0; i < most; i += 16) {
-                __builtin_prefetch(next + i);
+        for (size_t next = at + 1; next < s->n_pool; next++) { /* and the one after it */
+            if (!(s->pool[next].slot & HNSW_DONE)) {
+                fetch_links(h, s->pool[next].slot);
+                break;
             }
         }
     }
