@@ -131,7 +131,9 @@ static void scan_list(finder *f, uint32_t list)
     rv_onebit_query q = { .table = s->table, .dim = r->dim };
     float distance =
         k->onebit_table(s->rotated, rabitq_centre(r, list), r->dither, r->dim, s->table, &q.step);
-    q.base = r->rows->metric == RV_INDEX_IP ? (distance - f->square) / 2 : distance - f->square;
+    /* in the terms of int8 distances, so that one limit serves both stages */
+    q.base =
+        f->query.base + (r->rows->metric == RV_INDEX_IP ? (distance - f->square) / 2 : distance - f->square);
     q.offset =
         q.step * (7.5f * own + 7 * beyond); /* beyond the dimension lies 0, rounded up, with the sign - */
     /* Rounding the query is an error of its own: step^2 / 12 a coordinate, and 1 / (1 - 2 / pi) of it counts. */
