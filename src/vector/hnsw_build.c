@@ -34,7 +34,8 @@ hnsw_maker *hnsw_maker_new(rv_index *index)
     m->near = rv_new_array(mem, m0 + 1, sizeof *m->near);
     m->left = rv_new_array(mem, HNSW_WINDOW, sizeof *m->left);
     m->slots = rv_new_array(mem, HNSW_LINKS_MAX, sizeof *m->slots);
-    if (!m->walk || !m->codes || !m->kept || !m->near || !m->left || !m->slots) {
+    m->chosen = rv_new_array(mem, (HNSW_LEVELS_MAX + 1) * index->config.m, sizeof *m->chosen);
+    if (!m->chosen || !m->walk || !m->codes || !m->kept || !m->near || !m->left || !m->slots) {
         hnsw_maker_free(index, m);
         return NULL;
     }
@@ -50,6 +51,7 @@ void hnsw_maker_free(rv_index *index, hnsw_maker *m)
         rv_free(index->mem, m->near);
         rv_free(index->mem, m->left);
         rv_free(index->mem, m->slots);
+        rv_free(index->mem, m->chosen);
         rv_free(index->mem, m);
     }
 }
@@ -173,10 +175,17 @@ typedef struct making {
     hnsw_maker *const *makers; /* [threads] */
     const uint32_t *slots;     /* [n] the batch */
     size_t n;
-    size_t top; /* layers of the graph before the batch */
-    bool empty; /* no graph yet */
+    uint32_t
+        *chosen; /* [n][HNSW_LEVELS_MAX + 1][m] their neighbours; the lists grow while links back are made */
+    size_t top;  /* layers of the graph before the batch */
+    bool empty;  /* no graph yet */
     atomic_size_t next;
 } making;
+
+static uint32_t *chosen_of(const making *mk, size_t at, size_t level)
+{
+    return mk->chosen + (at * (HNSW_LEVELS_MAX + 1) + level) * mk->index->config.m;
+}
 
 /* Rows of the batch before this one, which the graph does not know yet. */
 static void look_beside(const making *mk, hnsw_maker *m, const rv_row_query *query, size_t before,
@@ -224,6 +233,7 @@ static void find_neighbours(const making *mk, hnsw_maker *m, size_t at)
         size_t most;
         uint32_t *list = hnsw_list(h, slot, level, &most);
         choose(index, m, s->pool, n, h->m, list, most);
+        memcpy(chosen_of(mk, at, level), list, h->m * sizeof *list);
     }
 }
 
@@ -244,8 +254,7 @@ static void link_back(void *arg, int thread, int n_threads)
     for (size_t at = 0; at < mk->n; at++) {
         uint32_t slot = mk->slots[at];
         for (size_t level = 0; level <= hnsw_levels(h, slot); level++) {
-            size_t most;
-            const uint32_t *list = hnsw_list(h, slot, level, &most);
+            const uint32_t *list = chosen_of(mk, at, level);
             for (size_t i = 0; i < h->m && list[i] < mk->index->rows.n; i++) {
                 if (list[i] % (uint32_t)n_threads == (uint32_t)thread) {
                     connect(mk->index, mk->makers[thread], list[i], level, slot);
@@ -255,13 +264,16 @@ static void link_back(void *arg, int thread, int n_threads)
     }
 }
 
-static void link_batch(rv_index *index, rv_pool *pool, hnsw_maker *const *makers, const uint32_t *slots,
-                       size_t n)
+static void link_batch(rv_index *index, rv_pool *pool, hnsw_maker *const *makers, uint32_t *chosen,
+                       const uint32_t *slots, size_t n)
 {
     hnsw *h = index->self;
-    making mk = {
-        .index = index, .makers = makers, .slots = slots, .n = n, .empty = h->entry == RV_ROWS_NONE
-    };
+    making mk = { .index = index,
+                  .makers = makers,
+                  .slots = slots,
+                  .n = n,
+                  .chosen = chosen,
+                  .empty = h->entry == RV_ROWS_NONE };
     mk.top = mk.empty ? 0 : hnsw_levels(h, h->entry);
     rv_pool_run(pool, find_all, &mk);
     rv_pool_run(pool, link_back, &mk);
@@ -275,7 +287,7 @@ static void link_batch(rv_index *index, rv_pool *pool, hnsw_maker *const *makers
 void hnsw_link(rv_index *index, uint32_t slot)
 {
     hnsw *h = index->self;
-    link_batch(index, NULL, &h->maker, &slot, 1);
+    link_batch(index, NULL, &h->maker, h->maker->chosen, &slot, 1);
     hnsw_sweep(index, SWEEP_ROWS);
 }
 
@@ -284,7 +296,9 @@ rv_err hnsw_build(rv_index *index, rv_pool *pool, const uint32_t *slots, size_t 
 {
     size_t threads = (size_t)rv_pool_threads(pool), before = index->rows.n_live - n;
     hnsw_maker **makers = rv_new_array(index->mem, threads, sizeof *makers);
-    rv_err e = makers ? RV_OK : rv_fail(RV_E_NOMEM, "no memory to build an index");
+    uint32_t *chosen =
+        rv_new_array(index->mem, BATCH_MOST * (HNSW_LEVELS_MAX + 1), index->config.m * sizeof *chosen);
+    rv_err e = makers && chosen ? RV_OK : rv_fail(RV_E_NOMEM, "no memory to build an index");
     for (size_t i = 0; !e && i < threads; i++) {
         makers[i] = hnsw_maker_new(index);
         e = makers[i] ? hnsw_ready(index, makers[i]->walk, index->config.ef_build)
@@ -294,7 +308,7 @@ rv_err hnsw_build(rv_index *index, rv_pool *pool, const uint32_t *slots, size_t 
         size_t batch = (before + at) / BATCH_PART;
         batch = batch < 1 ? 1 : batch > BATCH_MOST ? BATCH_MOST : batch;
         batch = batch < n - at ? batch : n - at;
-        link_batch(index, pool, makers, slots + at, batch);
+        link_batch(index, pool, makers, chosen, slots + at, batch);
         at += batch;
         if (progress && !progress(self, at)) {
             e = rv_fail(RV_E_CANCELLED, "building the index was cancelled");
@@ -304,6 +318,7 @@ rv_err hnsw_build(rv_index *index, rv_pool *pool, const uint32_t *slots, size_t 
         hnsw_maker_free(index, makers[i]);
     }
     rv_free(index->mem, makers);
+    rv_free(index->mem, chosen);
     return e;
 }
 
@@ -429,7 +444,7 @@ static void put_anew(rv_index *index, uint32_t slot)
     if (h->entry == slot) {
         choose_entry(index, slot);
     }
-    link_batch(index, NULL, &h->maker, &slot, 1);
+    link_batch(index, NULL, &h->maker, h->maker->chosen, &slot, 1);
 }
 
 bool hnsw_sweep(rv_index *index, size_t n)

@@ -34,6 +34,7 @@ typedef struct hnsw_maker {
     hnsw_near *near;    /* [m0 + 1] a list with its distances */
     hnsw_near *left;    /* [HNSW_WINDOW] candidates that may still be kept, and */
     uint32_t *slots;    /* [HNSW_LINKS_MAX] the numbers of such */
+    uint32_t *chosen;   /* [HNSW_LEVELS_MAX + 1][m] the neighbours of one row that is added alone */
 } hnsw_maker;
 enum { HNSW_WINDOW = 80 };
 
