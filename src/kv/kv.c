@@ -963,7 +963,7 @@ static const char *check_sequence(const rv_kv_seq *s)
 {
     const rv_kv *kv = s->kv;
     for (size_t i = 0; i < s->n_marks; i++) {
-        if (s->marks[i].n_tokens > s->n_tokens) {
+        if (s->marks[i].n_tokens > s->n_tokens && !s->rebuilding) {
             return "a mark past the end";
         }
         if (i && s->marks[i].n_tokens <= s->marks[i - 1].n_tokens) {
