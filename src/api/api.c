@@ -35,6 +35,7 @@ static const rv_api_route routes[] = {
     { "GET", "/v1/memories/path", RV_API_QUICK, false, rv_api_memory_path },
     { "GET", "/v1/memories/{id}", RV_API_QUICK, false, rv_api_memory_get },
     { "DELETE", "/v1/memories/{id}", RV_API_QUICK, false, rv_api_memory_rm },
+    { "GET", "/v1/router/decisions", RV_API_QUICK, false, rv_api_decisions },
     { "GET", "/v1/sessions", RV_API_QUICK, false, rv_api_session_list },
     { "GET", "/v1/sessions/{id}", RV_API_QUICK, false, rv_api_session_get },
     { "DELETE", "/v1/sessions/{id}", RV_API_QUICK, false, rv_api_session_rm },

@@ -84,6 +84,7 @@ rv_err rv_api_query_int(rv_api_call *call, const char *name, int64_t low, int64_
 
 void rv_api_health(rv_api_call *call);
 void rv_api_models(rv_api_call *call);
+void rv_api_decisions(rv_api_call *call);
 void rv_api_model(rv_api_call *call);
 void rv_api_query(rv_api_call *call);
 void rv_api_feedback(rv_api_call *call);

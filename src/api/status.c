@@ -1,6 +1,7 @@
 /* What is there and how it does: /health and /v1/models. */
 #include "api/api_priv.h"
 #include "base/clock.h"
+#include "learn/routing.h"
 
 #include <string.h>
 
@@ -161,4 +162,24 @@ void rv_api_model(rv_api_call *call)
     }
     json_decref(list);
     rv_api_no_model(call, call->id);
+}
+
+void rv_api_decisions(rv_api_call *call)
+{
+    enum { USUAL = 50, MOST = 1000 };
+    static const char *const names[] = { "limit" };
+    int64_t limit = USUAL;
+    json_t *list = NULL;
+    if (!call->pipeline->db) {
+        rv_api_refuse(call, 503, NULL, NULL, "this server has no memory open");
+        return;
+    }
+    rv_err e = rv_api_query_only(call, names, RV_COUNT(names));
+    e = e ? e : rv_api_query_int(call, "limit", 1, MOST, &limit);
+    e = e ? e : rv_routing_decisions(call->pipeline->db, (size_t)limit, &list);
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    rv_api_send(call, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
 }

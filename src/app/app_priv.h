@@ -6,8 +6,12 @@ struct rv_app {
     const rv_alloc *mem;
     const rv_config *config;
     rv_pipeline pipeline;
-    rv_budget *budget; /* of all models; NULL: each has its own */
-    rv_shelf *shelf;   /* idle conversations; NULL: none */
-    char *models_dir; /* NULL: none found */
+    rv_budget *budget;       /* of all models; NULL: each has its own */
+    rv_shelf *shelf;         /* idle conversations; NULL: none */
+    char *models_dir;        /* NULL: none found */
+    struct learner *learner; /* its thread, NULL: none */
 };
+
+/** app_open_router - the box with what is in use. */
+rv_err app_open_router(rv_app *app) RV_MUST_CHECK;
 #endif

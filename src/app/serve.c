@@ -1,6 +1,7 @@
 /* The server's life: what it refuses to start with, where it can be reached, how it ends. */
 #include "api/api.h"
 #include "app/app_priv.h"
+#include "app/routing.h"
 #include "base/log.h"
 
 #include <arpa/inet.h>
@@ -148,6 +149,9 @@ rv_err rv_app_serve(rv_app *app)
     };
     e = rv_http_listen(app->mem, &http_options, &server);
     if (!e) {
+        e = rv_app_start_learner(app);
+    }
+    if (!e) {
         serving = server;
         catch_signals(old);
         print_where(app, http_options.listen, rv_http_port(server));
@@ -157,6 +161,7 @@ rv_err rv_app_serve(rv_app *app)
         e = rv_http_run(server, (int)rv_config_int(c, "server.drain_ms"));
         rv_log(RV_LOG_INFO, "server.stopped", (char *)NULL);
     }
+    rv_app_stop_learner(app);
     rv_api_free(api); /* finishes what is queued, and needs the server's requests for it */
     stop_loop(app);
     if (serving) {

@@ -79,6 +79,35 @@ static const cmd_option ps_options[] = {
     { "port", 'p', "N", "server.port", "its port" },
     LAST,
 };
+#define ROUTER_WEIGHTS                                                                                       \
+    {                                                                                                        \
+        "weights", 'w', "FILE", NULL, "weights that router train wrote"                                      \
+    }
+static const cmd_option router_train_options[] = {
+    { "data", 0, "FILE", NULL,
+      "lines {\"prompt\", \"split\", \"ok\": {tier: 0..1}, \"usd\" or \"outchars\"?}" },
+    { "out", 'o', "FILE", NULL, "where the weights go" },
+    { "tiers", 0, "LIST", NULL, "names in ok, smallest first, with commas; default those of the first line" },
+    { "cost-share", 0, "X", NULL, "cost of the decisions as a share of always the last tier; default 0.45" },
+    { "seed", 0, "N", NULL, "of the random numbers; default 1" },
+    LAST,
+};
+static const cmd_option router_score_options[] = {
+    { "jsonl", 0, NULL, NULL,
+      "lines {\"prompt\"} in, {\"p_right\", \"tier\", \"confidence\"} out (the only form there is)" },
+    ROUTER_WEIGHTS,
+    LAST,
+};
+static const cmd_option router_eval_options[] = {
+    { "data", 0, "FILE", NULL, "rows as for router train; those with \"split\": \"test\" count" },
+    ROUTER_WEIGHTS,
+    LAST,
+};
+static const cmd_option router_explain_options[] = { ROUTER_WEIGHTS, LAST };
+static const cmd_option router_stats_options[] = {
+    { "limit", 'k', "N", NULL, "how many requests; default 1000" },
+    LAST,
+};
 static const cmd_option config_show_options[] = {
     { "origin", 0, NULL, NULL, "say where each value comes from" },
     LAST,
@@ -268,6 +297,25 @@ const cmd cmd_table[] = {
     { "config check", "[FILE]", 0, 1, cmd_config_check, NULL, "validate a configuration", NULL },
     { "config show", "", 0, 0, cmd_config_show, config_show_options, "print the configuration in force",
       NULL },
+    { "router train", "", 0, 0, cmd_router_train, router_train_options,
+      "learn which tier answers rightly, and report on test rows",
+      "Learns from rows with \"split\": \"train\" alone; what it reports is measured on the others.\n\n"
+      "  ruvllm router train --data routing.jsonl --tiers small,large --out router_weights.bin" },
+    { "router score", "", 0, 0, cmd_router_score, router_score_options,
+      "probability of a right answer per tier, for prompts", NULL },
+    { "router eval", "", 0, 0, cmd_router_eval, router_eval_options,
+      "measure weights on rows with known outcomes", NULL },
+    { "router explain", "TEXT", 1, 1, cmd_router_explain, router_explain_options,
+      "which features and past requests decide where a question goes", NULL },
+    { "router stats", "", 0, 0, cmd_router_stats, router_stats_options,
+      "what the last requests were routed to, and how that went", NULL },
+    { "router learn", "", 0, 0, cmd_router_learn, NULL, "learn to route from the rated requests, now",
+      "What was learned is used only when it beats the version in use on requests that it has not seen. A "
+      "running\n"
+      "server does this by itself." },
+    { "learn status", "", 0, 0, cmd_learn_status, NULL,
+      "versions of what was learned: measured how, accepted or refused", NULL },
+    { "learn rollback", "", 0, 0, cmd_learn_rollback, NULL, "take the router before back into use", NULL },
     { "list", "", 0, 0, cmd_list, NULL, "models that can be used", NULL },
     { "ps", "", 0, 0, cmd_ps, ps_options, "models that a running server has in memory", NULL },
     { "show", "FILE", 1, 1, cmd_show, NULL, "check a model file completely and print what it is",

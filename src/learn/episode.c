@@ -28,6 +28,8 @@ static const char *const steps[] = {
     "  node INTEGER NOT NULL,"                             /* memory node that stands for it, 0: none */
     "  created_ms INTEGER NOT NULL, PRIMARY KEY (request_id, kind)) WITHOUT ROWID;"
     "CREATE INDEX feedback_node ON feedback(node) WHERE node > 0;",
+    "ALTER TABLE episode ADD COLUMN route TEXT NOT NULL DEFAULT '';" /* JSON object: how the router decided; '' it did not */
+    "CREATE INDEX episode_created ON episode(created_ms);",
 };
 
 static rv_metric metrics[] = {
@@ -75,9 +77,10 @@ rv_err rv_episode_append(sqlite3 *conn, const rv_episode *e)
     rv_text_addc(&ids, ']');
     rv_err err = rv_text_check(&ids);
     if (!err) {
-        err = rv_db_exec(conn, "INSERT INTO episode VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)", "tttttttffi",
-                         e->request_id, e->session_id, e->user ? e->user : "", e->question, e->answer,
-                         e->model, rv_text_get(&ids), e->confidence, e->total_ms, e->created_ms);
+        err = rv_db_exec(conn, "INSERT INTO episode VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
+                         "tttttttffit", e->request_id, e->session_id, e->user ? e->user : "", e->question,
+                         e->answer, e->model, rv_text_get(&ids), e->confidence, e->total_ms, e->created_ms,
+                         e->route ? e->route : "");
     }
     rv_text_deinit(&ids);
     return err;

@@ -15,6 +15,7 @@ typedef struct rv_episode {
     size_t n_sources;
     double confidence, total_ms;
     int64_t created_ms;
+    const char *route;      /* JSON object: how the router decided; NULL: it did not; in only */
     int rating;             /* 1..5, 0: none yet; out only */
     const char *correction; /* "" when none; out only */
 } rv_episode;

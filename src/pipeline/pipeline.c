@@ -36,8 +36,11 @@ static rv_metric counters[] = {
       .help = "Requests the router did not decide." },
     { .kind = RV_COUNTER, .name = "ruvllm_prompt_tokens_total", .help = "Tokens of prompts in the loop." },
     { .kind = RV_COUNTER, .name = "ruvllm_tokens_generated_total", .help = "Tokens generated in the loop." },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_router_escalations_total",
+      .help = "Answers that a larger tier gave again." },
 };
-enum { FALLBACKS, PROMPT_TOKENS, GENERATED_TOKENS };
+enum { FALLBACKS, PROMPT_TOKENS, GENERATED_TOKENS, ESCALATIONS };
 
 static void register_metrics(void)
 {
@@ -126,26 +129,41 @@ static void end_soft_stage(rv_request *r, rv_stage stage, double *since, rv_err 
 
 /* attend and backend. The model is held from here on: the budget for passages comes from its context. Reading its file is the
  * backend's time. */
-static rv_err answer(const rv_pipeline *p, rv_request *r, double *since)
+static rv_err answer_once(const rv_pipeline *p, rv_request *r, double *since)
 {
     rv_engine *engine = NULL;
     rv_err e = rv_backend_take(p->backend, r->routed_model, &engine);
-    r->stage_ms[RV_STAGE_BACKEND] = rv_clock_ms() - *since;
+    r->stage_ms[RV_STAGE_BACKEND] += rv_clock_ms() - *since;
     *since = rv_clock_ms();
     if (e) {
         return end_stage(r, RV_STAGE_BACKEND, since, e);
     }
+    r->n_sources = 0;
     end_soft_stage(r, RV_STAGE_ATTEND, since, rv_stage_attend(p, r, engine));
     e = end_stage(r, RV_STAGE_BACKEND, since, rv_stage_backend(p, r));
     rv_backend_put(p->backend, engine);
     return e;
 }
 
-rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r)
+/* A small tier's answer may be only a draft: when it was not sure, a larger one answers, and nobody sees the draft. */
+static rv_err answer(const rv_pipeline *p, rv_request *r, double *since)
+{
+    r->held_back = rv_stage_router_may_escalate(p, r);
+    RV_TRY(answer_once(p, r, since));
+    if (!r->held_back) {
+        return RV_OK;
+    }
+    if (!rv_stage_router_escalate(p, r)) {
+        return rv_stage_backend_show(r);
+    }
+    r->held_back = false;
+    rv_metric_add(&counters[ESCALATIONS], 1);
+    return answer_once(p, r, since);
+}
+
+static rv_err run_stages(const rv_pipeline *p, rv_request *r)
 {
     double start = rv_clock_ms(), since = start;
-    RV_TRY(check_request(r));
-
     end_soft_stage(r, RV_STAGE_EMBED, &since, rv_stage_embed(p, r));
     end_soft_stage(r, RV_STAGE_MEMORY, &since, rv_stage_memory(p, r));
     RV_TRY(end_stage(r, RV_STAGE_ROUTER, &since, rv_stage_router(p, r)));
@@ -158,6 +176,17 @@ rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r)
     end_soft_stage(r, RV_STAGE_LEARN, &since, rv_stage_learn(p, r));
     r->total_ms = rv_clock_ms() - start;
     return RV_OK;
+}
+
+rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r)
+{
+    RV_TRY(check_request(r));
+    rv_err e = run_stages(p, r);
+    if (r->held) {
+        rv_router_put(p->routers, r->held);
+        r->held = NULL;
+    }
+    return e;
 }
 
 /* ---- the answer as JSON ---- */

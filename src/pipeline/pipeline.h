@@ -8,6 +8,7 @@
 #include "learn/episode.h"
 #include "learn/instant.h"
 #include "memory/memory.h"
+#include "router/box.h"
 #include "store/db.h"
 #include "store/session.h"
 
@@ -23,6 +24,10 @@ typedef struct rv_pipeline {
     rv_adapters *adapters;         /* NULL: answers come from the models as they are */
     size_t max_sources;            /* passages in the prompt, 1..8; 0: 5 */
     bool learning;                 /* keep episodes: without them a request cannot be given feedback */
+    rv_router_box *routers; /* what routes; NULL, or with nothing published: the default model answers */
+    double confidence;      /* of a decision, below it the default model answers */
+    double explore;         /* share of requests whose tier is drawn, to learn from; 0: none */
+    bool cascade;           /* a larger tier may answer when the one chosen was not sure of its answer */
 } rv_pipeline;
 
 /** rv_pipeline_prompt - the chat that the backend stage would put a question to a model with, without turns before it; the caller's.
@@ -81,7 +86,16 @@ typedef struct rv_request {
     const char *routed_model;
     size_t
         context_tokens; /* budget for passages: what the context has left after history, question and answer */
-    double router_confidence, model_probs[RV_TIERS];
+    double router_confidence, model_probs[RV_TIERS]; /* of a right answer, when the router decided */
+    rv_router_held *held;       /* the router this request was decided by; put back when it ends */
+    rv_routed routed;           /* what it said */
+    size_t tier;                /* of the router's, that answers */
+    bool decided, explored;     /* by the router; a tier was drawn */
+    double propensity;          /* of this tier being chosen */
+    bool held_back;             /* the answer is not shown before it was checked */
+    const char *escalated_from; /* model whose answer was not good enough, NULL: none */
+    double draft_confidence;    /* of that answer */
+    size_t draft_tier;
     bool fallback;
     const char *reason;
     rv_sampling sampling;

@@ -7,8 +7,16 @@
 rv_err rv_stage_embed(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 rv_err rv_stage_memory(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 rv_err rv_stage_router(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
+/** rv_stage_router_kind - the kind of a memory node's type, as in rv_slot_input. */
+int rv_stage_router_kind(const char *type);
+/** rv_stage_router_may_escalate - the answer of the tier that was chosen will be checked.  rv_stage_router_escalate - it was not
+ * good enough: routed_model is now a larger one. */
+bool rv_stage_router_may_escalate(const rv_pipeline *p, const rv_request *r);
+bool rv_stage_router_escalate(const rv_pipeline *p, rv_request *r);
 rv_err rv_stage_attend(const rv_pipeline *p, rv_request *r, const rv_engine *engine) RV_MUST_CHECK;
 rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
+/** rv_stage_backend_show - the answer that was held back, in one piece. RV_E_CANCELLED. */
+rv_err rv_stage_backend_show(rv_request *r) RV_MUST_CHECK;
 rv_err rv_stage_learn(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 
 /** rv_recall - answers with the correction that memory found for this very question, as the model RV_RECALL_MODEL: text, sources

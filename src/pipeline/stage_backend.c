@@ -13,6 +13,7 @@ typedef struct listener {
     const rv_generate *caller; /* on_piece and self as the caller gave them */
     rv_text text;
     double deadline_ms; /* 0: none */
+    bool held_back;
     bool late;
 } listener;
 
@@ -20,7 +21,7 @@ static bool on_piece(void *self, const rv_piece *piece)
 {
     listener *l = self;
     rv_text_add(&l->text, piece->text, piece->n);
-    if (l->caller->on_piece && !l->caller->on_piece(l->caller->self, piece)) {
+    if (!l->held_back && l->caller->on_piece && !l->caller->on_piece(l->caller->self, piece)) {
         return false;
     }
     l->late = l->deadline_ms > 0 && rv_clock_ms() > l->deadline_ms;
@@ -80,7 +81,7 @@ rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
 {
     json_t *messages;
     RV_TRY(rv_prompt_messages(r, r->sources, r->n_sources, &messages));
-    listener l = { .caller = &r->extra };
+    listener l = { .caller = &r->extra, .held_back = r->held_back };
     rv_text_init(&l.text, &rv_heap, ANSWER_MAX_BYTES);
     if (r->max_latency_ms > 0) {
         l.deadline_ms = rv_clock_ms() - time_so_far(r) + r->max_latency_ms;
@@ -99,4 +100,13 @@ rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
     rv_text_deinit(&l.text);
     json_decref(messages);
     return e;
+}
+
+rv_err rv_stage_backend_show(rv_request *r)
+{
+    const rv_piece whole = { .text = r->text, .n = strlen(r->text), .token = -1 };
+    if (r->extra.on_piece && whole.n > 0 && !r->extra.on_piece(r->extra.self, &whole)) {
+        return rv_fail(RV_E_CANCELLED, "the answer was cancelled");
+    }
+    return RV_OK;
 }

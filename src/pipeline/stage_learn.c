@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "store/witness.h"
 
+#include <math.h>
+
 enum { RECORD_MAX_BYTES = 64 << 20, EPISODE_MAX_BYTES = 64 << 20 };
 
 static rv_err write_turn(sqlite3 *conn, const rv_request *r, const char *question, int64_t now)
@@ -15,6 +17,69 @@ static rv_err write_turn(sqlite3 *conn, const rv_request *r, const char *questio
                      .user = r->user ? r->user : "",
                      .created_ms = now };
     return rv_session_append(conn, r->session_id, &turn);
+}
+
+static json_t *floats_json(const float *at, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_real((double)at[i]));
+    }
+    return list;
+}
+
+/* [[distance or null, kind], ...]: what the router saw of what memory found, and what it will learn from. */
+static json_t *hits_json(const rv_request *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->hits.n && i < RV_SLOT_HITS; i++) {
+        double distance = 1 - r->hits.at[i].vector_score;
+        json_array_append_new(list,
+                              json_pack("[o, i]", isfinite(distance) ? json_real(distance) : json_null(),
+                                        rv_stage_router_kind(r->hits.at[i].type)));
+    }
+    return list;
+}
+
+static void add_decision(const rv_request *r, json_t *body)
+{
+    const rv_router *router = rv_router_held_get(r->held);
+    json_t *tiers = json_array();
+    for (size_t t = 0; t < r->routed.tiers; t++) {
+        json_array_append_new(tiers, json_string(rv_router_tier_name(router, t)));
+    }
+    json_object_set_new(body, "version", json_integer((json_int_t)rv_router_held_version(r->held)));
+    json_object_set_new(body, "seen", json_boolean(r->routed.seen));
+    json_object_set_new(body, "confidence", json_real(r->router_confidence));
+    json_object_set_new(body, "tiers", tiers);
+    json_object_set_new(body, "p_right", floats_json(r->routed.p_right, r->routed.tiers));
+    json_object_set_new(body, "cost", floats_json(r->routed.cost, r->routed.tiers));
+    if (r->escalated_from) {
+        json_object_set_new(
+            body, "draft",
+            json_pack("{s:s, s:f}", "model", r->escalated_from, "confidence", r->draft_confidence));
+    }
+}
+
+/* How the model was chosen, for learning and for who asks why. NULL without memory. */
+static const char *route_text(const rv_request *r)
+{
+    json_t *body =
+        json_pack("{s:f, s:b, s:b, s:s, s:o}", "propensity", r->propensity, "explored", (int)r->explored,
+                  "fallback", (int)r->fallback, "reason", r->reason, "hits", hits_json(r));
+    const char *out = NULL;
+    rv_text text;
+    rv_text_init(&text, &rv_heap, RECORD_MAX_BYTES);
+    if (body && r->held && r->decided) {
+        add_decision(r, body);
+    }
+    if (body) {
+        rv_json_text(body, &text);
+        out = rv_arena_strndup(r->arena, rv_text_get(&text), text.n);
+    }
+    rv_text_deinit(&text);
+    json_decref(body);
+    return out;
 }
 
 static rv_err write_episode(sqlite3 *conn, const rv_request *r, const char *question, int64_t now)
@@ -33,7 +98,8 @@ static rv_err write_episode(sqlite3 *conn, const rv_request *r, const char *ques
                            .n_sources = r->n_sources,
                            .confidence = r->confidence,
                            .total_ms = r->total_ms,
-                           .created_ms = now };
+                           .created_ms = now,
+                           .route = route_text(r) };
     return rv_episode_append(conn, &episode);
 }
 

@@ -1,0 +1,173 @@
+/* router learn, router stats, learn status, learn rollback: what was learned, as versions. */
+#include "cli/cli.h"
+
+#include "app/routing.h"
+#include "base/clock.h"
+#include "base/json.h"
+
+#include <string.h>
+
+enum { ARENA_BYTES = 16 << 20, SHOWN = 20 };
+
+int cmd_router_learn(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_routing_done done = { 0 };
+    rv_err e = cmd_open(line, RV_APP_ALL, &config, &app);
+    e = e ? e : rv_app_learn_router(app, &done);
+    if (!e && line->json) {
+        cmd_print(json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s}", "kind", RV_ROUTING_POLICY,
+                            "accepted", (int)done.accepted, "version", (json_int_t)done.version, "episodes",
+                            (json_int_t)done.episodes, "questions", (json_int_t)done.questions, "held_out",
+                            (json_int_t)done.held_out, "before", done.before, "after", done.after, "error",
+                            done.error, "why", done.why));
+    } else if (!e) {
+        printf("router version %lld from %zu rated episodes (%zu questions)\n  %s\n", (long long)done.version,
+               done.episodes, done.questions, done.why);
+    }
+    cmd_close(config, app);
+    return e ? cmd_fail(e) : CMD_DONE;
+}
+
+static json_t *info_json(const rv_policy_info *p)
+{
+    json_t *metrics = NULL, *data = NULL;
+    char when[32];
+    rv_clock_iso(p->created_ms, when);
+    if (rv_json_parse(p->metrics, strlen(p->metrics), &metrics) ||
+        rv_json_parse(p->data, strlen(p->data), &data)) {
+        json_decref(metrics);
+        return NULL;
+    }
+    return json_pack("{s:s, s:I, s:I, s:b, s:s, s:I, s:s, s:o, s:o}", "kind", p->kind, "version",
+                     (json_int_t)p->version, "parent", (json_int_t)p->parent, "in_use", (int)p->in_use,
+                     "created", when, "bytes", (json_int_t)p->bytes, "note", p->note, "metrics", metrics,
+                     "data", data);
+}
+
+int cmd_learn_status(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_arena *arena = NULL;
+    rv_policy_info *list = NULL;
+    size_t n = 0;
+    int64_t rated = 0;
+    rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+    e = e ? e : rv_arena_new(&rv_heap, ARENA_BYTES, &arena);
+    e = e ? e : rv_routing_rated(rv_app_pipeline(app)->db, &rated);
+    e = e ? e : rv_policy_list(rv_app_pipeline(app)->db, NULL, SHOWN, arena, &list, &n);
+    if (!e && line->json) {
+        json_t *versions = json_array();
+        for (size_t i = 0; i < n; i++) {
+            json_array_append_new(versions, info_json(&list[i]));
+        }
+        cmd_print(json_pack("{s:I, s:o}", "rated_episodes", (json_int_t)rated, "versions", versions));
+    } else if (!e) {
+        printf("%lld episodes were rated\n", (long long)rated);
+        for (size_t i = 0; i < n; i++) {
+            char when[32];
+            rv_clock_iso(list[i].created_ms, when);
+            printf("%c %s version %lld (from %lld)  %.19s\n    %s\n", list[i].in_use ? '*' : ' ',
+                   list[i].kind, (long long)list[i].version, (long long)list[i].parent, when, list[i].note);
+        }
+    }
+    rv_arena_free(arena);
+    cmd_close(config, app);
+    return e ? cmd_fail(e) : CMD_DONE;
+}
+
+int cmd_learn_rollback(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    int64_t version = 0;
+    rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+    e = e ? e : rv_app_rollback_router(app, "by command", &version);
+    if (!e && line->json) {
+        cmd_print(json_pack("{s:s, s:I}", "kind", RV_ROUTING_POLICY, "version", (json_int_t)version));
+    } else if (!e && version > 0) {
+        printf("router version %lld is in use\n", (long long)version);
+    } else if (!e) {
+        printf("no router is in use: the default model answers\n");
+    }
+    cmd_close(config, app);
+    return e ? cmd_fail(e) : CMD_DONE;
+}
+
+/* ---- router stats ---- */
+
+typedef struct tally {
+    json_t *models; /* name -> {"requests", "rated", "quality"} */
+    size_t n, decided, seen, explored, fallback, escalated;
+} tally;
+
+static void count_decision(tally *t, const json_t *d)
+{
+    const char *model = json_string_value(json_object_get(d, "model"));
+    const json_t *routing = json_object_get(d, "routing");
+    json_int_t rating = json_integer_value(json_object_get(d, "rating"));
+    bool corrected = json_is_true(json_object_get(d, "corrected")), rated = rating > 0 || corrected;
+    double quality = corrected ? 0 : (double)(rating - 1) / 4;
+    json_t *m = json_object_get(t->models, model);
+    if (!m) {
+        m = json_pack("{s:i, s:i, s:f}", "requests", 0, "rated", 0, "quality", 0.0);
+        json_object_set_new(t->models, model, m);
+    }
+    json_int_t n = json_integer_value(json_object_get(m, "rated"));
+    double mean = json_real_value(json_object_get(m, "quality"));
+    json_object_set_new(m, "requests", json_integer(json_integer_value(json_object_get(m, "requests")) + 1));
+    if (rated) {
+        json_object_set_new(m, "rated", json_integer(n + 1));
+        json_object_set_new(m, "quality", json_real((mean * (double)n + quality) / (double)(n + 1)));
+    }
+    t->n++;
+    t->decided += json_is_object(routing) && json_integer_value(json_object_get(routing, "version")) > 0;
+    t->seen += json_is_true(json_object_get(routing, "seen"));
+    t->explored += json_is_true(json_object_get(routing, "explored"));
+    t->fallback += json_is_true(json_object_get(routing, "fallback"));
+    t->escalated += json_is_object(json_object_get(routing, "draft"));
+}
+
+int cmd_router_stats(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    json_t *decisions = NULL, *one;
+    int64_t last = 1000;
+    if (!cmd_int(line, "limit", 1, 100000, &last)) {
+        return CMD_USAGE;
+    }
+    tally t = { .models = json_object() };
+    rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+    e = e ? e : rv_routing_decisions(rv_app_pipeline(app)->db, (size_t)last, &decisions);
+    size_t i;
+    json_array_foreach(decisions, i, one)
+    {
+        count_decision(&t, one);
+    }
+    if (!e && line->json) {
+        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "requests", (json_int_t)t.n, "decided",
+                            (json_int_t)t.decided, "seen", (json_int_t)t.seen, "explored",
+                            (json_int_t)t.explored, "fallback", (json_int_t)t.fallback, "escalated",
+                            (json_int_t)t.escalated, "models", t.models));
+    } else if (!e) {
+        const char *name;
+        printf("last %zu requests: %zu decided by the router, %zu of them remembered, %zu drawn, %zu left to "
+               "the default, %zu gone "
+               "on to a larger model\n",
+               t.n, t.decided, t.seen, t.explored, t.fallback, t.escalated);
+        json_object_foreach(t.models, name, one)
+        {
+            printf("  %-20s %6lld requests, %lld rated, mean quality %.2f\n", name,
+                   json_integer_value(json_object_get(one, "requests")),
+                   json_integer_value(json_object_get(one, "rated")),
+                   json_real_value(json_object_get(one, "quality")));
+        }
+    }
+    json_decref(decisions);
+    json_decref(t.models);
+    cmd_close(config, app);
+    return e ? cmd_fail(e) : CMD_DONE;
+}

@@ -1,0 +1,56 @@
+/* The router learns from what was asked, answered and rated: episodes become rows, rows a candidate, and a candidate is used when
+ * it beats the router in use on episodes it has not seen. */
+#ifndef RV_LEARN_ROUTING_H
+#define RV_LEARN_ROUTING_H
+#include "base/arena.h"
+#include "base/json.h"
+#include "embed/embed.h"
+#include "router/router.h"
+#include "store/db.h"
+
+#define RV_ROUTING_POLICY "router" /* its kind in store/policy */
+
+typedef struct rv_routing_job {
+    rv_db *db;
+    const rv_embed *embed;    /* NULL: without vectors */
+    const float *domains;     /* [RV_SLOT_DOMAINS][dim], see rv_router_set */
+    const char *const *tiers; /* [n_tiers] model ids, smallest first */
+    const float *costs;       /* [n_tiers] of a token */
+    size_t n_tiers, usual;    /* usual: the tier that answers without a router */
+    size_t capacity;          /* newest episodes that are looked at */
+    double cost_share;        /* as in rv_router_how */
+    const rv_router *now;     /* in use, NULL: none */
+    int64_t now_version;
+} rv_routing_job;
+
+typedef struct rv_routing_done {
+    size_t episodes, questions,
+        held_out; /* rated ones, different texts among them, episodes kept for the test */
+    double before, after,
+        error; /* utility per held-out episode (quality less price of cost); standard error of the
+                                             difference */
+    bool accepted;
+    int64_t version; /* stored, 0: none */
+    char why[200];
+} rv_routing_done;
+
+/**
+ * rv_routing_learn - one round: read, learn, test, store.
+ *
+ * A rating r is the quality (r - 1) / 4 of the tier that answered, a correction is 0. One question in five (which fifth changes with
+ * the version) is held out; there both routers are compared by the doubly robust estimate: the candidate's expectation, corrected
+ * by what happened where the tier it wants did answer, divided by how likely that was. A candidate is used when its utility is
+ * higher by 0.005 and by half a standard error.
+ *
+ * fresh    out: what to use from now on, or NULL when the candidate was refused; the caller's
+ * Errors:  RV_E_ARG not enough to learn from, and what is missing.  Those of the store.  RV_E_NOMEM.
+ * Threads: one at a time.
+ */
+rv_err rv_routing_learn(const rv_routing_job *job, rv_routing_done *done, rv_router **fresh) RV_MUST_CHECK;
+
+/** rv_routing_rated - episodes that have feedback. Any thread. */
+rv_err rv_routing_rated(rv_db *db, int64_t *out) RV_MUST_CHECK;
+
+/** rv_routing_decisions - the newest n decisions: request, question, model, rating and how it was routed, as JSON. Any thread. */
+rv_err rv_routing_decisions(rv_db *db, size_t n, json_t **out) RV_MUST_CHECK;
+#endif

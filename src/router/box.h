@@ -1,0 +1,22 @@
+/* The router in use. Weights never change once published: a request takes the pointer, decides, and puts it back; publishing
+ * swaps the pointer, and the version before goes when the last request that holds it puts it back. */
+#ifndef RV_ROUTER_BOX_H
+#define RV_ROUTER_BOX_H
+#include "router/router.h"
+
+typedef struct rv_router_box rv_router_box;
+typedef struct rv_router_held rv_router_held;
+
+rv_err rv_router_box_new(const rv_alloc *mem, rv_router_box **out) RV_MUST_CHECK;
+void rv_router_box_free(rv_router_box *box); /* accepts NULL; nothing may be held */
+
+/** rv_router_publish - put router (NULL: none from now on) in use as version; box owns it from here on, also after an error.
+ * Threads: any thread; so for the calls below. */
+rv_err rv_router_publish(rv_router_box *box, rv_router *router, int64_t version) RV_MUST_CHECK;
+
+/** rv_router_take .. rv_router_put - hold what is in use; NULL: nothing is. */
+rv_router_held *rv_router_take(rv_router_box *box);
+void rv_router_put(rv_router_box *box, rv_router_held *held); /* accepts NULL */
+const rv_router *rv_router_held_get(const rv_router_held *held);
+int64_t rv_router_held_version(const rv_router_held *held);
+#endif

@@ -1,0 +1,376 @@
+/* From a question to a decision. */
+#include "router/router_priv.h"
+
+#include "base/file.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+const char *const rv_router_part_names[RV_ROUTER_PARTS] = { "cell", "lexical", "words", "meaning" };
+
+rv_router_how rv_router_how_default(void)
+{
+    return (rv_router_how){
+        .hidden = 64, .rank = 8, .sparsity = 0.9, .int8 = true, .cost_share = 0.45, .seed = 1
+    };
+}
+
+/* ---- the struct ---- */
+
+rv_err router_new(const rv_alloc *mem, size_t tiers, size_t dim, rv_router **out)
+{
+    rv_router *r = rv_new(mem, sizeof *r);
+    if (!r) {
+        return rv_fail(RV_E_NOMEM, "router");
+    }
+    *r = (rv_router){ .mem = mem, .tiers = tiers, .dim = dim };
+    r->space = rv_new_array(mem, router_space_size(dim) + 1, sizeof *r->space);
+    r->rarity = rv_new_array(mem, RV_PAST_BUCKETS, sizeof *r->rarity);
+    r->lexical = rv_new_array(mem, tiers * router_lexical_size(dim), sizeof *r->lexical);
+    if (!r->space || !r->rarity || !r->lexical) {
+        rv_router_free(r);
+        return rv_fail(RV_E_NOMEM, "router");
+    }
+    *out = r;
+    return RV_OK;
+}
+
+void rv_router_free(rv_router *r)
+{
+    if (!r) {
+        return;
+    }
+    rv_grnn_free(r->cell);
+    rv_past_free(r->past);
+    rv_free(r->mem, r->space);
+    rv_free(r->mem, r->rarity);
+    rv_free(r->mem, r->lexical);
+    rv_free(r->mem, r);
+}
+
+void router_point_axes(rv_router *r)
+{
+    const float *at = r->space;
+    r->axes = (rv_slot_space){ .dim = r->dim };
+    if (r->dim > 0) {
+        r->axes.domains = at;
+        r->axes.mean = at + RV_SLOT_DOMAINS * r->dim;
+        r->axes.pcs = r->axes.mean + r->dim;
+        r->axes.centroids = r->axes.pcs + RV_SLOT_PCS * r->dim;
+        r->axes.spread = r->axes.centroids + RV_SLOT_CENTROIDS * r->dim;
+    }
+}
+
+size_t rv_router_tiers(const rv_router *r)
+{
+    return r->tiers;
+}
+const char *rv_router_tier_name(const rv_router *r, size_t tier)
+{
+    return r->names[tier];
+}
+const char *rv_router_embedder(const rv_router *r)
+{
+    return r->embedder;
+}
+size_t rv_router_dim(const rv_router *r)
+{
+    return r->dim;
+}
+const rv_past *rv_router_past(const rv_router *r)
+{
+    return r->past;
+}
+size_t rv_router_cell_params(const rv_router *r)
+{
+    return rv_grnn_n_params(r->cell);
+}
+
+/* ---- the parts ---- */
+
+void router_scale_slots(const rv_router *r, const float *slots, float *out)
+{
+    for (int i = 0; i < RV_SLOTS; i++) {
+        /* What never varied while it was learned says nothing now. */
+        float x =
+            r->slot_spread[i] > 1e-6f ? (slots[i] - r->slot_mean[i]) / fmaxf(r->slot_spread[i], 0.05f) : 0;
+        out[i] = fminf(5, fmaxf(-5, x));
+    }
+}
+
+void router_scale_surface(const rv_router *r, const float *surface, float *out)
+{
+    for (int i = 0; i < RV_SURFACE; i++) {
+        float x = (surface[i] - r->surface_mean[i]) / fmaxf(r->surface_spread[i], 1e-3f);
+        out[i] = fminf(5, fmaxf(-5, x));
+    }
+}
+
+size_t router_weigh_grams(const rv_router *r, const rv_past_text *text, float *weight)
+{
+    double length = 0;
+    for (size_t i = 0; i < text->n_grams; i++) {
+        weight[i] = (1 + logf(text->count[i])) * r->rarity[text->gram[i]];
+        length += (double)weight[i] * weight[i];
+    }
+    float scale = length > 0 ? (float)(1 / sqrt(length)) : 0;
+    for (size_t i = 0; i < text->n_grams; i++) {
+        weight[i] *= scale;
+    }
+    return text->n_grams;
+}
+
+/* Statistics move the sum as the vector's elements do: both blocks have about the same length. */
+float router_lexical(const rv_router *r, const float *w, const router_lexical_row *row)
+{
+    const rv_kernels *k = rv_kernels_best();
+    const float *vector = w + RV_SURFACE, *grams = vector + r->dim;
+    float sum = grams[RV_PAST_BUCKETS] + k->dot_f32(w, row->surface, RV_SURFACE);
+    if (row->vector) {
+        sum += k->dot_f32(vector, row->vector, r->dim);
+    }
+    for (size_t i = 0; i < row->n; i++) {
+        sum += grams[row->gram[i]] * row->weight[i];
+    }
+    return sum;
+}
+
+float router_vote_past(const rv_past *past, const rv_past_near *near, size_t n, size_t tier, float base)
+{
+    /* likeness^3: of forty rows the few that are really near should speak; four rows of likeness 0.5 weigh as much as base. */
+    float sum = 0.5f * base, all = 0.5f;
+    for (size_t i = 0; i < n; i++) {
+        float q = rv_past_quality(past, near[i].row, tier), w = near[i].likeness;
+        if (q >= 0 && w > 0) {
+            sum += w * w * w * q;
+            all += w * w * w;
+        }
+    }
+    return router_log_odds(sum / all);
+}
+
+bool router_is_same(const rv_past_found *found, float *surely)
+{
+    if (found->n_words == 0) {
+        return false;
+    }
+    float likeness = found->words[0].likeness;
+    *surely = likeness >= 0.97f ? 1 : 0;
+    return likeness >= 0.97f || (found->covered >= 0.93f && likeness >= 0.45f);
+}
+
+void router_fill_history(const rv_router *r, int cluster, rv_slot_input *in)
+{
+    for (size_t t = 0; cluster >= 0 && t < r->tiers && t < RV_SLOT_MODELS; t++) {
+        float q = r->history.quality[cluster][t];
+        in->history[t] = (rv_slot_history){ .quality = q,
+                                            .success = q,
+                                            .count = (uint32_t)fminf(r->history.count[cluster][t], 1e6f) };
+    }
+}
+
+/* ---- the decision ---- */
+
+static float logistic(float x)
+{
+    return 1 / (1 + expf(-x));
+}
+
+static void remember(const rv_router *r, const rv_past_found *found, rv_routed *out)
+{
+    float surely = 0;
+    out->any_past = found->n_words > 0;
+    if (!out->any_past) {
+        return;
+    }
+    out->nearest = found->words[0].row;
+    out->likeness = found->words[0].likeness;
+    out->seen = router_is_same(found, &surely);
+    float trust = surely > 0 ? 0.95f : r->trust;
+    for (size_t t = 0; out->seen && t < r->tiers; t++) {
+        float q = rv_past_quality(r->past, out->nearest, t);
+        if (q >= 0) {
+            out->p_right[t] += trust * (q - out->p_right[t]);
+        }
+    }
+}
+
+/* The cheapest tier that was right when the same was asked; when none was, the cheapest of those that were not asked and cost
+ * more than any that failed; when all failed, the cheapest. */
+static size_t remembered_tier(const rv_router *r, const rv_routed *routed, uint32_t allowed)
+{
+    size_t best = r->tiers;
+    float failed = -1;
+    for (size_t t = 0; t < r->tiers; t++) {
+        float q = rv_past_quality(r->past, routed->nearest, t);
+        failed = q >= 0 && q < 0.5f ? fmaxf(failed, routed->cost[t]) : failed;
+    }
+    for (int round = 0; round < 3 && best == r->tiers; round++) {
+        for (size_t t = 0; t < r->tiers; t++) {
+            float q = rv_past_quality(r->past, routed->nearest, t);
+            bool fits = round == 0 ? q >= 0.5f : round == 1 ? q < 0 && routed->cost[t] > failed : true;
+            if ((allowed >> t & 1) && fits && (best == r->tiers || routed->cost[t] < routed->cost[best])) {
+                best = t;
+            }
+        }
+    }
+    return best;
+}
+
+void router_chances(const rv_router *r, rv_routed *out)
+{
+    float own[RV_ROUTER_TIERS], together = 0;
+    for (size_t t = 0; t < r->tiers; t++) {
+        float sum = r->votes[t][RV_ROUTER_PARTS];
+        for (int p = 0; p < RV_ROUTER_PARTS; p++) {
+            sum += r->votes[t][p] * out->part[t][p];
+        }
+        own[t] = sum - router_log_odds(r->base[t]);
+        together += own[t] / (float)r->tiers;
+    }
+    /* A hard question is hard for every tier: what they say together is less noise than what sets them apart. */
+    for (size_t t = 0; t < r->tiers; t++) {
+        out->p_right[t] = logistic(router_log_odds(r->base[t]) + together + r->pool * (own[t] - together));
+    }
+}
+
+void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, rv_routed *out)
+{
+    uint32_t all = (uint32_t)((1u << r->tiers) - 1);
+    allowed = (allowed & all) ? allowed & all : all;
+    router_chances(r, out);
+    remember(r, found, out);
+    float best = -INFINITY, second = -INFINITY;
+    for (size_t t = 0; t < r->tiers; t++) {
+        float utility = out->p_right[t] - r->lambda * out->cost[t];
+        if (!(allowed >> t & 1)) {
+            continue;
+        }
+        if (utility > best) {
+            second = best;
+            best = utility;
+            out->tier = t;
+        } else if (utility > second) {
+            second = utility;
+        }
+    }
+    if (out->seen) {
+        out->tier = remembered_tier(r, out, allowed);
+    }
+    float lead = second > -INFINITY ? best - second : 1;
+    out->confidence = logistic(r->doubts[0] + r->doubts[1] * out->p_right[out->tier] + r->doubts[2] * lead +
+                               r->doubts[3] * (float)out->seen);
+}
+
+/* ---- an answer is there ---- */
+
+float router_draft_log(float confidence)
+{
+    return confidence > 0.0067f ? logf(fminf(confidence, 1)) : -5;
+}
+
+/* The tier that would be best if the one that answered were not there. */
+static size_t next_tier(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed)
+{
+    size_t best = r->tiers;
+    for (size_t t = tier + 1; t < r->tiers; t++) {
+        float utility = routed->p_right[t] - r->lambda * routed->cost[t];
+        if ((allowed >> t & 1) &&
+            (best == r->tiers || utility > routed->p_right[best] - r->lambda * routed->cost[best])) {
+            best = t;
+        }
+    }
+    return best;
+}
+
+bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed)
+{
+    return !routed->seen && r->drafts[tier][1] != 0 && next_tier(r, routed, tier, allowed) < r->tiers;
+}
+
+bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, float confidence,
+                         uint32_t allowed, size_t *next)
+{
+    if (!rv_router_checks(r, routed, tier, allowed)) {
+        return false;
+    }
+    /* What the first answer cost is spent either way. */
+    const float *w = r->drafts[tier];
+    float now =
+        logistic(w[0] * router_log_odds(routed->p_right[tier]) + w[1] * router_draft_log(confidence) + w[2]);
+    size_t t = next_tier(r, routed, tier, allowed);
+    *next = t;
+    return routed->p_right[t] - r->lambda * routed->cost[t] > now;
+}
+
+size_t rv_router_scratch_bytes(const rv_router *r)
+{
+    return sizeof(rv_past_text) + sizeof(rv_past_found) + RV_PAST_GRAMS * sizeof(float) +
+           rv_past_scratch_bytes(r->past) + 64;
+}
+
+void rv_router_fast(const rv_router *r, const rv_slot_input *given, float *slots, float *log_odds)
+{
+    float x[RV_SLOTS], state[RV_GRNN_MAX_HIDDEN] = { 0 };
+    rv_slot_input in = *given;
+    int cluster;
+    rv_slots_fill(&r->axes, &in, slots, &cluster);
+    if (cluster >= 0 && in.history[0].count == 0) {
+        router_fill_history(r, cluster, &in);
+        rv_slots_history(in.history, slots);
+    }
+    router_scale_slots(r, slots, x);
+    rv_grnn_step(r->cell, x, state);
+    rv_grnn_head(r->cell, state, log_odds);
+}
+
+void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allowed, void *scratch,
+                     rv_routed *out)
+{
+    rv_past_text *text = scratch;
+    rv_past_found *found = (rv_past_found *)(void *)(text + 1);
+    float *weight = (float *)(void *)(found + 1), surface[RV_SURFACE], log_odds[RV_ROUTER_TIERS];
+    *out = (rv_routed){ .tiers = r->tiers };
+    rv_router_fast(r, in, out->slots, log_odds);
+    rv_surface(in->text, in->n, surface);
+    rv_past_read(in->text, in->n, text);
+    const float *vector = r->dim > 0 ? in->vector : NULL;
+    router_lexical_row row = { .vector = vector, .gram = text->gram, .weight = weight };
+    router_scale_surface(r, surface, row.surface);
+    row.n = router_weigh_grams(r, text, weight);
+    rv_past_find(r->past, text, vector, NULL, 0, weight + RV_PAST_GRAMS, found);
+    for (size_t t = 0; t < r->tiers; t++) {
+        float *part = out->part[t];
+        part[0] = log_odds[t];
+        part[1] = router_lexical(r, r->lexical + t * router_lexical_size(r->dim), &row);
+        part[2] = router_vote_past(r->past, found->words, found->n_words, t, r->base[t]);
+        part[3] = router_vote_past(r->past, found->meaning, found->n_meaning, t, r->base[t]);
+        float cost = r->costs[t][RV_SURFACE];
+        for (int i = 0; i < RV_SURFACE; i++) {
+            cost += r->costs[t][i] * row.surface[i];
+        }
+        out->cost[t] = expf(fminf(cost, 10));
+    }
+    router_judge(r, found, allowed, out);
+}
+
+void rv_router_why(const rv_router *r, const rv_routed *routed, size_t tier, rv_router_reason *out, size_t n)
+{
+    float x[RV_SLOTS], pull[RV_SLOTS], h0[RV_GRNN_MAX_HIDDEN] = { 0 };
+    router_scale_slots(r, routed->slots, x);
+    rv_grnn_pull(r->cell, x, h0, tier, pull);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = (rv_router_reason){ 0 };
+    }
+    for (size_t s = 0; s < RV_SLOTS; s++) {
+        rv_router_reason one = { s, pull[s] * x[s] };
+        for (size_t i = 0; i < n; i++) {
+            if (fabsf(one.effect) > fabsf(out[i].effect)) {
+                rv_router_reason was = out[i];
+                out[i] = one;
+                one = was;
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+/* The router: which tier answers a question. From questions whose outcome is known it learns, for each tier, the probability of
+ * a right answer; a decision is the tier with the largest probability less what it costs. Four parts say something about a
+ * question, and their votes are weighed by what they were worth on questions they had not seen:
+ *
+ *     cell      FastGRNN over the 128 slots of features.h, 2,000 to 3,000 numbers
+ *     lexical   logistic regression on words, pairs of words, 32 statistics and the vector
+ *     words     what happened to the requests with the most words in common
+ *     meaning   what happened to the requests with the nearest vectors
+ *
+ * A request that was made before (its words, whatever their case and with some left out) is not predicted but remembered. */
+#ifndef RV_ROUTER_ROUTER_H
+#define RV_ROUTER_ROUTER_H
+#include "router/features.h"
+#include "router/past.h"
+
+#define RV_ROUTER_TIERS RV_PAST_TIERS
+enum { RV_ROUTER_NAME = 48, RV_ROUTER_PARTS = 4 };
+extern const char *const rv_router_part_names[RV_ROUTER_PARTS]; /* "cell" "lexical" "words" "meaning" */
+
+typedef struct rv_router rv_router;
+
+/* ---- learning ---- */
+
+typedef struct rv_router_row {
+    const char *text;
+    size_t n;
+    const float *vector;            /* [dim] unit, or NULL */
+    float quality[RV_ROUTER_TIERS]; /* 0..1, NaN: not known */
+    float cost[RV_ROUTER_TIERS];    /* any unit, NaN: not known */
+    float draft
+        [RV_ROUTER_TIERS]; /* the answer's own confidence (exp of its mean log-probability), NaN: not known */
+    float weight;          /* how much it counts, usually 1 */
+    const float *distances; /* [n_hits] what memory had found, as in rv_slot_input */
+    const uint8_t *kinds;
+    size_t n_hits;
+} rv_router_row;
+
+typedef struct rv_router_set {
+    const rv_router_row *rows; /* [n] */
+    size_t n, tiers;           /* tiers 1 .. RV_ROUTER_TIERS, smallest first */
+    const char *const *names;  /* [tiers] at most RV_ROUTER_NAME - 1 bytes are kept */
+    size_t dim;                /* of the vectors, 0: none */
+    const char *embedder; /* its name: other vectors are not used with these weights; "" without vectors */
+    const float *domains; /* [RV_SLOT_DOMAINS][dim] vectors of rv_domain_texts */
+} rv_router_set;
+
+typedef struct rv_router_how {
+    size_t hidden, rank;
+    double sparsity;
+    bool int8;
+    double
+        cost_share; /* the cost a decision may have on average, as a share of always taking the last tier; 0.45 */
+    uint64_t seed;
+    void (*progress)(void *self, size_t done, size_t total);
+    void *self;
+} rv_router_how;
+rv_router_how rv_router_how_default(void);
+
+/* On rows that the part predicting them had not seen (five folds) */
+typedef struct rv_router_trained {
+    size_t rows;
+    double loss[RV_ROUTER_TIERS][RV_ROUTER_PARTS + 1]; /* log loss of each part and of all together */
+    double pool;                                       /* see docs/guide/router.md */
+    double lambda;                                     /* what a unit of cost is worth in probability */
+    double quality, cost; /* of the decisions, cost as a share of the last tier's */
+} rv_router_trained;
+
+/**
+ * rv_router_train - learn from rows whose outcome is known.
+ *
+ * Errors:  RV_E_ARG fewer than 20 rows, a tier without 10 outcomes, a value out of range (which row).  RV_E_NOMEM.
+ * Threads: one thread; the same seed and rows give the same weights on one machine.
+ */
+rv_err rv_router_train(const rv_alloc *mem, const rv_router_set *set, const rv_router_how *how,
+                       rv_router_trained *trained, rv_router **out) RV_MUST_CHECK;
+void rv_router_free(rv_router *r); /* accepts NULL */
+
+/* ---- deciding ---- */
+
+typedef struct rv_routed {
+    size_t tiers;
+    float p_right[RV_ROUTER_TIERS];               /* calibrated probability that the tier answers rightly */
+    float cost[RV_ROUTER_TIERS];                  /* expected, the last tier's mean is 1 */
+    float part[RV_ROUTER_TIERS][RV_ROUTER_PARTS]; /* log odds as each part sees them */
+    size_t tier;
+    float
+        confidence; /* probability that no allowed tier would have been better by more than 0.05, cost counted */
+    bool seen;      /* remembered: nearest is the same request */
+    bool any_past;    /* nearest is there */
+    uint32_t nearest; /* of the past rows, by words */
+    float likeness;
+    float slots[RV_SLOTS];
+} rv_routed;
+
+/**
+ * rv_router_route - decide.
+ *
+ * in       slots' input; history is filled in from the weights when its counts are 0
+ * allowed  bit t: tier t may be chosen; 0: all
+ * scratch  rv_router_scratch_bytes, one per thread
+ * Immutable, any thread.
+ */
+size_t rv_router_scratch_bytes(const rv_router *r);
+void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allowed, void *scratch,
+                     rv_routed *out);
+
+/**
+ * rv_router_escalates - whether a larger tier should answer instead, now that tier's answer is there with its own confidence (exp
+ * of the mean log-probability); next: which. Never for what is remembered, nor when no rated answers said what a confidence is
+ * worth.  rv_router_checks: whether it could ever be true for this decision.
+ */
+bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed);
+bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, float confidence,
+                         uint32_t allowed, size_t *next);
+
+/** rv_router_fast - slots and the cell's log odds [tiers] of them: the part of a decision that takes ten microseconds. */
+void rv_router_fast(const rv_router *r, const rv_slot_input *in, float *slots, float *log_odds);
+
+/** rv_router_why - the slots that moved the cell's log odds of a tier most, largest first: slot numbers and how far. */
+typedef struct rv_router_reason {
+    size_t slot;
+    float effect;
+} rv_router_reason;
+void rv_router_why(const rv_router *r, const rv_routed *routed, size_t tier, rv_router_reason *out, size_t n);
+
+size_t rv_router_tiers(const rv_router *r);
+const char *rv_router_tier_name(const rv_router *r, size_t tier);
+const char *rv_router_embedder(const rv_router *r); /* "" when it was learned without */
+size_t rv_router_dim(const rv_router *r);
+const rv_past *rv_router_past(const rv_router *r);
+size_t rv_router_cell_params(const rv_router *r);
+
+/* ---- bytes: docs/formats/router.md ---- */
+
+/** rv_router_pack - the whole file, rv_free with mem. */
+rv_err rv_router_pack(const rv_alloc *mem, const rv_router *r, uint8_t **out, size_t *n) RV_MUST_CHECK;
+/** rv_router_unpack - RV_E_FORMAT which field, found, expected; RV_E_CORRUPT the checksum; RV_E_UNSUPPORTED a newer version. */
+rv_err rv_router_unpack(const rv_alloc *mem, const uint8_t *at, size_t n, rv_router **out) RV_MUST_CHECK;
+/** rv_router_open - of a file, at most 1 GiB. */
+rv_err rv_router_open(const rv_alloc *mem, const char *path, rv_router **out) RV_MUST_CHECK;
+#endif

@@ -1,0 +1,88 @@
+/* What is learned, as one struct; everything in it is plain arrays with sizes that follow from tiers and dim. */
+#ifndef RV_ROUTER_ROUTER_PRIV_H
+#define RV_ROUTER_ROUTER_PRIV_H
+#include "router/grnn.h"
+#include "router/router.h"
+#include <math.h>
+
+enum {
+    ROUTER_VOTES = RV_ROUTER_PARTS + 1, /* weights of a tier's vote: one per part and a constant */
+    ROUTER_COSTS = RV_SURFACE + 1,      /* cost of a tier: statistics and a constant */
+    ROUTER_DRAFTS = 3,                  /* of an answer that is there */
+    ROUTER_DOUBTS = 4 /* of the confidence: constant, chance of the chosen, lead, remembered */
+};
+
+typedef struct router_history {
+    float quality[RV_SLOT_CENTROIDS][RV_ROUTER_TIERS]; /* mean */
+    float count[RV_SLOT_CENTROIDS][RV_ROUTER_TIERS];
+} router_history;
+
+struct rv_router {
+    const rv_alloc *mem;
+    size_t tiers, dim;
+    char names[RV_ROUTER_TIERS][RV_ROUTER_NAME];
+    char embedder[64];
+    float *space;       /* domains, mean, pcs, spread, centroids, one after the other */
+    rv_slot_space axes; /* into space */
+    float slot_mean[RV_SLOTS], slot_spread[RV_SLOTS];
+    router_history history;
+    rv_grnn *cell; /* outputs: log odds per tier */
+    float surface_mean[RV_SURFACE], surface_spread[RV_SURFACE];
+    float *rarity;  /* [RV_PAST_BUCKETS] weight of a gram */
+    float *lexical; /* [tiers][router_lexical_size]: statistics, vector, grams, constant */
+    rv_past *past;
+    float votes[RV_ROUTER_TIERS][ROUTER_VOTES];
+    float costs[RV_ROUTER_TIERS][ROUTER_COSTS]; /* of the logarithm */
+    float base[RV_ROUTER_TIERS];                /* share of right answers */
+    float doubts[ROUTER_DOUBTS];
+    float lambda;
+    float
+        pool; /* how much of what only one tier's parts say is believed: 1 all, 0 only what all tiers' parts say together */
+    float drafts[RV_ROUTER_TIERS]
+                [ROUTER_DRAFTS]; /* of an answer that is there: chance before, its confidence, constant */
+    float trust;                 /* in a remembered outcome when some words are missing */
+};
+
+static inline size_t router_lexical_size(size_t dim)
+{
+    return RV_SURFACE + dim + RV_PAST_BUCKETS + 1;
+}
+static inline size_t router_space_size(size_t dim)
+{
+    return dim > 0 ? (RV_SLOT_DOMAINS + 1 + RV_SLOT_PCS + RV_SLOT_CENTROIDS) * dim + RV_SLOT_PCS : 0;
+}
+static inline float router_log_odds(float p)
+{
+    p = p > 0.999f ? 0.999f : p < 0.001f ? 0.001f : p;
+    return logf(p / (1 - p));
+}
+
+/** router_new - the struct with its arrays, all zero. */
+rv_err router_new(const rv_alloc *mem, size_t tiers, size_t dim, rv_router **out) RV_MUST_CHECK;
+/** router_point_axes - axes into space, once space is filled. */
+void router_point_axes(rv_router *r);
+
+/* A text as the lexical part takes it: the statistics scaled, grams weighted to length 1. */
+typedef struct router_lexical_row {
+    float surface[RV_SURFACE];
+    const float *vector;  /* [dim] or NULL */
+    const uint16_t *gram; /* [n] */
+    const float *weight;  /* [n] */
+    size_t n;
+} router_lexical_row;
+void router_scale_surface(const rv_router *r, const float *surface, float *out);
+size_t router_weigh_grams(const rv_router *r, const rv_past_text *text, float *weight);
+float router_lexical(const rv_router *r, const float *w, const router_lexical_row *row);
+void router_scale_slots(const rv_router *r, const float *slots, float *out);
+/** router_vote_past - log odds of a tier from near rows, drawn towards base. */
+float router_vote_past(const rv_past *past, const rv_past_near *near, size_t n, size_t tier, float base);
+/** router_is_same - the first of found by words is the same request: said again, or with words left out. */
+bool router_is_same(const rv_past_found *found, float *surely);
+void router_fill_history(const rv_router *r, int cluster, rv_slot_input *in);
+/** router_chances - p_right of all tiers from their parts. */
+void router_chances(const rv_router *r, rv_routed *out);
+/** router_draft_log - an answer's own confidence as the check takes it. */
+float router_draft_log(float confidence);
+/** router_judge - votes, costs and parts of routed are there: probabilities, tier and confidence. */
+void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, rv_routed *out);
+#endif

@@ -1,0 +1,186 @@
+/* From rated episodes to a router in use: it is used when it is better on episodes it has not seen, refused when there is nothing
+ * to learn, and survives ratings that were turned round. */
+#include "learn/episode.h"
+#include "learn/routing.h"
+#include "store/policy.h"
+#include "store/witness.h"
+#include "test.h"
+
+#include "base/rng.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { EPISODES = 400 };
+
+static const char *const tiers[] = { "350m", "700m" };
+static const float costs[] = { 1, 4 };
+
+static rv_db *opened(void)
+{
+    rv_db *db;
+    CHECK_OK(rv_db_open(&rv_heap, temp_dir(), &db));
+    CHECK_OK(rv_witness_setup(db));
+    CHECK_OK(rv_policy_setup(db));
+    CHECK_OK(rv_episode_setup(db));
+    return db;
+}
+
+typedef struct world {
+    int flipped;  /* of 100 ratings */
+    bool chance;  /* outcomes have nothing to do with the question */
+    int64_t made; /* episodes so far */
+} world;
+
+/* Capitals are answered by both tiers, sums by the large one alone; half of the answers were the small one's. */
+static void live(rv_db *db, world *w, int n, uint64_t seed)
+{
+    rv_rng rng;
+    sqlite3 *conn;
+    rv_rng_init(&rng, seed);
+    CHECK_OK(rv_db_begin(db, &conn));
+    for (int i = 0; i < n; i++) {
+        bool sum = rv_rng_below(&rng, 2), small = rv_rng_below(&rng, 2);
+        bool right = w->chance ? rv_rng_below(&rng, 2) : !(sum && small);
+        char id[37], question[128];
+        snprintf(id, sizeof id, "00000000-0000-4000-8000-%012lld", (long long)w->made);
+        int a = (int)rv_rng_below(&rng, 100000), b = (int)rv_rng_below(&rng, 100000);
+        snprintf(question, sizeof question,
+                 sum ? "Calculate the sum of %d and %d" : "What is the capital of country%d near sea%d", a,
+                 b);
+        rv_episode e = { .request_id = id,
+                         .session_id = "s",
+                         .question = question,
+                         .answer = "x",
+                         .model = tiers[small ? 0 : 1],
+                         .confidence = 0.8,
+                         .created_ms = w->made++,
+                         .route = "{\"propensity\": 0.5}" };
+        CHECK_OK(rv_episode_append(conn, &e));
+        bool good = (int)rv_rng_below(&rng, 100) < w->flipped ? !right : right;
+        CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, 'rating', ?2, '', 0, 0)", "ti", id,
+                            (int64_t)(good ? 5 : 1)));
+    }
+    CHECK_OK(rv_db_commit(db));
+}
+
+static rv_routing_job job_of(rv_db *db)
+{
+    return (rv_routing_job){ .db = db,
+                             .tiers = tiers,
+                             .costs = costs,
+                             .n_tiers = 2,
+                             .usual = 1,
+                             .capacity = 100000,
+                             .cost_share = 0.7 };
+}
+
+static size_t tier_of(const rv_router *r, const char *text)
+{
+    rv_routed out;
+    void *scratch = malloc(rv_router_scratch_bytes(r));
+    rv_router_route(r, &(rv_slot_input){ .text = text, .n = strlen(text), .device = 2 }, 0, scratch, &out);
+    free(scratch);
+    return out.tier;
+}
+
+static int right_of_100(const rv_router *r)
+{
+    int right = 0;
+    for (int i = 0; i < 50; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "Calculate the sum of %d and %d", 200000 + i, 300000 + i);
+        right += tier_of(r, text) == 1;
+        snprintf(text, sizeof text, "What is the capital of country%d near sea%d", 200000 + i, 300000 + i);
+        right += tier_of(r, text) == 0;
+    }
+    return right;
+}
+
+TEST(rated_episodes_become_a_router_that_is_better_on_others)
+{
+    rv_db *db = opened();
+    world w = { 0 };
+    live(db, &w, EPISODES, 1);
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.accepted && fresh && done.version == 1, "%s", done.why);
+    CHECK(done.episodes == EPISODES && done.held_out > 40 && done.after > done.before + 0.005, "%s",
+          done.why);
+    CHECK(right_of_100(fresh) >= 95, "%d of 100 new questions", right_of_100(fresh));
+
+    /* Once more, against the one in use: whatever becomes of it, it is kept with its parent and figures. */
+    job.now = fresh;
+    job.now_version = done.version;
+    rv_router *again;
+    CHECK_OK(rv_routing_learn(&job, &done, &again));
+    CHECK(done.version == 2 && done.accepted == (again != NULL), "version %lld: %s", (long long)done.version,
+          done.why);
+    rv_arena *arena;
+    rv_policy_info *list, now;
+    size_t n;
+    CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
+    CHECK_OK(rv_policy_current(db, RV_ROUTING_POLICY, arena, &now));
+    CHECK(now.version == (again ? 2 : 1) && strstr(now.metrics, "held_out"), "version %lld: %s",
+          (long long)now.version, now.metrics);
+    CHECK_OK(rv_policy_list(db, RV_ROUTING_POLICY, 10, arena, &list, &n));
+    CHECK(n == 2 && list[0].version == 2 && list[0].parent == 1, "%zu versions", n);
+    rv_router_free(again);
+    rv_arena_free(arena);
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
+TEST(where_there_is_nothing_to_learn_nothing_is_used)
+{
+    rv_db *db = opened();
+    world w = { .chance = true };
+    live(db, &w, EPISODES, 2);
+    rv_routing_job job = job_of(db);
+    job.usual = 0; /* the cheap one already answers everything, and no other is better */
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(!done.accepted && !fresh, "%s", done.why);
+    rv_db_close(db);
+}
+
+TEST(a_fifth_of_the_ratings_turned_round_moves_no_decision)
+{
+    rv_db *db = opened();
+    world w = { .flipped = 20 };
+    live(db, &w, EPISODES, 3);
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.accepted && right_of_100(fresh) >= 95, "%d of 100; %s", fresh ? right_of_100(fresh) : 0,
+          done.why);
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
+TEST(too_little_to_learn_from_is_said)
+{
+    rv_db *db = opened();
+    world w = { 0 };
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_ERR(rv_routing_learn(&job, &done, &fresh), RV_E_ARG);
+    live(db, &w, 12, 4);
+    CHECK_ERR(rv_routing_learn(&job, &done, &fresh), RV_E_ARG);
+    int64_t rated;
+    CHECK_OK(rv_routing_rated(db, &rated));
+    CHECK(rated == 12, "%lld", (long long)rated);
+    json_t *list;
+    CHECK_OK(rv_routing_decisions(db, 5, &list));
+    CHECK(json_array_size(list) == 5 &&
+              json_real_value(
+                  json_object_get(json_object_get(json_array_get(list, 0), "routing"), "propensity")) == 0.5,
+          "%zu decisions", json_array_size(list));
+    json_decref(list);
+    rv_db_close(db);
+}

@@ -1,0 +1,120 @@
+/* Weights are swapped under requests that hold them. */
+#include "router/box.h"
+#include "test.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS = 40, READERS = 3, SWAPS = 30, TEXT = 64 };
+
+/* Packed once; every version is read from these bytes. */
+static uint8_t *bytes;
+static size_t n_bytes;
+
+static void pack_small(void)
+{
+    static char text[ROWS][TEXT];
+    static rv_router_row rows[ROWS];
+    static const char *const names[] = { "small", "large" };
+    rv_router_how how = rv_router_how_default();
+    rv_router_trained trained;
+    rv_router *r;
+    if (bytes) {
+        return;
+    }
+    for (int i = 0; i < ROWS; i++) {
+        int n = snprintf(text[i], TEXT, "question number %d about %s", i, i % 2 ? "sums" : "towns");
+        rows[i] = (rv_router_row){ .text = text[i], .n = (size_t)n, .weight = 1 };
+        rows[i].quality[0] = i % 2 == 0;
+        rows[i].quality[1] = 1;
+        rows[i].cost[0] = 1;
+        rows[i].cost[1] = 5;
+        rows[i].draft[0] = rows[i].draft[1] = -1;
+    }
+    rv_router_set set = { rows, ROWS, 2, names, 0, "", NULL };
+    how.hidden = 4;
+    how.rank = 2;
+    CHECK_OK(rv_router_train(&rv_heap, &set, &how, &trained, &r));
+    CHECK_OK(rv_router_pack(&rv_heap, r, &bytes, &n_bytes));
+    rv_router_free(r);
+}
+
+static rv_router *fresh(void)
+{
+    rv_router *r;
+    CHECK_OK(rv_router_unpack(&rv_heap, bytes, n_bytes, &r));
+    return r;
+}
+
+typedef struct reader {
+    rv_router_box *box;
+    atomic_bool *stop;
+    atomic_int *wrong;
+} reader;
+
+static void *read_on(void *self)
+{
+    reader *r = self;
+    void *scratch = NULL;
+    while (!atomic_load(r->stop)) {
+        rv_router_held *held = rv_router_take(r->box);
+        if (held) {
+            rv_routed out;
+            const rv_router *router = rv_router_held_get(held);
+            scratch = scratch ? scratch : malloc(rv_router_scratch_bytes(router));
+            rv_router_route(router,
+                            &(rv_slot_input){ .text = "question number 3 about sums", .n = 28, .device = 2 },
+                            0, scratch, &out);
+            atomic_fetch_add(r->wrong, out.tier != 1 || rv_router_held_version(held) < 1);
+        }
+        rv_router_put(r->box, held);
+    }
+    free(scratch);
+    return NULL;
+}
+
+TEST(weights_are_swapped_while_requests_hold_them)
+{
+    rv_router_box *box;
+    atomic_bool stop = false;
+    atomic_int wrong = 0;
+    pthread_t threads[READERS];
+    pack_small();
+    CHECK_OK(rv_router_box_new(&rv_heap, &box));
+    reader r = { box, &stop, &wrong };
+    for (int i = 0; i < READERS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, read_on, &r) == 0, "thread %d", i);
+    }
+    for (int v = 1; v <= SWAPS; v++) {
+        CHECK_OK(rv_router_publish(box, v % 10 == 0 ? NULL : fresh(), v));
+    }
+    atomic_store(&stop, true);
+    for (int i = 0; i < READERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(atomic_load(&wrong) == 0, "%d decisions of another router", atomic_load(&wrong));
+    rv_router_box_free(box);
+}
+
+TEST(what_is_held_outlives_its_successor)
+{
+    rv_router_box *box;
+    pack_small();
+    CHECK_OK(rv_router_box_new(&rv_heap, &box));
+    CHECK(!rv_router_take(box), "held before anything was published");
+    CHECK_OK(rv_router_publish(box, fresh(), 1));
+    rv_router_held *held = rv_router_take(box);
+    CHECK_OK(rv_router_publish(box, fresh(), 2));
+    CHECK(rv_router_held_version(held) == 1 && rv_router_tiers(rv_router_held_get(held)) == 2, "version %lld",
+          (long long)rv_router_held_version(held));
+    rv_router_put(box, held);
+    held = rv_router_take(box);
+    CHECK(rv_router_held_version(held) == 2, "version %lld", (long long)rv_router_held_version(held));
+    rv_router_put(box, held);
+    CHECK_OK(rv_router_publish(box, NULL, 0));
+    CHECK(!rv_router_take(box), "held after nothing was left");
+    rv_router_box_free(box);
+}

@@ -1,0 +1,267 @@
+/* Learning and deciding: what was asked before is remembered through edits, a held-out question goes where it is answered, bad
+ * rows are refused, bytes come back the same. */
+#include "router/measure.h"
+#include "router/router.h"
+#include "test.h"
+
+#include "base/rng.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS = 240, TEXT = 200 };
+
+/* Sums are for the large tier alone, capitals for both; the words around them are drawn. */
+typedef struct questions {
+    char text[ROWS][TEXT];
+    rv_router_row rows[ROWS];
+} questions;
+
+static void make(questions *q, uint64_t seed)
+{
+    static const char *const words[] = { "please", "today",  "quickly", "for", "my",   "friend",  "who",
+                                         "asked",  "again",  "kindly",  "now", "this", "morning", "before",
+                                         "school", "starts", "because", "we",  "need", "it" };
+    rv_rng rng;
+    rv_rng_init(&rng, seed);
+    for (int i = 0; i < ROWS; i++) {
+        bool sum = rv_rng_below(&rng, 2);
+        char *at = q->text[i];
+        int n =
+            sum ? snprintf(at, TEXT, "Calculate the sum of %d and %d", (int)rv_rng_below(&rng, 900),
+                           (int)rv_rng_below(&rng, 900))
+                : snprintf(at, TEXT, "What is the capital city of country%d", (int)rv_rng_below(&rng, 5000));
+        for (int w = 0; w < 8; w++) {
+            n += snprintf(at + n, TEXT - (size_t)n, " %s", words[rv_rng_below(&rng, RV_COUNT(words))]);
+        }
+        q->rows[i] = (rv_router_row){ .text = at, .n = (size_t)n, .weight = 1 };
+        q->rows[i].quality[0] = sum ? 0 : 1;
+        q->rows[i].quality[1] = 1;
+        q->rows[i].draft[0] = q->rows[i].draft[1] = (float)NAN;
+        q->rows[i].cost[0] = 0.1f;
+        q->rows[i].cost[1] = 1;
+    }
+}
+
+static const char *const names[] = { "small", "large" };
+
+static rv_router *learned(questions *q)
+{
+    rv_router_set set = { q->rows, ROWS, 2, names, 0, "", NULL };
+    rv_router_how how = rv_router_how_default();
+    rv_router_trained trained;
+    rv_router *r;
+    how.cost_share = 0.6;
+    CHECK_OK(rv_router_train(&rv_heap, &set, &how, &trained, &r));
+    return r;
+}
+
+static rv_routed routed(const rv_router *r, const char *text, uint32_t allowed)
+{
+    rv_routed out;
+    void *scratch = malloc(rv_router_scratch_bytes(r));
+    rv_router_route(r, &(rv_slot_input){ .text = text, .n = strlen(text), .device = 2 }, allowed, scratch,
+                    &out);
+    free(scratch);
+    return out;
+}
+
+static questions asked, fresh;
+
+/* Of the questions as they are; lives as long as the program. */
+static const rv_router *standard(void)
+{
+    static rv_router *r;
+    if (!r) {
+        make(&asked, 1);
+        make(&fresh, 2);
+        r = learned(&asked);
+    }
+    return r;
+}
+
+TEST(a_new_question_goes_to_the_smallest_tier_that_answers_it)
+{
+    const rv_router *r = standard();
+    int right = 0;
+    double brier = 0;
+    for (int i = 0; i < ROWS; i++) {
+        rv_routed got = routed(r, fresh.text[i], 0);
+        bool small = fresh.rows[i].quality[0] > 0.5f;
+        right += got.tier == (small ? 0 : 1);
+        brier += pow(got.p_right[0] - fresh.rows[i].quality[0], 2) / ROWS;
+        CHECK(got.confidence >= 0 && got.confidence <= 1, "confidence %g", got.confidence);
+    }
+    CHECK(right >= ROWS * 97 / 100, "%d of %d", right, ROWS);
+    CHECK(brier < 0.03, "mean squared error %g", brier);
+}
+
+TEST(no_decision_is_outside_what_is_allowed)
+{
+    const rv_router *r = standard();
+    for (int i = 0; i < ROWS; i++) {
+        CHECK(routed(r, asked.text[i], 1).tier == 0, "row %d", i);
+        CHECK(routed(r, asked.text[i], 2).tier == 1, "row %d", i);
+        CHECK(routed(r, asked.text[i], 0xffffffffu).tier < 2, "row %d", i);
+    }
+}
+
+/* Case and punctuation changed, or some words left out. */
+static void edit(const char *text, int drop_every, char *out)
+{
+    size_t n = 0;
+    int word = 0;
+    for (const char *at = text; *at;) {
+        size_t len = strcspn(at, " ");
+        if (!drop_every || ++word % drop_every != 0) {
+            for (size_t i = 0; i < len; i++) {
+                out[n++] = drop_every ? at[i] : (char)toupper((unsigned char)at[i]);
+            }
+            out[n++] = drop_every ? ' ' : ',';
+            out[n++] = ' ';
+        }
+        at += len + (at[len] == ' ');
+    }
+    out[n] = 0;
+}
+
+TEST(a_question_that_was_asked_before_is_remembered_through_edits)
+{
+    static questions odd; /* outcomes against all reason: only memory can know them */
+    make(&odd, 1);
+    for (int i = 0; i < ROWS; i++) {
+        odd.rows[i].quality[0] = i % 3 == 0;
+    }
+    rv_router *r = learned(&odd);
+    for (int edits = 0; edits < 3; edits++) {
+        int same = 0, seen = 0;
+        for (int i = 0; i < ROWS; i++) {
+            char text[3 * TEXT];
+            edit(odd.text[i], edits == 0 ? 0 : edits == 1 ? 10 : 4, text);
+            rv_routed got = routed(r, text, 0);
+            seen += got.seen;
+            same += got.tier == (odd.rows[i].quality[0] > 0.5f ? 0 : 1);
+        }
+        CHECK(seen >= ROWS * 95 / 100 && same >= ROWS * 95 / 100, "edit %d: %d remembered, %d as then, of %d",
+              edits, seen, same, ROWS);
+    }
+    CHECK(!routed(r, "An entirely different thing about oceans and their tides", 0).seen,
+          "remembered what was never asked");
+    rv_router_free(r);
+}
+
+TEST(bytes_come_back_to_the_same_decisions_and_damage_is_seen)
+{
+    const rv_router *r = standard();
+    rv_router *again, *no;
+    uint8_t *bytes;
+    size_t n;
+    CHECK_OK(rv_router_pack(&rv_heap, r, &bytes, &n));
+    CHECK_OK(rv_router_unpack(&rv_heap, bytes, n, &again));
+    for (int i = 0; i < 50; i++) {
+        rv_routed a = routed(r, fresh.text[i], 0), b = routed(again, fresh.text[i], 0);
+        CHECK(a.p_right[0] == b.p_right[0] && a.p_right[1] == b.p_right[1] && a.tier == b.tier &&
+                  a.confidence == b.confidence,
+              "row %d decides otherwise", i);
+    }
+    CHECK(strcmp(rv_router_tier_name(again, 1), "large") == 0, "%s", rv_router_tier_name(again, 1));
+    rv_rng rng;
+    rv_rng_init(&rng, 3);
+    for (int round = 0; round < 40; round++) {
+        size_t at = rv_rng_below(&rng, n);
+        bytes[at] ^= 0x41;
+        rv_err e = rv_router_unpack(&rv_heap, bytes, n, &no);
+        CHECK(e == RV_E_CORRUPT || e == RV_E_FORMAT || e == RV_E_UNSUPPORTED, "byte %zu: %s", at,
+              rv_err_name(e));
+        bytes[at] ^= 0x41;
+    }
+    CHECK_ERR(rv_router_unpack(&rv_heap, bytes, n - 1, &no), RV_E_CORRUPT);
+    CHECK_ERR(rv_router_unpack(&rv_heap, bytes, 30, &no), RV_E_FORMAT);
+    rv_free(&rv_heap, bytes);
+    rv_router_free(again);
+}
+
+TEST(the_reasons_name_slots_that_are_set)
+{
+    const rv_router *r = standard();
+    rv_routed got = routed(r, "Calculate the sum of 3 and 4 please", 0);
+    rv_router_reason why[5];
+    rv_router_why(r, &got, 0, why, 5);
+    CHECK(why[0].effect != 0, "nothing moved the decision");
+    for (int i = 1; i < 5; i++) {
+        CHECK(fabsf(why[i].effect) <= fabsf(why[i - 1].effect), "reason %d is larger than the one before", i);
+    }
+}
+
+TEST(an_unsure_answer_goes_on_to_the_larger_tier_and_a_sure_one_does_not)
+{
+    static questions q;
+    make(&q, 3);
+    rv_rng rng;
+    rv_rng_init(&rng, 4);
+    for (int i = 0; i < ROWS;
+         i++) { /* one kind of question; only the answer's own confidence tells whether it is right */
+        bool right = rv_rng_below(&rng, 4) != 0;
+        q.rows[i].quality[0] = right;
+        q.rows[i].draft[0] = right ? 0.9f : 0.4f;
+    }
+    rv_router *r = learned(&q);
+    rv_routed got = routed(r, "What is the capital city of country77777 tonight", 0);
+    size_t next = 9;
+    CHECK(rv_router_checks(r, &got, 0, 3), "it could never be true");
+    CHECK(rv_router_escalates(r, &got, 0, 0.3f, 3, &next) && next == 1, "an unsure answer stays");
+    CHECK(!rv_router_escalates(r, &got, 0, 0.95f, 3, &next), "a sure one goes on");
+    CHECK(!rv_router_escalates(r, &got, 0, 0.3f, 1, &next), "to a tier that is not allowed");
+    CHECK(!rv_router_checks(r, &got, 1, 3), "beyond the last");
+    CHECK(!rv_router_checks(standard(), &got, 0, 3), "without a rated answer");
+    rv_router_free(r);
+}
+
+TEST(rows_that_cannot_be_learned_from_are_refused)
+{
+    static questions bad;
+    make(&bad, 1);
+    rv_router_set set = { bad.rows, ROWS, 2, names, 0, "", NULL };
+    rv_router_how how = rv_router_how_default();
+    rv_router_trained trained;
+    rv_router *r;
+    set.n = 10;
+    CHECK_ERR(rv_router_train(&rv_heap, &set, &how, &trained, &r), RV_E_ARG);
+    set.n = ROWS;
+    set.tiers = 0;
+    CHECK_ERR(rv_router_train(&rv_heap, &set, &how, &trained, &r), RV_E_ARG);
+    set.tiers = 2;
+    bad.rows[7].quality[1] = 1.5f;
+    CHECK_ERR(rv_router_train(&rv_heap, &set, &how, &trained, &r), RV_E_ARG);
+    CHECK(strstr(rv_err_text(), "row 7"), "%s", rv_err_text());
+    for (int i = 0; i < ROWS; i++) {
+        bad.rows[i].quality[1] = (float)NAN;
+    }
+    CHECK_ERR(rv_router_train(&rv_heap, &set, &how, &trained, &r), RV_E_ARG);
+    CHECK(strstr(rv_err_text(), "large"), "%s", rv_err_text());
+}
+
+/* ---- figures ---- */
+
+TEST(figures_of_a_perfect_order_and_of_none_are_what_they_are_by_hand)
+{
+    const float weak[4] = { 0, 1, 0, 1 }, strong[4] = { 1, 1, 0, 1 }, good[4] = { 9, 2, 1, 3 },
+                wrong[4] = { 1, 0, 1, 0 };
+    rv_measured_pair m;
+    CHECK_OK(rv_measure_two(&rv_heap, &(rv_measure_pair){ good, weak, strong, 4 }, wrong, 50, &m));
+    CHECK(fabs(m.apgr.value - 0.875) <= 1e-9, "apgr %g",
+          m.apgr.value); /* rises in the first quarter, then stays 1 */
+    CHECK(m.cpt50 == 25 && m.cpt80 == 25, "cpt %g %g", m.cpt50, m.cpt80);
+    CHECK(m.auc == 1 && m.accuracy == 1 && m.ece == 0, "auc %g accuracy %g ece %g", m.auc, m.accuracy, m.ece);
+    const float half[4] = { 0.5f, 0.5f, 0.5f, 0.5f };
+    CHECK(rv_measure_auc(&rv_heap, half, wrong, 4) == 0.5, "auc of a constant");
+    CHECK(fabs(rv_measure_ece(half, wrong, 4)) <= 1e-9, "ece of the base rate");
+    const float p[4] = { 0.5f, 1, 0.2f, 0.9f }, cost[4] = { 0.1f, 1, 0.1f, 1 }, quality[4] = { 1, 1, 0, 1 };
+    rv_measure_many many = { p, cost, quality, cost, 2, 2 };
+    rv_point best = rv_measure_best(&many, 0.6);
+    CHECK(best.quality == 1 && fabs(best.cost - 0.55) <= 1e-6, "quality %g cost %g", best.quality, best.cost);
+    CHECK(fabs(rv_measure_hull(&many, 0.55) - 0.75) <= 1e-6, "hull %g", rv_measure_hull(&many, 0.55));
+}
