@@ -62,7 +62,10 @@ void rv_past_read(const char *text, size_t n, rv_past_text *out)
     uint32_t words[4 * RV_PAST_WORDS];
     size_t n_words = 0;
     uint64_t before = 0;
-    char word[64];
+    char word[64],
+        whole
+            [64]; /* whole: all letters between two blanks, as they stand when the marks between them are gone */
+    size_t n_whole = 0, parts = 0;
     n = n < TEXT_MAX ? n : TEXT_MAX;
     for (size_t at = 0; at < n;) {
         size_t len = 0;
@@ -70,9 +73,21 @@ void rv_past_read(const char *text, size_t n, rv_past_text *out)
         for (; at < n && is_word_byte((unsigned char)text[at]); at++) {
             unsigned char c = (unsigned char)text[at];
             digits = digits && c >= '0' && c <= '9';
+            char folded = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
             if (len < sizeof word) {
-                word[len++] = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
+                word[len++] = folded;
             }
+            if (n_whole < sizeof whole) {
+                whole[n_whole++] = folded;
+            }
+        }
+        bool space = at == n || text[at] == ' ' || (text[at] >= '\t' && text[at] <= '\r');
+        parts += len > 0;
+        if (space && parts > 1 && n_words < RV_COUNT(words)) {
+            words[n_words++] = (uint32_t)rv_hash64(whole, n_whole, 0);
+        }
+        if (space) {
+            n_whole = parts = 0;
         }
         if (len == 0) {
             at++;
