@@ -278,6 +278,10 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
         e = rv_instant_open(mem, app->pipeline.db, app->pipeline.embed, app->pipeline.memory,
                             &app->pipeline.instant);
     }
+    if (!e && app->pipeline.instant) {
+        e = rv_attention_open(mem, app->pipeline.db, app->pipeline.embed, app->pipeline.memory,
+                              &app->pipeline.attention);
+    }
     if (!e) {
         e = app_open_router(app);
     }
@@ -297,6 +301,7 @@ void rv_app_close(rv_app *app)
     rv_adapters_close(app->pipeline.adapters);
     rv_router_box_free(app->pipeline.routers);
     rv_backend_close(app->pipeline.backend);
+    rv_attention_close(app->pipeline.attention);
     rv_instant_close(app->pipeline.instant);
     rv_shelf_close(app->shelf);
     rv_budget_free(app->budget);

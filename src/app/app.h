@@ -6,6 +6,7 @@
 #include "learn/evidence.h"
 #include "model/lora_peft.h"
 #include "pipeline/pipeline.h"
+#include "store/policy.h"
 #include "store/session.h"
 #include "store/witness.h"
 #include "vector/index.h"

@@ -161,6 +161,7 @@ int cmd_adapter_load(cmd_line *line);
 int cmd_adapter_unload(cmd_line *line);
 int cmd_adapter_rollback(cmd_line *line);
 int cmd_adapter_export(cmd_line *line);
+int cmd_learn_attention(cmd_line *line);
 int cmd_learn_run(cmd_line *line);
 int cmd_bench_llm(cmd_line *line);
 int cmd_bench_ann(cmd_line *line);

@@ -1,4 +1,4 @@
-/* router learn, router stats, learn status, learn rollback: what was learned, as versions. */
+/* router learn, router stats, learn attention, learn status, learn rollback: what was learned, as versions. */
 #include "cli/cli.h"
 
 #include "app/routing.h"
@@ -78,19 +78,69 @@ int cmd_learn_status(cmd_line *line)
     return e ? cmd_fail(e) : CMD_DONE;
 }
 
+int cmd_learn_attention(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_attention_learned done;
+    int64_t seed = 1;
+    if (!cmd_int(line, "seed", 0, INT64_MAX, &seed)) {
+        return CMD_USAGE;
+    }
+    rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
+    if (!e && !rv_app_pipeline(app)->attention) {
+        e = rv_fail(RV_E_CONFIG, "learning.enabled is false: nothing is learned from feedback");
+    }
+    if (!e) {
+        e = rv_attention_learn(rv_app_pipeline(app)->attention, (uint64_t)seed, &done);
+    }
+    if (!e && line->json) {
+        cmd_print(json_pack("{s:I, s:I, s:f, s:f, s:I, s:s}", "learned_from", (json_int_t)done.learned_from,
+                            "held_back", (json_int_t)done.held, "ndcg_before", done.before, "ndcg_after",
+                            done.after, "version", (json_int_t)done.version, "outcome", done.why));
+    } else if (!e) {
+        printf("%zu questions to learn from, %zu held back", done.learned_from, done.held);
+        if (done.after > 0) {
+            printf("; nDCG@10 on those: %.3f before, %.3f after", done.before, done.after);
+        }
+        printf("\n%s\n", done.why);
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    return code;
+}
+
+/* Of the other kinds the version is taken up when the store is opened the next time. */
+static rv_err roll_back(rv_app *app, const char *kind, int64_t *version)
+{
+    rv_db *db = rv_app_pipeline(app)->db;
+    sqlite3 *conn;
+    if (strcmp(kind, RV_ROUTING_POLICY) == 0) {
+        return rv_app_rollback_router(app, "by command", version);
+    }
+    RV_TRY(rv_db_begin(db, &conn));
+    rv_err e = rv_policy_rollback(conn, kind, "by command", version);
+    if (e) {
+        rv_db_rollback(db);
+        return e;
+    }
+    return rv_db_commit(db);
+}
+
 int cmd_learn_rollback(cmd_line *line)
 {
     rv_config *config = NULL;
     rv_app *app = NULL;
     int64_t version = 0;
+    const char *kind = line->n_args > 0 ? line->args[0] : RV_ROUTING_POLICY;
     rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
-    e = e ? e : rv_app_rollback_router(app, "by command", &version);
+    e = e ? e : roll_back(app, kind, &version);
     if (!e && line->json) {
-        cmd_print(json_pack("{s:s, s:I}", "kind", RV_ROUTING_POLICY, "version", (json_int_t)version));
+        cmd_print(json_pack("{s:s, s:I}", "kind", kind, "version", (json_int_t)version));
     } else if (!e && version > 0) {
-        printf("router version %lld is in use\n", (long long)version);
+        printf("%s version %lld is in use\n", kind, (long long)version);
     } else if (!e) {
-        printf("no router is in use: the default model answers\n");
+        printf("no version of %s is in use any more\n", kind);
     }
     cmd_close(config, app);
     return e ? cmd_fail(e) : CMD_DONE;

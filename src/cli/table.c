@@ -206,6 +206,10 @@ static const cmd_option eval_qa_options[] = {
     ENGINE_OPTIONS,
     LAST,
 };
+static const cmd_option learn_attention_options[] = {
+    { "seed", 0, "N", NULL, "same seed, same result; default 1" },
+    LAST,
+};
 static const cmd_option eval_retrieval_options[] = {
     { "docs", 0, "FILE", NULL, "documents, lines {\"id\", \"text\"}" },
     { "queries", 0, "FILE", NULL, "questions, lines {\"id\", \"q\", \"rel\": [document ids]}" },
@@ -315,7 +319,8 @@ const cmd cmd_table[] = {
       "server does this by itself." },
     { "learn status", "", 0, 0, cmd_learn_status, NULL,
       "versions of what was learned: measured how, accepted or refused", NULL },
-    { "learn rollback", "", 0, 0, cmd_learn_rollback, NULL, "take the router before back into use", NULL },
+    { "learn rollback", "[KIND]", 0, 1, cmd_learn_rollback, NULL, "take the version before back into use",
+      "KIND is router (when none is given), retrieval or attention.\n\n  ruvllm learn rollback attention" },
     { "list", "", 0, 0, cmd_list, NULL, "models that can be used", NULL },
     { "ps", "", 0, 0, cmd_ps, ps_options, "models that a running server has in memory", NULL },
     { "show", "FILE", 1, 1, cmd_show, NULL, "check a model file completely and print what it is",
@@ -373,6 +378,10 @@ const cmd cmd_table[] = {
       "not trained on, and\n"
       "when answers that nobody complained about have not changed for the worse. `adapter rollback` undoes "
       "it." },
+    { "learn attention", "", 0, 0, cmd_learn_attention, learn_attention_options,
+      "learn from feedback which passages to put first",
+      "Every question that was rated 4 or 5, or corrected, is asked of the memory again. What was learned is used when it\n"
+      "ranks questions that were held back better; `learn rollback attention` undoes it." },
     { "eval logits", "MODEL", 1, 1, cmd_eval_logits, eval_logits_options, "raw logits of a prompt as float32",
       NULL },
     { "eval dequant", "MODEL TENSOR", 2, 2, cmd_eval_dequant, eval_dequant_options,

@@ -168,10 +168,8 @@ static rv_err run_stages(const rv_pipeline *p, rv_request *r)
     end_soft_stage(r, RV_STAGE_MEMORY, &since, rv_stage_memory(p, r));
     RV_TRY(end_stage(r, RV_STAGE_ROUTER, &since, rv_stage_router(p, r)));
 
-    RV_TRY(rv_recall(r));
-    if (!r->text) {
-        RV_TRY(answer(p, r, &since));
-    }
+    rv_err e = rv_recall(r);
+    RV_TRY(e || r->text ? end_stage(r, RV_STAGE_BACKEND, &since, e) : answer(p, r, &since));
     r->total_ms = rv_clock_ms() - start; /* for the record; with the record's own time below */
     end_soft_stage(r, RV_STAGE_LEARN, &since, rv_stage_learn(p, r));
     r->total_ms = rv_clock_ms() - start;

@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "embed/embed.h"
 #include "learn/adapter_loop.h"
+#include "learn/attention.h"
 #include "learn/episode.h"
 #include "learn/instant.h"
 #include "memory/memory.h"
@@ -19,6 +20,7 @@ typedef struct rv_pipeline {
     rv_embed *embed;
     rv_memory *memory;
     rv_backend *backend;
+    rv_attention *attention;       /* orders passages as feedback taught it; NULL: the order of retrieval */
     rv_instant *instant;           /* what feedback teaches at once; NULL: nothing is learned */
     rv_adapter_loop *adapter_loop; /* told of corrections; NULL: nobody is */
     rv_adapters *adapters;         /* NULL: answers come from the models as they are */

@@ -1,5 +1,5 @@
-/* attend: which passages the model sees, and in what order. Graph attention is not there yet; passages come in the order of
- * the fused score, a correction always before what it corrects, cut to max_sources and to the tokens the context has left. */
+/* attend: which passages the model sees, and in what order: that of graph attention when feedback has taught it, else of the fused score;
+ * a correction beside what it corrects, cut to max_sources and to the tokens the context has left. */
 #include "pipeline/pipeline_priv.h"
 
 #include <math.h>
@@ -148,6 +148,10 @@ rv_err rv_stage_attend(const rv_pipeline *p, rv_request *r, const rv_engine *eng
     RV_TRY(fit_history(r, engine, room, &frame));
     r->context_tokens = room > frame + BORDERS ? room - frame - BORDERS : 0;
 
+    bool ordered = false;
+    if (p->attention && r->vector) {
+        RV_TRY(rv_attention_order(p->attention, r->vector, &r->hits, r->arena, &ordered));
+    }
     size_t order[MAX_HITS], n = order_hits(r, order), max = p->max_sources, tokens = 0, too_long = 0;
     max = max == 0 ? 5 : max > RV_PIPELINE_MAX_SOURCES ? RV_PIPELINE_MAX_SOURCES : max;
     r->sources = rv_arena_take(r->arena, max * sizeof *r->sources);
@@ -166,10 +170,9 @@ rv_err rv_stage_attend(const rv_pipeline *p, rv_request *r, const rv_engine *eng
         r->sources[r->n_sources++] =
             (rv_source){ node->id, node->type, node->text, node->source, node->score };
     }
+    const char *by = ordered ? "graph attention" : "fused score (graph attention has learned nothing yet)";
     r->stage_note[RV_STAGE_ATTEND] =
-        too_long ? rv_arena_printf(r->arena,
-                                   "order: fused score (no graph attention yet); %zu passages did not fit",
-                                   too_long)
-                 : "order: fused score (no graph attention yet)";
+        too_long ? rv_arena_printf(r->arena, "order: %s; %zu passages did not fit", by, too_long)
+                 : rv_arena_printf(r->arena, "order: %s", by);
     return RV_OK;
 }
