@@ -790,18 +790,35 @@ static void fit_pool(trainer *t)
     rv_free(t->mem, all);
 }
 
-/* The smallest price of cost that keeps the decisions within the share asked for: halving, because cost falls as it rises. */
+/* Cost of the cheapest tier alone: nothing can cost less. */
+static double least_share(const trainer *t)
+{
+    double least = 0, big = 0;
+    for (size_t i = 0; i < t->set->n; i++) {
+        double cheapest = INFINITY;
+        for (size_t m = 0; m < t->set->tiers; m++) {
+            cheapest = fmin(cheapest, true_cost(t, i, m));
+        }
+        least += cheapest;
+        big += true_cost(t, i, t->set->tiers - 1);
+    }
+    return big > 0 ? fmin(1, least / big) : 0;
+}
+
+/* The smallest price of cost that keeps the decisions within the share asked for, of what lies between the cheapest tier and the
+ * last: halving, because cost falls as the price rises. */
 static void fit_lambda(trainer *t, rv_router_trained *trained)
 {
+    double least = least_share(t), goal = least + t->how->cost_share * (1 - least);
     double low = LEAST_LAMBDA, high = 4, quality, share;
     t->r->lambda = (float)low;
     try_lambda(t, &quality, &share);
-    high = share <= t->how->cost_share ? low : high;
+    high = share <= goal ? low : high;
     for (int round = 0; round < 14 && low < high; round++) {
         double middle = 0.5 * (low + high);
         t->r->lambda = (float)middle;
         try_lambda(t, &quality, &share);
-        if (share > t->how->cost_share) {
+        if (share > goal) {
             low = middle;
         } else {
             high = middle;
