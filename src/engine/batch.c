@@ -33,11 +33,11 @@ typedef struct entry {
     rv_kv_seq *seq;
     int32_t *ids; /* [n_ctx + 1] */
     rv_call *owner;
-    uint64_t lora; /* id of the adapter it was made with, 0: none */
+    uint64_t lora;   /* id of the adapter it was made with, 0: none */
     uint64_t tenant; /* whose tokens they are: no other one takes them over */
-    uint64_t used; /* when it lost its last owner */
+    uint64_t used;   /* when it lost its last owner */
     bool forget;
-    bool private;          /* not for the shelf */
+    bool private;        /* not for the shelf */
     bool tidy;           /* rewound since it was last used */
     bool saving, wanted; /* being written to the shelf; somebody waits for that */
     size_t saved;        /* tokens of it that the shelf has; 0: none */
@@ -117,8 +117,12 @@ static bool is_taken(const entry *e)
 /* Idle, and lost when it is given up. */
 static bool is_unsaved(const rv_batch *b, const entry *e)
 {
+    if (!b->how.shelf || is_taken(e) || e->forget ||
+        e->private) { /* of who has an owner a step may change the rest */
+        return false;
+    }
     size_t n = rv_kv_seq_tokens(e->seq);
-    return b->how.shelf && !is_taken(e) && !e->forget && !e->private && n >= SAVE_LEAST && n != e->saved;
+    return n >= SAVE_LEAST && n != e->saved;
 }
 
 static rv_shelf_key key_of(const rv_batch *b, uint64_t lora, uint64_t tenant)
