@@ -780,7 +780,7 @@ static void attend_by_parts(const step *s, int thread, size_t layer, size_t part
 static void attend_all(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
-    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = (size_t)s->n_threads, parts;
+    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = (size_t)s->n_threads, parts = 1;
     bool lone = s->n == s->n_spans; /* no token needs the key of another one of this step */
     bool split = lone && by_parts(s, n_kv, &parts);
     if (!lone || split) {
