@@ -321,6 +321,7 @@ void hnsw_walk(const rv_index *index, hnsw_scratch *s, const rv_row_query *query
             }
         }
         rv_rows_distances(rows, query, b->slots, n, b->sums, b->distances);
+        b->told.compared += n;
         size_t lowest = s->n_pool;
         for (size_t i = 0; i < n; i++) {
             if (s->n_pool == ef && !(b->distances[i] < s->pool[ef - 1].distance)) {

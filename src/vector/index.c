@@ -299,7 +299,13 @@ rv_err rv_index_search(rv_index *index, const float *query, const rv_search *how
     if (how->k > RV_INDEX_K_MAX) {
         return rv_fail(RV_E_ARG, "search: the %zu nearest, at most %d", how->k, RV_INDEX_K_MAX);
     }
+    if ((unsigned)how->way >= RV_WAYS) {
+        return rv_fail(RV_E_ARG, "search: way %d, expected 0 .. %d", (int)how->way, RV_WAYS - 1);
+    }
     if (how->k == 0 || index->rows.n_live == 0) {
+        if (how->told) {
+            *how->told = (rv_told){ .way = how->way };
+        }
         *found = 0;
         return RV_OK;
     }
@@ -307,7 +313,16 @@ rv_err rv_index_search(rv_index *index, const float *query, const rv_search *how
     if (!scratch) {
         return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", index->rows.n_live);
     }
-    rv_err e = index->ops->search(index, scratch, query, how, hits, found);
+    scratch->told = (rv_told){ .way = RV_WAY_INDEX };
+    rv_err e = RV_OK;
+    switch (how->way) {
+    case RV_WAY_EXACT: rv_index_scan_vectors(index, scratch, query, how, hits, found); break;
+    case RV_WAY_SCAN: e = rv_index_scan(index, scratch, query, how, hits, found); break;
+    default: e = index->ops->search(index, scratch, query, how, hits, found);
+    }
+    if (how->told && !e) {
+        *how->told = scratch->told;
+    }
     give_scratch(index, scratch);
     return e;
 }

@@ -8,7 +8,7 @@
  * An index holds ids, int8 codes (but flat) and either borrowed rows or its own copies. It opens no file: it is saved
  * through a write callback and opened from bytes that somebody mapped (docs/formats/index.md).
  *
- * Threads: any number of searches (search, score, count, save) together; a change (reserve, add, build, remove, repair)
+ * Threads: any number of readers (search, score, has, count, save, check, bytes) together; a change (reserve, add, build, remove, repair)
  * alone. */
 #ifndef RV_VECTOR_INDEX_H
 #define RV_VECTOR_INDEX_H
@@ -74,11 +74,27 @@ typedef struct rv_filter {
     const void *self;
 } rv_filter;
 
+/* Which rows a search looks at. */
+typedef enum rv_way {
+    RV_WAY_INDEX, /* those the index leads to; where few rows pass the filter it scans instead */
+    RV_WAY_SCAN,  /* all that pass, by their codes; the best few then by their vectors */
+    RV_WAY_EXACT, /* all that pass, by their vectors */
+    RV_WAYS
+} rv_way;
+
+/* What a search did. */
+typedef struct rv_told {
+    rv_way way;
+    size_t compared, ranked; /* rows by their codes, rows by their vectors */
+} rv_told;
+
 typedef struct rv_search {
     size_t k;                /* 0 .. RV_INDEX_K_MAX */
     size_t ef;               /* hnsw: breadth, raised to k; rabitq: lists to probe; 0: as configured */
     size_t rerank;           /* candidates compared by their own vectors, raised to k; 0: 2 k + 10 */
     const rv_filter *filter; /* NULL: all pass */
+    rv_way way;
+    rv_told *told; /* out, on success; NULL: nobody asks */
 } rv_search;
 
 /** rv_index_new - an empty index. config is copied.
@@ -119,7 +135,7 @@ bool rv_index_repair(rv_index *index, size_t n_rows);
  * hits    out [k]
  * found   out, 0 .. k; fewer than k only when fewer rows pass
  *
- * Errors: RV_E_ARG k.  RV_E_NOMEM for working memory, which the index keeps for the next search.
+ * Errors: RV_E_ARG k or way.  RV_E_NOMEM for working memory, which the index keeps for the next search.
  */
 rv_err rv_index_search(rv_index *index, const float *query, const rv_search *how, rv_hit *hits,
                        size_t *found) RV_MUST_CHECK;

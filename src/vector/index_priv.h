@@ -34,6 +34,7 @@ typedef struct rv_scratch {
     rv_hit *heap;         /* [heap_room], and */
     uint32_t *ranked;     /* [heap_room] grown by rv_scratch_heap */
     size_t heap_room;
+    rv_told told; /* of this search */
 } rv_scratch;
 enum { RV_SCRATCH_BLOCK = 512 };
 
@@ -121,7 +122,10 @@ bool rv_scratch_heap(rv_index *index, rv_scratch *scratch, size_t n);
 /** rv_index_rank - the k best of n live slots by their own vectors. */
 void rv_index_rank(rv_index *index, rv_scratch *scratch, const float *query, const uint32_t *slots, size_t n,
                    size_t k, rv_hit *hits, size_t *found);
-/** rv_index_scan - search by looking at every row that passes: by codes first where there are some. */
+/** rv_index_scan - search by looking at every row that passes: by codes first where there are some.  rv_index_scan_vectors - by
+ * vectors alone. */
+void rv_index_scan_vectors(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,
+                           rv_hit *hits, size_t *found);
 rv_err rv_index_scan(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,
                      rv_hit *hits, size_t *found) RV_MUST_CHECK;
 #endif

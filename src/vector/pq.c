@@ -401,6 +401,7 @@ static size_t estimate(const rv_index *index, const pq *p, pq_scratch *s, const 
         const uint8_t *blocks = p->blocks + from / RV_ONEBIT_ROWS * block_bytes(p);
         size_t n_rows = rows->n - from < RUN ? rows->n - from : RUN;
         size_t found = rows->kernels->onebit_scan(&q, blocks, n_rows, limit, s->at, s->low);
+        s->base.told.compared += n_rows;
         for (size_t i = 0; i < found; i++) {
             uint32_t slot = (uint32_t)from + s->at[i];
             if (rv_rows_live(rows, slot) && rv_filter_passes(filter, rows->ids[slot])) {

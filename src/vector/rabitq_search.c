@@ -143,6 +143,7 @@ static void scan_list(finder *f, uint32_t list)
         if (f->waiting + n > RABITQ_RUN) {
             compare_waiting(f);
         }
+        s->base.told.compared += walk.n;
         const uint32_t *slots = r->slots + (size_t)walk.first * RV_ONEBIT_ROWS;
         for (size_t i = 0; i < n; i++) {
             uint32_t slot = slots[s->at[i]];

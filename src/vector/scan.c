@@ -66,6 +66,7 @@ void rv_index_rank(rv_index *index, rv_scratch *scratch, const float *query, con
 {
     const rv_rows *rows = &index->rows;
     *found = 0;
+    scratch->told.ranked += n;
     for (size_t i = 0; i < n && i < AHEAD; i++) {
         rv_rows_fetch(rows, slots[i]);
     }
@@ -79,17 +80,60 @@ void rv_index_rank(rv_index *index, rv_scratch *scratch, const float *query, con
     rv_hits_sort(hits, *found);
 }
 
-static void scan_rows(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,
-                      rv_hit *hits, size_t *found)
+/* ---- all rows that pass ---- */
+
+typedef struct passing {
+    const rv_rows *rows;
+    const rv_filter *bits; /* NULL: all live rows pass, or a function is asked later */
+    bool few;              /* so few that each id is looked up */
+    size_t at;             /* the next slot, or word of bits and what is */
+    uint64_t left;         /* left of the one before */
+} passing;
+
+static passing passing_begin(const rv_rows *rows, const rv_filter *filter)
 {
-    const rv_rows *rows = &index->rows;
-    size_t n = 0;
-    for (uint32_t slot = 0; slot < rows->n; slot++) {
-        if (!rv_rows_live(rows, slot)) {
+    const rv_filter *bits = filter && filter->bits ? filter : NULL;
+    return (passing){ .rows = rows, .bits = bits, .few = bits && rv_filter_count(bits) < rows->n / 4 };
+}
+
+/* The next slot, RV_ROWS_NONE after the last. */
+static uint32_t passing_next(passing *p)
+{
+    const rv_rows *rows = p->rows;
+    while (!p->few && p->at < rows->n) {
+        uint32_t slot = (uint32_t)p->at++;
+        if (rv_rows_live(rows, slot) && (!p->bits || rv_filter_passes(p->bits, rows->ids[slot]))) {
+            return slot;
+        }
+    }
+    for (size_t words = p->few ? (p->bits->n_bits + 63) / 64 : 0; p->left || p->at < words;) {
+        if (!p->left) {
+            p->left = p->bits->bits[p->at++];
             continue;
         }
+        size_t bit = (p->at - 1) * 64 + (size_t)__builtin_ctzll(p->left);
+        p->left &= p->left - 1;
+        uint32_t slot =
+            bit < p->bits->n_bits ? rv_rows_find(rows, p->bits->first + (int64_t)bit) : RV_ROWS_NONE;
+        if (slot != RV_ROWS_NONE) {
+            return slot;
+        }
+    }
+    return RV_ROWS_NONE;
+}
+
+void rv_index_scan_vectors(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,
+                           rv_hit *hits, size_t *found)
+{
+    const rv_rows *rows = &index->rows;
+    const rv_filter *asked = how->filter && !how->filter->bits ? how->filter : NULL;
+    size_t n = 0;
+    scratch->told.way = RV_WAY_EXACT;
+    passing rest = passing_begin(rows, how->filter);
+    for (uint32_t slot; (slot = passing_next(&rest)) != RV_ROWS_NONE;) {
         rv_hit hit = { rows->ids[slot], rv_rows_score(rows, query, slot, scratch->row) };
-        if ((n < how->k || rv_hit_better(hit, hits[0])) && rv_filter_passes(how->filter, hit.id)) {
+        scratch->told.ranked++;
+        if ((n < how->k || rv_hit_better(hit, hits[0])) && rv_filter_passes(asked, hit.id)) {
             rv_hits_push(hits, &n, how->k, hit);
         }
     }
@@ -119,6 +163,7 @@ static void scan_block(scan *s)
             rv_hits_push(scratch->heap, &s->n, s->keep, hit);
         }
     }
+    scratch->told.compared += s->n_block;
     s->n_block = 0;
 }
 
@@ -138,6 +183,7 @@ static rv_err scan_codes(rv_index *index, rv_scratch *scratch, const float *quer
     size_t keep = how->rerank ? how->rerank : 2 * how->k + 10;
     keep = keep > how->k ? keep : how->k;
     keep = keep < rows->n_live ? keep : rows->n_live;
+    scratch->told.way = RV_WAY_SCAN;
     const rv_filter *filter = how->filter;
     if (!rv_scratch_heap(index, scratch, keep)) {
         return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", rows->n_live);
@@ -149,24 +195,9 @@ static rv_err scan_codes(rv_index *index, rv_scratch *scratch, const float *quer
                0,
                keep,
                0 };
-    if (filter && filter->bits &&
-        rv_filter_count(filter) < rows->n / 4) { /* few enough to look each one up */
-        for (size_t word = 0; word < (filter->n_bits + 63) / 64; word++) {
-            for (uint64_t left = filter->bits[word]; left; left &= left - 1) {
-                size_t bit = word * 64 + (size_t)__builtin_ctzll(left);
-                uint32_t slot =
-                    bit < filter->n_bits ? rv_rows_find(rows, filter->first + (int64_t)bit) : RV_ROWS_NONE;
-                if (slot != RV_ROWS_NONE) {
-                    scan_slot(&s, slot);
-                }
-            }
-        }
-    } else {
-        for (uint32_t slot = 0; slot < rows->n; slot++) {
-            if (rv_rows_live(rows, slot) && (s.asked || rv_filter_passes(filter, rows->ids[slot]))) {
-                scan_slot(&s, slot);
-            }
-        }
+    passing rest = passing_begin(rows, filter);
+    for (uint32_t slot; (slot = passing_next(&rest)) != RV_ROWS_NONE;) {
+        scan_slot(&s, slot);
     }
     scan_block(&s);
     for (size_t i = 0; i < s.n; i++) {
@@ -182,6 +213,6 @@ rv_err rv_index_scan(rv_index *index, rv_scratch *scratch, const float *query, c
     if (index->rows.stride) {
         return scan_codes(index, scratch, query, how, hits, found);
     }
-    scan_rows(index, scratch, query, how, hits, found);
+    rv_index_scan_vectors(index, scratch, query, how, hits, found);
     return RV_OK;
 }

@@ -359,6 +359,59 @@ TEST(a_filter_finds_k_when_k_pass_however_few_there_are)
     }
 }
 
+/* All rows that pass by their vectors: exact on every kind, whatever lies between. */
+TEST(a_search_goes_the_way_it_is_told_and_says_which)
+{
+    for (size_t k = 0; k < RV_COUNT(kinds); k++) {
+        world w = new_world(48, 3000, RV_INDEX_COS, 21);
+        rv_index_config config = config_of(&kinds[k], w.dim, w.metric);
+        rv_index *index;
+        CHECK_OK(rv_index_new(&rv_heap, &config, &index));
+        build(&w, index, w.n, 2);
+        bool flat = strcmp(kinds[k].name, "flat") == 0;
+        uint64_t bits[3000 / 64 + 1] = { 0 };
+        size_t n_bits = 0;
+        for (size_t i = 0; i < w.n; i += 100, n_bits++) {
+            bits[i / 64] |= (uint64_t)1 << i % 64;
+        }
+        const rv_filter filter = { .bits = bits, .n_bits = w.n };
+        for (size_t q = 0; q < QUERIES; q++) {
+            const float *query = w.queries + q * w.dim;
+            rv_hit want[K], hits[K];
+            size_t found;
+            rv_told told;
+            rv_search how = { .k = K, .way = RV_WAY_EXACT, .told = &told };
+            CHECK_OK(rv_index_search(index, query, &how, want, &found));
+            CHECK(found == K && told.way == RV_WAY_EXACT && told.ranked == w.n && told.compared == 0,
+                  "%s: %zu ranked, %zu compared", kinds[k].name, told.ranked, told.compared);
+            size_t better = 0;
+            for (size_t i = 0; i < w.n; i++) {
+                better += score(&w, query, i) > (double)want[K - 1].score + 1e-5;
+            }
+            CHECK(better <= K - 1, "%s query %zu: %zu rows are nearer", kinds[k].name, q, better);
+            how.way = RV_WAY_SCAN;
+            CHECK_OK(rv_index_search(index, query, &how, hits, &found));
+            CHECK(found == K && told.way == (flat ? RV_WAY_EXACT : RV_WAY_SCAN) &&
+                      told.compared == (flat ? 0 : w.n) && (flat || told.ranked == 2 * K + 10),
+                  "%s: %zu ranked, %zu compared", kinds[k].name, told.ranked, told.compared);
+            how.filter = &filter;
+            for (how.way = RV_WAY_INDEX; how.way < RV_WAYS; how.way++) {
+                CHECK_OK(rv_index_search(index, query, &how, hits, &found));
+                CHECK(found == K && told.ranked + told.compared >= K && told.ranked <= n_bits &&
+                          told.compared <= n_bits,
+                      "%s way %d: %zu ranked, %zu compared of %zu", kinds[k].name, how.way, told.ranked,
+                      told.compared, n_bits);
+            }
+        }
+        rv_hit hit;
+        size_t found;
+        CHECK(rv_index_search(index, w.queries, &(rv_search){ .k = 1, .way = RV_WAYS }, &hit, &found) ==
+                  RV_E_ARG,
+              "%s takes no way that there is not", kinds[k].name);
+        rv_index_free(index);
+    }
+}
+
 TEST(the_index_does_not_depend_on_the_number_of_threads)
 {
     for (size_t k = 0; k < RV_COUNT(kinds); k++) {
