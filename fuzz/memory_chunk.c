@@ -1,6 +1,7 @@
-/* Any text is cut into chunks that are text, lie inside the source and follow one another; and any text is a query of words
- * that are quoted. */
+/* Any text is cut into chunks that are text, lie inside the source and follow one another; any text is a query of words
+ * that are quoted; and its stems are text that comes from it in order, whatever the languages. */
 #include "memory/memory_priv.h"
+#include "memory/stem.h"
 
 #include <assert.h>
 #include <string.h>
@@ -20,6 +21,21 @@ static void check_query(const char *text, size_t n)
     rv_text_deinit(&query);
 }
 
+static void check_stems(const char *text, size_t n, uint32_t languages)
+{
+    rv_words *w;
+    rv_word word, before = { 0 };
+    assert(rv_words_new(&rv_heap, &w) == RV_OK);
+    assert(rv_words_language(text, n, languages & 1) < RV_LANGUAGES);
+    rv_words_begin(w, text, n, languages);
+    while (rv_words_next(w, &word)) {
+        assert(word.stem.n > 0 && rv_utf8_valid(word.stem.at, word.stem.n));
+        assert(word.at >= before.at && word.word >= before.word && word.n > 0 && word.at + word.n <= n);
+        before = word;
+    }
+    rv_words_free(w);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (n < 1) {
@@ -27,6 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     const char *text = (const char *)data + 1;
     check_query(text, n - 1);
+    check_stems(text, n - 1, (uint32_t)data[0] << 1);
     if (!rv_utf8_valid(text, n - 1) || memchr(text, 0, n - 1)) {
         return 0; /* refused before */
     }
