@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/metrics.h"
@@ -17,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 /* What one prompt may cost before the model's own limit is looked at: 16 MiB of ids, 64 MiB of text. */
 enum { MAX_PROMPT_IDS = 4 << 20, MAX_PROMPT_BYTES = 64 << 20 };
@@ -222,11 +222,7 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
                        .max_loaded = how->max_loaded ? how->max_loaded : 1,
                        .wait_ms = how->load_wait_ms };
     pthread_mutex_init(&b->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&b->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    rv_cond_init(&b->changed);
     if (how->packed_dir && !(b->packed_dir = rv_strdup(mem, how->packed_dir))) {
         rv_backend_close(b);
         return rv_fail(RV_E_NOMEM, "opening the models");
@@ -427,17 +423,6 @@ void rv_backend_warm(rv_backend *b)
     pthread_mutex_unlock(&b->lock);
 }
 
-static void wait_changed(rv_backend *b, double ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1e3);
-    until.tv_nsec += (long)(ms * 1e6) % 1000000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
-    pthread_cond_timedwait(&b->changed, &b->lock, &until);
-}
-
 /* With the lock: waits until m is loaded. */
 static rv_err await(rv_backend *b, model *m, const atomic_bool *cancel)
 {
@@ -455,7 +440,7 @@ static rv_err await(rv_backend *b, model *m, const atomic_bool *cancel)
             return rv_fail(RV_E_FULL, "model %s is being loaded; ask again in a moment", m->id);
         }
         if (cancel || left < INFINITY) {
-            wait_changed(b, cancel && left > LOOK_MS ? LOOK_MS : left);
+            rv_cond_wait_ms(&b->changed, &b->lock, cancel && left > LOOK_MS ? LOOK_MS : left);
         } else {
             pthread_cond_wait(&b->changed, &b->lock);
         }

@@ -19,7 +19,8 @@
  * no running sequence can fail for want of room; until then it waits. Next is the first in line of the tenant that
  * has the fewest seats, and of those of the one that was let in least lately. Sequences without a
  * caller are kept for their beginnings: a new prompt takes the longest common one over (when it is more than
- * half of that sequence) or copies it. They are given up, least recently used first, when room is needed.
+ * half of that sequence) or copies it. They are given up, least recently used first, when room is needed; of several
+ * models with one budget the sequence that is worth least (rv_budget_score).
  *
  * With a shelf (kv/shelf.h), a thread writes what nobody has used for a while, or what has to make room, to disk; only then
  * is it given up. A prompt whose beginning is there is let in with it, and read back on the caller's thread.

@@ -1,7 +1,5 @@
 #include "engine/turn.h"
-
-#include <pthread.h>
-#include <time.h>
+#include "base/cond.h"
 
 enum { LOOK_MS = 20 }; /* how often a waiting call looks at its cancel flag: nobody signals that */
 
@@ -25,11 +23,7 @@ rv_err rv_turn_new(const rv_alloc *mem, rv_turn **out)
     }
     turn->mem = mem;
     pthread_mutex_init(&turn->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&turn->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    rv_cond_init(&turn->changed);
     *out = turn;
     return RV_OK;
 }
@@ -48,16 +42,6 @@ static bool cancelled(const atomic_bool *cancel)
     return cancel && atomic_load_explicit(cancel, memory_order_relaxed);
 }
 
-static void wait_changed(rv_turn *turn)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LOOK_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
-    pthread_cond_timedwait(&turn->changed, &turn->lock, &until);
-}
-
 bool rv_turn_begin(rv_turn *turn, const atomic_bool *cancel)
 {
     waiter self = { 0 };
@@ -70,7 +54,7 @@ bool rv_turn_begin(rv_turn *turn, const atomic_bool *cancel)
     bool mine;
     while (!(mine = turn->first == &self && !turn->taken) && !cancelled(cancel)) {
         if (cancel) {
-            wait_changed(turn);
+            rv_cond_wait_ms(&turn->changed, &turn->lock, LOOK_MS);
         } else {
             pthread_cond_wait(&turn->changed, &turn->lock);
         }

@@ -12,7 +12,8 @@ struct rv_budget {
     const rv_alloc *mem;
     pthread_mutex_t lock;
     size_t bytes, used, peak, of[RV_BUDGET_CLASSES];
-    uint64_t releases;
+    pthread_mutex_t asking; /* for the list, and while one is asked; taken before lock */
+    rv_budget_giver *givers;
 };
 
 /* Of all budgets together; there is one in the program. */
@@ -50,6 +51,7 @@ rv_err rv_budget_new(const rv_alloc *mem, size_t bytes, rv_budget **out)
     }
     *b = (rv_budget){ .mem = mem, .bytes = bytes };
     pthread_mutex_init(&b->lock, NULL);
+    pthread_mutex_init(&b->asking, NULL);
     rv_metric_add(&metrics[BUDGET], (int64_t)bytes);
     *out = b;
     return RV_OK;
@@ -60,8 +62,9 @@ void rv_budget_free(rv_budget *b)
     if (!b) {
         return;
     }
-    assert(b->used == 0);
+    assert(b->used == 0 && !b->givers);
     rv_metric_add(&metrics[BUDGET], -(int64_t)b->bytes);
+    pthread_mutex_destroy(&b->asking);
     pthread_mutex_destroy(&b->lock);
     rv_free(b->mem, b);
 }
@@ -86,7 +89,6 @@ void rv_budget_release(rv_budget *b, rv_budget_class of, size_t n)
     assert(n <= b->of[of]);
     b->used -= n;
     b->of[of] -= n;
-    b->releases++;
     pthread_mutex_unlock(&b->lock);
     rv_metric_add(&metrics[USED + of], -(int64_t)n);
 }
@@ -117,13 +119,43 @@ size_t rv_budget_peak(const rv_budget *b)
     return look(b, &b->peak);
 }
 
-uint64_t rv_budget_releases(const rv_budget *b)
+/* ---- who can give something up ---- */
+
+void rv_budget_join(rv_budget *b, rv_budget_giver *giver)
 {
-    pthread_mutex_t *lock = (pthread_mutex_t *)&b->lock;
-    pthread_mutex_lock(lock);
-    uint64_t n = b->releases;
-    pthread_mutex_unlock(lock);
-    return n;
+    pthread_mutex_lock(&b->asking);
+    giver->next = b->givers;
+    b->givers = giver;
+    pthread_mutex_unlock(&b->asking);
+}
+
+void rv_budget_leave(rv_budget *b, rv_budget_giver *giver)
+{
+    pthread_mutex_lock(&b->asking);
+    rv_budget_giver **link = &b->givers;
+    while (*link && *link != giver) {
+        link = &(*link)->next;
+    }
+    if (*link) {
+        *link = giver->next;
+    }
+    pthread_mutex_unlock(&b->asking);
+}
+
+bool rv_budget_ask(rv_budget *b, const rv_budget_giver *asking, double below)
+{
+    pthread_mutex_lock(&b->asking);
+    rv_budget_giver *best = NULL;
+    for (rv_budget_giver *g = b->givers; g; g = g->next) {
+        double score = g == asking ? INFINITY : g->offer(g->self);
+        if (score < below) {
+            below = score;
+            best = g;
+        }
+    }
+    bool gave = best && best->give(best->self);
+    pthread_mutex_unlock(&b->asking);
+    return gave;
 }
 
 double rv_budget_score(double idle_s, double importance, double rebuild_ms, size_t bytes)

@@ -29,9 +29,6 @@ size_t rv_budget_room(const rv_budget *b); /* bytes nobody has claimed */
 size_t rv_budget_used(const rv_budget *b, rv_budget_class of);
 /** rv_budget_peak - the most that was claimed at any time, of all classes together. */
 size_t rv_budget_peak(const rv_budget *b);
-/** rv_budget_releases - changes whenever something was given back: who found no room looks again. */
-uint64_t rv_budget_releases(const rv_budget *b);
-
 /**
  * rv_budget_score - what giving a thing up costs; the lowest goes first.
  *
@@ -40,4 +37,22 @@ uint64_t rv_budget_releases(const rv_budget *b);
  * importance  0 .. 1
  */
 double rv_budget_score(double idle_s, double importance, double rebuild_ms, size_t bytes);
+
+/* Somebody who holds what can be given up. Called by others, on their threads, never two at a time: both return at once
+ * and say no when they would have to wait. */
+typedef struct rv_budget_giver {
+    /* rv_budget_score of the thing that would go first; INFINITY: none */
+    double (*offer)(void *self);
+    bool (*give)(void *self); /* gives it up; false: not now */
+    void *self;
+    struct rv_budget_giver *next; /* the budget's own */
+} rv_budget_giver;
+
+/** rv_budget_join - from now on others ask this one; it stays the caller's. rv_budget_leave - nobody asks any more when it
+ * returns; also of one that did not join. */
+void rv_budget_join(rv_budget *b, rv_budget_giver *giver);
+void rv_budget_leave(rv_budget *b, rv_budget_giver *giver);
+/** rv_budget_ask - the one of the others with the lowest score gives something up, if that is below a score; false: none
+ * did. */
+bool rv_budget_ask(rv_budget *b, const rv_budget_giver *asking, double below);
 #endif

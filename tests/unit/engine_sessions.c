@@ -288,3 +288,37 @@ TEST(a_pool_too_small_for_one_conversation_is_refused_with_both_figures)
     CHECK(strstr(rv_err_text(), "30000") && strstr(rv_err_text(), "1024 tokens"), "%s", rv_err_text());
     rv_budget_free(budget);
 }
+
+/* Two models in a pool that holds one conversation: what the one keeps for later makes room for what the other needs now. */
+TEST(what_is_idle_in_one_model_makes_room_for_another)
+{
+    rv_budget *budget = NULL;
+    rv_shelf *shelf = NULL;
+    rv_engine *engines[2];
+    rv_engine_options how = rv_engine_options_default();
+    how.max_context = CONTEXT;
+    how.max_sequences = 1;
+    static talk talks[2];
+    memset(talks, 0, sizeof talks);
+    CHECK_OK(rv_shelf_open(&rv_heap, temp_path("kv"), 1 << 28, &shelf));
+    CHECK_OK(rv_budget_new(&rv_heap, 320000, &budget));
+    how.shelf = shelf;
+    how.budget = budget;
+    for (size_t round = 0; round < 4; round++) {
+        for (size_t i = 0; i < 2; i++) {
+            if (round == 0) { /* the second one comes when the first has filled the pool */
+                CHECK_OK(
+                    rv_engine_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), how, &engines[i]));
+                how.max_sequences = 16;
+            }
+            talks[i].n = 0;
+            CHECK_OK(turn(engines[i], &talks[i], round, 990));
+            CHECK_OK(rv_engine_check(engines[i]));
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        rv_engine_close(engines[i]);
+    }
+    rv_shelf_close(shelf);
+    rv_budget_free(budget);
+}
