@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     rv_arena *arena;
     chunks out;
     assert(rv_arena_new(&rv_heap, 64 * n + (1 << 20), &arena) == RV_OK);
-    rv_err e = rv_chunks_of(&rv_heap, text, n - 1, data[0] & 1, arena, &out);
+    rv_err e = rv_chunks_of(&rv_heap, text, n - 1, (text_kind)((data[0] & 127) % 3), arena, &out);
     assert(e == RV_OK || e == RV_E_NOMEM);
     for (size_t i = 0; !e && i < out.n; i++) {
         assert(out.at[i].offset + out.at[i].n_bytes <= n - 1);

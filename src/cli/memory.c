@@ -190,10 +190,25 @@ int cmd_memory_add(cmd_line *line)
     return with_memory(line, add);
 }
 
-static void import_progress(void *self, const char *path, size_t file, size_t n_files, size_t chunks)
+static bool import_progress(void *self, const char *path, size_t done, size_t n_files, size_t chunks)
 {
     (void)chunks;
-    cmd_bar_draw(self, path, file, n_files);
+    cmd_bar_draw(self, path, done, n_files);
+    return !cmd_cancel;
+}
+
+static void print_import(const cmd_line *line, const rv_memory_import *done)
+{
+    if (line->json) {
+        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)done->files, "unchanged",
+                            (json_int_t)done->unchanged, "replaced", (json_int_t)done->replaced, "chunks_added",
+                            (json_int_t)done->chunks_added, "chunks_removed", (json_int_t)done->chunks_removed, "notes_added",
+                            (json_int_t)done->notes_added, "failed", (json_int_t)done->failed));
+        return;
+    }
+    printf("%zu files: %zu chunks added, %zu removed; %zu files unchanged", done->files, done->chunks_added, done->chunks_removed,
+           done->unchanged);
+    printf(done->notes_added ? "; %zu notes added\n" : "\n", done->notes_added);
 }
 
 static rv_err import_paths(memory_job *job)
@@ -203,24 +218,17 @@ static rv_err import_paths(memory_job *job)
     rv_memory_import done = { 0 };
     cmd_bar bar;
     cmd_bar_init(&bar);
+    cmd_catch_interrupt();
     rv_err e = RV_OK;
     for (size_t i = 0; i < job->line->n_args && !e; i++) {
         e = rv_memory_import_path(job->memory, job->line->args[i], cmd_value(job->line, "user", NULL), tags,
                                   n_tags, import_progress, &bar, &done);
     }
     cmd_bar_end(&bar);
-    RV_TRY(e);
-    if (job->line->json) {
-        json_t *row =
-            json_pack("{s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)done.files, "unchanged",
-                      (json_int_t)done.unchanged, "replaced", (json_int_t)done.replaced, "chunks_added",
-                      (json_int_t)done.chunks_added, "chunks_removed", (json_int_t)done.chunks_removed);
-        cmd_print(row);
-    } else {
-        printf("%zu files: %zu chunks added, %zu removed; %zu files unchanged\n", done.files,
-               done.chunks_added, done.chunks_removed, done.unchanged);
+    if (!e || done.files > 0) { /* what was done before an error is done */
+        print_import(job->line, &done);
     }
-    return RV_OK;
+    return e;
 }
 
 int cmd_memory_import(cmd_line *line)

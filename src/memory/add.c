@@ -105,10 +105,12 @@ rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t 
 
 /* ---- a group ---- */
 
-/* An add that waits. It lives on the stack of its caller. */
+/* An add that waits. It is its caller's until it is done. */
 struct adding {
     const rv_memory_new *new;
     record record;
+    rv_text tags, metadata; /* of the record */
+    float *own_vector;
     const float *vector; /* NULL: not searched */
     near near[RV_MEMORY_NEAR];
     size_t n_near;
@@ -375,14 +377,15 @@ static void write_waiting(rv_memory *m)
     pthread_mutex_unlock(&m->writing);
 }
 
-static rv_err wait_for(rv_memory *m, adding *a)
+/* first .. last are a list of their own; all of it becomes durable, or has its error, before this returns. */
+static void wait_for(rv_memory *m, adding *first, adding *last, size_t n)
 {
     pthread_mutex_lock(&m->waiting);
-    *(m->last_waiting ? &m->last_waiting->next : &m->first_waiting) = a;
-    m->last_waiting = a;
-    m->n_waiting++;
+    *(m->last_waiting ? &m->last_waiting->next : &m->first_waiting) = first;
+    m->last_waiting = last;
+    m->n_waiting += n;
     pthread_cond_signal(&m->arrived);
-    while (!a->done) {
+    while (!last->done) { /* they are done in their order */
         if (m->adds_written) {
             pthread_cond_wait(&m->written, &m->waiting);
             continue;
@@ -395,53 +398,98 @@ static rv_err wait_for(rv_memory *m, adding *a)
         pthread_cond_broadcast(&m->written);
     }
     pthread_mutex_unlock(&m->waiting);
-    return a->e ? rv_err_set_text(a->e, a->why) : RV_OK;
+}
+
+/* ---- one add, from what the caller gave ---- */
+
+static void free_adding(const rv_memory *m, adding *a)
+{
+    rv_free(m->mem, a->own_vector);
+    rv_text_deinit(&a->tags);
+    rv_text_deinit(&a->metadata);
+}
+
+/* Everything that needs no lock. Whatever it returns, free_adding is due. */
+static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
+{
+    *a = (adding){ .new = new };
+    rv_text_init(&a->tags, m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
+    rv_text_init(&a->metadata, m->mem, RV_MEMORY_METADATA_BYTES);
+    size_t text_bytes = new->text_bytes ? new->text_bytes : strlen(new->text);
+    RV_TRY(check_new(new, text_bytes));
+    RV_TRY(rv_memory_join_tags(m->mem, new->tags, new->n_tags, &a->tags));
+    if (new->metadata) {
+        rv_json_text(new->metadata, &a->metadata);
+        if (rv_text_check(&a->metadata)) {
+            return rv_fail(RV_E_TOO_LARGE, "metadata: more than %d bytes", RV_MEMORY_METADATA_BYTES);
+        }
+    }
+    if (strcmp(new->type, "document") != 0) {
+        a->own_vector = rv_new_array(m->mem, m->embedder.dim, sizeof *a->own_vector);
+        RV_TRY(a->own_vector ? m->embedder.text(m->embedder.self, new->text, text_bytes, a->own_vector)
+                             : rv_fail(RV_E_NOMEM, "memory: no room for a vector"));
+        a->vector = a->own_vector;
+    }
+    a->record = (record){ .type = rv_str_from(new->type),
+                          .text = rv_str_of(new->text, text_bytes),
+                          .source = rv_str_from(new->source ? new->source : ""),
+                          .user = rv_str_from(new->user ? new->user : ""),
+                          .origin = rv_str_from(new->origin ? new->origin : ""),
+                          .tags = rv_str_of(rv_text_get(&a->tags), a->tags.n),
+                          .metadata = rv_str_from(a->metadata.n ? rv_text_get(&a->metadata) : "{}"),
+                          .confidence = new->confidence > 0 ? new->confidence : 1,
+                          .created_ms = new->created_ms ? new->created_ms : rv_clock_wall_ms(),
+                          .offset = (int64_t) new->offset,
+                          .length = (int64_t) new->length };
+    a->n_near = a->vector ? rv_memory_near(m, a->vector, a->near) : 0;
+    return RV_OK;
+}
+
+rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_memory_added *out, size_t *done)
+{
+    double from = rv_clock_ms();
+    adding *all = rv_new_array(m->mem, n + 1, sizeof *all);
+    if (!all) {
+        return rv_fail(RV_E_NOMEM, "memory: no room to add %zu texts", n);
+    }
+    rv_err e = RV_OK;
+    size_t ready = 0, prepared = 0;
+    for (; !e && prepared < n; prepared++) { /* those before the first that is refused are added all the same */
+        e = prepare(m, &new[prepared], &all[prepared]);
+        ready += !e;
+    }
+    char why[WHY_BYTES];
+    snprintf(why, sizeof why, "%s", e ? rv_err_text() : "");
+    for (size_t i = 1; i < ready; i++) {
+        all[i - 1].next = &all[i];
+    }
+    if (ready > 0) {
+        wait_for(m, &all[0], &all[ready - 1], ready);
+    }
+    *done = 0;
+    while (*done < ready && !all[*done].e) {
+        out[*done] = (rv_memory_added){ .id = all[*done].id, .added = all[*done].added };
+        ++*done;
+    }
+    if (*done < ready) {
+        e = rv_err_set_text(all[*done].e, all[*done].why);
+    } else if (e) {
+        e = rv_err_set_text(e, why);
+    }
+    for (size_t i = 0; i < prepared; i++) {
+        free_adding(m, &all[i]);
+    }
+    rv_free(m->mem, all);
+    rv_metric_time(&rv_memory_metrics[RV_MEMORY_ADD_TIME], rv_clock_ms() - from);
+    return e;
 }
 
 rv_err rv_memory_add(rv_memory *m, const rv_memory_new *new, int64_t *id, bool *added)
 {
-    size_t text_bytes = new->text_bytes ? new->text_bytes : strlen(new->text);
-    RV_TRY(check_new(new, text_bytes));
-    rv_text tags, metadata;
-    rv_text_init(&tags, m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
-    rv_text_init(&metadata, m->mem, RV_MEMORY_METADATA_BYTES);
-    float *vector = NULL;
-    double from = rv_clock_ms();
-    rv_err e = rv_memory_join_tags(m->mem, new->tags, new->n_tags, &tags);
-    if (!e && new->metadata) {
-        rv_json_text(new->metadata, &metadata);
-        e = rv_text_check(&metadata)
-                ? rv_fail(RV_E_TOO_LARGE, "metadata: more than %d bytes", RV_MEMORY_METADATA_BYTES)
-                : RV_OK;
-    }
-    if (!e && strcmp(new->type, "document") != 0) {
-        vector = rv_new_array(m->mem, m->embedder.dim, sizeof *vector);
-        e = vector ? m->embedder.text(m->embedder.self, new->text, text_bytes, vector)
-                   : rv_fail(RV_E_NOMEM, "memory: no room for a vector");
-    }
-    if (!e) {
-        adding a = { .new = new, .vector = vector };
-        a.record = (record){ .type = rv_str_from(new->type),
-                             .text = rv_str_of(new->text, text_bytes),
-                             .source = rv_str_from(new->source ? new->source : ""),
-                             .user = rv_str_from(new->user ? new->user : ""),
-                             .origin = rv_str_from(new->origin ? new->origin : ""),
-                             .tags = rv_str_of(rv_text_get(&tags), tags.n),
-                             .metadata = rv_str_from(metadata.n ? rv_text_get(&metadata) : "{}"),
-                             .confidence = new->confidence > 0 ? new->confidence : 1,
-                             .created_ms = rv_clock_wall_ms(),
-                             .offset = (int64_t) new->offset,
-                             .length = (int64_t) new->length };
-        a.n_near = vector ? rv_memory_near(m, vector, a.near) : 0;
-        e = wait_for(m, &a);
-        if (!e) {
-            *id = a.id;
-            *added = a.added;
-        }
-    }
-    rv_free(m->mem, vector);
-    rv_text_deinit(&tags);
-    rv_text_deinit(&metadata);
-    rv_metric_time(&rv_memory_metrics[RV_MEMORY_ADD_TIME], rv_clock_ms() - from);
-    return e;
+    rv_memory_added one;
+    size_t done;
+    RV_TRY(rv_memory_add_many(m, new, 1, &one, &done));
+    *id = one.id;
+    *added = one.added;
+    return RV_OK;
 }

@@ -1,4 +1,4 @@
-/* A text becomes chunks in three steps. A reader (Markdown through md4c, or plain lines) hands over headings and the pieces of
+/* A text becomes chunks in three steps. A reader (Markdown through md4c, or lines) hands over headings and the pieces of
  * paragraphs, without their markup; a paragraph is split into sentences, each with its place in the source; the sentences
  * of one section are filled into chunks of even size. A chunk begins with the headings above it, so that it can be found and
  * understood alone: "Library. Opening hours. It opens at ten." */
@@ -350,13 +350,18 @@ static void end_heading(reader *r, int level)
 /* ---- readers ---- */
 
 /* Blank lines end a paragraph. */
-static void read_plain(reader *r)
+static void read_lines(reader *r, bool headed)
 {
     for (size_t at = 0; at < r->n_source && !r->error;) {
         const char *from = r->source + at, *end = memchr(from, '\n', r->n_source - at);
         size_t n = end ? (size_t)(end - from) : r->n_source - at;
-        rv_str line = rv_str_trim(rv_str_of(from, n));
-        if (line.n == 0) {
+        int level = headed && from[0] >= 1 && from[0] <= LEVELS ? from[0] : 0;
+        rv_str line = rv_str_trim(rv_str_of(from + (level > 0), n - (level > 0)));
+        if (level > 0) {
+            end_paragraph(r);
+            add_piece(r, line.at, line.n, line.at, line.n);
+            end_heading(r, level);
+        } else if (line.n == 0) {
             end_paragraph(r);
         } else {
             if (r->text.n > r->paragraph_at) {
@@ -517,7 +522,7 @@ static rv_err fill_chunks(const reader *r, chunks *out)
     return RV_OK;
 }
 
-rv_err rv_chunks_of(const rv_alloc *mem, const char *text, size_t n, bool markdown, rv_arena *arena,
+rv_err rv_chunks_of(const rv_alloc *mem, const char *text, size_t n, text_kind kind, rv_arena *arena,
                     chunks *out)
 {
     reader r = { .mem = mem, .arena = arena, .source = text, .n_source = n };
@@ -526,10 +531,10 @@ rv_err rv_chunks_of(const rv_alloc *mem, const char *text, size_t n, bool markdo
         r.headings[level] = rv_str_of("", 0);
     }
     add_section(&r);
-    if (!r.error && markdown) {
+    if (!r.error && kind == RV_TEXT_MARKDOWN) {
         read_markdown(&r);
     } else if (!r.error) {
-        read_plain(&r);
+        read_lines(&r, kind == RV_TEXT_HEADED);
     }
     if (!r.error && r.last_level && !r.section_used) {
         keep_bare_heading(&r);

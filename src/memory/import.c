@@ -1,61 +1,48 @@
 /* Files become a document node and its chunks. A file is one transaction: what it held before goes and what it holds now comes
  * at the same moment, or neither. */
-#include "memory/memory_priv.h"
+#include "memory/import_priv.h"
 #include "base/clock.h"
 #include "base/file.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 enum {
     FILE_BYTES = 16 << 20,
+    PDF_BYTES = 128 << 20,
+    ROWS_BYTES = 1 << 30,
+    NAME_BYTES = 255,
     FILES_MAX = 1000000,
     DIGEST = 32,
     CHUNKING = 1 /* raised when the same file gives other chunks */
 };
 
-typedef struct importing {
-    rv_memory *m;
-    const char *user;
-    rv_text joined_tags;
-    rv_memory_import *done;
-} importing;
-
 /* ---- one file ---- */
 
 typedef struct file {
     const char *path;
-    const char *text; /* without a byte order mark */
-    size_t n, skipped;
-    bool markdown;
+    const char *bytes; /* [n] */
+    size_t n;
+    file_kind kind;
+    read_text text;
     unsigned char digest[DIGEST];
 } file;
-
-static bool ends_with(const char *path, const char *end)
-{
-    size_t n = strlen(path), k = strlen(end);
-    return n > k && strcasecmp(path + n - k, end) == 0;
-}
-
-static bool is_text_name(const char *path)
-{
-    return ends_with(path, ".txt") || ends_with(path, ".md") || ends_with(path, ".markdown");
-}
 
 /* Of what decides the nodes: the bytes, the tags and the way they are cut. */
 static rv_err digest_of(const importing *job, file *f)
 {
     unsigned char version = CHUNKING;
+    size_t mark = (f->kind == RV_FILE_TEXT || f->kind == RV_FILE_MARKDOWN) && f->n >= 3 && memcmp(f->bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     bool good = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
                 EVP_DigestUpdate(ctx, &version, 1) == 1 &&
                 EVP_DigestUpdate(ctx, rv_text_get(&job->joined_tags), job->joined_tags.n + 1) == 1 &&
-                EVP_DigestUpdate(ctx, f->text, f->n) == 1 && EVP_DigestFinal_ex(ctx, f->digest, NULL) == 1;
+                EVP_DigestUpdate(ctx, f->bytes + mark, f->n - mark) == 1 && EVP_DigestFinal_ex(ctx, f->digest, NULL) == 1;
     EVP_MD_CTX_free(ctx);
     return good ? RV_OK : rv_fail(RV_E_NOMEM, "%s: SHA-256 failed", f->path);
 }
@@ -176,8 +163,16 @@ static rv_err carry_over(rv_memory *m, change *c, link_row *links, size_t room)
     return e;
 }
 
-static void fill_records(const importing *job, const file *f, const chunks *parts, int64_t first,
-                         record *records)
+/* Of a paged text: {"page": N} of the page that a byte stands on. *page and *seen go along with ascending bytes. */
+static const char *page_metadata(const read_text *text, size_t at, size_t *page, size_t *seen, rv_arena *arena)
+{
+    for (; *seen < at; ++*seen) {
+        *page += text->at[*seen] == '\f';
+    }
+    return rv_arena_printf(arena, "{\"page\":%zu}", *page);
+}
+
+static rv_err fill_records(const importing *job, const file *f, const chunks *parts, int64_t first, rv_arena *arena, record *records)
 {
     const char *slash = strrchr(f->path, '/');
     rv_str name = rv_str_from(slash ? slash + 1 : f->path);
@@ -188,15 +183,27 @@ static void fill_records(const importing *job, const file *f, const chunks *part
                       .metadata = rv_str_from("{}"),
                       .confidence = 1,
                       .created_ms = rv_clock_wall_ms() };
+    size_t page = 1, seen = 0;
     for (size_t i = 0; i <= parts->n; i++) {
         record *r = &records[i];
         *r = common;
         r->id = first + (int64_t)i;
         r->type = rv_str_from(i ? "chunk" : "document");
         r->text = i ? parts->at[i - 1].text : parts->title.n ? parts->title : name;
-        r->offset = i ? (int64_t)(parts->at[i - 1].offset + f->skipped) : 0;
-        r->length = i ? (int64_t)parts->at[i - 1].n_bytes : (int64_t)(f->n + f->skipped);
+        if (i == 0) {
+            r->length = (int64_t)f->n;
+        } else if (f->text.placed) {
+            r->offset = (int64_t)(parts->at[i - 1].offset + f->text.skipped);
+            r->length = (int64_t)parts->at[i - 1].n_bytes;
+        } else if (f->text.paged) {
+            const char *metadata = page_metadata(&f->text, parts->at[i - 1].offset, &page, &seen, arena);
+            if (!metadata) {
+                return rv_fail(RV_E_NOMEM, "%s: no memory to import %zu chunks", f->path, parts->n);
+            }
+            r->metadata = rv_str_from(metadata);
+        }
     }
+    return RV_OK;
 }
 
 static rv_err import_chunks(importing *job, const file *f, const chunks *parts, rv_arena *arena,
@@ -218,7 +225,7 @@ static rv_err import_chunks(importing *job, const file *f, const chunks *parts, 
         return rv_fail(RV_E_NOMEM, "%s: no memory to import %zu chunks", f->path, n);
     }
     int64_t first = rv_memory_take_ids(m, n + 1);
-    fill_records(job, f, parts, first, records);
+    RV_TRY(fill_records(job, f, parts, first, arena, records));
     change c = { .add = records,
                  .n_add = n + 1,
                  .vectors = vectors,
@@ -256,16 +263,10 @@ static rv_err embed_chunks(const rv_memory *m, const chunks *parts, float *vecto
 /* Cutting and embedding happen before the lock: what other changes wait for is the writing alone. */
 static rv_err import_text(importing *job, file *f, rv_arena *arena, size_t *n_chunks)
 {
-    RV_TRY(digest_of(job, f));
     int64_t old;
     bool same;
-    RV_TRY(find_document(job, f, &old, &same));
-    if (same) {
-        job->done->unchanged++;
-        return RV_OK;
-    }
     chunks parts;
-    RV_TRY(rv_chunks_of(job->m->mem, f->text, f->n, f->markdown, arena, &parts));
+    RV_TRY(rv_chunks_of(job->m->mem, f->text.at, f->text.n, f->text.kind, arena, &parts));
     size_t floats;
     float *vectors = rv_mul_size(parts.n + 1, job->m->embedder.dim, &floats)
                          ? rv_new_array(job->m->mem, floats, sizeof *vectors)
@@ -287,41 +288,42 @@ static rv_err import_text(importing *job, file *f, rv_arena *arena, size_t *n_ch
     return e;
 }
 
-static size_t first_invalid(const char *text, size_t n)
+static rv_err import_document(importing *job, file *f, size_t *n_chunks)
 {
-    size_t at = 0;
-    uint32_t code;
-    for (size_t k; at < n && (k = rv_utf8_decode(text + at, n - at, &code)) > 0 && code != 0;) {
-        at += k;
+    int64_t old;
+    bool same;
+    RV_TRY(digest_of(job, f));
+    RV_TRY(find_document(job, f, &old, &same));
+    if (same) {
+        job->done->unchanged++;
+        return RV_OK;
     }
-    return at;
+    rv_arena *arena = NULL;
+    rv_err e = rv_import_read(job->m->mem, f->path, f->kind, f->bytes, f->n, &f->text);
+    e = e ? e : rv_arena_new(job->m->mem, 64 * f->text.n + (1 << 20), &arena);
+    e = e ? e : import_text(job, f, arena, n_chunks);
+    rv_arena_free(arena);
+    rv_text_deinit(&f->text.made);
+    return e;
+}
+
+static rv_err import_bytes(importing *job, const char *path, file_kind kind, const char *bytes, size_t n, size_t *n_chunks)
+{
+    file f = { .path = path, .bytes = bytes, .n = n, .kind = kind };
+    RV_TRY(kind == RV_FILE_ROWS ? rv_import_rows(job, path, bytes, n) : import_document(job, &f, n_chunks));
+    job->done->files++;
+    return RV_OK;
 }
 
 static rv_err import_file(importing *job, const char *path, size_t *n_chunks)
 {
     char *bytes;
     size_t n;
-    RV_TRY(rv_file_read(job->m->mem, path, FILE_BYTES, &bytes, &n));
-    file f = { .path = path, .text = bytes, .n = n, .markdown = !ends_with(path, ".txt") };
-    if (n >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) {
-        f.skipped = 3;
-        f.text += 3;
-        f.n -= 3;
-    }
-    size_t bad = first_invalid(f.text, f.n);
-    rv_arena *arena = NULL;
-    rv_err e = bad < f.n ? rv_fail(RV_E_FORMAT,
-                                   "%s: byte %zu is not UTF-8 text; convert the file, for example with iconv",
-                                   path, bad + f.skipped)
-                         : rv_arena_new(job->m->mem, 64 * n + (1 << 20), &arena);
-    if (!e) {
-        e = import_text(job, &f, arena, n_chunks);
-    }
-    rv_arena_free(arena);
+    file_kind kind = rv_file_kind_of(path);
+    size_t most = kind == RV_FILE_ROWS ? ROWS_BYTES : kind == RV_FILE_PDF ? PDF_BYTES : FILE_BYTES;
+    RV_TRY(rv_file_read(job->m->mem, path, most, &bytes, &n));
+    rv_err e = import_bytes(job, path, kind, bytes, n, n_chunks);
     rv_free(job->m->mem, bytes);
-    if (!e) {
-        job->done->files++;
-    }
     return e;
 }
 
@@ -362,7 +364,7 @@ static rv_err put_path(list *l, char *path)
     return RV_OK;
 }
 
-/* Text files of one folder into files, folders into folders. Hidden ones and links are left out. */
+/* What we read of one folder into files, folders into folders. Hidden ones and links are left out. */
 static rv_err read_folder(const char *folder, list *files, list *folders)
 {
     DIR *dir = opendir(folder);
@@ -380,7 +382,7 @@ static rv_err read_folder(const char *folder, list *files, list *folders)
             e = rv_fail(RV_E_NOMEM, "no memory for a list of files");
         } else if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
             e = put_path(folders, path);
-        } else if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && is_text_name(path)) {
+        } else if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && rv_file_kind_of(path) != RV_FILE_KINDS) {
             e = put_path(files, path);
         } else {
             rv_free(files->mem, path);
@@ -403,8 +405,9 @@ static rv_err list_files(const char *path, list *files)
         return rv_fail(RV_E_NOT_FOUND, "%s: %s", path, strerror(errno));
     }
     if (!S_ISDIR(st.st_mode)) {
-        return is_text_name(path) ? put_path(files, rv_strdup(files->mem, path))
-                                  : rv_fail(RV_E_ARG, "%s: expected a .txt or .md file, or a folder", path);
+        return rv_file_kind_of(path) != RV_FILE_KINDS
+                   ? put_path(files, rv_strdup(files->mem, path))
+                   : rv_fail(RV_E_ARG, "%s: expected a .txt, .md, .html, .pdf or .jsonl file, or a folder", path);
     }
     list folders = { .mem = files->mem };
     rv_err e = read_folder(path, files, &folders);
@@ -418,30 +421,95 @@ static rv_err list_files(const char *path, list *files)
     return e;
 }
 
+/* Is what went wrong this file's own affair, so that the others can still be read? */
+static bool about_the_file(rv_err e)
+{
+    return e == RV_E_FORMAT || e == RV_E_TOO_LARGE || e == RV_E_UNSUPPORTED || e == RV_E_TIMEOUT || e == RV_E_NOT_FOUND ||
+           e == RV_E_ARG;
+}
+
+/* A file that cannot be read does not keep the others out; the first of them is told at the end. */
+static rv_err import_files(importing *job, const list *files, rv_memory_progress progress, void *self)
+{
+    rv_err first = RV_OK;
+    size_t failed = 0;
+    char why[1024] = "";
+    for (size_t i = 0; i < files->n; i++) {
+        size_t n_chunks = 0;
+        rv_err e = import_file(job, files->at[i], &n_chunks);
+        if (e && !about_the_file(e)) {
+            return e;
+        }
+        if (e && !first) {
+            first = e;
+            snprintf(why, sizeof why, "%s", rv_err_text());
+        }
+        failed += e != RV_OK;
+        job->done->failed += e != RV_OK;
+        if (progress && !progress(self, files->at[i], i + 1, files->n, n_chunks)) {
+            return rv_fail(RV_E_CANCELLED, "stopped after %zu of %zu files; the same command goes on from here", i + 1, files->n);
+        }
+    }
+    return !first          ? RV_OK
+           : files->n == 1 ? rv_err_set_text(first, why)
+                           : rv_fail(first, "%zu of %zu files were left out, the first: %s", failed, files->n, why);
+}
+
+static rv_err begin(importing *job, const char *const *tags, size_t n_tags)
+{
+    RV_TRY(rv_memory_check_scope(job->user, tags, n_tags));
+    job->tags = tags;
+    job->n_tags = n_tags;
+    rv_text_init(&job->joined_tags, job->m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
+    return rv_memory_join_tags(job->m->mem, tags, n_tags, &job->joined_tags);
+}
+
 rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, const char *const *tags,
                              size_t n_tags, rv_memory_progress progress, void *self, rv_memory_import *done)
 {
     importing job = { .m = m, .user = user ? user : "", .done = done };
-    RV_TRY(rv_memory_check_scope(job.user, tags, n_tags));
+    RV_TRY(begin(&job, tags, n_tags));
     char *whole = realpath(path, NULL); /* so that a file is known again from another folder */
-    if (!whole) {
-        return rv_fail(errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s: %s", path, strerror(errno));
-    }
     list files = { .mem = m->mem };
-    rv_text_init(&job.joined_tags, m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
-    rv_err e = rv_memory_join_tags(m->mem, tags, n_tags, &job.joined_tags);
-    if (!e) {
-        e = list_files(whole, &files);
-    }
-    for (size_t i = 0; !e && i < files.n; i++) {
-        size_t n_chunks = 0;
-        e = import_file(&job, files.at[i], &n_chunks);
-        if (!e && progress) {
-            progress(self, files.at[i], i, files.n, n_chunks);
-        }
-    }
+    rv_err e = whole ? list_files(whole, &files)
+                     : rv_fail(errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s: %s", path, strerror(errno));
+    e = e ? e : import_files(&job, &files, progress, self);
     free_list(&files);
     rv_text_deinit(&job.joined_tags);
     free(whole);
+    return e;
+}
+
+/* A name from outside is no way into our folders: one relative path, without a step up. */
+static rv_err check_name(const char *name)
+{
+    size_t n = strlen(name);
+    bool good = n > 0 && n <= NAME_BYTES && rv_utf8_valid(name, n) && name[0] != '/' && !strchr(name, '\\');
+    for (size_t i = 0; good && i < n; i++) {
+        good = (unsigned char)name[i] >= ' ' && name[i] != 127;
+    }
+    for (const char *at = name; good && *at;) {
+        size_t part = strcspn(at, "/");
+        good = part > 0 && at[0] != '.';
+        at += part + (at[part] == '/');
+    }
+    if (!good || name[n - 1] == '/') {
+        return rv_fail(RV_E_ARG, "name: expected a relative path like notes/trip.md, of at most %d bytes, no part of which begins with a period",
+                       NAME_BYTES);
+    }
+    return rv_file_kind_of(name) != RV_FILE_KINDS
+               ? RV_OK
+               : rv_fail(RV_E_ARG, "name: expected one that ends in .txt, .md, .html, .pdf or .jsonl");
+}
+
+rv_err rv_memory_import_bytes(rv_memory *m, const char *name, const char *bytes, size_t n, const char *user,
+                              const char *const *tags, size_t n_tags, rv_memory_import *done)
+{
+    importing job = { .m = m, .user = user ? user : "", .done = done };
+    RV_TRY(check_name(name));
+    rv_err e = begin(&job, tags, n_tags);
+    size_t n_chunks = 0;
+    e = e ? e : import_bytes(&job, name, rv_file_kind_of(name), bytes, n, &n_chunks);
+    rv_text_deinit(&job.joined_tags);
     return e;
 }

@@ -49,6 +49,7 @@ typedef struct rv_memory_new {
     int64_t corrects;           /* corrects-edge to that node, 0: none. It ranks below this one from now on */
     int64_t derived_from;       /* derived-edge, 0: none */
     uint64_t offset, length;    /* bytes in the source */
+    int64_t created_ms;         /* 0: now */
 } rv_memory_new;
 
 /**
@@ -60,6 +61,13 @@ typedef struct rv_memory_new {
  * Threads: any thread, locks inside; so for all calls below.
  */
 rv_err rv_memory_add(rv_memory *m, const rv_memory_new *node, int64_t *id, bool *added) RV_MUST_CHECK;
+/** rv_memory_add_many - the same for n texts, which share transactions. *done of them are in the memory when it returns, the first
+ * ones; out [n] what became of those. An error is that of new[*done]; later ones may be in the memory too. */
+typedef struct rv_memory_added {
+    int64_t id;
+    bool added;
+} rv_memory_added;
+rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_memory_added *out, size_t *done) RV_MUST_CHECK;
 /** rv_memory_link - weight > 0; an edge of that type is there already: it gets this weight. RV_E_NOT_FOUND an end. */
 rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, double weight) RV_MUST_CHECK;
 
@@ -139,19 +147,30 @@ rv_err rv_memory_rm(rv_memory *m, int64_t id, const rv_memory_filter *filter, si
 
 typedef struct rv_memory_import {
     size_t files, unchanged, replaced, chunks_added, chunks_removed; /* files: all that were read, unchanged ones too */
+    size_t notes_added;                                              /* rows of .jsonl files */
+    size_t failed;                                                   /* files that were left out */
 } rv_memory_import;
-typedef void (*rv_memory_progress)(void *self, const char *path, size_t file, size_t n_files, size_t chunks);
+/* After each file; false ends the import there. */
+typedef bool (*rv_memory_progress)(void *self, const char *path, size_t done, size_t n_files, size_t chunks);
 /**
- * rv_memory_import - a .txt or .md file, or every one below a folder (sorted). Chunked at headings and sentences, offsets kept.
+ * rv_memory_import_path - a .txt, .md, .html, .pdf or .jsonl file, or every one below a folder (sorted). Chunked at headings and
+ * sentences; of .txt and .md offsets are kept, of .pdf the page ({"page": N} in metadata). A row of .jsonl becomes a node by itself.
  * An unchanged file adds nothing; a changed one replaces its chunks in one transaction, and a chunk whose text is the same
  * keeps its corrections. Files are known by user and absolute path, which is also the source of their nodes. Hidden files
- * and links inside a folder are left out. Counts are added to *done, also before an error, which ends the import at its file.
+ * and links inside a folder are left out. A file that cannot be read does not keep the others of its folder out. Counts are added to
+ * *done, also before an error.
  *
- * Errors:  RV_E_NOT_FOUND the path.  RV_E_ARG neither a folder nor .txt, .md, .markdown.  RV_E_FORMAT not UTF-8 (file and byte).
- *          RV_E_TOO_LARGE more than 16 MiB.
+ * Errors:  RV_E_NOT_FOUND the path.  RV_E_ARG neither a folder nor of these kinds; a row.  RV_E_FORMAT not UTF-8 (file and byte), a
+ *          line that is no JSON, a PDF that cannot be read.  RV_E_TOO_LARGE more than 16 MiB (.pdf 128, .jsonl 1,024).
+ *          RV_E_UNSUPPORTED a .pdf, and pdftotext is not installed.  RV_E_CANCELLED progress said so; importing again goes on.
+ *          Of several files that were left out the first is told.
  */
 rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, const char *const *tags, size_t n_tags,
                              rv_memory_progress progress, void *self, rv_memory_import *done) RV_MUST_CHECK;
+/** rv_memory_import_bytes - the same for the bytes of one file that somebody sent. name: a relative path without "..", which becomes the
+ * source; RV_E_ARG else. */
+rv_err rv_memory_import_bytes(rv_memory *m, const char *name, const char *bytes, size_t n, const char *user,
+                              const char *const *tags, size_t n_tags, rv_memory_import *done) RV_MUST_CHECK;
 
 typedef struct rv_memory_stats {
     size_t nodes, edges, documents, chunks, notes, facts, qas, vectors, vectors_dead;

@@ -258,8 +258,11 @@ typedef struct chunks {
     rv_str title; /* first heading, or empty */
 } chunks;
 
+/* headed: plain, but a line that begins with a byte 1 .. 6 is a heading of that level */
+typedef enum text_kind { RV_TEXT_PLAIN, RV_TEXT_MARKDOWN, RV_TEXT_HEADED } text_kind;
+
 /** rv_chunks_of - cut a text at headings and sentences into chunks of about 60 to 120 words. What is returned is in arena, mem
  * is for the time of the call. text: valid UTF-8 without zero bytes. */
-rv_err rv_chunks_of(const rv_alloc *mem, const char *text, size_t n, bool markdown, rv_arena *arena,
+rv_err rv_chunks_of(const rv_alloc *mem, const char *text, size_t n, text_kind kind, rv_arena *arena,
                     chunks *out) RV_MUST_CHECK;
 #endif

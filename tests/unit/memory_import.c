@@ -210,12 +210,13 @@ TEST(chunks_hang_on_their_document_in_order)
     store_close(&s);
 }
 
-static void count_progress(void *self, const char *path, size_t file, size_t n_files, size_t n_chunks)
+static bool count_progress(void *self, const char *path, size_t file, size_t n_files, size_t n_chunks)
 {
     (void)path, (void)n_chunks;
     size_t *calls = self;
-    CHECK(file == *calls && n_files == 3, "%zu of %zu", file, n_files);
     ++*calls;
+    CHECK(file == *calls && n_files == 3, "%zu of %zu", file, n_files);
+    return true;
 }
 
 TEST(a_folder_is_walked_without_hidden_files_and_links)
@@ -227,7 +228,7 @@ TEST(a_folder_is_walked_without_hidden_files_and_links)
     write_file(dir, "b.txt", "B text.");
     write_file(dir, "sub/a.MD", "A text.");
     write_file(dir, "c.markdown", "C text.");
-    write_file(dir, "d.pdf", "no");
+    write_file(dir, "d.docx", "no");
     write_file(dir, ".hidden.md", "no");
     snprintf(path, sizeof path, "%s/sub/loop", dir);
     CHECK(symlink(dir, path) == 0, "symlink");
@@ -251,12 +252,152 @@ TEST(files_that_cannot_be_imported_are_named)
     rv_memory_import done = { 0 };
     CHECK_ERR(rv_memory_import_path(s.m, "/nowhere/at/all", NULL, NULL, 0, NULL, NULL, &done),
               RV_E_NOT_FOUND);
-    const char *path = write_file(temp_dir(), "x.pdf", "x");
+    const char *path = write_file(temp_dir(), "x.docx", "x");
     CHECK_ERR(rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done), RV_E_ARG);
     path = write_file(temp_dir(), "x.txt", "good \xff bad");
     CHECK_ERR(rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
     CHECK(strstr(rv_err_text(), "byte 5"), "%s", rv_err_text());
     CHECK(done.files == 0, "%zu", done.files);
     CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
+TEST(html_is_read_as_its_text_with_headings)
+{
+    static const char page[] =
+        "<!DOCTYPE html><html><head><title>Ignored</title><style>p { x: y }</style><script>var a = '<p>no';</script></head>"
+        "<body><nav><ul><li>Menu<br>more</ul></nav><h1>Library</h1><p>Open at <b>nine</b>,\n closed&nbsp;at six.<br>Not on Sundays"
+        "<h2>Rooms &amp; halls</h2><table><tr><th>room<th>floor<tr><td>hall<td>1</table>"
+        "<p>caf\xc3\xa9 &eacute;t&eacute; \x02 end</p></body></html>";
+    static const char *const expected[] = {
+        "Library. Open at nine, closed at six. Not on Sundays",
+        "Library. Rooms & halls. room | floor\nhall | 1\ncaf\xc3\xa9 \xc3\xa9t\xc3\xa9 end",
+    };
+    check_chunks("a.html", page, expected, RV_COUNT(expected));
+    static const char *const titled[] = { "A page. Some text." };
+    check_chunks("b.htm", "<title>A page</title><p>Some text.", titled, 1);
+    static const char *const latin[] = { "caf\xc3\xa9" };
+    check_chunks("c.html", "<meta charset=iso-8859-1><p>caf\xe9", latin, 1);
+    check_chunks("d.html", "", NULL, 0);
+    check_chunks("e.html", "<script>only this", NULL, 0);
+}
+
+/* A PDF of two pages, small enough to be written by hand; pdftotext makes its table anew. */
+static const char *make_pdf(void)
+{
+    static char pdf[2000];
+    snprintf(pdf, sizeof pdf,
+             "%%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R 6 0 R]/Count 2>>endobj\n"
+             "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 300]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>endobj\n"
+             "4 0 obj<</Length 53>>stream\nBT /F 12 Tf 20 200 Td (The first page is short.) Tj ET\nendstream endobj\n"
+             "5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj\n"
+             "6 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 300]/Contents 7 0 R/Resources<</Font<</F 5 0 R>>>>>>endobj\n"
+             "7 0 obj<</Length 54>>stream\nBT /F 12 Tf 20 200 Td (The second page is last.) Tj ET\nendstream endobj\n"
+             "trailer<</Root 1 0 R>>\n%%%%EOF\n");
+    return pdf;
+}
+
+TEST(a_pdf_is_read_by_another_program_with_its_pages)
+{
+    if (system("command -v pdftotext >/dev/null") != 0) {
+        SKIP("pdftotext is not installed");
+    }
+    store s = store_open(temp_path("data"));
+    const char *path = write_file(temp_dir(), "a.pdf", make_pdf());
+    rv_memory_import done = import(s.m, path);
+    CHECK(done.files == 1 && done.chunks_added == 1, "%zu chunks", done.chunks_added);
+    rv_memory_hits hits = chunks(s.m);
+    CHECK(strstr(hits.at[0].text, "The first page is short.") && strstr(hits.at[0].text, "The second page is last."), "%s",
+          hits.at[0].text);
+    CHECK(strcmp(hits.at[0].metadata, "{\"page\":1}") == 0, "%s", hits.at[0].metadata);
+    done = import(s.m, path);
+    CHECK(done.unchanged == 1, "%zu", done.unchanged);
+    path = write_file(temp_dir(), "bad.pdf", "%PDF-1.4 nothing of it");
+    CHECK_ERR(rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
+    CHECK(strstr(rv_err_text(), "bad.pdf"), "%s", rv_err_text());
+    char *before = strdup(getenv("PATH"));
+    setenv("PATH", "/nowhere", 1);
+    rv_err e = rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done);
+    bool told = strstr(rv_err_text(), "poppler-utils") != NULL;
+    setenv("PATH", before, 1);
+    free(before);
+    CHECK(e == RV_E_UNSUPPORTED && told, "%s", rv_err_text());
+    store_close(&s);
+}
+
+TEST(rows_of_jsonl_become_nodes_once)
+{
+    store s = store_open(temp_path("data"));
+    static const char rows[] = "{\"text\":\"Tea at four.\",\"tags\":[\"tea\"],\"created_ms\":1700000000123,\"user\":\"ann\",\"extra\":1}\n\n"
+                               "{\"text\":\"It is the ninth.\",\"type\":\"fact\",\"confidence\":0.5,\"metadata\":{\"a\":1}}\n"
+                               "{\"text\":\"part of a file\",\"type\":\"chunk\"}\n";
+    const char *path = write_file(temp_dir(), "a.jsonl", rows);
+    rv_memory_import done = import(s.m, path);
+    CHECK(done.files == 1 && done.notes_added == 2, "%zu", done.notes_added);
+    done = import(s.m, path);
+    CHECK(done.notes_added == 0, "%zu", done.notes_added);
+    rv_memory_node node;
+    CHECK_OK(rv_memory_get(s.m, 1, arena(), &node));
+    CHECK(node.created_ms == 1700000000123 && strcmp(node.user, "ann") == 0 && node.n_tags == 1, "%s", node.user);
+    CHECK_OK(rv_memory_get(s.m, 2, arena(), &node));
+    CHECK(node.confidence == 0.5 && strcmp(node.type, "fact") == 0 && strcmp(node.metadata, "{\"a\":1}") == 0, "%s", node.metadata);
+    static const char *const bad[] = { "{\"text\":\"fine\"}\n{\"text\":3}\n", "{\"text\":\"fine\"}\n[", "{\"text\":\"fine\"}\n{}",
+                                       "{\"text\":\"fine\"}\n{\"text\":\"x\",\"type\":\"A\"}" };
+    for (size_t i = 0; i < RV_COUNT(bad); i++) {
+        path = write_file(temp_dir(), "bad.jsonl", bad[i]);
+        rv_err e = rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done);
+        CHECK((e == RV_E_ARG || e == RV_E_FORMAT) && strstr(rv_err_text(), "line 2"), "%zu: %s", i, rv_err_text());
+    }
+    rv_memory_stats stats;
+    CHECK_OK(rv_memory_get_stats(s.m, &stats));
+    CHECK(stats.notes == 2, "what stands before a refused line is in: %zu", stats.notes);
+    store_close(&s);
+}
+
+TEST(a_file_that_cannot_be_read_does_not_keep_the_others_out)
+{
+    const char *dir = temp_dir();
+    write_file(dir, "a.txt", "good \xff bad");
+    write_file(dir, "b.txt", "B text.");
+    store s = store_open(temp_path("data"));
+    rv_memory_import done = { 0 };
+    CHECK_ERR(rv_memory_import_path(s.m, dir, NULL, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
+    CHECK(strstr(rv_err_text(), "1 of 2 files") && strstr(rv_err_text(), "a.txt"), "%s", rv_err_text());
+    CHECK(done.files == 1 && done.failed == 1 && done.chunks_added == 1, "%zu", done.files);
+    store_close(&s);
+}
+
+static bool stop_at_once(void *self, const char *path, size_t file, size_t n_files, size_t n_chunks)
+{
+    (void)self, (void)path, (void)file, (void)n_files, (void)n_chunks;
+    return false;
+}
+
+TEST(an_import_that_was_stopped_goes_on_where_it_was)
+{
+    const char *dir = temp_dir();
+    write_file(dir, "a.txt", "A text.");
+    write_file(dir, "b.txt", "B text.");
+    store s = store_open(temp_path("data"));
+    rv_memory_import done = { 0 };
+    CHECK_ERR(rv_memory_import_path(s.m, dir, NULL, NULL, 0, stop_at_once, NULL, &done), RV_E_CANCELLED);
+    CHECK(done.files == 1, "%zu", done.files);
+    rv_memory_import again = import(s.m, dir);
+    CHECK(again.files == 2 && again.unchanged == 1 && again.chunks_added == 1, "%zu", again.unchanged);
+    store_close(&s);
+}
+
+TEST(names_from_outside_stay_inside)
+{
+    static const char *const bad[] = { "", "/etc/a.md", "../a.md", "a/../b.md", "a//b.md", "a/./b.md", ".a.md", "a/.b.md", "a\\b.md",
+                                       "a\nb.md", "a\xff.md", "a.exe", "a", "a.md/" };
+    store s = store_open(temp_path("data"));
+    rv_memory_import done = { 0 };
+    for (size_t i = 0; i < RV_COUNT(bad); i++) {
+        CHECK_ERR(rv_memory_import_bytes(s.m, bad[i], "text", 4, NULL, NULL, 0, &done), RV_E_ARG);
+    }
+    CHECK_OK(rv_memory_import_bytes(s.m, "trips/rome.md", "# Rome\n\nOld.", 12, NULL, NULL, 0, &done));
+    rv_memory_hits hits = chunks(s.m);
+    CHECK(hits.n == 1 && strcmp(hits.at[0].source, "trips/rome.md") == 0, "%zu", hits.n);
     store_close(&s);
 }
