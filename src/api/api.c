@@ -23,6 +23,7 @@ static const rv_api_route routes[] = {
     { "GET", "/v1/models/{id}", RV_API_QUICK, false, rv_api_model },
     { "POST", "/v1/query", RV_API_GENERATE, true, rv_api_query },
     { "POST", "/v1/feedback", RV_API_QUICK, true, rv_api_feedback },
+    { "POST", "/v1/forget", RV_API_GENERATE, true, rv_api_forget },
     { "POST", "/v1/chat/completions", RV_API_GENERATE, true, rv_api_chat },
     { "POST", "/v1/completions", RV_API_GENERATE, true, rv_api_completions },
     { "POST", "/v1/embeddings", RV_API_QUICK, true, rv_api_embeddings },

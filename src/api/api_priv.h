@@ -98,6 +98,7 @@ void rv_api_memory_get(rv_api_call *call);
 void rv_api_memory_around(rv_api_call *call);
 void rv_api_memory_path(rv_api_call *call);
 void rv_api_memory_rm(rv_api_call *call);
+void rv_api_forget(rv_api_call *call);
 void rv_api_session_list(rv_api_call *call);
 void rv_api_session_get(rv_api_call *call);
 void rv_api_session_rm(rv_api_call *call);

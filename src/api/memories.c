@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TAGS_MAX = 64, LIST_MAX = 1000, LIST_USUAL = 100, SEARCH_USUAL = 10 };
+enum { TAGS_MAX = 64, LIST_MAX = 1000, LIST_USUAL = 100, SEARCH_USUAL = 10, FORGET_MAX = 1024 };
 
 /* ---- shapes ---- */
 
@@ -403,6 +403,43 @@ void rv_api_memory_rm(rv_api_call *call)
         rv_api_fail(call, e);
     } else {
         rv_api_send(call, 200, json_pack("{s:I}", "removed", (json_int_t)removed));
+    }
+}
+
+/* Memories or a user with all that was made of them (learn/forget.h). */
+void rv_api_forget(rv_api_call *call)
+{
+    static const char *const names[] = { "user", "ids" };
+    const rv_pipeline *p = call->pipeline;
+    const json_t *list = json_object_get(call->body, "ids");
+    const char *user = NULL;
+    rv_forgotten done;
+    if (!p->forget) {
+        rv_api_refuse(call, 503, NULL, NULL, "this server has no memory open");
+        return;
+    }
+    size_t n = json_array_size(list);
+    int64_t *ids = rv_arena_take(call->arena, (n + 1) * sizeof *ids);
+    rv_err e = rv_api_only(call->body, names, RV_COUNT(names));
+    e = e ? e : rv_api_get_name(call->body, "user", &user);
+    e = !e && list && (!json_is_array(list) || n == 0 || n > FORGET_MAX)
+            ? rv_fail(RV_E_ARG, "ids: expected an array of 1 to %d ids", FORGET_MAX)
+            : e;
+    e = !e && !ids ? rv_fail(RV_E_NOMEM, "forgetting") : e;
+    for (size_t i = 0; !e && i < n; i++) {
+        ids[i] = json_integer_value(json_array_get(list, i));
+        e = ids[i] > 0 ? RV_OK : rv_fail(RV_E_ARG, "ids: the %zuth is no id", i + 1);
+    }
+    e = e ? e : p->forget(p->forget_self, user, ids, n, &done);
+    if (e == RV_E_NOT_FOUND) {
+        rv_api_refuse(call, 404, user ? "user" : "ids", NULL, "%s", rv_err_text());
+    } else if (e == RV_E_ARG) {
+        rv_api_fail(call, e);
+    } else if (e) {
+        rv_api_fault(call, e,
+                     "forgetting is not finished; the next request for it, or the next start, goes on");
+    } else {
+        rv_api_send(call, 200, rv_forgotten_json(&done));
     }
 }
 

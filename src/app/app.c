@@ -257,6 +257,13 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
         return rv_fail(RV_E_NOMEM, "starting");
     }
     *app = (rv_app){ .mem = mem, .config = config };
+    pthread_rwlockattr_t attr;
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(
+        &attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP); /* else requests keep who forgets waiting */
+    pthread_rwlock_init(&app->quiet, &attr);
+    pthread_rwlockattr_destroy(&attr);
+    app->pipeline.quiet = &app->quiet;
     app->pipeline.max_sources = (size_t)rv_config_int(config, "attention.max_sources");
     app->pipeline.learning = rv_config_bool(config, "learning.enabled");
     find_models_dir(app);
@@ -289,6 +296,9 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
         rv_app_close(app);
         return e;
     }
+    if (app->pipeline.memory) {
+        app_open_forget(app);
+    }
     *out = app;
     return RV_OK;
 }
@@ -308,6 +318,7 @@ void rv_app_close(rv_app *app)
     rv_memory_close(app->pipeline.memory);
     rv_db_close(app->pipeline.db);
     rv_embed_close(app->pipeline.embed);
+    pthread_rwlock_destroy(&app->quiet);
     rv_free(app->mem, app->models_dir);
     rv_free(app->mem, app);
 }

@@ -10,7 +10,12 @@ struct rv_app {
     rv_shelf *shelf;         /* idle conversations; NULL: none */
     char *models_dir;        /* NULL: none found */
     struct learner *learner; /* its thread, NULL: none */
+    pthread_rwlock_t quiet;  /* the pipeline's */
 };
+
+/** app_open_forget - what pipeline.forget needs, and the end of a forgetting that was cut short. When that fails it is logged, and the next start
+ * tries again. */
+void app_open_forget(rv_app *app);
 
 /** app_open_router - the box with what is in use. */
 rv_err app_open_router(rv_app *app) RV_MUST_CHECK;

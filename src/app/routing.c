@@ -200,9 +200,20 @@ static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 rv_err rv_app_learn_router(rv_app *app, rv_routing_done *done)
 {
     pthread_mutex_lock(&one_at_a_time);
+    rv_pipeline_enter(&app->pipeline);
     rv_err e = learn(app, done);
+    rv_pipeline_leave(&app->pipeline);
     pthread_mutex_unlock(&one_at_a_time);
     return e;
+}
+
+rv_err rv_app_reload_router(rv_app *app)
+{
+    if (rv_config_string(app->config, "router.weights_path")) {
+        return RV_OK; /* a file, not learned here */
+    }
+    RV_TRY(use(app, NULL, 0));
+    return use_stored(app);
 }
 
 rv_err rv_app_rollback_router(rv_app *app, const char *why, int64_t *version)
@@ -215,8 +226,7 @@ rv_err rv_app_rollback_router(rv_app *app, const char *why, int64_t *version)
         return e;
     }
     RV_TRY(rv_db_commit(app->pipeline.db));
-    RV_TRY(use(app, NULL, 0));
-    return *version > 0 ? use_stored(app) : RV_OK;
+    return rv_app_reload_router(app);
 }
 
 /* ---- the learner's thread ---- */

@@ -21,6 +21,9 @@ rv_err rv_app_learn_router(rv_app *app, rv_routing_done *done) RV_MUST_CHECK;
 /** rv_app_read_router - the version in use, a copy of its own. RV_E_NOT_FOUND none is. */
 rv_err rv_app_read_router(const rv_app *app, rv_router **out) RV_MUST_CHECK;
 
+/** rv_app_reload_router - take up the version that the store says is in use. */
+rv_err rv_app_reload_router(rv_app *app) RV_MUST_CHECK;
+
 /** rv_app_rollback_router - back to the version before the one in use; *version 0: none is in use now. RV_E_NOT_FOUND. */
 rv_err rv_app_rollback_router(rv_app *app, const char *why, int64_t *version) RV_MUST_CHECK;
 

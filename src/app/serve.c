@@ -83,14 +83,23 @@ static void print_where(rv_app *app, const char *listen, int port)
             n ? "" : " none yet", base);
 }
 
+/* From here to put_engine a user's words become weights: nothing is forgotten meanwhile. */
 static rv_err take_engine(void *self, const char *model, rv_engine **out)
 {
-    return rv_backend_take(self, model, out);
+    const rv_pipeline *p = self;
+    rv_pipeline_enter(p);
+    rv_err e = rv_backend_take(p->backend, model, out);
+    if (e) {
+        rv_pipeline_leave(p);
+    }
+    return e;
 }
 
 static void put_engine(void *self, rv_engine *engine)
 {
-    rv_backend_put(self, engine);
+    const rv_pipeline *p = self;
+    rv_backend_put(p->backend, engine);
+    rv_pipeline_leave(p);
 }
 
 /* Rank 2 and two seconds: enough for the newest corrections, `learn run` does the rest. */
@@ -108,7 +117,7 @@ static rv_err start_loop(rv_app *app)
                                                   .seed = 1 },
                                     .take = take_engine,
                                     .put = put_engine,
-                                    .self = p->backend };
+                                    .self = p };
     return rv_config_bool(app->config, "learning.adapters")
                ? rv_adapter_loop_new(app->mem, &how, &p->adapter_loop)
                : RV_OK;

@@ -74,6 +74,9 @@ void rv_backend_put(rv_backend *b, rv_engine *engine);
 /** rv_backend_warm - begin to load the default model, if there is one. Any thread. */
 void rv_backend_warm(rv_backend *b);
 
+/** rv_backend_forget - rv_engine_forget of all models that are loaded. Any thread. */
+void rv_backend_forget(rv_backend *b);
+
 typedef struct rv_backend_request {
     const char *model;      /* id as resolved */
     const json_t *messages; /* chat; or NULL with prompt */

@@ -423,6 +423,21 @@ void rv_backend_warm(rv_backend *b)
     pthread_mutex_unlock(&b->lock);
 }
 
+void rv_backend_forget(rv_backend *b)
+{
+    for (size_t i = 0; i < b->n_models;
+         i++) { /* one at a time, held: a model that is loaded meanwhile has nothing to forget */
+        pthread_mutex_lock(&b->lock);
+        rv_engine *engine = b->models[i].engine;
+        b->models[i].held += engine != NULL;
+        pthread_mutex_unlock(&b->lock);
+        if (engine) {
+            rv_engine_forget(engine);
+            rv_backend_put(b, engine);
+        }
+    }
+}
+
 /* With the lock: waits until m is loaded. */
 static rv_err await(rv_backend *b, model *m, const atomic_bool *cancel)
 {

@@ -146,6 +146,70 @@ int cmd_learn_rollback(cmd_line *line)
     return e ? cmd_fail(e) : CMD_DONE;
 }
 
+/* ---- forget ---- */
+
+static void print_forgotten(const rv_forgotten *f)
+{
+    printf("%zu memories, %zu questions with their answers and %zu records are forgotten\n", f->memories,
+           f->requests, f->records);
+    printf("%zu vectors were overwritten, %zu kept conversations and the history of this terminal removed, "
+           "the files written anew\n",
+           f->vectors, f->conversations);
+    if (f->adapters) {
+        printf("adapters: %zu versions removed; `ruvllm learn run` learns again from what is left\n",
+               f->adapters);
+    }
+    for (size_t i = 0; i < f->n_policies; i++) {
+        printf("%s: %lld versions erased, ", f->policies[i].kind, (long long)f->policies[i].erased);
+        if (f->policies[i].version) {
+            printf("version %lld from before is in use\n", (long long)f->policies[i].version);
+        } else {
+            printf("none is in use any more\n");
+        }
+    }
+    if (!f->adapters && f->n_policies == 0) {
+        printf("nothing had been learned from them\n");
+    }
+}
+
+static rv_err read_ids(const cmd_line *line, int64_t *ids)
+{
+    for (size_t i = 0; i < line->n_args; i++) {
+        if (!rv_parse_i64(rv_str_from(line->args[i]), &ids[i]) || ids[i] < 1) {
+            return rv_fail(RV_E_CONFIG, "%s is no id of a memory; `ruvllm memory search` shows them",
+                           line->args[i]);
+        }
+    }
+    return RV_OK;
+}
+
+int cmd_forget(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_forgotten done;
+    const char *user = cmd_value(line, "user", NULL);
+    if (line->n_args == 0 && (!user || !*user)) {
+        return cmd_usage(line, "name memories by their ids, or a user with --user");
+    }
+    int64_t *ids = rv_new_array(&rv_heap, line->n_args + 1, sizeof *ids);
+    rv_err e = ids ? read_ids(line, ids) : rv_fail(RV_E_NOMEM, "forgetting");
+    e = e ? e : cmd_open(line, RV_APP_ALL, &config, &app);
+    if (!e) {
+        const rv_pipeline *p = rv_app_pipeline(app);
+        e = p->forget(p->forget_self, user, ids, line->n_args, &done);
+    }
+    if (!e && line->json) {
+        cmd_print(rv_forgotten_json(&done));
+    } else if (!e) {
+        print_forgotten(&done);
+    }
+    int code = e ? cmd_fail(e) : CMD_DONE;
+    cmd_close(config, app);
+    rv_free(&rv_heap, ids);
+    return code;
+}
+
 /* ---- router stats ---- */
 
 typedef struct tally {

@@ -65,6 +65,10 @@ static const cmd_option feedback_options[] = {
     { "correction", 'c', "TEXT", NULL, "what the answer should have been" },
     LAST,
 };
+static const cmd_option forget_options[] = {
+    { "user", 'u', "NAME", NULL, "everything of this user" },
+    LAST,
+};
 static const cmd_option serve_options[] = {
     { "listen", 0, "ADDRESS", "server.listen", "address to listen on" },
     { "port", 'p', "N", "server.port", "port to listen on; 0 picks a free one" },
@@ -206,6 +210,12 @@ static const cmd_option eval_qa_options[] = {
     ENGINE_OPTIONS,
     LAST,
 };
+static const cmd_option eval_judge_options[] = {
+    { "model", 'm', "NAME", NULL, "model that judges; default the configured one" },
+    { "limit", 0, "N", NULL, "only so many pairs of each set" },
+    { "keep", 0, NULL, NULL, "what was measured decides from now on what the judge's word weighs here" },
+    LAST,
+};
 static const cmd_option learn_attention_options[] = {
     { "seed", 0, "N", NULL, "same seed, same result; default 1" },
     LAST,
@@ -295,6 +305,13 @@ const cmd cmd_table[] = {
       "  ruvllm query --json --session work 'And on Sundays?'" },
     { "feedback", "REQUEST", 1, 1, cmd_feedback, feedback_options, "rate or correct an answer",
       "  ruvllm feedback 3f0c... --rating 2 --correction 'It opens at 10:00.'" },
+    { "forget", "[ID...]", 0, 1024, cmd_forget, forget_options,
+      "remove memories, or a user, from everywhere, and what was learned from them",
+      "Takes along every question whose answer had them in view, with its feedback and its record; goes back "
+      "to versions of\n"
+      "router, adapters and orders from before; then writes the files anew, so that no byte of the texts is "
+      "left.\n\n"
+      "  ruvllm forget 17\n  ruvllm forget --user anna" },
     { "serve", "", 0, 0, cmd_serve, serve_options, "answer over HTTP: OpenAI's API and the loop",
       "Ends on SIGTERM or Ctrl-C after the running answers are done; a second signal ends at once." },
     { "init", "", 0, 0, cmd_init, NULL, "make a data folder and a configuration to edit", NULL },
@@ -380,7 +397,8 @@ const cmd cmd_table[] = {
       "it." },
     { "learn attention", "", 0, 0, cmd_learn_attention, learn_attention_options,
       "learn from feedback which passages to put first",
-      "Every question that was rated 4 or 5, or corrected, is asked of the memory again. What was learned is used when it\n"
+      "Every question that was rated 4 or 5, or corrected, is asked of the memory again. What was learned is "
+      "used when it\n"
       "ranks questions that were held back better; `learn rollback attention` undoes it." },
     { "eval logits", "MODEL", 1, 1, cmd_eval_logits, eval_logits_options, "raw logits of a prompt as float32",
       NULL },
@@ -393,12 +411,20 @@ const cmd cmd_table[] = {
       "how well a model predicts a text", NULL },
     { "eval qa", "MODEL [FILE]", 1, 2, cmd_eval_qa, eval_qa_options, "exact match of answers, per cell",
       "Lines {\"prompt\" or \"messages\", \"answer\", \"cell\"} from FILE or standard input; greedy." },
+    { "eval judge", "FOLDER", 1, 1, cmd_eval_judge, eval_judge_options,
+      "how often judges of answers agree with people",
+      "FOLDER holds pandalm.jsonl and llmbar.jsonl, lines {\"instruction\", \"input\"?, \"a\", \"b\", "
+      "\"label\"}: 1 when people found a\n"
+      "better, 2 b, 0 neither. A judge that is right on fewer than 70 % of PandaLM's pairs never weighs more "
+      "in learning\n"
+      "than knowing nothing." },
     { "eval retrieval", "", 0, 0, cmd_eval_retrieval, eval_retrieval_options,
       "recall, MRR and nDCG of the memory on given questions",
       "The documents go into a store of their own, which is removed at the end. A question with \"scope\" is "
       "searched\n"
       "among the documents whose ids begin with it and a slash.\n"
-      "The mode attend trains graph attention and is cross-validated: every question is ranked by weights that saw\n"
+      "The mode attend trains graph attention and is cross-validated: every question is ranked by weights "
+      "that saw\n"
       "neither it nor anything of its scope.\n\n"
       "  ruvllm eval retrieval --docs notes.docs.jsonl --queries notes.queries.jsonl --mode hybrid" },
     { "bench llm", "MODEL", 1, 1, cmd_bench_llm, bench_llm_options, "prefill and decode speed as JSON lines",

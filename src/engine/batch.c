@@ -421,7 +421,7 @@ void rv_batch_end(rv_batch *b, rv_call *c)
     c->entry->owner = NULL;
     c->entry->idle_since = rv_clock_ms();
     c->entry->used = ++b->stamps;
-    c->entry->forget = c->measuring;
+    c->entry->forget |= c->measuring;
     b->seats[c->seat] = NULL;
     b->full_until = 0;
     pthread_cond_signal(&b->unsaved);
@@ -443,6 +443,22 @@ void rv_batch_take_back(rv_batch *b, rv_call *c, size_t n)
     rv_kv_take_back(c->entry->seq, n,
                     seat_states(b, c) + (n - c->until) * (b->how.state_bytes / sizeof(float)));
     c->fed = n;
+    pthread_mutex_unlock(&b->lock);
+}
+
+void rv_batch_forget(rv_batch *b)
+{
+    pthread_mutex_lock(&b->lock);
+    for (size_t i = 0; i < b->n_entries; i++) {
+        while (b->entries[i].saving) {
+            wait_changed(b, false);
+        }
+        b->entries[i].forget = true; /* seen by whoever wants to save, and at the end of who has it */
+        b->entries[i].tidy &= b->entries[i].owner != NULL;
+    }
+    if (!b->busy) { /* else after the step that is under way */
+        rv_seats_tidy(b);
+    }
     pthread_mutex_unlock(&b->lock);
 }
 

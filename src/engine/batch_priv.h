@@ -115,6 +115,10 @@ void rv_batch_end(rv_batch *b, rv_call *call); /* after any outcome */
 const float *rv_batch_logits(const rv_batch *b, const rv_call *call, size_t after);
 void rv_batch_take_back(rv_batch *b, rv_call *call, size_t n);
 
+/** rv_batch_forget - no sequence is taken over by later calls or written to the shelf: idle ones are emptied, running ones when they end.
+ * Waits for one that is being written. Any thread. */
+void rv_batch_forget(rv_batch *b);
+
 /** rv_batch_check - nothing is held by nobody, and rv_kv_check. Any thread, between two steps. */
 rv_err rv_batch_check(rv_batch *b) RV_MUST_CHECK;
 #endif

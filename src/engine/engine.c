@@ -629,6 +629,11 @@ rv_err rv_engine_bench(rv_engine *e, size_t depth, size_t n_prompt, size_t n_gen
     return err;
 }
 
+void rv_engine_forget(rv_engine *e)
+{
+    rv_batch_forget(e->batch);
+}
+
 rv_err rv_engine_check(rv_engine *e)
 {
     return rv_batch_check(e->batch);

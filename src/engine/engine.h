@@ -22,8 +22,9 @@ typedef struct rv_engine_options {
     size_t cache_tokens;    /* the cache holds, of all sequences together; 0: twice the context */
     rv_budget
         *budget; /* claim from this one instead, shared with others; outlives the engine. NULL: an own one */
-    rv_shelf *shelf; /* where sequences go that are idle or in the way; outlives the engine. NULL: they are lost */
-    bool no_packing;        /* as in rv_lfm2_options */
+    rv_shelf
+        *shelf; /* where sequences go that are idle or in the way; outlives the engine. NULL: they are lost */
+    bool no_packing; /* as in rv_lfm2_options */
     const char *
         packed_dir; /* folder for packed weights, of models that are worth it; made when missing. NULL: none */
 } rv_engine_options;
@@ -177,6 +178,10 @@ rv_err rv_engine_nll(rv_engine *engine, const rv_lora *lora, const int32_t *ids,
  * n_ctx. Otherwise as rv_engine_logits. */
 rv_err rv_engine_bench(rv_engine *engine, size_t depth, size_t n_prompt, size_t n_gen, double *prefill_ms,
                        double *decode_ms) RV_MUST_CHECK;
+
+/** rv_engine_forget - what is kept of earlier requests goes: nothing of them is taken over by later ones, or written to the shelf any more.
+ * Any thread; requests may run, theirs goes when they end. */
+void rv_engine_forget(rv_engine *engine);
 
 /** rv_engine_check - the rules of the cache and of who holds what in it. Any thread. RV_E_CORRUPT names what is
  * broken. */

@@ -611,6 +611,27 @@ rv_err rv_shelf_write(rv_shelf *s, const rv_shelf_key *key, const rv_kv_outline 
     return RV_OK;
 }
 
+rv_err rv_shelf_clear(rv_shelf *s, size_t *files)
+{
+    pthread_mutex_lock(&s->lock);
+    *files = 0;
+    rv_err e = RV_OK;
+    while (s->n && !e) {
+        char *path = path_of(s, s->books[s->n - 1].id);
+        if (!path) {
+            e = rv_fail(RV_E_NOMEM, "%s: removing conversations", s->dir);
+        } else if (unlink(path) < 0 && errno != ENOENT) {
+            e = rv_fail(RV_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
+        } else {
+            drop(s, &s->books[s->n - 1]);
+            ++*files;
+        }
+        rv_free(s->mem, path);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return e ? e : rv_dir_sync(s->dir);
+}
+
 rv_shelf_stats rv_shelf_get_stats(rv_shelf *s)
 {
     pthread_mutex_lock(&s->lock);

@@ -64,6 +64,9 @@ rv_err rv_shelf_read(rv_shelf *shelf, const rv_shelf_key *key, const rv_shelf_fi
 rv_err rv_shelf_write(rv_shelf *shelf, const rv_shelf_key *key, const rv_kv_outline *outline,
                       const int32_t *ids, const rv_kv_seq *seq) RV_MUST_CHECK;
 
+/** rv_shelf_clear - all files go; *files: how many there were. RV_E_IO one that cannot be removed. */
+rv_err rv_shelf_clear(rv_shelf *shelf, size_t *files) RV_MUST_CHECK;
+
 typedef struct rv_shelf_stats {
     size_t files;
     uint64_t bytes;

@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "store/witness.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,6 +101,15 @@ static rv_err read_uses(rv_adapters *a)
     return e;
 }
 
+static void free_uses(rv_adapters *a)
+{
+    while (a->uses) {
+        use *u = a->uses;
+        a->uses = u->next;
+        rv_free(a->mem, u);
+    }
+}
+
 rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out)
 {
     RV_TRY(rv_db_migrate(db, "adapter", steps, RV_COUNT(steps)));
@@ -126,11 +137,7 @@ void rv_adapters_close(rv_adapters *a)
     if (!a) {
         return;
     }
-    while (a->uses) {
-        use *u = a->uses;
-        a->uses = u->next;
-        rv_free(a->mem, u);
-    }
+    free_uses(a);
     while (a->open) {
         held *h = a->open;
         a->open = h->next;
@@ -367,6 +374,86 @@ rv_err rv_adapters_use(rv_adapters *a, uint64_t model_id, const char *user, int6
     }
     switch_to(a, model, user, id, spare);
     return RV_OK;
+}
+
+/* ---- forgetting ---- */
+
+#define DOOMED                                                                                               \
+    "(SELECT id FROM adapter WHERE user = ?1 AND created_ms >= ?2 AND (?2 = 0 OR origin = 'learn'))"
+
+/* Repeats one statement until it changes nothing: each time what is in use, or what a version came from, goes one parent up. */
+static rv_err climb(sqlite3 *conn, const char *sql, const char *user, int64_t since_ms)
+{
+    do {
+        RV_TRY(rv_db_exec(conn, sql, "ti", user, since_ms));
+    } while (sqlite3_changes(conn) > 0);
+    return RV_OK;
+}
+
+static rv_err forget_rows(sqlite3 *conn, const char *user, int64_t since_ms, int64_t *removed)
+{
+    RV_TRY(rv_db_int(conn, removed, "SELECT count(*) FROM " DOOMED, "ti", user, since_ms));
+    RV_TRY(climb(conn,
+                 "UPDATE adapter_use SET adapter = coalesce((SELECT p.parent FROM adapter p WHERE p.id = "
+                 "adapter_use.adapter), 0) WHERE adapter IN " DOOMED,
+                 user, since_ms));
+    RV_TRY(climb(conn,
+                 "UPDATE adapter SET parent = coalesce((SELECT p.parent FROM adapter p WHERE p.id = "
+                 "adapter.parent), 0) WHERE parent IN " DOOMED,
+                 user, since_ms));
+    if (since_ms == 0) {
+        RV_TRY(rv_db_exec(conn, "DELETE FROM adapter_use WHERE user = ?1", "t", user));
+    }
+    return rv_db_exec(conn, "DELETE FROM adapter WHERE id IN " DOOMED, "ti", user, since_ms);
+}
+
+/* Files of versions that are in no row. */
+static rv_err sweep(rv_adapters *a)
+{
+    sqlite3 *conn;
+    DIR *folder = opendir(a->folder);
+    if (!folder) {
+        return rv_fail(RV_E_IO, "%s: cannot read the folder: %s", a->folder, strerror(errno));
+    }
+    rv_err e = rv_db_reader(a->db, &conn);
+    for (const struct dirent *entry; !e && (entry = readdir(folder));) {
+        char *end = NULL;
+        int64_t known = 0;
+        long long id = strtoll(entry->d_name, &end, 10);
+        if (end == entry->d_name || id <= 0 || strncmp(end, ".gguf", 5) != 0) {
+            continue;
+        }
+        e = rv_db_int(conn, &known, "SELECT count(*) FROM adapter WHERE id = ?1", "i", (int64_t)id);
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", a->folder, entry->d_name);
+        if (!e && !known && unlink(path) < 0) {
+            e = rv_fail(RV_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
+        }
+    }
+    closedir(folder);
+    rv_db_reader_done(a->db, conn);
+    return e ? e : rv_dir_sync(a->folder);
+}
+
+rv_err rv_adapters_forget(rv_adapters *a, const char *user, int64_t since_ms, size_t *removed)
+{
+    sqlite3 *conn;
+    int64_t n = 0;
+    RV_TRY(rv_db_begin(a->db, &conn));
+    rv_err e = forget_rows(conn, user, since_ms, &n);
+    if (e) {
+        rv_db_rollback(a->db);
+        return e;
+    }
+    RV_TRY(rv_db_commit(a->db));
+    pthread_mutex_lock(&a->lock);
+    free_uses(a);
+    e = read_uses(a);
+    pthread_mutex_unlock(&a->lock);
+    if (!e) {
+        *removed = (size_t)n;
+    }
+    return e ? e : sweep(a);
 }
 
 /* ---- taking ---- */

@@ -51,4 +51,13 @@ rv_err rv_adapters_list(rv_adapters *a, rv_arena *arena, rv_adapter_version **ou
 rv_err rv_adapters_path(const rv_adapters *a, int64_t id, rv_arena *arena, const char **out) RV_MUST_CHECK;
 /** rv_adapters_in_use - id of what a user (not added up with everybody's) has; 0: none. Any thread. */
 int64_t rv_adapters_in_use(rv_adapters *a, uint64_t model, const char *user);
+
+/**
+ * rv_adapters_forget - versions of a user, of all models, go with their files; where one was in use its newest ancestor that stays is used, or none.
+ *
+ * since_ms  those that were learned at or after it; 0: all, loaded ones too, and that the user ever had any
+ * removed   out: versions
+ * Errors: RV_E_IO, RV_E_NOMEM; it may be called again, and then removes files that an earlier call left. Any thread.
+ */
+rv_err rv_adapters_forget(rv_adapters *a, const char *user, int64_t since_ms, size_t *removed) RV_MUST_CHECK;
 #endif

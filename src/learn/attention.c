@@ -71,6 +71,19 @@ static rv_err load(rv_attention *a)
     return e;
 }
 
+rv_err rv_attention_reload(rv_attention *a)
+{
+    rv_attention fresh = { .mem = a->mem, .db = a->db, .embed = a->embed };
+    RV_TRY(load(&fresh));
+    pthread_rwlock_wrlock(&a->lock);
+    rv_attend_weights *old = a->weights;
+    a->weights = fresh.weights;
+    a->version = fresh.version;
+    pthread_rwlock_unlock(&a->lock);
+    rv_attend_free(old);
+    return RV_OK;
+}
+
 rv_err rv_attention_open(const rv_alloc *mem, rv_db *db, const rv_embed *embed, rv_memory *memory,
                          rv_attention **out)
 {

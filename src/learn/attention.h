@@ -24,6 +24,9 @@ void rv_attention_close(rv_attention *a); /* accepts NULL */
 rv_err rv_attention_order(rv_attention *a, const float *query, rv_memory_hits *hits, rv_arena *arena,
                           bool *ordered) RV_MUST_CHECK;
 
+/** rv_attention_reload - the version in use has changed in the store. RV_E_NOMEM, RV_E_IO: it is as before. Any thread. */
+rv_err rv_attention_reload(rv_attention *a) RV_MUST_CHECK;
+
 typedef struct rv_attention_learned {
     size_t learned_from, held; /* questions with feedback that says which passage was of use */
     double before, after;      /* nDCG@10 on those held back: order of now, and of what was learned */

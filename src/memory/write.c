@@ -400,3 +400,64 @@ rv_err rv_memory_rm(rv_memory *m, int64_t id, const rv_memory_filter *filter, si
     }
     return e;
 }
+
+/* ---- scrub ---- */
+
+static rv_err read_named(sqlite3 *conn, rv_segment_row *rows, size_t n)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool row = true;
+    RV_TRY(rv_db_prepare(conn, &stmt,
+                         "SELECT segment, segment_row FROM nodes WHERE segment IS NOT NULL ORDER BY segment, "
+                         "segment_row",
+                         ""));
+    rv_err e = RV_OK;
+    for (size_t i = 0; !e && i < n; i++) {
+        e = rv_db_step(stmt, &row);
+        e = !e && !row ? rv_fail(RV_E_CORRUPT, "memory: rows that were counted are gone") : e;
+        if (!e) {
+            rows[i] = (rv_segment_row){ (uint32_t)sqlite3_column_int64(stmt, 0),
+                                        (uint32_t)sqlite3_column_int64(stmt, 1) };
+        }
+    }
+    sqlite3_finalize(stmt);
+    return e;
+}
+
+static rv_err scrub_words(rv_memory *m, int64_t *searched)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_begin(m->db, &conn));
+    rv_err e = rv_db_exec(conn, "INSERT INTO words(words) VALUES('optimize')", "");
+    e = e ? e : rv_db_int(conn, searched, "SELECT count(*) FROM nodes WHERE segment IS NOT NULL", "");
+    if (e) {
+        rv_db_rollback(m->db);
+        return e;
+    }
+    return rv_db_commit(m->db);
+}
+
+rv_err rv_memory_scrub(rv_memory *m, size_t *erased)
+{
+    rv_segment_row *rows = NULL;
+    int64_t n = 0;
+    sqlite3 *conn;
+    pthread_mutex_lock(&m->writing); /* so that no row is appended that no node names yet */
+    rv_err e = scrub_words(m, &n);
+    if (!e) {
+        rows = rv_new_array(m->mem, (size_t)n + 1, sizeof *rows);
+        e = rows ? rv_db_reader(m->db, &conn) : rv_fail(RV_E_NOMEM, "memory: no room to scrub");
+    }
+    if (!e) {
+        e = read_named(conn, rows, (size_t)n);
+        rv_db_reader_done(m->db, conn);
+    }
+    if (!e) {
+        pthread_rwlock_wrlock(&m->state); /* nobody is reading a row that is removed */
+        e = rv_segments_scrub(m->segments, rows, (size_t)n, erased);
+        pthread_rwlock_unlock(&m->state);
+    }
+    pthread_mutex_unlock(&m->writing);
+    rv_free(m->mem, rows);
+    return e;
+}

@@ -5,10 +5,12 @@
 
 rv_err rv_pipeline_feedback(const rv_pipeline *p, const rv_feedback *feedback, rv_feedback_done *out)
 {
-    RV_TRY(rv_feedback_store(p->db, p->memory, feedback, out));
-    if (p->instant && rv_instant_feedback(p->instant, feedback, out)) {
+    rv_pipeline_enter(p);
+    rv_err e = rv_feedback_store(p->db, p->memory, feedback, out);
+    if (!e && p->instant && rv_instant_feedback(p->instant, feedback, out)) {
         rv_log(RV_LOG_WARN, "learn.failed", "request", feedback->request_id, "error", rv_err_text(),
                (char *)NULL);
     }
-    return RV_OK;
+    rv_pipeline_leave(p);
+    return e;
 }

@@ -73,7 +73,9 @@ rv_err rv_pipeline_setup(rv_pipeline *p)
     RV_TRY(rv_session_setup(p->db));
     RV_TRY(rv_witness_setup(p->db));
     RV_TRY(rv_policy_setup(p->db));
-    return rv_episode_setup(p->db);
+    RV_TRY(rv_episode_setup(p->db));
+    RV_TRY(rv_judge_setup(p->db));
+    return rv_forget_setup(p->db);
 }
 
 rv_err rv_request_init(rv_request *r, rv_arena *arena)
@@ -176,10 +178,26 @@ static rv_err run_stages(const rv_pipeline *p, rv_request *r)
     return RV_OK;
 }
 
+void rv_pipeline_enter(const rv_pipeline *p)
+{
+    if (p->quiet) {
+        pthread_rwlock_rdlock(p->quiet);
+    }
+}
+
+void rv_pipeline_leave(const rv_pipeline *p)
+{
+    if (p->quiet) {
+        pthread_rwlock_unlock(p->quiet);
+    }
+}
+
 rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r)
 {
     RV_TRY(check_request(r));
+    rv_pipeline_enter(p);
     rv_err e = run_stages(p, r);
+    rv_pipeline_leave(p);
     if (r->held) {
         rv_router_put(p->routers, r->held);
         r->held = NULL;

@@ -7,11 +7,15 @@
 #include "learn/adapter_loop.h"
 #include "learn/attention.h"
 #include "learn/episode.h"
+#include "learn/forget.h"
 #include "learn/instant.h"
+#include "learn/judge.h"
 #include "memory/memory.h"
 #include "router/box.h"
 #include "store/db.h"
 #include "store/session.h"
+
+#include <pthread.h>
 
 /* What a pipeline stands on; all borrowed, shared by every request. Without db nothing is recorded, without memory (or
  * embed) nothing is found; the request says so and goes on. */
@@ -29,7 +33,12 @@ typedef struct rv_pipeline {
     rv_router_box *routers; /* what routes; NULL, or with nothing published: the default model answers */
     double confidence;      /* of a decision, below it the default model answers */
     double explore;         /* share of requests whose tier is drawn, to learn from; 0: none */
-    bool cascade;           /* a larger tier may answer when the one chosen was not sure of its answer */
+    pthread_rwlock_t
+        *quiet; /* shared by requests, feedback and learning, alone for who forgets; NULL: nobody does */
+    /* rv_forget of the running system, see app/forget.h; NULL: it cannot */
+    rv_err (*forget)(void *self, const char *user, const int64_t *ids, size_t n, rv_forgotten *out);
+    void *forget_self;
+    bool cascade; /* a larger tier may answer when the one chosen was not sure of its answer */
 } rv_pipeline;
 
 /** rv_pipeline_prompt - the chat that the backend stage would put a question to a model with, without turns before it; the caller's.
@@ -39,6 +48,11 @@ rv_err rv_pipeline_prompt(const char *question, const char *const *passages, siz
 
 /** rv_pipeline_corrected - after a correction was stored: the loop that trains adapters hears of it. Returns at once. */
 void rv_pipeline_corrected(const rv_pipeline *p, const char *request_id);
+
+/** rv_pipeline_enter .. rv_pipeline_leave - around whatever reads what users said and writes what it made of it: nothing is forgotten meanwhile.
+ * Any thread, not twice by one. */
+void rv_pipeline_enter(const rv_pipeline *p);
+void rv_pipeline_leave(const rv_pipeline *p);
 
 /** rv_pipeline_setup - migrations and metrics of what the pipeline writes. Once, before the first run. */
 rv_err rv_pipeline_setup(rv_pipeline *p) RV_MUST_CHECK;

@@ -52,7 +52,8 @@ rv_err rv_db_fail(sqlite3 *conn, const char *what)
     path = path ? path : "database";
     switch (code & 0xff) {
     case SQLITE_NOMEM: return rv_fail(RV_E_NOMEM, "%s: %s: out of memory", path, what);
-    case SQLITE_FULL: return rv_fail(RV_E_NO_SPACE, "%s: %s: the disk is full; nothing was changed", path, what);
+    case SQLITE_FULL:
+        return rv_fail(RV_E_NO_SPACE, "%s: %s: the disk is full; nothing was changed", path, what);
     case SQLITE_BUSY:
     case SQLITE_LOCKED: return rv_fail(RV_E_BUSY, "%s: %s: another program is writing to it", path, what);
     case SQLITE_TOOBIG: return rv_fail(RV_E_TOO_LARGE, "%s: %s: %s", path, what, why);
@@ -600,6 +601,33 @@ rv_err rv_db_check(rv_db *db)
     }
     sqlite3_finalize(stmt);
     pthread_mutex_unlock(&db->writing);
+    return e;
+}
+
+/* Copies the log into the file and cuts it to nothing; readers of an older state are waited for. */
+static rv_err empty_log(sqlite3 *conn)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool row = false;
+    RV_TRY(rv_db_prepare(conn, &stmt, "PRAGMA wal_checkpoint(TRUNCATE)", ""));
+    rv_err e = rv_db_step(stmt, &row);
+    bool busy = !e && (!row || sqlite3_column_int(stmt, 0));
+    sqlite3_finalize(stmt);
+    return busy ? rv_fail(RV_E_BUSY, "%s: emptying the log: somebody reads an older state",
+                          sqlite3_db_filename(conn, "main"))
+                : e;
+}
+
+/* Not only zeros in what is freed: when pages are balanced, copies of rows stay in their gaps. */
+rv_err rv_db_scrub(rv_db *db)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_begin(db, &conn)); /* not after a stop, and no other writer */
+    reset_kept(db);
+    rv_err e = run_script(conn, "ROLLBACK", "beginning to write the file anew");
+    e = e ? e : run_script(conn, "VACUUM", "writing the file anew");
+    e = e ? e : empty_log(conn);
+    rv_db_rollback(db);
     return e;
 }
 

@@ -55,7 +55,8 @@ void rv_db_reader_done(rv_db *db, sqlite3 *reader);
  * types  one letter for each argument: i int64_t, f double, t const char * (NULL is NULL), s const char * and size_t (text),
  *        b const void * and size_t (blob). What they point to stays until the statement is finalized or bound anew.
  */
-rv_err rv_db_prepare(sqlite3 *conn, sqlite3_stmt **out, const char *sql, const char *types, ...) RV_MUST_CHECK;
+rv_err rv_db_prepare(sqlite3 *conn, sqlite3_stmt **out, const char *sql, const char *types,
+                     ...) RV_MUST_CHECK;
 /** rv_db_bind - the same for a statement that has run already. */
 rv_err rv_db_bind(sqlite3_stmt *stmt, const char *types, ...) RV_MUST_CHECK;
 /** rv_db_step - *row says whether there is one. */
@@ -64,6 +65,11 @@ rv_err rv_db_step(sqlite3_stmt *stmt, bool *row) RV_MUST_CHECK;
  * without a row. */
 rv_err rv_db_exec(sqlite3 *conn, const char *sql, const char *types, ...) RV_MUST_CHECK;
 rv_err rv_db_int(sqlite3 *conn, int64_t *out, const char *sql, const char *types, ...) RV_MUST_CHECK;
+
+/** rv_db_scrub - what was deleted leaves no byte behind: the file is written anew from what there is, and the log is emptied. Costs as much
+ * as reading and writing the whole file. RV_E_BUSY a reader held on to an older state for too long: the bytes may still be there;
+ * call it again.  RV_E_NO_SPACE, RV_E_IO likewise. Any thread; writers wait. */
+rv_err rv_db_scrub(rv_db *db) RV_MUST_CHECK;
 
 /** rv_db_fail - turn the connection's last error into rv_fail; what says what was being done. */
 rv_err rv_db_fail(sqlite3 *conn, const char *what);

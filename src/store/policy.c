@@ -159,6 +159,33 @@ rv_err rv_policy_rollback(sqlite3 *conn, const char *kind, const char *why, int6
     return RV_OK;
 }
 
+rv_err rv_policy_forget(sqlite3 *conn, const char *kind, int64_t since_ms, const char *why, int64_t *erased,
+                        int64_t *version)
+{
+    /* From the version in use up through its parents, to one from before that still has its bytes. */
+    static const char sound[] =
+        "WITH RECURSIVE up(version, parent, bytes, created_ms) AS (SELECT version, parent, bytes, created_ms "
+        "FROM policy"
+        " WHERE kind = ?1 AND version = " IN_USE
+        " UNION SELECT p.version, p.parent, p.bytes, p.created_ms FROM policy p JOIN up ON p.version = "
+        "up.parent WHERE p.kind = ?1)"
+        " SELECT coalesce(max(version), 0) FROM up WHERE bytes IS NOT NULL AND created_ms < ?2";
+    int64_t now = 0, next = 0;
+    RV_TRY(check_kind(kind));
+    RV_TRY(rv_db_int(conn, &now, "SELECT coalesce(" IN_USE ", 0)", "t", kind));
+    RV_TRY(rv_db_int(conn, &next, sound, "ti", kind, since_ms));
+    RV_TRY(rv_db_exec(
+        conn, "UPDATE policy SET bytes = NULL WHERE kind = ?1 AND created_ms >= ?2 AND bytes IS NOT NULL",
+        "ti", kind, since_ms));
+    *erased = sqlite3_changes64(conn);
+    *version = next;
+    if (now == next) {
+        return RV_OK;
+    }
+    RV_TRY(note_use(conn, kind, next, why));
+    return witness(conn, kind, next, "rolled back to", why);
+}
+
 /* ---- reading ---- */
 
 static rv_err read_info(sqlite3_stmt *s, rv_arena *arena, rv_policy_info *out)

@@ -35,6 +35,16 @@ rv_err rv_policy_use(sqlite3 *conn, const char *kind, int64_t version, const cha
 /** rv_policy_rollback - back to the one that was in use before; 0 when there was none. RV_E_NOT_FOUND none is in use. */
 rv_err rv_policy_rollback(sqlite3 *conn, const char *kind, const char *why, int64_t *version) RV_MUST_CHECK;
 
+/**
+ * rv_policy_forget - the bytes of all versions of a kind that were made at or after a time go, inside the caller's transaction; when one of
+ * them is in use, the newest ancestor from before is used, or none.
+ *
+ * erased   out: how many lost their bytes
+ * version  out: in use now, 0: none
+ */
+rv_err rv_policy_forget(sqlite3 *conn, const char *kind, int64_t since_ms, const char *why, int64_t *erased,
+                        int64_t *version) RV_MUST_CHECK;
+
 typedef struct rv_policy_info {
     int64_t version, parent, created_ms, bytes; /* bytes 0: gone */
     const char *kind, *note, *metrics, *data;

@@ -539,6 +539,52 @@ rv_err rv_segments_sync(rv_segments *s)
     return s->failed ? fail_stopped(s) : RV_OK;
 }
 
+static bool is_zero(const uint8_t *at, size_t n)
+{
+    return n == 0 || (at[0] == 0 && memcmp(at, at + 1, n - 1) == 0);
+}
+
+/* named [n] are those of this file. */
+static rv_err scrub_file(const rv_segments *s, const segment *g, const rv_segment_row *named, size_t n,
+                         size_t *erased)
+{
+    static const uint8_t zeros[RV_SEGMENT_DIM_MAX * sizeof(float) + 2 * ALIGN];
+    size_t next = 0, before = *erased;
+    for (uint32_t row = 0; row < g->capacity && row_offset(s, row) + s->stride <= g->n_bytes; row++) {
+        while (next < n && named[next].row < row) {
+            next++;
+        }
+        size_t offset = row_offset(s, row);
+        if ((next < n && named[next].row == row) || is_zero(g->map + offset, s->stride)) {
+            continue;
+        }
+        if (pwrite(g->fd, zeros, s->stride, (off_t)offset) != (ssize_t)s->stride) {
+            return fail_write(s, g->number, "cannot erase a row");
+        }
+        ++*erased;
+    }
+    return *erased > before && fdatasync(g->fd) < 0 ? fail_write(s, g->number, "cannot sync") : RV_OK;
+}
+
+rv_err rv_segments_scrub(rv_segments *s, const rv_segment_row *named, size_t n, size_t *erased)
+{
+    *erased = 0;
+    for (size_t i = 0, at = 0; i < s->n; i++) {
+        const segment *g = &s->at[i];
+        while (at < n && named[at].segment < g->number) {
+            at++;
+        }
+        size_t end = at;
+        while (end < n && named[end].segment == g->number) {
+            end++;
+        }
+        if (g->map) {
+            RV_TRY(scrub_file(s, g, named + at, end - at, erased));
+        }
+    }
+    return RV_OK;
+}
+
 bool rv_segments_failed(const rv_segments *s)
 {
     return s->failed;

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RV_SEGMENT_DIM_MAX 8192
+#define RV_SEGMENT_DIM_MAX      8192
 #define RV_SEGMENT_EMBEDDER_MAX 63 /* bytes of the name */
 
 typedef struct rv_segments rv_segments;
@@ -33,7 +33,8 @@ typedef struct rv_segment_row {
  * Errors:  RV_E_CORRUPT a file belongs to another store.  RV_E_IO, RV_E_NOMEM.
  * Threads: one thread at a time; rows that were got are read by any thread, also during an append.
  */
-rv_err rv_segments_open(const rv_alloc *mem, const rv_segment_config *config, rv_segments **out) RV_MUST_CHECK;
+rv_err rv_segments_open(const rv_alloc *mem, const rv_segment_config *config,
+                        rv_segments **out) RV_MUST_CHECK;
 void rv_segments_close(rv_segments *segments); /* accepts NULL; rows that were got end here */
 
 /**
@@ -43,7 +44,8 @@ void rv_segments_close(rv_segments *segments); /* accepts NULL; rows that were g
  * id       the number that the row was stored with
  * Errors:  RV_E_NOT_FOUND the file is gone.  RV_E_CORRUPT the row or its file is damaged, with file and offset.
  */
-rv_err rv_segments_get(rv_segments *segments, rv_segment_row row, int64_t id, const float **out) RV_MUST_CHECK;
+rv_err rv_segments_get(rv_segments *segments, rv_segment_row row, int64_t id,
+                       const float **out) RV_MUST_CHECK;
 
 /**
  * rv_segments_append - n vectors, on their way to the disk; there when rv_segments_sync has returned.
@@ -59,6 +61,16 @@ rv_err rv_segments_append(rv_segments *segments, const int64_t *ids, const float
 rv_err rv_segments_sync(rv_segments *segments) RV_MUST_CHECK;
 /** rv_segments_failed - a sync failed: what the disk holds is unknown until the next start. */
 bool rv_segments_failed(const rv_segments *segments);
+
+/**
+ * rv_segments_scrub - every row that is not named becomes zeros, on the disk when it returns.
+ *
+ * named   [n] ascending by segment, then row: those that stay
+ * erased  out, rows that were not zero before
+ * Errors: RV_E_IO; a file whose header is damaged is left alone.
+ */
+rv_err rv_segments_scrub(rv_segments *segments, const rv_segment_row *named, size_t n,
+                         size_t *erased) RV_MUST_CHECK;
 
 /** rv_segments_wipe - remove all segment files of a folder that nobody has open; a folder that is not there is fine. RV_E_IO. */
 rv_err rv_segments_wipe(const rv_alloc *mem, const char *dir) RV_MUST_CHECK;

@@ -2,6 +2,7 @@
  * little-endian). The first record follows 32 zero bytes. */
 #include "store/witness.h"
 #include "base/clock.h"
+#include "base/json.h"
 
 #include <openssl/evp.h>
 #include <string.h>
@@ -98,12 +99,57 @@ static rv_err check_record(sqlite3_stmt *stmt, const unsigned char previous[HASH
     record r = { sqlite3_column_int64(stmt, 0), sqlite3_column_int64(stmt, 1), column_str(stmt, 2),
                  column_str(stmt, 3), column_str(stmt, 4) };
     RV_TRY(hash_of(previous, &r, hash));
+    if (r.body.n == 0 &&
+        sqlite3_column_bytes(stmt, 5) == HASH) { /* forgotten: the record after it vouches for its hash */
+        memcpy(hash, sqlite3_column_blob(stmt, 5), HASH);
+        return RV_OK;
+    }
     if (sqlite3_column_bytes(stmt, 5) != HASH || memcmp(sqlite3_column_blob(stmt, 5), hash, HASH) != 0) {
         return rv_fail(RV_E_CORRUPT,
                        "witness: record %lld does not fit its hash: it, or the one before it, was changed",
                        (long long)r.seq);
     }
     return RV_OK;
+}
+
+rv_err rv_witness_forget(sqlite3 *conn, const int64_t *seqs, size_t n, const char *why)
+{
+    json_t *body = NULL, *list = json_array();
+    rv_err e = rv_json_parse(why, strlen(why), &body);
+    for (size_t i = 0; !e && i < n; i++) {
+        e = rv_db_exec(conn, "UPDATE witness SET body='' WHERE seq=?1", "i", seqs[i]);
+        e = !e && json_array_append_new(list, json_integer((json_int_t)seqs[i]))
+                ? rv_fail(RV_E_NOMEM, "witness: no memory to forget")
+                : e;
+    }
+    rv_text text;
+    rv_text_init(&text, &rv_heap, SIZE_MAX / 2);
+    if (!e && json_object_set(body, "forgotten", list)) {
+        e = rv_fail(RV_E_ARG, "witness: why is no JSON object");
+    }
+    if (!e) {
+        rv_json_text(body, &text);
+        e = rv_text_check(&text);
+    }
+    e = e ? e : rv_witness_append(conn, "forget", "", rv_text_get(&text), text.n);
+    rv_text_deinit(&text);
+    json_decref(body);
+    json_decref(list);
+    return e;
+}
+
+/* An empty body is that of a record which a later one says was forgotten. */
+static rv_err check_forgotten(sqlite3 *conn)
+{
+    static const char sql[] = "SELECT coalesce(min(seq), 0) FROM witness WHERE body='' AND seq NOT IN"
+                              " (SELECT j.value FROM witness f, json_each(f.body, '$.forgotten') j WHERE "
+                              "f.kind='forget' AND f.body<>'')";
+    int64_t odd = 0;
+    RV_TRY(rv_db_int(conn, &odd, sql, ""));
+    return odd ? rv_fail(RV_E_CORRUPT,
+                         "witness: record %lld is empty, and no record says that it was forgotten",
+                         (long long)odd)
+               : RV_OK;
 }
 
 rv_err rv_witness_verify(rv_db *db, uint64_t *count)
@@ -136,6 +182,7 @@ rv_err rv_witness_verify(rv_db *db, uint64_t *count)
         e = rv_fail(RV_E_CORRUPT, "witness: the chain ends at record %lld, expected %lld",
                     (long long)(next - 1), (long long)last);
     }
+    e = e ? e : check_forgotten(conn);
     sqlite3_finalize(stmt);
     rv_db_reader_done(db, conn);
     if (!e) {

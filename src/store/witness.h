@@ -9,14 +9,24 @@
 rv_err rv_witness_setup(rv_db *db) RV_MUST_CHECK;
 /** rv_witness_append - inside the caller's transaction. kind: "request", "feedback", "memory". body: JSON object text.
  * What is hashed: docs/formats/database.md. */
-rv_err rv_witness_append(sqlite3 *conn, const char *kind, const char *request_id, const char *body, size_t n) RV_MUST_CHECK;
+rv_err rv_witness_append(sqlite3 *conn, const char *kind, const char *request_id, const char *body,
+                         size_t n) RV_MUST_CHECK;
+/**
+ * rv_witness_forget - inside the caller's transaction: the bodies of records become "", and a record of kind "forget" says which, and why.
+ * Their hashes stay, so the chain holds; a body that is empty without such a record is a broken chain.
+ *
+ * seqs  [n] records, each with a body
+ * why   JSON object text that becomes part of the record; names no forgotten text
+ */
+rv_err rv_witness_forget(sqlite3 *conn, const int64_t *seqs, size_t n, const char *why) RV_MUST_CHECK;
 /** rv_witness_verify - walk the chain. *count records read; RV_E_CORRUPT names the first record that does not fit. */
 rv_err rv_witness_verify(rv_db *db, uint64_t *count) RV_MUST_CHECK;
 typedef struct rv_witness_record {
     int64_t seq; /* from 1 */
     int64_t created_ms;
-    const char *kind, *request_id, *body, *hash; /* hash: 64 hexadecimal digits */
+    const char *kind, *request_id, *body, *hash; /* body "": forgotten. hash: 64 hexadecimal digits */
 } rv_witness_record;
 /** rv_witness_get - the records of one request, oldest first, in arena; each is checked against its own hash. None: *n is 0. */
-rv_err rv_witness_get(rv_db *db, const char *request_id, rv_arena *arena, rv_witness_record **out, size_t *n) RV_MUST_CHECK;
+rv_err rv_witness_get(rv_db *db, const char *request_id, rv_arena *arena, rv_witness_record **out,
+                      size_t *n) RV_MUST_CHECK;
 #endif

@@ -322,3 +322,32 @@ TEST(what_is_idle_in_one_model_makes_room_for_another)
     rv_shelf_close(shelf);
     rv_budget_free(budget);
 }
+
+TEST(a_forgotten_conversation_is_neither_gone_on_with_nor_written)
+{
+    const char *dir = temp_path("kv");
+    static talk t;
+    t = (talk){ 0 };
+    char name[256];
+    size_t files = 0;
+    house h = open_house(dir, RV_F16, 2, 0, 1 << 28);
+    CHECK_OK(turn(h.engine, &t, 5, 200));
+    rv_engine_forget(h.engine);
+    CHECK_OK(rv_shelf_clear(h.shelf, &files));
+    CHECK_OK(turn(h.engine, &t, 5, 100));
+    CHECK(t.cached == 0, "%zu tokens were taken over", t.cached);
+    rv_engine_forget(h.engine);
+    close_house(&h);
+    CHECK(files_in(dir, name) == 0, "%s", name);
+
+    h = open_house(dir, RV_F16, 2, 0, 1 << 28); /* one that is on the disk goes from there */
+    CHECK_OK(turn(h.engine, &t, 5, 100));
+    close_house(&h);
+    CHECK(files_in(dir, name) == 1, "%zu files", files_in(dir, name));
+    h = open_house(dir, RV_F16, 2, 0, 1 << 28);
+    CHECK_OK(rv_shelf_clear(h.shelf, &files));
+    CHECK(files == 1 && rv_shelf_get_stats(h.shelf).files == 0 && rv_shelf_get_stats(h.shelf).bytes == 0,
+          "%zu files", files);
+    close_house(&h);
+    CHECK(files_in(dir, name) == 0, "%s", name);
+}

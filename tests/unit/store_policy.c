@@ -142,3 +142,32 @@ TEST(what_is_no_version_is_refused_and_damaged_bytes_are_seen)
     CHECK_ERR(rv_policy_read(db, &rv_heap, "router", 1, &bytes, &n), RV_E_CORRUPT);
     rv_db_close(db);
 }
+
+TEST(forgetting_erases_what_was_made_since_and_goes_back_to_before)
+{
+    rv_db *db = opened(temp_path("data"));
+    int64_t v1 = added(db, "one", 0, true), v2 = added(db, "two", v1, true),
+            v3 = added(db, "three", v2, true);
+    sqlite3 *conn;
+    int64_t erased = 0, version = 0;
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_db_exec(conn, "UPDATE policy SET created_ms = version * 10", ""));
+    CHECK_OK(rv_policy_forget(conn, "router", 31, "a test", &erased, &version));
+    CHECK(erased == 0 && version == v3, "%lld erased, version %lld", (long long)erased, (long long)version);
+    CHECK_OK(rv_policy_forget(conn, "router", 20, "a test", &erased, &version));
+    CHECK(erased == 2 && version == v1, "%lld erased, version %lld", (long long)erased, (long long)version);
+    CHECK_OK(rv_db_commit(db));
+    CHECK(in_use(db) == v1, "%lld", (long long)in_use(db));
+    check_bytes(db, v1, "one");
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_ERR(rv_policy_use(conn, "router", v2, "a test"), RV_E_NOT_FOUND);
+    CHECK_OK(rv_policy_forget(conn, "router", 0, "a test", &erased, &version));
+    CHECK(erased == 1 && version == 0, "%lld erased, version %lld", (long long)erased, (long long)version);
+    CHECK_OK(rv_policy_forget(conn, "attention", 0, "a test", &erased, &version));
+    CHECK(erased == 0 && version == 0, "%lld erased of what is not there", (long long)erased);
+    CHECK_OK(rv_db_commit(db));
+    CHECK(in_use(db) == 0, "%lld", (long long)in_use(db));
+    uint64_t n;
+    CHECK_OK(rv_witness_verify(db, &n));
+    rv_db_close(db);
+}

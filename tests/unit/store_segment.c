@@ -206,3 +206,30 @@ TEST(running_out_of_memory_is_reported_and_leaks_nothing)
         rv_segments_close(s);
     }
 }
+
+TEST(a_scrub_leaves_zeros_where_nothing_is_named_and_the_rest_as_it_was)
+{
+    const char *dir = temp_path("vectors");
+    fill_folder(dir);
+    rv_segments *s = open_in(dir);
+    rv_segment_row named[ROWS];
+    size_t n = 0, erased = 0;
+    for (size_t i = 0; i < ROWS; i++) {
+        if (i % 3 == 0) {
+            named[n++] = rows[i];
+        }
+    }
+    CHECK_OK(rv_segments_scrub(s, named, n, &erased));
+    CHECK(erased == ROWS - n, "%zu erased of %zu", erased, ROWS - n);
+    CHECK_OK(rv_segments_scrub(s, named, n, &erased));
+    CHECK(erased == 0, "%zu erased again", erased);
+    rv_segments_close(s);
+    s = open_in(dir);
+    for (size_t i = 0; i < ROWS; i++) {
+        const float *v = NULL;
+        rv_err e = rv_segments_get(s, rows[i], ids[i], &v);
+        CHECK(i % 3 == 0 ? !e && memcmp(v, vectors + i * DIM, DIM * sizeof *v) == 0 : e == RV_E_CORRUPT,
+              "row %zu: %d", i, e);
+    }
+    rv_segments_close(s);
+}

@@ -1,0 +1,312 @@
+/* Forgetting that is cut short: killed before any of its steps, it is finished at the next start, and then no byte of what was to go
+ * is left, while what others have is as it was. The program runs itself again in the role of the victim. */
+#include "base/file.h"
+#include "learn/adapter_loop.h"
+#include "learn/forget.h"
+#include "learn/judge.h"
+#include "memory_helpers.h"
+#include "store/policy.h"
+#include "store/session.h"
+#include "store/witness.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char SECRET[] = "zyxomirquandt", KEPT[] = "plovdivarium";
+
+typedef struct place {
+    store s;
+    rv_adapters *adapters;
+    rv_forget_place how;
+} place;
+
+static rv_err place_open(const char *dir, place *p)
+{
+    *p = (place){ 0 };
+    RV_TRY(store_open_with(&rv_heap, dir, toy, &p->s));
+    RV_TRY(rv_session_setup(p->s.db));
+    RV_TRY(rv_witness_setup(p->s.db));
+    RV_TRY(rv_policy_setup(p->s.db));
+    RV_TRY(rv_episode_setup(p->s.db));
+    RV_TRY(rv_judge_setup(p->s.db));
+    RV_TRY(rv_adapters_open(&rv_heap, p->s.db, &p->adapters));
+    RV_TRY(rv_forget_setup(p->s.db));
+    p->how = (rv_forget_place){ .db = p->s.db, .memory = p->s.m, .adapters = p->adapters };
+    return RV_OK;
+}
+
+static void place_close(place *p)
+{
+    rv_adapters_close(p->adapters);
+    store_close(&p->s);
+}
+
+/* ---- what is stored ---- */
+
+static void request(place *p, int number, const char *user, const char *word, int64_t source)
+{
+    char id[40], question[96], answer[96], body[256];
+    snprintf(id, sizeof id, "00000000-0000-4000-8000-%012d", number);
+    snprintf(question, sizeof question, "what does %s say of %d?", word, number);
+    snprintf(answer, sizeof answer, "the word is %s [1]", word);
+    int64_t sources[] = { source };
+    rv_episode e = { .request_id = id,
+                     .session_id = user,
+                     .user = user,
+                     .question = question,
+                     .answer = answer,
+                     .model = "m",
+                     .sources = sources,
+                     .n_sources = 1,
+                     .confidence = 1,
+                     .created_ms = 1000 + number };
+    rv_turn turn = { id, question, answer, user, 1000 + number };
+    int n = snprintf(body, sizeof body, "{\"question\":\"%s\",\"answer\":\"%s\",\"sources\":[%lld]}",
+                     question, answer, (long long)source);
+    sqlite3 *conn;
+    CHECK_OK(rv_db_begin(p->s.db, &conn));
+    CHECK_OK(rv_session_append(conn, user, &turn));
+    CHECK_OK(rv_episode_append(conn, &e));
+    CHECK_OK(rv_witness_append(conn, "request", id, body, (size_t)n));
+    CHECK_OK(rv_db_commit(p->s.db));
+    rv_feedback_done done;
+    rv_feedback f = { .request_id = id,
+                      .rating = number % 2 ? 5 : 0,
+                      .correction = number % 2 ? NULL : word };
+    CHECK_OK(rv_feedback_store(p->s.db, p->s.m, &f, &done));
+}
+
+static void version(place *p, const char *kind, int64_t parent, char byte)
+{
+    char bytes[64];
+    memset(bytes, byte, sizeof bytes);
+    int64_t got;
+    sqlite3 *conn;
+    rv_policy_new new = {
+        .kind = kind, .parent = parent, .note = "test", .bytes = bytes, .n = sizeof bytes, .use = true
+    };
+    CHECK_OK(rv_db_begin(p->s.db, &conn));
+    CHECK_OK(rv_policy_add(conn, &new, &got));
+    CHECK_OK(rv_db_commit(p->s.db));
+}
+
+/* A version of an adapter without its training: the rows and a file. */
+static void adapter(place *p, int64_t id, int64_t parent, const char *user)
+{
+    char path[4200];
+    sqlite3 *conn;
+    snprintf(path, sizeof path, "%s/adapters/%lld.gguf", rv_db_dir(p->s.db), (long long)id);
+    const char *learned = strcmp(user, "anna") == 0 ? SECRET : KEPT;
+    CHECK_OK(rv_file_replace(path, learned, strlen(learned)));
+    CHECK_OK(rv_db_begin(p->s.db, &conn));
+    CHECK_OK(rv_db_exec(conn,
+                        "INSERT INTO adapter VALUES (?1, ?2, '0000000000000007', ?3, 'learn', 1, 0, 0, ?1)",
+                        "iit", id, parent, user));
+    CHECK_OK(rv_db_exec(
+        conn,
+        "INSERT INTO adapter_use VALUES ('0000000000000007', ?1, ?2) ON CONFLICT DO UPDATE SET adapter = ?2",
+        "ti", user, id));
+    CHECK_OK(rv_db_commit(p->s.db));
+}
+
+static int64_t note(place *p, const char *user, const char *word)
+{
+    char text[96];
+    int64_t id;
+    bool added;
+    snprintf(text, sizeof text, "%s keeps the word %s", user, word);
+    rv_memory_new new = { .type = "note", .text = text, .user = user };
+    CHECK_OK(rv_memory_add(p->s.m, &new, &id, &added));
+    return id;
+}
+
+/* Before: versions from before anything was said; and those of after. Returns the note of anna. */
+static int64_t fill(const char *dir)
+{
+    place p;
+    CHECK_OK(place_open(dir, &p));
+    version(&p, "router", 0, 'a');
+    version(&p, "patterns", 0, 'a');
+    usleep(3000);
+    adapter(&p, 500, 0, "bert"); /* made at 500 ms: before the first question */
+    int64_t of_bert = note(&p, "bert", KEPT), of_anna = note(&p, "anna", SECRET),
+            removed = note(&p, "anna", "zyxomirquandt before");
+    size_t n;
+    CHECK_OK(rv_memory_rm(p.s.m, removed, NULL, &n));
+    for (int i = 0; i < 6; i++) {
+        request(&p, i, i < 4 ? "anna" : "bert", i < 4 ? SECRET : KEPT, i < 4 ? of_anna : of_bert);
+    }
+    version(&p, "router", 1, 'b');
+    version(&p, "router", 2, 'c');
+    sqlite3 *conn;
+    CHECK_OK(rv_db_begin(
+        p.s.db,
+        &conn)); /* the episodes say that they are of 1970; the versions have to be from before and after */
+    CHECK_OK(rv_db_exec(
+        conn, "UPDATE policy SET created_ms = CASE version WHEN 1 THEN 10 ELSE created_ms END", ""));
+    CHECK_OK(rv_db_commit(p.s.db));
+    adapter(&p, 2000, 0, "anna");
+    adapter(&p, 2001, 2000, "anna");
+    place_close(&p);
+    return of_anna;
+}
+
+/* ---- what is left ---- */
+
+static bool holds(const char *at, size_t n, const char *word)
+{
+    size_t w = strlen(word);
+    for (size_t i = 0; i + w <= n; i++) {
+        size_t k = 0;
+        while (k < w && (at[i + k] | 32) == word[k]) {
+            k++;
+        }
+        if (k == w) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static size_t files_with(const char *dir, const char *word)
+{
+    size_t n = 0;
+    DIR *folder = opendir(dir);
+    CHECK(folder, "%s", dir);
+    for (const struct dirent *e; (e = readdir(folder));) {
+        char *bytes = NULL, *path = rv_path_join(&rv_heap, dir, e->d_name);
+        size_t size = 0;
+        if (e->d_type == DT_DIR && e->d_name[0] != '.') {
+            n += files_with(path, word);
+        } else if (e->d_type == DT_REG) {
+            CHECK_OK(rv_file_read(&rv_heap, path, 1 << 26, &bytes, &size));
+            n += holds(bytes, size, word);
+        }
+        rv_free(&rv_heap, bytes);
+        rv_free(&rv_heap, path);
+    }
+    closedir(folder);
+    return n;
+}
+
+static int64_t number_of(place *p, const char *sql)
+{
+    int64_t out = -1;
+    sqlite3 *conn;
+    CHECK_OK(rv_db_reader(p->s.db, &conn));
+    CHECK_OK(rv_db_int(conn, &out, sql, ""));
+    rv_db_reader_done(p->s.db, conn);
+    return out;
+}
+
+static void check_forgotten(const char *dir, place *p, const char *when)
+{
+    uint64_t count;
+    CHECK(files_with(dir, SECRET) == 0, "%s: %zu files hold it", when, files_with(dir, SECRET));
+    CHECK(files_with(dir, KEPT) > 0, "%s: what another has is gone", when);
+    CHECK_OK(rv_witness_verify(p->s.db, &count));
+    CHECK_OK(rv_memory_check(p->s.m));
+    CHECK(number_of(p, "SELECT count(*) FROM episode") == 2 &&
+              number_of(p, "SELECT count(*) FROM turns") == 2,
+          "%s: questions", when);
+    CHECK(number_of(p, "SELECT count(*) FROM feedback") == 2, "%s: feedback", when);
+    CHECK(number_of(p, "SELECT count(*) FROM forgetting") == 0, "%s: not finished", when);
+    CHECK(number_of(p, "SELECT version FROM policy_use WHERE kind = 'router' ORDER BY seq DESC LIMIT 1") == 1,
+          "%s: the router", when);
+    CHECK(number_of(p, "SELECT count(*) FROM policy WHERE kind = 'router' AND bytes IS NOT NULL") == 1,
+          "%s: routers", when);
+    CHECK(number_of(p, "SELECT count(*) FROM policy WHERE kind = 'patterns' AND bytes IS NOT NULL") == 1,
+          "%s: patterns", when);
+    CHECK(rv_adapters_in_use(p->adapters, 7, "bert") == 500 &&
+              rv_adapters_in_use(p->adapters, 7, "anna") == 0,
+          "%s: in use", when);
+    CHECK(number_of(p, "SELECT count(*) FROM adapter WHERE user = 'anna'") == 0, "%s: adapters", when);
+    CHECK(number_of(p, "SELECT adapter FROM adapter_use WHERE user = 'bert'") == 500,
+          "%s: the other's adapter", when);
+}
+
+static const char *const points[] = { "nodes",   "adapters", "rows", "conversations", "refresh",
+                                      "vectors", "file",     "mark", "done" };
+static const char *dies_at;
+
+static void die(const char *step)
+{
+    if (strcmp(step, dies_at) == 0) {
+        raise(SIGKILL);
+    }
+}
+
+TEST(killed_before_any_step_it_is_finished_at_the_next_start)
+{
+    for (size_t i = 0; i < RV_COUNT(points); i++) {
+        const char *dir = temp_path(points[i]);
+        fill(dir);
+        CHECK(files_with(dir, SECRET) > 0, "nothing to forget");
+        pid_t child = fork();
+        if (child == 0) {
+            place p;
+            rv_forgotten done;
+            dies_at = points[i];
+            if (place_open(dir, &p)) {
+                _exit(9);
+            }
+            p.how.passing = die;
+            _exit(rv_forget(&p.how, "anna", NULL, 0, &done) ? 8 : 7);
+        }
+        int status = 0;
+        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status), "%s: status %x", points[i],
+              (unsigned)status);
+        place p;
+        bool was = false;
+        rv_forgotten done;
+        CHECK_OK(place_open(dir, &p));
+        CHECK_OK(rv_forget_resume(&p.how, &was, &done));
+        CHECK(was == (i + 1 < RV_COUNT(points)), "%s: was %d", points[i], was);
+        CHECK_OK(rv_forget_resume(&p.how, &was, &done));
+        CHECK(!was, "%s: again", points[i]);
+        check_forgotten(dir, &p, points[i]);
+        place_close(&p);
+        CHECK(files_with(dir, SECRET) == 0, "%s: after closing", points[i]);
+    }
+}
+
+TEST(a_memory_takes_along_what_was_made_of_it)
+{
+    const char *dir = temp_dir();
+    int64_t id = fill(dir);
+    place p;
+    rv_forgotten done;
+    CHECK_OK(place_open(dir, &p));
+    int64_t unknown = 99999;
+    CHECK_ERR(rv_forget(&p.how, NULL, &unknown, 1, &done), RV_E_NOT_FOUND);
+    CHECK_ERR(rv_forget(&p.how, "nobody", NULL, 0, &done), RV_E_NOT_FOUND);
+    CHECK_ERR(rv_forget(&p.how, "", NULL, 0, &done), RV_E_ARG);
+    CHECK_OK(rv_forget(&p.how, NULL, &id, 1, &done));
+    CHECK(done.requests == 4 && done.memories >= 2 && done.vectors >= 3,
+          "%zu requests, %zu memories, %zu vectors", done.requests, done.memories, done.vectors);
+    CHECK(done.adapters == 2 && done.n_policies == 1 && done.policies[0].erased == 2 &&
+              done.policies[0].version == 1,
+          "%zu adapters, %zu kinds", done.adapters, done.n_policies);
+    check_forgotten(dir, &p, "memory");
+    place_close(&p);
+}
+
+/* A record that was emptied by somebody else is still a broken chain. */
+TEST(an_empty_record_that_nobody_forgot_is_found)
+{
+    const char *dir = temp_dir();
+    fill(dir);
+    place p;
+    uint64_t count;
+    sqlite3 *conn;
+    CHECK_OK(place_open(dir, &p));
+    CHECK_OK(rv_witness_verify(p.s.db, &count));
+    CHECK_OK(rv_db_begin(p.s.db, &conn));
+    CHECK_OK(rv_db_exec(conn, "UPDATE witness SET body = '' WHERE seq = 3", ""));
+    CHECK_OK(rv_db_commit(p.s.db));
+    CHECK_ERR(rv_witness_verify(p.s.db, &count), RV_E_CORRUPT);
+    place_close(&p);
+}
