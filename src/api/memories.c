@@ -211,12 +211,12 @@ void rv_api_memory_list(rv_api_call *call)
         json_pack("{s:s, s:o, s:o}", "object", "list", "data", hits_json(&hits, false), "next", next));
 }
 
-static rv_err read_search(rv_api_call *call, rv_memory_query *q)
+static rv_err read_search(rv_api_call *call, rv_memory_query *q, bool *explain)
 {
-    static const char *const fields[] = { "query",  "k",    "mode",     "type",     "tag",
-                                          "source", "user", "since_ms", "until_ms", "with_corrected" };
-    static const char *const names[] = { FILTER_NAMES, "query", "k", "mode" };
-    int64_t k = SEARCH_USUAL;
+    static const char *const fields[] = { "query", "k",        "mode",     "type",           "tag",    "source",
+                                          "user",  "since_ms", "until_ms", "with_corrected", "recall", "explain" };
+    static const char *const names[] = { FILTER_NAMES, "query", "k", "mode", "recall", "explain" };
+    int64_t k = SEARCH_USUAL, explained = 0;
     const char *mode = "graph";
     if (call->body) {
         RV_TRY(rv_api_only(call->body, fields, RV_COUNT(fields)));
@@ -224,12 +224,21 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q)
         RV_TRY(rv_json_get_int(call->body, "k", 1, LIST_MAX, &k));
         RV_TRY(rv_json_get_string(call->body, "mode", &mode, NULL));
         RV_TRY(rv_json_get_bool(call->body, "with_corrected", &q->with_corrected));
+        RV_TRY(rv_json_get_double(call->body, "recall", 0.5, 1, &q->recall));
+        RV_TRY(rv_json_get_bool(call->body, "explain", explain));
         RV_TRY(filter_from_body(call->body, &q->filter));
     } else {
         RV_TRY(rv_api_query_only(call, names, RV_COUNT(names)));
         RV_TRY(rv_api_query_string(call, "query", &q->text));
         RV_TRY(rv_api_query_int(call, "k", 1, LIST_MAX, &k));
         RV_TRY(rv_api_query_string(call, "mode", &mode));
+        const char *recall = NULL;
+        RV_TRY(rv_api_query_string(call, "recall", &recall));
+        if (recall && !(rv_parse_f64(rv_str_from(recall), &q->recall) && q->recall >= 0.5 && q->recall <= 1)) {
+            return rv_fail(RV_E_ARG, "recall: expected a number from 0.5 to 1, found \"%s\"", recall);
+        }
+        RV_TRY(rv_api_query_int(call, "explain", 0, 1, &explained));
+        *explain = explained == 1;
         RV_TRY(filter_from_query(call, &q->filter));
         q->text_bytes = q->text ? strlen(q->text) : 0;
     }
@@ -247,7 +256,8 @@ void rv_api_memory_search(rv_api_call *call)
     if (!has_memory(call)) {
         return;
     }
-    rv_err e = read_search(call, &q);
+    bool explain = false;
+    rv_err e = read_search(call, &q, &explain);
     if (!e) {
         e = rv_memory_search(call->pipeline->memory, &q, call->arena, &hits);
     }
@@ -255,7 +265,11 @@ void rv_api_memory_search(rv_api_call *call)
         rv_api_fail(call, e);
         return;
     }
-    rv_api_send(call, 200, json_pack("{s:s, s:o}", "object", "list", "data", hits_json(&hits, true)));
+    json_t *found = json_pack("{s:s, s:o}", "object", "list", "data", hits_json(&hits, true));
+    if (explain) {
+        json_object_set_new(found, "plan", rv_memory_plan_json(&hits.plan));
+    }
+    rv_api_send(call, 200, found);
 }
 
 static json_t *edge_json(const rv_memory_edge *e)
@@ -313,7 +327,7 @@ void rv_api_memory_around(rv_api_call *call)
         e = rv_fail(RV_E_ARG, "id: expected the node to begin with");
     }
     if (!e) {
-        e = rv_memory_subgraph_of(call->pipeline->memory, &(rv_memory_hits){ &start, 1 }, &filter,
+        e = rv_memory_subgraph_of(call->pipeline->memory, &(rv_memory_hits){ .at = &start, .n = 1 }, &filter,
                                   (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 }, call->arena, &g);
     }
     if (e) {

@@ -223,6 +223,12 @@ static rv_err embed_for_memory(const void *self, const char *text, size_t n, flo
     return rv_embed_text(self, text, n, out);
 }
 
+/* 0: nobody set it, and the memory knows better. */
+static size_t when_set(const rv_config *c, const char *key)
+{
+    return strcmp(rv_config_origin(c, key), "built-in") == 0 ? 0 : (size_t)rv_config_int(c, key);
+}
+
 static rv_err open_memory(rv_app *app, bool reembed)
 {
     const char *dir = rv_config_data_dir(app->config);
@@ -232,6 +238,14 @@ static rv_err open_memory(rv_app *app, bool reembed)
                                     p->embed };
     RV_TRY(reembed ? rv_memory_forget_vectors(p->db) : RV_OK);
     RV_TRY(rv_memory_open(app->mem, p->db, dir, embedder, &p->memory));
+    const rv_config *c = app->config;
+    rv_memory_tuning tuning = { .index = rv_config_string(c, "memory.index"),
+                                .recall = rv_config_float(c, "memory.recall"),
+                                .index_from = (size_t)rv_config_int(c, "memory.index_from"),
+                                .m = when_set(c, "memory.hnsw_m"),
+                                .ef_build = when_set(c, "memory.hnsw_ef_construction"),
+                                .ef = when_set(c, "memory.hnsw_ef_search") };
+    RV_TRY(rv_memory_tune(p->memory, &tuning));
     return rv_adapters_open(app->mem, p->db, &p->adapters);
 }
 

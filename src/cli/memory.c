@@ -248,6 +248,12 @@ static rv_err search(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was searched");
     }
     q.k = (size_t)k;
+    const char *recall = cmd_value(job->line, "recall", NULL);
+    if (recall && strcmp(recall, "exact") == 0) {
+        q.recall = 1;
+    } else if (!cmd_float(job->line, "recall", 0.5, 1, &q.recall)) {
+        return rv_fail(RV_E_CONFIG, "nothing was searched");
+    }
     rv_memory_hits hits;
     RV_TRY(rv_memory_search(job->memory, &q, job->arena, &hits));
     for (size_t i = 0; i < hits.n; i++) {
@@ -255,6 +261,13 @@ static rv_err search(memory_job *job)
     }
     if (hits.n == 0 && !job->line->json) {
         fprintf(stderr, "Nothing found.\n");
+    }
+    json_t *plan = cmd_has(job->line, "explain") ? rv_memory_plan_json(&hits.plan) : NULL;
+    if (plan && job->line->json) {
+        cmd_print(json_pack("{s:o}", "plan", plan));
+    } else if (plan) {
+        fprintf(stderr, "%s\n", json_string_value(json_object_get(plan, "why")));
+        json_decref(plan);
     }
     return RV_OK;
 }
@@ -416,7 +429,7 @@ static rv_err around(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was looked for");
     }
     rv_memory_subgraph g;
-    RV_TRY(rv_memory_subgraph_of(job->memory, &(rv_memory_hits){ &start, 1 }, &filter,
+    RV_TRY(rv_memory_subgraph_of(job->memory, &(rv_memory_hits){ .at = &start, .n = 1 }, &filter,
                                  (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 }, job->arena, &g));
     for (size_t i = 0; i < g.n; i++) {
         const rv_memory_subnode *n = &g.at[i];

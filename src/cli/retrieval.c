@@ -329,7 +329,7 @@ static size_t choose(const looked *all, size_t n, size_t fold, bool held, rv_att
 static void count_ranked(const question *q, const looked *l, const float *scores, figures *f)
 {
     rv_memory_node best[TOP];
-    rv_memory_hits hits = { best, 0 };
+    rv_memory_hits hits = { .at = best };
     bool taken[RV_ATTEND_NODES_MAX] = { false };
     while (hits.n < TOP && hits.n < l->example.n) {
         size_t next = SIZE_MAX;

@@ -146,6 +146,8 @@ static const cmd_option memory_search_options[] = {
     FILTER_OPTIONS,
     { "mode", 0, "MODE", NULL, "graph (default), hybrid, vector or words" },
     { "limit", 'k', "N", NULL, "how many; default 10" },
+    { "recall", 0, "PART", NULL, "part of the nearest vectors to find, 0.5 to 1, or exact; default memory.recall" },
+    { "explain", 0, NULL, NULL, "say how the vectors were searched, and why so" },
     LAST,
 };
 static const cmd_option memory_list_options[] = {

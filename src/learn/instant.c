@@ -213,7 +213,7 @@ static rv_err read_vectors(rv_instant *i, const int64_t *ids, bool *used, size_t
                            const float **vectors)
 {
     rv_memory_node nodes[SHOWN] = { 0 };
-    rv_memory_hits hits = { nodes, *n };
+    rv_memory_hits hits = { .at = nodes, .n = *n };
     for (size_t s = 0; s < *n; s++) {
         nodes[s].id = ids[s];
     }

@@ -1,8 +1,60 @@
-/* Which nodes pass a filter, before anything is compared: the shortest list of those that have one of its values is gone through,
- * so a filter that few pass costs what those few cost. The index then scans them, or asks the bits on its way. */
+/* Which nodes pass a filter, as bits by id, before anything is compared. For each value of a field there is the set of ids that have
+ * it: a list while they are few, bits from where these are no larger. A filter is the intersection of such sets, so it costs a
+ * pass over bits (16 KB for 100,000 nodes) and not over nodes; the index then scans what passes, or asks the bits on its way. */
 #include "memory/memory_priv.h"
 
 #include <string.h>
+
+rv_err rv_idset_reserve(const rv_alloc *mem, idset *set, int64_t id)
+{
+    size_t need = (size_t)(id / 64) + 1;
+    void *at = set->at;
+    RV_TRY(rv_memory_grow(mem, &at, &set->room, need, sizeof *set->at));
+    set->at = at;
+    if (need > set->n) {
+        memset(set->at + set->n, 0, (need - set->n) * sizeof *set->at);
+        set->n = need;
+    }
+    return RV_OK;
+}
+
+void rv_idset_deinit(const rv_alloc *mem, idset *set)
+{
+    rv_free(mem, set->at);
+    *set = (idset){ 0 };
+}
+
+/* ---- the nodes that live ---- */
+
+rv_err rv_live_reserve(rv_memory *m, int64_t id)
+{
+    size_t before = m->live.n;
+    void *at = m->spans;
+    RV_TRY(rv_memory_grow(m->mem, &at, &m->span_room, (size_t)(id / 64) + 1, sizeof *m->spans));
+    m->spans = at;
+    RV_TRY(rv_idset_reserve(m->mem, &m->live, id));
+    for (size_t i = before; i < m->live.n; i++) {
+        m->spans[i] = (span){ INT64_MAX, INT64_MIN };
+    }
+    return RV_OK;
+}
+
+void rv_live_add(rv_memory *m, int64_t id, int64_t created_ms)
+{
+    span *s = &m->spans[id / 64];
+    s->oldest = created_ms < s->oldest ? created_ms : s->oldest;
+    s->newest = created_ms > s->newest ? created_ms : s->newest;
+    rv_idset_add(&m->live, id);
+    m->n_live++;
+}
+
+void rv_live_remove(rv_memory *m, int64_t id)
+{
+    m->n_live -= rv_idset_has(&m->live, id);
+    rv_idset_remove(&m->live, id);
+}
+
+/* ---- the nodes that have a value ---- */
 
 rv_err rv_holders_add(rv_memory *m, holders_by by, uint32_t name, int64_t id)
 {
@@ -17,6 +69,20 @@ rv_err rv_holders_add(rv_memory *m, holders_by by, uint32_t name, int64_t id)
         m->n_holders[by] = more;
     }
     holders *h = &m->holders[by][name];
+    if (!h->bits.n && h->n * 64 > (size_t)id) {
+        RV_TRY(rv_idset_reserve(m->mem, &h->bits, id));
+        for (size_t i = 0; i < h->n; i++) {
+            rv_idset_add(&h->bits, h->at[i]);
+        }
+        rv_free(m->mem, h->at);
+        h->at = NULL;
+        h->n = h->room = 0;
+    }
+    if (h->bits.n) {
+        RV_TRY(rv_idset_reserve(m->mem, &h->bits, id));
+        rv_idset_add(&h->bits, id);
+        return RV_OK;
+    }
     if (h->n > 0 && h->at[h->n - 1] == id) {
         return RV_OK;
     }
@@ -32,82 +98,110 @@ void rv_holders_free(rv_memory *m)
     for (int by = 0; by < RV_BYS; by++) {
         for (size_t i = 0; i < m->n_holders[by]; i++) {
             rv_free(m->mem, m->holders[by][i].at);
+            rv_idset_deinit(m->mem, &m->holders[by][i].bits);
         }
         rv_free(m->mem, m->holders[by]);
     }
+    rv_idset_deinit(m->mem, &m->live);
+    rv_free(m->mem, m->spans);
 }
 
-static const holders nobody;
+/* ---- a filter ---- */
 
-static const holders *holders_of(const rv_memory *m, holders_by by, uint32_t name)
-{
-    return name < m->n_holders[by] ? &m->holders[by][name] : &nobody;
-}
+/* The bits under way, and as much room again. */
+typedef struct narrowing {
+    const rv_memory *m;
+    uint64_t *bits, *other; /* [n] */
+    size_t n;
+} narrowing;
 
-/* The lists (one, or that of a user and that of everybody) whose nodes hold all that can pass. Their number; 0: no list does. */
-static size_t shortest(const matcher *f, const holders *out[2])
+static void put_holders(const narrowing *w, holders_by by, uint32_t name)
 {
-    const struct {
-        bool set;
-        holders_by by;
-        uint32_t name;
-    } values[] = { { f->type_set, RV_BY_TYPE, f->type },
-                   { f->source_set, RV_BY_SOURCE, f->source },
-                   { f->tag_set, RV_BY_TAG, f->tag },
-                   { f->user_set, RV_BY_USER, f->user } };
-    size_t best = SIZE_MAX, n = 0;
-    for (size_t i = 0; i < RV_COUNT(values); i++) {
-        const holders *own = holders_of(f->m, values[i].by, values[i].name);
-        bool both = values[i].by == RV_BY_USER && !f->only_user && f->user != 0;
-        const holders *all = both ? holders_of(f->m, RV_BY_USER, 0) : &nobody;
-        if (values[i].set && own->n + all->n < best) {
-            best = own->n + all->n;
-            out[0] = own;
-            out[1] = all;
-            n = both ? 2 : 1;
+    if (name >= w->m->n_holders[by]) {
+        return;
+    }
+    const holders *h = &w->m->holders[by][name];
+    for (size_t i = 0; i < h->bits.n && i < w->n; i++) {
+        w->other[i] |= h->bits.at[i];
+    }
+    for (size_t i = 0; i < h->n; i++) {
+        size_t word = (size_t)(h->at[i] / 64);
+        if (word < w->n) { /* the id of a change that failed may lie beyond what lives */
+            w->other[word] |= (uint64_t)1 << h->at[i] % 64;
         }
     }
-    return best < f->m->n_entries / 8
-               ? n
-               : 0; /* finding an entry by its id costs as much as looking at eight in a row */
 }
 
-static void set_bit(passing *p, const matcher *f, const entry *e)
+/* Those that have the value, or everybody's as well. */
+static void narrow(const narrowing *w, holders_by by, uint32_t name, bool or_nobodys)
 {
-    if (e && e->row && rv_matcher_takes(f, e)) {
-        uint64_t bit = (uint64_t)(e->id - p->first);
-        p->bits[bit / 64] |= (uint64_t)1 << bit % 64;
-        p->n++;
+    memset(w->other, 0, w->n * sizeof *w->other);
+    put_holders(w, by, name);
+    if (or_nobodys) {
+        put_holders(w, by, 0);
+    }
+    for (size_t i = 0; i < w->n; i++) {
+        w->bits[i] &= w->other[i];
+    }
+}
+
+/* 64 ids that follow each other were mostly made at about the same time: nearly all words pass as a whole, or not at all. */
+static void narrow_time(const narrowing *w, const matcher *f)
+{
+    int64_t until = f->until_ms ? f->until_ms : INT64_MAX;
+    for (size_t i = 0; i < w->n; i++) {
+        span s = w->m->spans[i];
+        if (s.oldest >= f->since_ms && s.newest <= until) {
+            continue;
+        }
+        for (uint64_t left = s.newest < f->since_ms || s.oldest > until ? 0 : w->bits[i]; left;
+             left &= left - 1) {
+            int bit = __builtin_ctzll(left);
+            const entry *e = rv_memory_find(w->m, (int64_t)(i * 64) + bit);
+            if (!e || e->created_ms < f->since_ms || e->created_ms > until) {
+                w->bits[i] &= ~((uint64_t)1 << bit);
+            }
+        }
+        w->bits[i] = s.newest < f->since_ms || s.oldest > until ? 0 : w->bits[i];
     }
 }
 
 rv_err rv_passing_of(const matcher *f, passing *out)
 {
     const rv_memory *m = f->m;
-    bool any =
-        f->nothing || f->type_set || f->tag_set || f->source_set || f->user_set || f->since_ms || f->until_ms;
     *out = (passing){ 0 };
-    if (!any) {
+    if (!f->nothing && !f->type_set && !f->tag_set && !f->source_set && !f->user_set && !f->since_ms &&
+        !f->until_ms) {
         return RV_OK;
     }
-    const holders *lists[2];
-    size_t n_lists = f->nothing ? 0 : shortest(f, lists);
-    int64_t last = m->n_entries ? m->entries[m->n_entries - 1].id : 0;
-    passing p = { .first = m->n_entries ? m->entries[0].id : 0 };
-    p.n_bits = (size_t)(last - p.first) + 1;
-    p.bits = rv_new_array(m->mem, p.n_bits / 64 + 1, sizeof *p.bits);
-    if (!p.bits) {
+    narrowing w = { .m = m, .n = m->live.n };
+    w.bits = rv_new_array(m->mem, 2 * w.n + 1, sizeof *w.bits);
+    if (!w.bits) {
         return rv_fail(RV_E_NOMEM, "memory: no room for a filter of %zu nodes", m->n_entries);
     }
-    for (size_t l = 0; l < n_lists; l++) {
-        for (size_t i = 0; i < lists[l]->n; i++) {
-            set_bit(&p, f, rv_memory_find(m, lists[l]->at[i]));
-        }
+    w.other = w.bits + w.n;
+    if (!f->nothing && w.n > 0) {
+        memcpy(w.bits, m->live.at, w.n * sizeof *w.bits);
     }
-    for (size_t i = 0; n_lists == 0 && !f->nothing && i < m->n_entries; i++) {
-        set_bit(&p, f, &m->entries[i]);
+    if (f->type_set) {
+        narrow(&w, RV_BY_TYPE, f->type, false);
     }
-    *out = p;
+    if (f->source_set) {
+        narrow(&w, RV_BY_SOURCE, f->source, false);
+    }
+    if (f->tag_set) {
+        narrow(&w, RV_BY_TAG, f->tag, false);
+    }
+    if (f->user_set) {
+        narrow(&w, RV_BY_USER, f->user, !f->only_user);
+    }
+    if (f->since_ms || f->until_ms) {
+        narrow_time(&w, f);
+    }
+    *out = (passing){ .bits = w.bits, .n_bits = w.n * 64 };
+    for (size_t i = 0; i < w.n; i++) {
+        out->n += (size_t)__builtin_popcountll(w.bits[i]);
+    }
     return RV_OK;
 }
 

@@ -273,6 +273,7 @@ static rv_err open_segments_in(rv_memory *m, sqlite3 *conn, const char *dir, con
         .dir = folder, .store = store, .embedder = m->embedder_name, .dim = m->embedder.dim
     };
     RV_TRY(rv_segments_open(m->mem, &config, &m->segments));
+    m->store = store;
     rv_segments_size(m->segments, &rows, &bytes);
     if (!other) {
         return RV_OK;
@@ -290,10 +291,9 @@ static rv_err open_segments(rv_memory *m, const char *dir)
     RV_TRY(rv_db_begin(m->db, &conn));
     rv_text why;
     rv_text_init(&why, m->mem, 16384);
-    char *folder = rv_path_join(m->mem, dir, "vectors");
-    rv_err e =
-        folder ? open_segments_in(m, conn, dir, folder, &why) : rv_fail(RV_E_NOMEM, "%s: opening", dir);
-    rv_free(m->mem, folder);
+    m->folder = rv_path_join(m->mem, dir, "vectors");
+    rv_err e = m->folder ? open_segments_in(m, conn, dir, m->folder, &why)
+                         : rv_fail(RV_E_NOMEM, "%s: opening", dir);
     rv_text_deinit(&why);
     if (e) {
         rv_db_rollback(m->db);
@@ -313,6 +313,11 @@ static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
     record r;
     RV_TRY(rv_record_read(stmt, &r));
     bool searched = sqlite3_column_type(stmt, RV_RECORD_N_COLUMNS) != SQLITE_NULL;
+    if (r.id < 1 || r.id > RV_MEMORY_ID_MAX) {
+        return rv_fail(RV_E_CORRUPT, "%s: node %lld, expected 1 .. %lld; restore the file from a backup",
+                       sqlite3_db_filename(sqlite3_db_handle(stmt), "main"), (long long)r.id,
+                       (long long)RV_MEMORY_ID_MAX);
+    }
     RV_TRY(rv_memory_reserve(m, 1, 0));
     RV_TRY(rv_memory_entry_of(m, &r, &m->entries[m->n_entries]));
     m->n_entries++;
@@ -320,6 +325,7 @@ static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
         return RV_OK;
     }
     RV_TRY(rv_index_reserve(m->index, 1));
+    RV_TRY(rv_live_reserve(m, r.id));
     int64_t segment = sqlite3_column_int64(stmt, RV_RECORD_N_COLUMNS),
             row = sqlite3_column_int64(stmt, RV_RECORD_N_COLUMNS + 1);
     if (segment < 1 || segment > UINT32_MAX || row < 0 || row > UINT32_MAX) {
@@ -335,6 +341,7 @@ static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
         rv_memory_count_pair(m, vector);
         m->entries[m->n_entries - 1].row = vector;
         rv_index_add(m->index, r.id, vector);
+        rv_live_add(m, r.id, r.created_ms);
     } else if (e == RV_E_NOT_FOUND) {
         void *at = gone->at;
         e = rv_memory_grow(m->mem, &at, &gone->room, gone->n + 1, sizeof *gone->at);
@@ -439,7 +446,9 @@ static rv_err remake(rv_memory *m, const int64_t *ids, size_t n, float *vectors,
             e = rv_segments_get(m->segments, rows[i], ids[i], &vector);
         }
         if (!e) {
-            m->entries[rv_memory_find(m, ids[i]) - m->entries].row = vector;
+            entry *found = &m->entries[rv_memory_find(m, ids[i]) - m->entries];
+            found->row = vector;
+            rv_live_add(m, found->id, found->created_ms);
             rv_index_add(m->index, ids[i], vector); /* room since load_node; on failure all is closed */
         }
     }
@@ -510,7 +519,7 @@ static rv_err load(rv_memory *m)
         e = load_edges(m, conn);
     }
     rv_db_reader_done(m->db, conn);
-    if (!e && (last < 0 || last > INT64_MAX / 2)) {
+    if (!e && (last < 0 || last > RV_MEMORY_ID_MAX)) {
         e = rv_fail(RV_E_CORRUPT, "%s: the last node would be %lld; restore the file from a backup",
                     rv_db_dir(m->db), (long long)last);
     }
@@ -555,6 +564,8 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     rv_metrics_register(rv_memory_metrics, RV_COUNT(rv_memory_metrics));
     pthread_mutex_init(&m->writing, NULL);
     pthread_mutex_init(&m->waiting, NULL);
+    pthread_mutex_init(&m->keeping, NULL);
+    pthread_cond_init(&m->kept, NULL);
     pthread_cond_init(&m->written, NULL);
     pthread_cond_init(&m->arrived, NULL);
     pthread_rwlockattr_t attr;
@@ -566,6 +577,7 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     m->embedder_name = rv_strdup(mem, embedder.name);
     m->embedder.name = m->embedder_name;
     rv_err e = m->embedder_name ? open_all(m, dir) : rv_fail(RV_E_NOMEM, "%s: opening", dir);
+    e = e ? e : rv_memory_tune(m, &(rv_memory_tuning){ 0 });
     if (e) {
         rv_memory_close(m);
         return e;
@@ -577,7 +589,8 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
 rv_err rv_memory_forget_vectors(rv_db *db)
 {
     char *folder = rv_path_join(&rv_heap, rv_db_dir(db), "vectors");
-    rv_err e = folder ? rv_segments_wipe(&rv_heap, folder) : rv_fail(RV_E_NOMEM, "removing vector files");
+    rv_err e = folder ? rv_fast_forget(folder) : rv_fail(RV_E_NOMEM, "removing vector files");
+    e = e ? e : rv_segments_wipe(&rv_heap, folder);
     rv_free(&rv_heap, folder);
     return e;
 }
@@ -587,6 +600,7 @@ void rv_memory_close(rv_memory *m)
     if (!m) {
         return;
     }
+    rv_keeper_stop(m);
     rv_index_free(m->index);
     rv_graph_free(m->graph);
     rv_segments_close(m->segments);
@@ -595,6 +609,9 @@ void rv_memory_close(rv_memory *m)
     rv_free(m->mem, m->entries);
     rv_free(m->mem, m->tags);
     rv_free(m->mem, m->embedder_name);
+    rv_free(m->mem, m->folder);
+    pthread_cond_destroy(&m->kept);
+    pthread_mutex_destroy(&m->keeping);
     pthread_rwlock_destroy(&m->state);
     pthread_cond_destroy(&m->written);
     pthread_cond_destroy(&m->arrived);

@@ -27,6 +27,21 @@ typedef struct rv_memory_embedder {
  */
 rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory_embedder embedder, rv_memory **out) RV_MUST_CHECK;
 void rv_memory_close(rv_memory *m); /* accepts NULL */
+
+/* How vectors are indexed. Zeros mean the defaults. */
+typedef struct rv_memory_tuning {
+    /* "auto": rabitq to 500,000 vectors, then hnsw, where they are the cheapest way. "hnsw", "rabitq": that one, whenever there is no
+     * filter. "both": the cheaper one. "flat": none */
+    const char *index;
+    double recall;     /* of a search that names none, 0.5 .. 1; 0.99 */
+    size_t index_from; /* vectors from which on there is an index, 4096 */
+    size_t m, ef_build; /* of hnsw; by the number of vectors */
+    size_t ef;          /* of hnsw, least breadth of a search; the narrowest that finds enough */
+} rv_memory_tuning;
+/** rv_memory_tune - from now on; an index that is there already is kept. RV_E_ARG recall or index. */
+rv_err rv_memory_tune(rv_memory *m, const rv_memory_tuning *tuning) RV_MUST_CHECK;
+/** rv_memory_settle - returns when the indexes have caught up with all that was written, and are saved. */
+rv_err rv_memory_settle(rv_memory *m) RV_MUST_CHECK;
 /** rv_memory_forget_vectors - before rv_memory_open: removes the vector files, so that it makes all vectors again from the texts, with
  * any embedder. When it is cut short, it or the open is done again. */
 rv_err rv_memory_forget_vectors(rv_db *db) RV_MUST_CHECK;
@@ -116,11 +131,27 @@ typedef struct rv_memory_query {
     size_t k;                   /* 1 .. 1000 */
     rv_memory_filter filter;
     bool with_corrected;        /* what has been corrected stands behind its correction; false: it is left out */
+    double recall;              /* part of the nearest that the vector side has to find, on average: 0.5 .. 1; 1: exactly all; 0: as
+                                 * tuned */
 } rv_memory_query;
+
+/* How the vector side went about a search, and why: what each way would have cost, as measured on this store. */
+typedef struct rv_memory_plan {
+    const char *path;       /* "hnsw", "rabitq", "scan" (all that pass, by codes), "flat" (all that pass, exactly), "none" */
+    size_t rows, passing;   /* searched nodes; those that pass the filter */
+    size_t recent;          /* of these, not in the index yet: compared exactly beside it */
+    size_t k, breadth;      /* of hnsw its ef, of rabitq lists */
+    double asked, expected; /* recall */
+    double ms, scan_ms, flat_ms; /* expected of this path, of a scan, of comparing all; NaN: there is no index to scan */
+} rv_memory_plan;
+
+/** rv_memory_plan_json - its fields and `why`, a sentence. NULL without memory. */
+json_t *rv_memory_plan_json(const rv_memory_plan *plan);
 
 typedef struct rv_memory_hits {
     rv_memory_node *at; /* [n] best first, in arena */
     size_t n;
+    rv_memory_plan plan; /* of a search */
 } rv_memory_hits;
 
 /**

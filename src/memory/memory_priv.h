@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "graph/graph.h"
 #include "memory/memory.h"
+#include "memory/nearest_priv.h"
 #include "store/segment.h"
 #include "vector/index.h"
 
@@ -22,6 +23,8 @@ enum {
     RV_MEMORY_METADATA_BYTES = 65536,
     RV_MEMORY_K_MAX = 1000
 };
+/* Sets of ids are bits: 1 GiB each for that many. */
+#define RV_MEMORY_ID_MAX ((int64_t)1 << 33)
 
 /* ---- names: types, users, sources and tags as small numbers; 0 is "" ---- */
 
@@ -50,18 +53,24 @@ typedef struct entry {
 
 typedef struct adding adding;
 
-/* The ids of all nodes that have a value in a field, ascending. Those that were removed, or never came to be, stay until the next
- * start: an id is used once, so whoever finds no entry for it passes it over. */
+/* The ids of all nodes that have a value in a field: ascending, or as bits once these take no more room. Those that were removed, or
+ * never came to be, stay until the next start: an id is used once, and whoever asks also asks for what lives. */
 typedef struct holders {
     int64_t *at; /* [n] */
     size_t n, room;
+    idset bits; /* not empty: all are here */
 } holders;
+
+/* When the nodes of 64 consecutive ids were made, removed ones too. */
+typedef struct span {
+    int64_t oldest, newest;
+} span;
 typedef enum holders_by { RV_BY_TYPE, RV_BY_USER, RV_BY_SOURCE, RV_BY_TAG, RV_BYS } holders_by;
 
 struct rv_memory {
     const rv_alloc *mem;
     rv_db *db;
-    char *embedder_name;
+    char *embedder_name, *folder; /* of the vector files */
     rv_memory_embedder embedder;
 
     pthread_mutex_t writing;
@@ -76,6 +85,14 @@ struct rv_memory {
     bool adds_written; /* somebody writes what waits */
     double write_ms;   /* how long the last group took */
 
+    pthread_mutex_t keeping; /* all to the next blank line */
+    pthread_cond_t kept;     /* due or stop was set, or idle */
+    pthread_t keeper;
+    bool keeper_runs, keeper_due, keeper_settle, keeper_stop, keeper_idle;
+    bool looked[RV_FASTS];        /* the keeper's own: a saved index was looked for */
+    size_t not_before[RV_FASTS];  /* nor is one built again with fewer rows, after it failed */
+
+    uint64_t store; /* the number of this store, as in its vector files */
     pthread_rwlock_t state; /* all below */
     entry *entries;         /* [n_entries] ascending ids */
     size_t n_entries, entry_room;
@@ -84,7 +101,13 @@ struct rv_memory {
     names names;
     holders *holders[RV_BYS]; /* [n_holders] by the number of the name */
     size_t n_holders[RV_BYS];
-    rv_index *index;
+    idset live;   /* nodes that are searched, n_live of them */
+    span *spans;  /* [live.n] */
+    size_t n_live, span_room;
+    rv_index *index; /* exact: all rows */
+    fast *fasts[RV_FASTS];
+    float flat_ns; /* of a row that is compared exactly */
+    rv_memory_tuning tuning;
     rv_graph *graph;
     unsigned contains, follows, corrects, derived, cites, same_topic, agent_step; /* types of edges */
     size_t
@@ -117,20 +140,22 @@ int64_t rv_matcher_corrected_by(const matcher *f, int64_t id);
 rv_err rv_holders_add(rv_memory *m, holders_by by, uint32_t name, int64_t id) RV_MUST_CHECK;
 void rv_holders_free(rv_memory *m);
 
-/* The nodes that pass, as bits: bit id - first. */
+/** rv_live_reserve - room for ids up to this one.  rv_live_add, rv_live_remove - a searched node came or went. Under state, alone. */
+rv_err rv_live_reserve(rv_memory *m, int64_t id) RV_MUST_CHECK;
+void rv_live_add(rv_memory *m, int64_t id, int64_t created_ms);
+void rv_live_remove(rv_memory *m, int64_t id);
+
+/* The searched nodes that pass, as bits by id. */
 typedef struct passing {
     uint64_t *bits; /* NULL: no filter, all pass */
-    int64_t first;
     size_t n_bits, n; /* n of them are set */
 } passing;
-/** rv_passing_of - from the shortest list of holders that the filter allows, or from all entries when that is no shorter. To be
- * freed with rv_passing_deinit. Under state. */
+/** rv_passing_of - to be freed with rv_passing_deinit. Under state. */
 rv_err rv_passing_of(const matcher *f, passing *out) RV_MUST_CHECK;
 void rv_passing_deinit(const rv_memory *m, passing *p);
 static inline bool rv_passes(const passing *p, int64_t id)
 {
-    uint64_t bit = (uint64_t)(id - p->first);
-    return id >= p->first && bit < p->n_bits && (p->bits[bit / 64] >> bit % 64 & 1);
+    return id >= 0 && (uint64_t)id < p->n_bits && (p->bits[id / 64] >> id % 64 & 1);
 }
 
 /** rv_memory_grow - an array of at least need elements. */

@@ -245,6 +245,7 @@ typedef struct searching {
     size_t n;
     size_t n_sorted; /* the first of them ascend by id */
     bool cut;        /* a side had more to give */
+    rv_memory_plan plan;
 } searching;
 
 static bool filter_id(const searching *s, int64_t id)
@@ -290,12 +291,12 @@ static rv_err ask_vectors(searching *s)
 {
     size_t found = 0;
     if (s->vector) {
-        rv_filter filter = { .bits = s->passing.bits,
-                             .first = s->passing.first,
-                             .n_bits = s->passing.n_bits };
-        rv_search how = { .k = s->side < RV_INDEX_K_MAX ? s->side : RV_INDEX_K_MAX,
-                          .filter = s->passing.bits ? &filter : NULL };
-        RV_TRY(rv_index_search(s->m->index, s->vector, &how, s->hits, &found));
+        rv_filter bits = { .bits = s->passing.bits, .n_bits = s->passing.n_bits };
+        const rv_filter *filter = s->passing.bits ? &bits : NULL;
+        size_t k = s->side < RV_INDEX_K_MAX ? s->side : RV_INDEX_K_MAX;
+        nearest_plan plan = rv_nearest_plan(s->m, filter, s->passing.n, k, s->q->recall);
+        RV_TRY(rv_nearest_search(s->m, &plan, s->vector, filter, k, s->hits, &found));
+        s->plan = plan.said;
     }
     for (size_t i = 0; i < found; i++) {
         s->at[s->n++] = (candidate){ .id = s->hits[i].id,
@@ -607,7 +608,10 @@ rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena,
     }
     rv_text words;
     rv_text_init(&words, m->mem, QUERY_BYTES);
-    searching s = { .m = m, .q = q };
+    if (q->recall != 0 && !(q->recall >= 0.5 && q->recall <= 1)) {
+        return rv_fail(RV_E_ARG, "recall: %g, expected 0.5 .. 1", q->recall);
+    }
+    searching s = { .m = m, .q = q, .plan = { .path = "none" } };
     float *vector = rv_new_array(m->mem, m->embedder.dim, sizeof *vector);
     rv_memory_hits hits = { .at = rv_arena_take(arena, q->k * sizeof *hits.at) };
     rv_err e = vector && hits.at ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");
@@ -630,6 +634,7 @@ rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena,
     rv_text_deinit(&words);
     if (!e) {
         *out = hits;
+        out->plan = s.plan;
     }
     return e;
 }
@@ -648,7 +653,9 @@ static rv_err recall_one(rv_memory *m, const float *query, size_t k, float *scor
 {
     size_t n = 0, found = 0, good = 0;
     double from = rv_clock_ms();
-    RV_TRY(rv_index_search(m->index, query, &(rv_search){ .k = k }, hits, &found));
+    nearest_plan plan = rv_nearest_plan(m, NULL, 0, k, 0);
+    RV_TRY(rv_nearest_search(m, &plan, query, NULL, k, hits, &found));
+    r->index = plan.said.path;
     r->search_ms += rv_clock_ms() - from;
     from = rv_clock_ms();
     for (size_t i = 0; i < m->n_entries; i++) {
@@ -691,7 +698,7 @@ rv_err rv_memory_recall(rv_memory *m, size_t n_sample, size_t k, rv_memory_recal
             e = recall_one(m, m->entries[i].row, k, scores, hits, &r);
         }
     }
-    r.index = rv_index_get_config(m->index)->kind;
+    r.index = r.index ? r.index : "flat";
     pthread_rwlock_unlock(&m->state);
     rv_free(m->mem, scores);
     rv_free(m->mem, hits);

@@ -52,6 +52,7 @@ static rv_err reserve(rv_memory *m, const change *c, scratch *s)
 {
     RV_TRY(rv_memory_reserve(m, c->n_add, 0));
     RV_TRY(rv_index_reserve(m->index, s->n_searched));
+    RV_TRY(s->n_searched ? rv_live_reserve(m, c->add[c->n_add - 1].id) : RV_OK);
     RV_TRY(rv_graph_reserve(m->graph, c->n_link));
     for (size_t i = 0; i < c->n_link + c->n_unlink; i++) {
         const link_row *l = i < c->n_link ? &c->link[i] : &c->unlink[i - c->n_link];
@@ -205,6 +206,10 @@ static void drop_entries(rv_memory *m, const int64_t *ids, size_t n)
     m->n_entries = kept;
     rv_index_remove(m->index, ids, n);
     for (size_t i = 0; i < n; i++) {
+        if (rv_idset_has(&m->live, ids[i])) {
+            rv_live_remove(m, ids[i]);
+            rv_nearest_removed(m, ids[i]);
+        }
         rv_graph_remove(m->graph, ids[i]);
     }
 }
@@ -220,8 +225,11 @@ static void take_over(rv_memory *m, const change *c, const scratch *s)
     }
     for (size_t i = 0; i < s->n_searched; i++) {
         rv_memory_count_pair(m, s->vectors[i]);
-        m->entries[m->n_entries - s->n_searched + i].row = s->vectors[i];
+        entry *added = &m->entries[m->n_entries - s->n_searched + i];
+        added->row = s->vectors[i];
         rv_index_add(m->index, s->ids[i], s->vectors[i]);
+        rv_live_add(m, s->ids[i], added->created_ms);
+        rv_nearest_added(m);
     }
     for (size_t i = 0; i < c->n_unlink; i++) {
         const rv_graph_edge *edge = &s->links[c->n_link + i];
@@ -257,6 +265,7 @@ rv_err rv_memory_apply(rv_memory *m, const change *c)
         }
         rv_segments_size(m->segments, &m->vector_rows, &m->vector_bytes);
         pthread_rwlock_unlock(&m->state);
+        rv_keeper_wake(m);
     }
     free_scratch(m, &s);
     return e;

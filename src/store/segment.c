@@ -427,6 +427,11 @@ rv_err rv_segments_get(rv_segments *s, rv_segment_row row, int64_t id, const flo
     return RV_OK;
 }
 
+uint64_t rv_segments_row_sum(const float *row, size_t dim)
+{
+    return take((const uint8_t *)(row + dim) + 8, 8);
+}
+
 /* Makes the file longer before it is needed: a sync of bytes inside a file is one write to the disk, a sync of a file that grew
  * is also an entry in the journal of the file system. Zeros are no row: their checksum does not fit. A disk without room for
  * them may still have room for the row. */

@@ -165,6 +165,8 @@ rv_err rv_index_open(const rv_alloc *mem, const void *bytes, size_t n_bytes, rv_
 /** rv_index_check - every page of a saved file has its checksum; every id once; links, lists and codes obey their rules.
  * RV_E_CORRUPT with the first that does not. */
 rv_err rv_index_check(const rv_index *index) RV_MUST_CHECK;
+/** rv_index_check_pages - the first of these alone: what was opened is what was saved. Reads the whole file once. */
+rv_err rv_index_check_pages(const rv_index *index) RV_MUST_CHECK;
 
 /** rv_index_bytes - memory (or mapped file) per part: hot is read by every search, cold are the vectors themselves, 0 when
  * borrowed. */

@@ -83,9 +83,8 @@ struct rv_index {
     float *row; /* [dim] scratch of changes */
 };
 
-/** rv_index_make - all of an index but the kind's own part, empty.  rv_index_check_pages - checksums of the file it came from. */
+/** rv_index_make - all of an index but the kind's own part, empty. */
 rv_err rv_index_make(const rv_alloc *mem, const rv_index_config *config, rv_index **out) RV_MUST_CHECK;
-rv_err rv_index_check_pages(const rv_index *index) RV_MUST_CHECK;
 
 static inline bool rv_filter_passes(const rv_filter *filter, int64_t id)
 {

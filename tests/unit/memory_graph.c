@@ -106,7 +106,7 @@ TEST(what_is_around_a_node_comes_with_its_way)
     rv_memory_node start = { .id = id[0], .score = 2 };
     rv_memory_subgraph g;
     rv_memory_bounds two = { 2, 512, 16 };
-    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ &start, 1 }, NULL, two, arena, &g));
+    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, two, arena, &g));
     CHECK(g.n == 3 && g.at[0].node.id == id[0] && g.at[1].node.id == id[1] && g.at[2].node.id == id[2], "%zu",
           g.n);
     CHECK(g.at[0].hop == 0 && g.at[0].parent == SIZE_MAX && g.at[0].node.score == 2, "where it begins");
@@ -121,14 +121,14 @@ TEST(what_is_around_a_node_comes_with_its_way)
         CHECK_OK(toy_text(NULL, g.at[i].node.text, strlen(g.at[i].node.text), expected));
         CHECK(memcmp(g.at[i].vector, expected, sizeof expected) == 0, "vector %zu", i);
     }
-    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ &start, 1 }, NULL, (rv_memory_bounds){ 8, 2, 16 },
+    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, (rv_memory_bounds){ 8, 2, 16 },
                                    arena, &g));
     CHECK(g.n == 2, "%zu", g.n);
-    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ &start, 1 }, NULL, (rv_memory_bounds){ 9, 2, 16 },
+    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, (rv_memory_bounds){ 9, 2, 16 },
                                 arena, &g) == RV_E_ARG,
           "too many steps");
     start.id = 99;
-    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ &start, 1 }, NULL, two, arena, &g) == RV_E_NOT_FOUND,
+    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, two, arena, &g) == RV_E_NOT_FOUND,
           "no such node");
 
     rv_memory_edge *way;

@@ -1,0 +1,146 @@
+/* Measuring a fast index on the rows it holds: which breadth finds which part of the nearest, and how long that takes here. A question
+ * is seldom a row, so half of another row is mixed into each that is asked for. */
+#include "memory/memory_priv.h"
+#include "base/clock.h"
+#include "base/rng.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { ASKED = 48, K_MOST = 100, FLAT_ROWS = 20000 };
+static const double good = 0.9995;
+
+static const uint32_t hnsw_ladder[RV_GAUGES_MAX] = { 10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512 };
+static const uint32_t rabitq_ladder[RV_GAUGES_MAX] = { 1, 2, 4, 8, 12, 16, 24, 32, 64, 128, 256, 512 };
+
+typedef struct gauging {
+    rv_index *index;
+    size_t dim, n;
+    float *queries; /* [ASKED][dim] */
+    rv_hit *truth;  /* [ASKED][K_MOST] */
+    size_t n_truth; /* of each */
+    rv_hit *hits;   /* [K_MOST] */
+} gauging;
+
+static void make_queries(gauging *g, const float *const *rows)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 1);
+    for (size_t q = 0; q < ASKED; q++) {
+        const float *a = rows[rv_rng_below(&rng, g->n)], *b = rows[rv_rng_below(&rng, g->n)];
+        float *out = g->queries + q * g->dim;
+        double length = 0;
+        for (size_t d = 0; d < g->dim; d++) {
+            out[d] = a[d] + b[d] / 2;
+            length += (double)out[d] * (double)out[d];
+        }
+        for (size_t d = 0; length > 0 && d < g->dim; d++) {
+            out[d] = (float)((double)out[d] / sqrt(length));
+        }
+    }
+}
+
+/* By codes, with many times as many candidates compared exactly as are kept. */
+static rv_err find_truth(gauging *g, double *ms)
+{
+    rv_search how = { .k = K_MOST, .rerank = 5 * K_MOST, .way = RV_WAY_SCAN };
+    *ms = INFINITY;
+    for (size_t q = 0; q < ASKED; q++) {
+        double from = rv_clock_ms();
+        RV_TRY(rv_index_search(g->index, g->queries + q * g->dim, &how, g->truth + q * K_MOST, &g->n_truth));
+        *ms = rv_clock_ms() - from < *ms ? rv_clock_ms() - from : *ms;
+    }
+    return RV_OK;
+}
+
+/* One breadth and k: the mean recall, and the time of the middle. */
+static rv_err measure(gauging *g, size_t breadth, size_t k, float *recall, float *us)
+{
+    float times[ASKED];
+    size_t found = 0, good_ones = 0, wanted = k < g->n_truth ? k : g->n_truth;
+    for (size_t q = 0; q < ASKED; q++) {
+        const rv_hit *truth = g->truth + q * K_MOST;
+        double from = rv_clock_ms();
+        RV_TRY(rv_index_search(g->index, g->queries + q * g->dim, &(rv_search){ .k = k, .ef = breadth },
+                               g->hits, &found));
+        float t = (float)((rv_clock_ms() - from) * 1e3);
+        size_t at = q;
+        for (; at > 0 && times[at - 1] > t; at--) {
+            times[at] = times[at - 1];
+        }
+        times[at] = t;
+        for (size_t i = 0; i < found && wanted > 0; i++) {
+            good_ones += g->hits[i].score >= truth[wanted - 1].score - 1e-6f;
+        }
+    }
+    *recall = wanted ? (float)good_ones / (float)(ASKED * wanted) : 1;
+    *us = times[ASKED / 2];
+    return RV_OK;
+}
+
+static rv_err climb(fast *f, gauging *g)
+{
+    static const size_t ks[RV_GAUGED_KS] = { 10, K_MOST };
+    const uint32_t *ladder =
+        strcmp(rv_index_get_config(f->index)->kind, "hnsw") == 0 ? hnsw_ladder : rabitq_ladder;
+    f->n_gauges = 0;
+    for (size_t i = 0; i < RV_GAUGES_MAX; i++) {
+        gauge *at = &f->gauges[i];
+        at->breadth = ladder[i];
+        for (size_t k = 0; k < RV_GAUGED_KS; k++) {
+            RV_TRY(measure(g, ladder[i], ks[k], &at->recall[k], &at->us[k]));
+        }
+        f->n_gauges = i + 1;
+        if ((double)at->recall[0] >= good && (double)at->recall[1] >= good) {
+            break; /* wider is only slower */
+        }
+    }
+    return RV_OK;
+}
+
+/* ns of one exact comparison, over rows that lie apart. */
+static float flat_ns_of(const float *const *rows, size_t n, const gauging *g)
+{
+    n = n < FLAT_ROWS ? n : FLAT_ROWS;
+    rv_index *flat;
+    size_t found;
+    double ms = 0;
+    rv_index_config how = { .kind = "flat", .dim = g->dim };
+    if (rv_index_new(&rv_heap, &how, &flat)) {
+        return 0;
+    }
+    rv_err e = rv_index_reserve(flat, n);
+    for (size_t i = 0; !e && i < n; i++) {
+        rv_index_add(flat, (int64_t)i + 1, rows[i]);
+    }
+    for (int pass = 0; !e && pass < 2; pass++) { /* the second is the warm one */
+        double from = rv_clock_ms();
+        e = rv_index_search(flat, g->queries, &(rv_search){ .k = K_MOST }, g->hits, &found);
+        ms = rv_clock_ms() - from;
+    }
+    rv_index_free(flat);
+    return e ? 0 : (float)(ms * 1e6 / (double)n);
+}
+
+rv_err rv_fast_gauge(fast *f, const float *const *rows, size_t n, float *flat_ns)
+{
+    const size_t dim = rv_index_get_config(f->index)->dim;
+    gauging g = { .index = f->index, .dim = dim, .n = n };
+    g.queries = rv_new_array(f->mem, ASKED * dim, sizeof *g.queries);
+    g.truth = rv_new_array(f->mem, (ASKED + 1) * K_MOST, sizeof *g.truth);
+    rv_err e =
+        g.queries && g.truth && n > 0 ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to measure an index");
+    if (!e) {
+        g.hits = g.truth + ASKED * K_MOST;
+        make_queries(&g, rows);
+        double ms = 0;
+        e = find_truth(&g, &ms);
+        f->scan_ns = (float)(ms * 1e6 / (double)n);
+        e = e ? e : climb(f, &g);
+        float flat = flat_ns_of(rows, n, &g);
+        *flat_ns = flat > 0 ? flat : *flat_ns;
+    }
+    rv_free(f->mem, g.queries);
+    rv_free(f->mem, g.truth);
+    return e;
+}

@@ -1,0 +1,332 @@
+/* The indexes of the memory: built beside the searches, saved, opened, followed, never trusted. Whatever state they are in, a row that was
+ * removed is not found, one that was added is, and k that pass are k that are found. */
+#include "memory_helpers.h"
+#include "base/file.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ROWS = 1500, K = 10, QUESTIONS = 40 };
+
+static rv_arena *arena(void)
+{
+    static rv_arena *a;
+    if (!a) {
+        CHECK_OK(rv_arena_new(&rv_heap, (size_t)256 << 20, &a));
+    }
+    rv_arena_reset(a);
+    return a;
+}
+
+/* Letters only: digits are nothing to the toy embedder. */
+static void write_word(rv_rng *rng, char out[8])
+{
+    uint64_t w = rv_rng_below(rng, 400);
+    snprintf(out, 8, "w%c%cx", (char)('a' + w / 20), (char)('a' + w % 20));
+}
+
+static void write_text(rv_rng *rng, rv_text *out)
+{
+    char word[8];
+    for (int i = 0; i < 12; i++) {
+        write_word(rng, word);
+        rv_text_addf(out, "%s%s", i ? " " : "", word);
+    }
+}
+
+/* A chunk for each heading, in one transaction. */
+static void import_rows(rv_memory *m, const char *dir, const char *name, uint64_t seed, size_t n,
+                        const char *tag)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, seed);
+    rv_text text;
+    rv_text_init(&text, &rv_heap, 16 << 20);
+    for (size_t i = 0; i < n; i++) {
+        rv_text_addf(&text, "# h%c%c%c\n\n", (char)('a' + i % 26), (char)('a' + i / 26 % 26),
+                     (char)('a' + i / 676));
+        write_text(&rng, &text);
+        rv_text_adds(&text, ".\n\n");
+    }
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s.md", dir, name);
+    CHECK_OK(rv_file_replace(path, rv_text_get(&text), text.n));
+    rv_text_deinit(&text);
+    rv_memory_import done = { 0 };
+    CHECK_OK(rv_memory_import_path(m, path, NULL, &tag, tag ? 1 : 0, NULL, NULL, &done));
+    CHECK(done.chunks_added == n, "%zu chunks of %zu", done.chunks_added, n);
+}
+
+static void question(size_t i, rv_text *out)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 1000 + i);
+    rv_text_init(out, &rv_heap, 4096);
+    write_text(&rng, out);
+}
+
+static rv_memory_hits ask(rv_memory *m, size_t i, double recall, rv_memory_filter filter, size_t k)
+{
+    rv_text text;
+    question(i, &text);
+    rv_memory_hits hits;
+    CHECK_OK(rv_memory_search(m,
+                              &(rv_memory_query){ .text = rv_text_get(&text),
+                                                  .mode = RV_MEMORY_VECTOR,
+                                                  .k = k,
+                                                  .recall = recall,
+                                                  .filter = filter },
+                              arena(), &hits));
+    rv_text_deinit(&text);
+    return hits;
+}
+
+/* The part of the exact answers that is found. */
+static double recall_of(rv_memory *m, double recall, rv_memory_filter filter)
+{
+    size_t good = 0, all = 0;
+    for (size_t i = 0; i < QUESTIONS; i++) {
+        rv_memory_hits exact = ask(m, i, 1, filter, K);
+        CHECK(strcmp(exact.plan.path, "flat") == 0, "%s", exact.plan.path);
+        double least = exact.n ? exact.at[exact.n - 1].score : 0;
+        size_t n = exact.n;
+        rv_memory_hits hits = ask(m, i, recall, filter, K);
+        CHECK(hits.n == n, "question %zu: %zu hits, exact search %zu", i, hits.n, n);
+        for (size_t h = 0; h < hits.n; h++) {
+            good += hits.at[h].score >= least - 1e-6;
+        }
+        all += n;
+    }
+    return all ? (double)good / (double)all : 1;
+}
+
+static store open_tuned(const char *dir, const char *index)
+{
+    store s = store_open(dir);
+    CHECK_OK(rv_memory_tune(s.m, &(rv_memory_tuning){ .index = index, .index_from = 256 }));
+    return s;
+}
+
+static const char *index_path(const char *dir, const char *kind)
+{
+    static char path[4200];
+    snprintf(path, sizeof path, "%s/vectors/%s.idx", dir, kind);
+    return path;
+}
+
+static bool by_index(rv_memory *m, const char *kind)
+{
+    rv_memory_hits hits = ask(m, 0, 0.9, (rv_memory_filter){ 0 }, K);
+    return strcmp(hits.plan.path, kind) == 0;
+}
+
+static void check_kind(const char *kind)
+{
+    const char *dir = temp_path("data"), *texts = temp_dir();
+    store s = open_tuned(dir, kind);
+    CHECK(!by_index(s.m, kind), "an empty store has an index");
+    import_rows(s.m, texts, "first", 1, ROWS, "old");
+    CHECK(recall_of(s.m, 0.99, (rv_memory_filter){ 0 }) >= 0.95, "%s while it may be built", kind);
+    CHECK_OK(rv_memory_settle(s.m));
+    CHECK(by_index(s.m, kind), "%s was not built", kind);
+    CHECK(rv_file_exists(index_path(dir, kind)), "%s was not saved", kind);
+    CHECK(recall_of(s.m, 0.99, (rv_memory_filter){ 0 }) >= 0.97, "%s after it was built", kind);
+
+    import_rows(s.m, texts, "second", 2, 60, "new");
+    rv_memory_hits found = ask(s.m, 1, 0.99, (rv_memory_filter){ .tag = "new" }, 60);
+    CHECK(found.n == 60, "%zu of 60 that are new, right after they were written", found.n);
+    CHECK(recall_of(s.m, 0.99, (rv_memory_filter){ .tag = "new" }) >= 0.97, "%s, new ones", kind);
+    CHECK_OK(rv_memory_settle(s.m));
+    CHECK(recall_of(s.m, 0.99, (rv_memory_filter){ 0 }) >= 0.97, "%s after it followed", kind);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+
+    s = open_tuned(dir, kind);
+    CHECK_OK(rv_memory_settle(s.m));
+    CHECK(by_index(s.m, kind), "%s was not opened", kind);
+    CHECK(recall_of(s.m, 0.99, (rv_memory_filter){ 0 }) >= 0.97, "%s after it was opened", kind);
+    store_close(&s);
+}
+
+TEST(hnsw_is_built_beside_the_searches_saved_and_opened)
+{
+    check_kind("hnsw");
+}
+
+TEST(rabitq_is_built_beside_the_searches_saved_and_opened)
+{
+    check_kind("rabitq");
+}
+
+/* Removes the nearest until few are left; each time the next ones have to be there, index or not. */
+static void remove_the_nearest(rv_memory *m, bool settle)
+{
+    for (size_t round = 0; round < 4; round++) {
+        rv_memory_hits next = ask(m, 3, 1, (rv_memory_filter){ 0 }, 2 * K);
+        CHECK(next.n == 2 * K, "%zu hits", next.n);
+        int64_t ids[2 * K];
+        double scores[2 * K];
+        for (size_t i = 0; i < 2 * K; i++) {
+            ids[i] = next.at[i].id;
+            scores[i] = next.at[i].score;
+        }
+        for (size_t i = 0; i < K; i++) {
+            size_t removed = 0;
+            CHECK_OK(rv_memory_rm(m, ids[i], NULL, &removed));
+            CHECK(removed == 1, "node %lld", (long long)ids[i]);
+        }
+        if (settle && round % 2 == 1) {
+            CHECK_OK(rv_memory_settle(m));
+        }
+        rv_memory_hits hits = ask(m, 3, 0.99, (rv_memory_filter){ 0 }, K);
+        CHECK(hits.n == K, "round %zu: %zu hits", round, hits.n);
+        for (size_t i = 0; i < hits.n; i++) {
+            CHECK(fabs(hits.at[i].score - scores[K + i]) <= 1e-6,
+                  "round %zu, place %zu: node %lld with %g, not %lld with %g", round, i,
+                  (long long)hits.at[i].id, hits.at[i].score, (long long)ids[K + i], scores[K + i]);
+        }
+    }
+}
+
+TEST(when_the_ten_nearest_are_removed_the_next_ten_are_found)
+{
+    static const char *const kinds[] = { "flat", "hnsw", "rabitq", "both" };
+    for (size_t i = 0; i < RV_COUNT(kinds); i++) {
+        const char *dir = temp_path("data");
+        store s = open_tuned(dir, kinds[i]);
+        import_rows(s.m, temp_dir(), "rows", 7, 600, NULL);
+        CHECK_OK(rv_memory_settle(s.m));
+        remove_the_nearest(s.m, i % 2 == 1);
+        CHECK_OK(rv_memory_check(s.m));
+        store_close(&s);
+        s = open_tuned(dir, kinds[i]); /* an index that was saved before they were removed */
+        remove_the_nearest(s.m, true);
+        store_close(&s);
+    }
+}
+
+TEST(as_many_as_pass_a_filter_are_found_up_to_k)
+{
+    static const char *const kinds[] = { "flat", "hnsw", "rabitq", "both" };
+    for (size_t i = 0; i < RV_COUNT(kinds); i++) {
+        store s = open_tuned(temp_path("data"), kinds[i]);
+        const char *texts = temp_dir();
+        static const size_t sizes[] = { 1, 7, 40, 300, 900 };
+        char tag[16];
+        for (size_t n = 0; n < RV_COUNT(sizes); n++) {
+            snprintf(tag, sizeof tag, "t%zu", sizes[n]);
+            import_rows(s.m, texts, tag, 20 + n, sizes[n], tag);
+        }
+        for (int settled = 0; settled < 2; settled++) {
+            for (size_t n = 0; n < RV_COUNT(sizes); n++) {
+                snprintf(tag, sizeof tag, "t%zu", sizes[n]);
+                rv_memory_filter filter = { .tag = tag };
+                size_t wanted = sizes[n] < 200 ? sizes[n] : 200;
+                for (size_t q = 0; q < 5; q++) {
+                    rv_memory_hits hits = ask(s.m, q, 0.9, filter, 200);
+                    CHECK(hits.n == wanted, "%s, %s: %zu of %zu", kinds[i], tag, hits.n, wanted);
+                    CHECK(hits.plan.passing == sizes[n], "%zu said to pass", hits.plan.passing);
+                }
+                CHECK(recall_of(s.m, 0.99, filter) >= 0.97, "%s, %s", kinds[i], tag);
+                filter.type = "note";
+                CHECK(ask(s.m, 0, 0.9, filter, K).n == 0, "chunks passed for notes");
+            }
+            CHECK_OK(rv_memory_settle(s.m));
+        }
+        store_close(&s);
+    }
+}
+
+TEST(an_index_that_was_saved_long_ago_is_caught_up)
+{
+    static const char *const kinds[] = { "hnsw", "rabitq" };
+    for (size_t i = 0; i < RV_COUNT(kinds); i++) {
+        const char *dir = temp_path("data"), *texts = temp_dir();
+        store s = open_tuned(dir, kinds[i]);
+        import_rows(s.m, texts, "first", 31, 500, "first");
+        CHECK_OK(rv_memory_settle(s.m));
+        store_close(&s);
+        char *bytes;
+        size_t n, removed = 0;
+        CHECK_OK(rv_file_read(&rv_heap, index_path(dir, kinds[i]), 64 << 20, &bytes, &n));
+
+        s = open_tuned(dir, kinds[i]);
+        import_rows(s.m, texts, "second", 32, 700, "second");
+        CHECK_OK(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .tag = "first", .type = "chunk" }, &removed));
+        CHECK(removed == 500, "%zu", removed);
+        CHECK_OK(rv_memory_settle(s.m));
+        store_close(&s);
+        CHECK_OK(rv_file_replace(index_path(dir, kinds[i]), bytes, n));
+        rv_free(&rv_heap, bytes);
+
+        s = open_tuned(dir, kinds[i]);
+        for (int settled = 0; settled < 2; settled++) {
+            rv_memory_hits hits = ask(s.m, 5, 0.9, (rv_memory_filter){ 0 }, 1000);
+            CHECK(hits.n == 700, "%s: %zu found of 700", kinds[i], hits.n);
+            CHECK(recall_of(s.m, 0.99, (rv_memory_filter){ 0 }) >= 0.97, "%s", kinds[i]);
+            CHECK_OK(rv_memory_settle(s.m));
+        }
+        CHECK(by_index(s.m, kinds[i]), "%s did not come back", kinds[i]);
+        store_close(&s);
+    }
+}
+
+/* Every page of it in turn, its length, and a file of another store: found out, made again. */
+TEST(an_index_file_that_is_damaged_or_of_another_store_is_made_again)
+{
+    static const char *const kinds[] = { "hnsw", "rabitq" };
+    for (size_t i = 0; i < RV_COUNT(kinds); i++) {
+        const char *dir = temp_path("data"), *other = temp_path("other");
+        store s = open_tuned(other, kinds[i]);
+        import_rows(s.m, temp_dir(), "rows", 41, 400, NULL);
+        CHECK_OK(rv_memory_settle(s.m));
+        store_close(&s);
+        char *foreign, *bytes;
+        size_t n_foreign, n;
+        CHECK_OK(rv_file_read(&rv_heap, index_path(other, kinds[i]), 64 << 20, &foreign, &n_foreign));
+        s = open_tuned(dir, kinds[i]);
+        import_rows(s.m, temp_dir(), "rows", 42, 400, NULL);
+        CHECK_OK(rv_memory_settle(s.m));
+        store_close(&s);
+        CHECK_OK(rv_file_read(&rv_heap, index_path(dir, kinds[i]), 64 << 20, &bytes, &n));
+        const size_t places[] = { 0, 9, 70, 4000, 4096, 5000, n / 2, n - 20, n - 1 };
+        for (size_t p = 0; p <= RV_COUNT(places) + 1; p++) {
+            if (p < RV_COUNT(places)) {
+                bytes[places[p]] ^= 0x10;
+                CHECK_OK(rv_file_replace(index_path(dir, kinds[i]), bytes, n));
+                bytes[places[p]] ^= 0x10;
+            } else {
+                CHECK_OK(p == RV_COUNT(places)
+                             ? rv_file_replace(index_path(dir, kinds[i]), bytes, n - 64)
+                             : rv_file_replace(index_path(dir, kinds[i]), foreign, n_foreign));
+            }
+            s = open_tuned(dir, kinds[i]);
+            CHECK_OK(rv_memory_settle(s.m));
+            CHECK(by_index(s.m, kinds[i]), "%s, damage %zu", kinds[i], p);
+            CHECK(recall_of(s.m, 0.99, (rv_memory_filter){ 0 }) >= 0.97, "%s, damage %zu", kinds[i], p);
+            store_close(&s);
+            char *again;
+            size_t n_again;
+            CHECK_OK(rv_file_read(&rv_heap, index_path(dir, kinds[i]), 64 << 20, &again, &n_again));
+            CHECK(n_again == n, "%zu bytes, before %zu", n_again, n);
+            rv_free(&rv_heap, again);
+        }
+        rv_free(&rv_heap, bytes);
+        rv_free(&rv_heap, foreign);
+    }
+}
+
+TEST(what_cannot_be_tuned_is_refused)
+{
+    store s = store_open(temp_path("data"));
+    CHECK(rv_memory_tune(s.m, &(rv_memory_tuning){ .index = "tree" }) == RV_E_ARG, "an index \"tree\"");
+    CHECK(rv_memory_tune(s.m, &(rv_memory_tuning){ .recall = 1.5 }) == RV_E_ARG, "recall 1.5");
+    CHECK(rv_memory_tune(s.m, &(rv_memory_tuning){ .recall = NAN }) == RV_OK, "recall NaN is not said");
+    rv_memory_hits hits;
+    CHECK(rv_memory_search(s.m, &(rv_memory_query){ .text = "x", .k = 1, .recall = 0.2 }, arena(), &hits) ==
+              RV_E_ARG,
+          "a search with recall 0.2");
+    CHECK_OK(rv_memory_settle(s.m));
+    store_close(&s);
+}
