@@ -13,11 +13,21 @@
 
 enum { SETTINGS_MAX = 64, PASSES_MOST = 15, PASSES_LEAST = 3 };
 
-/* A set of vectors in memory: aligned, finite, of length 1 where the metric says so */
+/* A set of vectors, finite, of length 1 where the metric says so: a copy, aligned, or where they lie in the mapped file */
 typedef struct set {
-    float *at; /* [n][dim] */
-    size_t n, dim;
+    const float *at;
+    size_t n, dim, step; /* row i begins at at + i * step */
+    float *copy;         /* NULL: in the file */
+    rv_map map;
 } set;
+
+/* What an exact search finds. */
+typedef struct truth {
+    uint32_t *wanted; /* [queries] how many of the k there are */
+    double *
+        last; /* [queries] score of the last of them: what scores as much counts as found, so that equal vectors
+                         are not a matter of ids */
+} truth;
 
 typedef struct setting {
     size_t ef, rerank;
@@ -43,41 +53,80 @@ static double cpu_seconds(clockid_t clock)
 
 /* ---- reading ---- */
 
-static rv_err read_set(const char *path, bool unit, set *out)
+static const float *row_of(const set *s, size_t i)
 {
-    rv_map map;
+    return s->at + i * s->step;
+}
+
+static void set_deinit(set *s)
+{
+    rv_free(&rv_heap, s->copy);
+    rv_file_unmap(&s->map);
+    *s = (set){ 0 };
+}
+
+/* Length of a vector, squared. */
+static double square_of(const float *row, size_t dim)
+{
+    double sum = 0;
+    for (size_t d = 0; d < dim; d++) {
+        sum += (double)row[d] * (double)row[d];
+    }
+    return sum;
+}
+
+/* unit: made so while copied. in_file: not copied. */
+static rv_err read_set(const char *path, bool unit, bool in_file, set *out)
+{
     rv_vecs vecs;
-    RV_TRY(rv_file_map(path, &map));
-    rv_err e = rv_vecs_read(map.at, map.n, &vecs);
+    RV_TRY(rv_file_map(path, &out->map));
+    rv_err e = rv_vecs_read(out->map.at, out->map.n, &vecs);
     if (e) {
-        rv_file_unmap(&map);
         return rv_fail(e, "%s: %s", path, rv_err_text());
     }
     out->n = vecs.n;
-    out->dim = vecs.dim;
-    out->at = rv_new_aligned(&rv_heap, 64, vecs.n * vecs.dim * sizeof *out->at);
-    e = out->at ? RV_OK : rv_fail(RV_E_NOMEM, "%s: no memory for %zu vectors", path, vecs.n);
+    out->dim = out->step = vecs.dim;
+    if (in_file) {
+        out->step = vecs.dim + 1;
+        out->at = vecs.n > 0 ? rv_vecs_row(&vecs, 0) : NULL;
+    } else {
+        out->copy = rv_new_aligned(&rv_heap, 64, vecs.n * vecs.dim * sizeof *out->copy);
+        out->at = out->copy;
+        e = out->at ? RV_OK : rv_fail(RV_E_NOMEM, "%s: no memory for %zu vectors", path, vecs.n);
+    }
     for (size_t i = 0; !e && i < vecs.n; i++) {
-        float *row = out->at + i * vecs.dim;
-        memcpy(row, rv_vecs_row(&vecs, i), vecs.dim * sizeof *row);
-        double length = 0;
-        for (size_t d = 0; d < vecs.dim; d++) {
-            length += (double)row[d] * (double)row[d];
-        }
-        if (!isfinite(length)) {
+        const float *row = rv_vecs_row(&vecs, i);
+        double square = square_of(row, vecs.dim);
+        if (!isfinite(square)) {
             e = rv_fail(RV_E_FORMAT, "%s: vector %zu is not finite", path, i);
+        } else if (in_file && unit && square != 0 && !(fabs(square - 1) < 1e-3)) {
+            e = rv_fail(RV_E_FORMAT, "%s: vector %zu has length %g; left in the file they all have 1", path,
+                        i, sqrt(square));
         }
-        float scale = unit && length > 0 ? (float)(1 / sqrt(length)) : 1;
-        for (size_t d = 0; unit && d < vecs.dim; d++) {
-            row[d] *= scale;
+        float scale = unit && square > 0 ? (float)(1 / sqrt(square)) : 1;
+        for (size_t d = 0; out->copy && d < vecs.dim; d++) {
+            out->copy[i * vecs.dim + d] = row[d] * scale;
         }
     }
-    rv_file_unmap(&map);
+    if (!in_file) {
+        rv_file_unmap(&out->map);
+    }
     return e;
 }
 
+static double score_of(rv_index_metric metric, const float *a, const float *b, size_t dim)
+{
+    double sum = 0;
+    for (size_t d = 0; d < dim; d++) {
+        double difference = (double)a[d] - (double)b[d];
+        sum += metric == RV_INDEX_L2 ? -difference * difference : (double)a[d] * (double)b[d];
+    }
+    return sum;
+}
+
 /* The first k ids of every row, -1 where there are fewer. */
-static rv_err read_truth(const char *path, size_t n, size_t k, int32_t **out)
+static rv_err read_truth(const char *path, rv_index_metric metric, const set *base, const set *queries,
+                         size_t k, truth *out)
 {
     rv_map map;
     rv_vecs vecs;
@@ -85,19 +134,51 @@ static rv_err read_truth(const char *path, size_t n, size_t k, int32_t **out)
     rv_err e = rv_vecs_read(map.at, map.n, &vecs);
     if (e) {
         e = rv_fail(e, "%s: %s", path, rv_err_text());
-    } else if (vecs.n < n || vecs.dim < k) {
+    } else if (vecs.n < queries->n || vecs.dim < k) {
         e = rv_fail(RV_E_FORMAT, "%s: %zu rows of %zu ids, expected %zu of at least %zu", path, vecs.n,
-                    vecs.dim, n, k);
+                    vecs.dim, queries->n, k);
     }
-    int32_t *ids = e ? NULL : rv_new_array(&rv_heap, n * k, sizeof *ids);
-    if (!e && !ids) {
+    out->wanted = e ? NULL : rv_new_array(&rv_heap, queries->n, sizeof *out->wanted);
+    out->last = e ? NULL : rv_new_array(&rv_heap, queries->n, sizeof *out->last);
+    if (!e && (!out->wanted || !out->last)) {
         e = rv_fail(RV_E_NOMEM, "%s: no memory", path);
     }
-    for (size_t i = 0; !e && i < n; i++) {
-        memcpy(ids + i * k, rv_vecs_row(&vecs, i), k * sizeof *ids);
+    for (size_t q = 0; !e && q < queries->n; q++) {
+        const int32_t *ids = rv_vecs_row(&vecs, q);
+        size_t n = 0;
+        for (; !e && n < k && ids[n] >= 0; n++) {
+            if ((size_t)ids[n] >= base->n) {
+                e = rv_fail(RV_E_FORMAT, "%s: row %zu names vector %d of %zu", path, q, ids[n], base->n);
+            }
+        }
+        out->wanted[q] = (uint32_t)n;
+        if (!e && n > 0) {
+            out->last[q] = score_of(metric, row_of(queries, q), row_of(base, (size_t)ids[n - 1]), base->dim);
+        }
     }
     rv_file_unmap(&map);
-    *out = e ? NULL : ids;
+    return e;
+}
+
+/* Bits of the vectors whose number in a file of 32-bit ones is below a limit. */
+static rv_err read_filter(const char *path, size_t n, uint32_t below, uint64_t **bits, size_t *n_passing)
+{
+    rv_map map;
+    RV_TRY(rv_file_map(path, &map));
+    rv_err e = map.n == n * 4 ? RV_OK
+                              : rv_fail(RV_E_FORMAT, "%s: %zu bytes, expected 4 for each of %zu vectors",
+                                        path, map.n, n);
+    *bits = e ? NULL : rv_new_array(&rv_heap, n / 64 + 1, sizeof **bits);
+    if (!e && !*bits) {
+        e = rv_fail(RV_E_NOMEM, "no memory for a filter");
+    }
+    for (size_t i = 0; !e && i < n; i++) {
+        uint32_t value;
+        memcpy(&value, map.at + 4 * i, sizeof value);
+        (*bits)[i / 64] |= (uint64_t)(value < below) << i % 64;
+        *n_passing += value < below;
+    }
+    rv_file_unmap(&map);
     return e;
 }
 
@@ -124,7 +205,7 @@ static rv_err build(const rv_index_config *config, rv_pool *pool, const set *bas
                            : rv_fail(RV_E_NOMEM, "no memory for %zu ids", base->n);
     for (size_t i = 0; !e && i < base->n; i++) {
         ids[i] = (int64_t)i;
-        rows[i] = base->at + i * base->dim;
+        rows[i] = row_of(base, i);
     }
     cmd_bar_init(&progress.bar);
     if (!e) {
@@ -142,29 +223,75 @@ static rv_err write_file(void *self, const void *bytes, size_t n)
                                           : rv_fail(RV_E_IO, "saving the index: the disk takes no more");
 }
 
-/* From file to first answer, in the page cache. */
-static rv_err time_open(const rv_index *index, const set *queries, double *open_ms, double *save_ms)
+static rv_err save(const rv_index *index, const char *path)
 {
-    const char *dir = getenv("TMPDIR");
-    char path[4096];
-    snprintf(path, sizeof path, "%s/ruvllm-ann-%d.idx", dir && *dir ? dir : "/tmp", (int)getpid());
-    double from = rv_clock_ms();
     FILE *f = fopen(path, "wbx");
     if (!f) {
         return rv_fail(RV_E_IO, "%s: cannot be made", path);
     }
     rv_err e = rv_index_save(index, write_file, f);
     e = fclose(f) == 0 || e ? e : rv_fail(RV_E_IO, "%s: the disk takes no more", path);
-    *save_ms = rv_clock_ms() - from;
-    rv_map map = { 0 };
-    rv_index *again = NULL;
+    if (e) {
+        unlink(path);
+    }
+    return e;
+}
+
+/* Where vectors that were left in their file are. */
+static rv_err find_rows(void *self, const int64_t *ids, size_t n, const float **rows)
+{
+    const set *base = self;
+    for (size_t i = 0; i < n; i++) {
+        rows[i] = ids[i] >= 0 && (uint64_t)ids[i] < base->n ? row_of(base, (size_t)ids[i]) : NULL;
+    }
+    return RV_OK;
+}
+
+typedef struct times {
+    double build_s, build_cpu_s, save_ms;
+    double open_ms; /* from the file, in the page cache, to the first answer */
+    double first_us,
+        warm_us; /* then a query at a time, all of them twice: mean of the first and of the second */
+} times;
+
+static double mean_us(rv_index *index, const set *queries, rv_err *e)
+{
+    rv_hit hits[10];
+    size_t found;
+    double from = rv_clock_ms();
+    for (size_t q = 0; q < queries->n && !*e; q++) {
+        *e = rv_index_search(index, row_of(queries, q), &(rv_search){ .k = 10 }, hits, &found);
+    }
+    return 1000 * (rv_clock_ms() - from) / (double)queries->n;
+}
+
+static rv_err open_index(const char *path, set *base, const set *queries, rv_map *map, rv_index **out,
+                         times *t)
+{
     rv_hit hit;
     size_t found;
-    from = rv_clock_ms();
-    e = e ? e : rv_file_map(path, &map);
-    e = e ? e : rv_index_open(&rv_heap, map.at, map.n, NULL, NULL, &again);
-    e = e ? e : rv_index_search(again, queries->at, &(rv_search){ .k = 1 }, &hit, &found);
-    *open_ms = rv_clock_ms() - from;
+    double from = rv_clock_ms();
+    RV_TRY(rv_file_map(path, map));
+    rv_err e = rv_index_open(&rv_heap, map->at, map->n, find_rows, base, out);
+    e = e ? e : rv_index_search(*out, queries->at, &(rv_search){ .k = 1 }, &hit, &found);
+    t->open_ms = rv_clock_ms() - from;
+    t->first_us = e ? 0 : mean_us(*out, queries, &e);
+    t->warm_us = e ? 0 : mean_us(*out, queries, &e);
+    return e ? rv_fail(e, "%s: %s; remove it to build it anew", path, rv_err_text()) : RV_OK;
+}
+
+/* Saved to a file of its own, and opened from it once. */
+static rv_err time_open(const rv_index *index, set *base, const set *queries, times *t)
+{
+    const char *dir = getenv("TMPDIR");
+    char path[4096];
+    snprintf(path, sizeof path, "%s/ruvllm-ann-%d.idx", dir && *dir ? dir : "/tmp", (int)getpid());
+    double from = rv_clock_ms();
+    RV_TRY(save(index, path));
+    t->save_ms = rv_clock_ms() - from;
+    rv_map map = { 0 };
+    rv_index *again = NULL;
+    rv_err e = open_index(path, base, queries, &map, &again, t);
     rv_index_free(again);
     rv_file_unmap(&map);
     unlink(path);
@@ -179,22 +306,24 @@ static void ask(void *arg, int thread, int n_threads)
     double from = cpu_seconds(CLOCK_THREAD_CPUTIME_ID);
     for (size_t q = (size_t)thread; q < j->queries->n && !j->e[thread]; q += (size_t)n_threads) {
         uint64_t begin = rv_clock_ns();
-        j->e[thread] = rv_index_search(j->index, j->queries->at + q * j->queries->dim, &j->how,
-                                       j->hits + q * j->how.k, &j->found[q]);
+        j->e[thread] =
+            rv_index_search(j->index, row_of(j->queries, q), &j->how, j->hits + q * j->how.k, &j->found[q]);
         j->latency_us[q] = (double)(rv_clock_ns() - begin) / 1000;
     }
     j->cpu_s[thread] = cpu_seconds(CLOCK_THREAD_CPUTIME_ID) - from;
 }
 
-static double recall_of(const job *j, const int32_t *truth)
+static double recall_of(const job *j, const truth *known)
 {
     size_t k = j->how.k, hit = 0, all = 0;
     for (size_t q = 0; q < j->queries->n; q++) {
-        for (size_t t = 0; t < k && truth[q * k + t] >= 0; t++, all++) {
-            for (size_t i = 0; i < j->found[q]; i++) {
-                hit += j->hits[q * k + i].id == truth[q * k + t];
-            }
+        size_t near = 0;
+        double last = known->last[q] - 1e-6 * fabs(known->last[q]);
+        for (size_t i = 0; i < j->found[q]; i++) {
+            near += (double)j->hits[q * k + i].score >= last;
         }
+        hit += near < known->wanted[q] ? near : known->wanted[q];
+        all += known->wanted[q];
     }
     return all ? (double)hit / (double)all : 1;
 }
@@ -242,7 +371,7 @@ static rv_err measure(job *j, rv_pool *pool, timing *best)
 
 typedef struct options {
     rv_index_config config;
-    int64_t k, threads, rerank;
+    int64_t k, threads, rerank, below;
     size_t efs[SETTINGS_MAX], n_efs;
 } options;
 
@@ -274,17 +403,24 @@ static bool parse_list(const cmd_line *line, options *o)
 
 static bool parse_options(const cmd_line *line, options *o)
 {
-    static const char *const metrics[] = { "cos", "l2", "ip" }, *const keeps[] = { "", "f32", "bf16" };
+    static const char *const metrics[] = { "cos", "l2", "ip" }, *const keeps[] = { "file", "f32", "bf16" };
     const char *metric = cmd_value(line, "metric", "l2"), *keep = cmd_value(line, "keep", "f32");
     int64_t m = 0, efc = 0, n_lists = 0, bits = 0, seed = 0;
     *o = (options){ .k = 10, .threads = 1, .config = { .kind = cmd_value(line, "index", "hnsw") } };
     if (!cmd_int(line, "k", 1, RV_INDEX_K_MAX, &o->k) || !cmd_int(line, "threads", 1, 256, &o->threads) ||
         !cmd_int(line, "rerank", 0, 1 << 20, &o->rerank) || !cmd_int(line, "M", 2, 128, &m) ||
         !cmd_int(line, "efc", 1, 1 << 20, &efc) || !cmd_int(line, "lists", 1, 1 << 24, &n_lists) ||
-        !cmd_int(line, "bits", 1, 8, &bits) || !cmd_int(line, "seed", 0, INT64_MAX, &seed)) {
+        !cmd_int(line, "bits", 1, 8, &bits) || !cmd_int(line, "below", 0, UINT32_MAX, &o->below) ||
+        !cmd_int(line, "seed", 0, INT64_MAX, &seed)) {
         return false;
     }
-    size_t at = 0, kept = 1;
+    const char *rotation = cmd_value(line, "rotation", "hadamard");
+    bool haar = strcmp(rotation, "haar") == 0;
+    if (!haar && strcmp(rotation, "hadamard") != 0) {
+        cmd_usage(line, "--rotation is hadamard or haar; found `%s`", rotation);
+        return false;
+    }
+    size_t at = 0, kept = 0;
     while (at < RV_COUNT(metrics) && strcmp(metric, metrics[at]) != 0) {
         at++;
     }
@@ -292,11 +428,12 @@ static bool parse_options(const cmd_line *line, options *o)
         kept++;
     }
     if (at == RV_COUNT(metrics) || kept == RV_COUNT(keeps)) {
-        cmd_usage(line, "--metric is l2, cos or ip, --keep is f32 or bf16; found `%s` and `%s`", metric,
+        cmd_usage(line, "--metric is l2, cos or ip, --keep is f32, bf16 or file; found `%s` and `%s`", metric,
                   keep);
         return false;
     }
     o->config.metric = (rv_index_metric)at;
+    o->config.rotation = haar ? RV_ROTATION_HAAR : RV_ROTATION_HADAMARD;
     o->config.keep = (rv_keep)kept;
     o->config.m = (size_t)m;
     o->config.ef_build = (size_t)efc;
@@ -306,66 +443,136 @@ static bool parse_options(const cmd_line *line, options *o)
     return parse_list(line, o);
 }
 
-static void report(const options *o, const rv_index *index, const char *setting_text, size_t ef,
-                   double recall, const timing *t, double build_s, double build_cpu_s, double open_ms,
-                   double save_ms)
+/* All that is open while the command runs */
+typedef struct bench {
+    set base, queries;
+    truth truth;
+    uint64_t *bits; /* of the filter */
+    rv_filter filter;
+    size_t n_passing;
+    rv_map file; /* of an index that was opened */
+    rv_index *index;
+    times times;
+    job job;
+} bench;
+
+static void bench_deinit(bench *b)
 {
-    rv_index_size size = rv_index_bytes(index);
-    double n = (double)rv_index_count(index);
-    cmd_print(json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:s}", "index",
-        o->config.kind, "setting", setting_text, "ef", (json_int_t)ef, "k", (json_int_t)o->k, "threads",
-        (json_int_t)o->threads, "recall@10", recall, "qps", o->threads == 1 ? t->cpu_qps : t->qps, "wall_qps",
-        t->qps, "p50_us", t->p50_us, "p99_us", t->p99_us, "build_s", build_s, "build_cpu_s", build_cpu_s,
-        "bytes_per_vector", ((double)size.hot + (double)size.cold) / n, "hot_bytes_per_vector",
-        (double)size.hot / n, "open_ms", open_ms, "save_ms", save_ms, "n", (json_int_t)n, "level",
-        rv_kernels_best()->name));
+    rv_index_free(b->index);
+    rv_file_unmap(&b->file);
+    set_deinit(&b->base);
+    set_deinit(&b->queries);
+    rv_free(&rv_heap, b->truth.wanted);
+    rv_free(&rv_heap, b->truth.last);
+    rv_free(&rv_heap, b->bits);
+    rv_free(&rv_heap, b->job.hits);
+    rv_free(&rv_heap, b->job.found);
+    rv_free(&rv_heap, b->job.latency_us);
 }
 
-static rv_err run(const cmd_line *line, const options *o, rv_pool *pool, set *base, set *queries,
-                  int32_t **truth, rv_index **index, job *j)
+static void report(const options *o, const bench *b, const char *setting_text, size_t ef, double recall,
+                   const timing *t)
 {
-    bool unit = o->config.metric == RV_INDEX_COS;
-    RV_TRY(read_set(cmd_value(line, "base", ""), unit, base));
-    RV_TRY(read_set(cmd_value(line, "queries", ""), unit, queries));
-    if (base->dim != queries->dim) {
-        return rv_fail(RV_E_ARG, "vectors have %zu dimensions, queries %zu", base->dim, queries->dim);
+    rv_index_size size = rv_index_bytes(b->index);
+    double n = (double)rv_index_count(b->index);
+    json_t *line = json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, "
+        "s:s}",
+        "index", o->config.kind, "setting", setting_text, "ef", (json_int_t)ef, "k", (json_int_t)o->k,
+        "threads", (json_int_t)o->threads, "recall@10", recall, "qps", o->threads == 1 ? t->cpu_qps : t->qps,
+        "wall_qps", t->qps, "p50_us", t->p50_us, "p99_us", t->p99_us, "build_s", b->times.build_s,
+        "build_cpu_s", b->times.build_cpu_s, "bytes_per_vector", ((double)size.hot + (double)size.cold) / n,
+        "hot_bytes_per_vector", (double)size.hot / n, "open_ms", b->times.open_ms, "opened_first_us",
+        b->times.first_us, "opened_warm_us", b->times.warm_us, "save_ms", b->times.save_ms, "n",
+        (json_int_t)n, "level", rv_kernels_best()->name);
+    if (b->bits) {
+        (void)json_object_set_new(line, "passing", json_integer((json_int_t)b->n_passing));
     }
-    size_t k = (size_t)o->k;
-    RV_TRY(read_truth(cmd_value(line, "truth", ""), queries->n, k, truth));
-    j->queries = queries;
-    j->hits = rv_new_array(&rv_heap, queries->n * k, sizeof *j->hits);
-    j->found = rv_new_array(&rv_heap, queries->n, sizeof *j->found);
-    j->latency_us = rv_new_array(&rv_heap, queries->n, sizeof *j->latency_us);
-    if (!j->hits || !j->found || !j->latency_us) {
-        return rv_fail(RV_E_NOMEM, "no memory for %zu queries", queries->n);
+    cmd_print(line);
+}
+
+static void setting_of(const rv_index_config *c, const options *o, size_t ef, char *text, size_t room)
+{
+    if (strcmp(c->kind, "hnsw") == 0) {
+        snprintf(text, room, "M=%zu efc=%zu ef=%zu rerank=%zu", c->m, c->ef_build, ef,
+                 o->rerank ? (size_t)o->rerank : 2 * (size_t)o->k + 10);
+    } else if (strcmp(c->kind, "flat") == 0) {
+        snprintf(text, room, "exact");
+    } else {
+        snprintf(text, room, "lists=%zu bits=%zu probes=%zu rerank=%zu", c->lists, c->bits, ef,
+                 (size_t)o->rerank);
+    }
+}
+
+static rv_err read_all(const cmd_line *line, const options *o, bench *b)
+{
+    const bool unit = o->config.metric == RV_INDEX_COS, in_file = o->config.keep == RV_KEEP_BORROWED;
+    const size_t k = (size_t)o->k;
+    RV_TRY(read_set(cmd_value(line, "base", ""), unit, in_file, &b->base));
+    RV_TRY(read_set(cmd_value(line, "queries", ""), unit, false, &b->queries));
+    if (b->base.dim != b->queries.dim || b->queries.n == 0) {
+        return rv_fail(RV_E_ARG, "vectors have %zu dimensions, %zu queries %zu", b->base.dim, b->queries.n,
+                       b->queries.dim);
+    }
+    RV_TRY(read_truth(cmd_value(line, "truth", ""), o->config.metric, &b->base, &b->queries, k, &b->truth));
+    if (cmd_has(line, "attr")) {
+        RV_TRY(
+            read_filter(cmd_value(line, "attr", ""), b->base.n, (uint32_t)o->below, &b->bits, &b->n_passing));
+        b->filter = (rv_filter){ .bits = b->bits, .n_bits = b->base.n };
+    }
+    b->job.queries = &b->queries;
+    b->job.hits = rv_new_array(&rv_heap, b->queries.n * k, sizeof *b->job.hits);
+    b->job.found = rv_new_array(&rv_heap, b->queries.n, sizeof *b->job.found);
+    b->job.latency_us = rv_new_array(&rv_heap, b->queries.n, sizeof *b->job.latency_us);
+    return b->job.hits && b->job.found && b->job.latency_us
+               ? RV_OK
+               : rv_fail(RV_E_NOMEM, "no memory for %zu queries", b->queries.n);
+}
+
+/* Opened where it was saved, or built. */
+static rv_err make_index(const cmd_line *line, const options *o, rv_pool *pool, bench *b)
+{
+    const char *saved = cmd_value(line, "saved", NULL);
+    if (saved && rv_file_exists(saved)) {
+        RV_TRY(open_index(saved, &b->base, &b->queries, &b->file, &b->index, &b->times));
+        if (rv_index_check(b->index)) {
+            return rv_fail(RV_E_CORRUPT, "%s: %s; remove it to build it anew", saved, rv_err_text());
+        }
+        const rv_index_config *c = rv_index_get_config(b->index);
+        if (strcmp(c->kind, o->config.kind) != 0 || c->dim != b->base.dim || c->keep != o->config.keep ||
+            c->metric != o->config.metric || rv_index_count(b->index) != b->base.n) {
+            return rv_fail(RV_E_ARG, "%s: holds %zu vectors of %zu dimensions (%s), not these", saved,
+                           rv_index_count(b->index), c->dim, c->kind);
+        }
+        return cmd_has(line, "mapped") ? RV_OK : rv_index_reserve(b->index, 0);
     }
     rv_index_config config = o->config;
-    config.dim = base->dim;
+    config.dim = b->base.dim;
     double from = rv_clock_ms(), cpu = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
-    double open_ms = 0, save_ms = 0;
-    RV_TRY(build(&config, pool, base, index));
-    double build_s = (rv_clock_ms() - from) / 1000, build_cpu_s = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    rv_free(&rv_heap, base->at);
-    base->at = NULL;
-    RV_TRY(time_open(*index, queries, &open_ms, &save_ms));
-    j->index = *index;
+    RV_TRY(build(&config, pool, &b->base, &b->index));
+    b->times.build_s = (rv_clock_ms() - from) / 1000;
+    b->times.build_cpu_s = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    if (b->base.copy) { /* the index has its own */
+        set_deinit(&b->base);
+    }
+    return saved ? save(b->index, saved) : time_open(b->index, &b->base, &b->queries, &b->times);
+}
+
+static rv_err run(const cmd_line *line, const options *o, rv_pool *pool, bench *b)
+{
+    RV_TRY(read_all(line, o, b));
+    RV_TRY(make_index(line, o, pool, b));
+    b->job.index = b->index;
     for (size_t i = 0; i < o->n_efs && !atomic_load(&cmd_cancel); i++) {
         timing t;
-        j->how = (rv_search){ .k = k, .ef = o->efs[i], .rerank = (size_t)o->rerank };
-        RV_TRY(measure(j, pool, &t));
-        const rv_index_config *c = rv_index_get_config(*index);
         char text[128];
-        if (strcmp(c->kind, "hnsw") == 0) {
-            snprintf(text, sizeof text, "M=%zu efc=%zu ef=%zu rerank=%zu", c->m, c->ef_build, o->efs[i],
-                     o->rerank ? (size_t)o->rerank : 2 * k + 10);
-        } else if (strcmp(c->kind, "flat") == 0) {
-            snprintf(text, sizeof text, "exact");
-        } else {
-            snprintf(text, sizeof text, "lists=%zu bits=%zu probes=%zu rerank=%zu", c->lists, c->bits,
-                     o->efs[i], (size_t)o->rerank);
-        }
-        report(o, *index, text, o->efs[i], recall_of(j, *truth), &t, build_s, build_cpu_s, open_ms, save_ms);
+        b->job.how = (rv_search){ .k = (size_t)o->k,
+                                  .ef = o->efs[i],
+                                  .rerank = (size_t)o->rerank,
+                                  .filter = b->bits ? &b->filter : NULL };
+        RV_TRY(measure(&b->job, pool, &t));
+        setting_of(rv_index_get_config(b->index), o, o->efs[i], text, sizeof text);
+        report(o, b, text, o->efs[i], recall_of(&b->job, &b->truth), &t);
         fflush(stdout);
     }
     return atomic_load(&cmd_cancel) ? rv_fail(RV_E_CANCELLED, "cancelled") : RV_OK;
@@ -383,26 +590,20 @@ int cmd_bench_ann(cmd_line *line)
     if (!parse_options(line, &o)) {
         return CMD_USAGE;
     }
-    cmd_catch_interrupt();
-    set base = { 0 }, queries = { 0 };
-    int32_t *truth = NULL;
-    rv_index *index = NULL;
-    rv_pool *pool = NULL;
-    job *j = rv_new(&rv_heap, sizeof *j);
-    rv_err e = j ? rv_pool_new(&rv_heap, (int)o.threads, &pool) : rv_fail(RV_E_NOMEM, "no memory");
-    if (!e) {
-        e = run(line, &o, pool, &base, &queries, &truth, &index, j);
+    if (cmd_has(line, "attr") != cmd_has(line, "below")) {
+        return cmd_usage(line, "--attr and --below go together");
     }
-    rv_index_free(index);
+    cmd_catch_interrupt();
+    rv_pool *pool = NULL;
+    bench *b = rv_new(&rv_heap, sizeof *b);
+    rv_err e = b ? rv_pool_new(&rv_heap, (int)o.threads, &pool) : rv_fail(RV_E_NOMEM, "no memory");
+    if (!e) {
+        e = run(line, &o, pool, b);
+    }
     rv_pool_free(pool);
-    rv_free(&rv_heap, base.at);
-    rv_free(&rv_heap, queries.at);
-    rv_free(&rv_heap, truth);
-    if (j) {
-        rv_free(&rv_heap, j->hits);
-        rv_free(&rv_heap, j->found);
-        rv_free(&rv_heap, j->latency_us);
-        rv_free(&rv_heap, j);
+    if (b) {
+        bench_deinit(b);
+        rv_free(&rv_heap, b);
     }
     return e ? cmd_fail(e) : CMD_DONE;
 }

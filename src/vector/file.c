@@ -21,6 +21,7 @@ enum {
     TAG_LIVE,
     TAG_KEPT,
     TAG_MAP,
+    TAG_MATRIX,
     FIND_TOGETHER = 4096
 };
 static const char magic[8] = { 'R', 'V', 'I', 'D', 'X', '\r', '\n', 26 };
@@ -36,6 +37,7 @@ typedef struct header {
     struct {
         uint64_t tag, at, n;
     } sections[RV_SECTIONS_MAX];
+    uint32_t rotation, unused;
 } header;
 _Static_assert(sizeof(header) <= HEADER_BYTES - 8, "the header's own checksum is its last 8 bytes");
 
@@ -72,6 +74,9 @@ static void row_sections(const rv_rows *r, rv_sections *out)
     rv_sections_put(out, TAG_LIVE, r->live, (r->n + 63) / 64 * 8);
     rv_sections_put(out, TAG_KEPT, r->kept, r->n * kept_each(r));
     rv_sections_put(out, TAG_MAP, r->map, r->map_size * sizeof *r->map);
+    if (r->rotation && rv_rotation_matrix(r->rotation)) {
+        rv_sections_put(out, TAG_MATRIX, rv_rotation_matrix(r->rotation), r->dim * r->dim * sizeof(float));
+    }
 }
 
 /* ---- writing ---- */
@@ -126,6 +131,7 @@ static header header_of(const rv_index *index, const rv_sections *sections)
                  .bytes = HEADER_BYTES,
                  .metric = c->metric,
                  .keep = c->keep,
+                 .rotation = c->rotation,
                  .dim = c->dim,
                  .seed = c->seed,
                  .m = c->m,
@@ -239,13 +245,17 @@ static rv_err read_rows(rv_rows *r, const header *h, const rv_sections *s)
     if ((map_size & (map_size - 1)) != 0 || (n > 0 && map_size < n)) {
         return rv_fail(RV_E_CORRUPT, "index file: a table of %zu places for %zu ids", map_size, n);
     }
-    const void *codes, *scales, *ids, *live, *kept, *map;
+    const void *codes, *scales, *ids, *live, *kept, *map, *matrix = NULL;
     RV_TRY(rv_sections_get(s, TAG_CODES, n * r->stride, &codes));
     RV_TRY(rv_sections_get(s, TAG_SCALES, r->stride ? n * sizeof *r->scales : 0, &scales));
     RV_TRY(rv_sections_get(s, TAG_IDS, n * sizeof *r->ids, &ids));
     RV_TRY(rv_sections_get(s, TAG_LIVE, (n + 63) / 64 * 8, &live));
     RV_TRY(rv_sections_get(s, TAG_KEPT, n * kept_each(r), &kept));
     RV_TRY(rv_sections_get(s, TAG_MAP, map_size * sizeof *r->map, &map));
+    if (h->rotation == RV_ROTATION_HAAR && r->stride) {
+        RV_TRY(rv_sections_get(s, TAG_MATRIX, r->dim * r->dim * sizeof(float), &matrix));
+    }
+    RV_TRY(rv_rows_rotate(r, (rv_rotation_kind)h->rotation, h->seed, matrix));
     r->codes = (uint8_t *)(uintptr_t)codes; /* never written while mapped */
     r->scales = (rv_row_scale *)(uintptr_t)scales;
     r->ids = (int64_t *)(uintptr_t)ids;
@@ -321,6 +331,7 @@ rv_err rv_index_open(const rv_alloc *mem, const void *bytes, size_t n_bytes, rv_
                                .dim = (size_t)h.dim,
                                .metric = (rv_index_metric)h.metric,
                                .keep = (rv_keep)h.keep,
+                               .rotation = (rv_rotation_kind)h.rotation,
                                .seed = h.seed,
                                .m = (size_t)h.m,
                                .m0 = (size_t)h.m0,

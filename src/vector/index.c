@@ -110,6 +110,11 @@ static rv_err configure(const rv_index_ops *ops, rv_index_config *config)
     if ((unsigned)config->metric >= RV_INDEX_METRICS || (unsigned)config->keep >= RV_KEEPS) {
         return rv_fail(RV_E_ARG, "index: metric %d, rows kept as %d", (int)config->metric, (int)config->keep);
     }
+    if ((unsigned)config->rotation >= RV_ROTATION_KINDS ||
+        (config->rotation == RV_ROTATION_HAAR && config->dim > RV_INDEX_HAAR_DIM_MAX)) {
+        return rv_fail(RV_E_ARG, "index: rotation %d of %zu dimensions; haar has at most %d",
+                       (int)config->rotation, config->dim, RV_INDEX_HAAR_DIM_MAX);
+    }
     config->kind = ops->kind;
     return ops->configure ? ops->configure(config) : RV_OK;
 }
@@ -133,11 +138,7 @@ rv_err rv_index_make(const rv_alloc *mem, const rv_index_config *config, rv_inde
     }
     pthread_mutex_init(&scratch->lock, NULL);
     *index = (rv_index){ .ops = ops, .mem = mem, .config = full, .scratch = scratch, .row = row };
-    rv_err e = rv_rows_init(&index->rows, mem, &full, ops->coded);
-    if (e) {
-        rv_index_free(index);
-        return e;
-    }
+    rv_rows_init(&index->rows, mem, &full, ops->coded);
     *out = index;
     return RV_OK;
 }
@@ -146,7 +147,8 @@ rv_err rv_index_new(const rv_alloc *mem, const rv_index_config *config, rv_index
 {
     rv_index *index;
     RV_TRY(rv_index_make(mem, config, &index));
-    rv_err e = index->ops->open(index, NULL);
+    rv_err e = rv_rows_rotate(&index->rows, config->rotation, config->seed, NULL);
+    e = e ? e : index->ops->open(index, NULL);
     if (e) {
         rv_index_free(index);
         return e;

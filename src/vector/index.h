@@ -19,9 +19,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RV_INDEX_ROWS_MAX ((size_t)1 << 31)
-#define RV_INDEX_DIM_MAX  16384
-#define RV_INDEX_K_MAX    65536
+#define RV_INDEX_ROWS_MAX     ((size_t)1 << 31)
+#define RV_INDEX_DIM_MAX      16384
+#define RV_INDEX_K_MAX        65536
+#define RV_INDEX_HAAR_DIM_MAX 2048
 
 typedef struct rv_index rv_index;
 
@@ -41,6 +42,13 @@ typedef enum rv_keep {
     RV_KEEPS
 } rv_keep;
 
+/* How vectors are turned before they are cut to codes (vector/rotate.h) */
+typedef enum rv_rotation_kind {
+    RV_ROTATION_HADAMARD,
+    RV_ROTATION_HAAR, /* slow; up to RV_INDEX_HAAR_DIM_MAX dimensions */
+    RV_ROTATION_KINDS
+} rv_rotation_kind;
+
 /* 0 in any field but dim means its default. */
 typedef struct rv_index_config {
     const char *kind; /* "flat", "hnsw", "rabitq", "pq" */
@@ -48,6 +56,7 @@ typedef struct rv_index_config {
     rv_index_metric metric;
     rv_keep keep;
     uint64_t seed; /* of the rotation and the levels: same seed and rows, same index */
+    rv_rotation_kind rotation;
 
     size_t m, m0;    /* hnsw: links a row makes, 32, 2 .. 128; links it may have, 2 m, m .. 256 */
     size_t ef_build; /* hnsw: breadth while building, 200 */

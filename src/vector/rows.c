@@ -33,7 +33,7 @@ static size_t kept_bytes(const rv_rows *r)
     return r->keep == RV_KEEP_F32 ? 4 * r->dim : r->keep == RV_KEEP_BF16 ? 2 * r->dim : 0;
 }
 
-rv_err rv_rows_init(rv_rows *r, const rv_alloc *mem, const rv_index_config *config, bool coded)
+void rv_rows_init(rv_rows *r, const rv_alloc *mem, const rv_index_config *config, bool coded)
 {
     *r = (rv_rows){ .mem = mem,
                     .kernels = rv_kernels_best(),
@@ -41,7 +41,15 @@ rv_err rv_rows_init(rv_rows *r, const rv_alloc *mem, const rv_index_config *conf
                     .stride = coded ? (config->dim + RV_ROWS_ALIGN - 1) / RV_ROWS_ALIGN * RV_ROWS_ALIGN : 0,
                     .metric = config->metric,
                     .keep = config->keep };
-    return coded ? rv_rotation_new(mem, config->dim, config->seed, &r->rotation) : RV_OK;
+}
+
+rv_err rv_rows_rotate(rv_rows *r, rv_rotation_kind kind, uint64_t seed, const float *matrix)
+{
+    if (!r->stride) {
+        return RV_OK;
+    }
+    return matrix ? rv_rotation_of(r->mem, r->dim, matrix, &r->rotation)
+                  : rv_rotation_new(r->mem, r->dim, seed, kind, &r->rotation);
 }
 
 void rv_rows_deinit(rv_rows *r)

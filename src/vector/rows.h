@@ -43,9 +43,10 @@ typedef struct rv_rows {
     size_t map_size;      /* power of two, at least 2 room */
 } rv_rows;
 
-/** rv_rows_init - coded: with int8 codes.  Errors: RV_E_NOMEM.  deinit accepts what init left, and zeros. */
-rv_err rv_rows_init(rv_rows *rows, const rv_alloc *mem, const rv_index_config *config,
-                    bool coded) RV_MUST_CHECK;
+/** rv_rows_init - coded: with int8 codes, once rv_rows_rotate has said how they turn: by a matrix (haar, borrowed) or as made
+ * from the seed. RV_E_NOMEM.  deinit accepts what init left, and zeros. */
+void rv_rows_init(rv_rows *rows, const rv_alloc *mem, const rv_index_config *config, bool coded);
+rv_err rv_rows_rotate(rv_rows *rows, rv_rotation_kind kind, uint64_t seed, const float *matrix) RV_MUST_CHECK;
 void rv_rows_deinit(rv_rows *rows);
 
 /** rv_rows_reserve - makes the arrays ours and room for n more. RV_E_NOMEM, RV_E_FULL: as before. */

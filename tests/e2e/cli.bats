@@ -138,6 +138,20 @@ fvecs_row() {
         "$RUVLLM" "${ann[@]}" --index $index --ef 8 | jq -e '."recall@10" == 1 and .qps > 0 and .p50_us <= .p99_us and
             .build_s >= 0 and .bytes_per_vector > 8 and .open_ms >= 0 and .index == "'$index'"'
     done
+    for pass in built opened; do # the second finds what the first saved
+        "$RUVLLM" "${ann[@]}" --index hnsw --ef 8 --saved "$home/ann.idx" | jq -e '."recall@10" == 1 and .n == 3 and
+            (.build_s > 0) == ("'$pass'" == "built")'
+    done
+    printf x | dd of="$home/ann.idx" bs=1 seek=4100 conv=notrunc status=none
+    run --separate-stderr "$RUVLLM" "${ann[@]}" --index hnsw --ef 8 --saved "$home/ann.idx"
+    [ "$status" -eq 1 ]
+    [[ "$stderr" == *"ann.idx: "*"remove it to build it anew"* ]]
+    printf '\5\0\0\0\1\0\0\0\5\0\0\0' > "$home/attr.u32" # the second alone is below 5
+    fvecs_row 00000001 ffffffff ffffffff > "$home/few.ivecs"
+    "$RUVLLM" "${ann[@]}" --truth "$home/few.ivecs" --attr "$home/attr.u32" --below 5 --keep file |
+        jq -e '."recall@10" == 1 and .passing == 1'
+    run "$RUVLLM" "${ann[@]}" --attr "$home/attr.u32"
+    [ "$status" -eq 2 ]
     run --separate-stderr "$RUVLLM" "${ann[@]}" --index tree
     [ "$status" -eq 1 ]
     [[ "$stderr" == *'there is no index "tree"'* ]]

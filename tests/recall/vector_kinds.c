@@ -218,10 +218,12 @@ static rv_index *reopen(rv_index *index, saved *s)
     return index;
 }
 
-static void live_through(const struct kind *kind, size_t dim, rv_index_metric metric, size_t n)
+static void live_through_turned(const struct kind *kind, size_t dim, rv_index_metric metric, size_t n,
+                                rv_rotation_kind rotation)
 {
     world w = new_world(dim, n, metric, dim + 10 * metric);
     rv_index_config config = config_of(kind, dim, metric);
+    config.rotation = rotation;
     rv_index *index;
     saved s = { 0 };
     rv_rng rng;
@@ -256,6 +258,11 @@ static void live_through(const struct kind *kind, size_t dim, rv_index_metric me
     rv_free(&rv_heap, s.bytes);
 }
 
+static void live_through(const struct kind *kind, size_t dim, rv_index_metric metric, size_t n)
+{
+    live_through_turned(kind, dim, metric, n, RV_ROTATION_HADAMARD);
+}
+
 TEST(recall_stays_above_the_floor_at_every_dimension)
 {
     static const struct {
@@ -277,6 +284,18 @@ TEST(recall_stays_above_the_floor_for_every_metric)
             live_through(&kinds[k], 48, (rv_index_metric)metric, 2000);
         }
     }
+}
+
+TEST(recall_stays_above_the_floor_whatever_turns_the_vectors)
+{
+    for (size_t k = 0; k < RV_COUNT(kinds); k++) {
+        live_through_turned(&kinds[k], 100, RV_INDEX_COS, 2000, RV_ROTATION_HAAR);
+    }
+    rv_index *index;
+    const rv_index_config config = { .kind = "hnsw",
+                                     .dim = RV_INDEX_HAAR_DIM_MAX + 1,
+                                     .rotation = RV_ROTATION_HAAR };
+    CHECK(rv_index_new(&rv_heap, &config, &index) == RV_E_ARG, "a matrix is not that large");
 }
 
 TEST(after_removing_the_nearest_come_the_next_ones)
