@@ -303,6 +303,9 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
         e = rv_attention_open(mem, app->pipeline.db, app->pipeline.embed, app->pipeline.memory,
                               &app->pipeline.attention);
     }
+    if (!e && app->pipeline.instant) {
+        e = rv_bank_open(mem, app->pipeline.db, app->pipeline.embed, &app->pipeline.bank);
+    }
     if (!e) {
         e = app_open_router(app);
     }
@@ -326,6 +329,7 @@ void rv_app_close(rv_app *app)
     rv_router_box_free(app->pipeline.routers);
     rv_backend_close(app->pipeline.backend);
     rv_attention_close(app->pipeline.attention);
+    rv_bank_close(app->pipeline.bank);
     rv_instant_close(app->pipeline.instant);
     rv_shelf_close(app->shelf);
     rv_budget_free(app->budget);

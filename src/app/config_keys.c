@@ -163,7 +163,7 @@ const rv_config_key rv_config_keys[] = {
     FLOAT("sona", "ewc_lambda", 0, 100000, "1", later, "weight of what was known before (normalised)"),
     INT("sona", "pattern_clusters", 1, 100000, "100", later, "clusters of the reasoning bank"),
     INT("sona", "trajectory_capacity", 1, 1000000000, "10000", later, "trajectories kept"),
-    INT("sona", "background_interval_ms", 1000, 31536000000.0, "3600000", later,
+    INT("sona", "background_interval_ms", 1000, 31536000000.0, "3600000", now,
         "time between two background runs"),
     FLOAT("sona", "quality_threshold", 0, 1, "0.15", later, "quality from which a trajectory teaches"),
 };

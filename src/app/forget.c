@@ -34,6 +34,7 @@ static rv_err refresh(void *self)
     rv_app *app = self;
     RV_TRY(app->pipeline.instant ? rv_instant_reload(app->pipeline.instant) : RV_OK);
     RV_TRY(app->pipeline.attention ? rv_attention_reload(app->pipeline.attention) : RV_OK);
+    RV_TRY(app->pipeline.bank ? rv_bank_reload(app->pipeline.bank) : RV_OK);
     return rv_app_reload_router(app);
 }
 

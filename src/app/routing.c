@@ -1,6 +1,7 @@
 #include "app/routing.h"
 
 #include "app/app_priv.h"
+#include "app/learning.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -256,23 +257,46 @@ static bool wait_a_while(learner *l, int64_t ms)
     return go_on;
 }
 
+static bool not_stopped(void *self)
+{
+    learner *l = self;
+    pthread_mutex_lock(&l->lock);
+    bool go_on = !l->stop;
+    pthread_mutex_unlock(&l->lock);
+    return go_on;
+}
+
+static void learn_in_background(learner *l)
+{
+    rv_loop_done done;
+    rv_err e = rv_app_learn(l->app, false, not_stopped, l, &done);
+    if (e && e != RV_E_CANCELLED) {
+        rv_log(RV_LOG_WARN, "learn.loop", "error", rv_err_text(), (char *)NULL);
+    }
+}
+
 static void *run_learner(void *self)
 {
     learner *l = self;
     const rv_config *c = l->app->config;
     int64_t interval = rv_config_int(c, "learning.training_interval_ms"),
             least = rv_config_int(c, "learning.min_samples");
-    int64_t learned = 0, rated = 0;
-    while (wait_a_while(l, interval)) {
+    int64_t learned = 0, rated = 0, background = rv_config_int(c, "sona.background_interval_ms");
+    double looped_ms = rv_clock_ms();
+    while (wait_a_while(l, interval < background ? interval : background)) {
         rv_routing_done done;
+        if (rv_clock_ms() - looped_ms >= (double)background) {
+            learn_in_background(l);
+            looped_ms = rv_clock_ms();
+        }
         if (rv_routing_rated(l->app->pipeline.db, &rated) || rated - learned < least) {
             continue;
         }
         learned = rated;
         rv_err e = rv_app_learn_router(l->app, &done);
         if (e) {
-            rv_log(e == RV_E_ARG ? RV_LOG_INFO : RV_LOG_WARN, "router.not_learned", "error", rv_err_text(),
-                   (char *)NULL);
+            rv_log(e == RV_E_ARG || e == RV_E_UNSUPPORTED ? RV_LOG_INFO : RV_LOG_WARN, "router.not_learned",
+                   "error", rv_err_text(), (char *)NULL);
         }
     }
     return NULL;
@@ -280,11 +304,8 @@ static void *run_learner(void *self)
 
 rv_err rv_app_start_learner(rv_app *app)
 {
-    const char *ids[RV_TIERS];
-    float costs[RV_TIERS];
-    size_t usual = 0;
-    if (!app->pipeline.learning || !app->pipeline.db || find_tiers(app, ids, costs, &usual) < 2) {
-        return RV_OK; /* nothing to learn from, or nothing to choose between */
+    if (!app->pipeline.learning || !app->pipeline.db) {
+        return RV_OK;
     }
     learner *l = rv_new(app->mem, sizeof *l);
     if (!l) {

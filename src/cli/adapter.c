@@ -364,7 +364,7 @@ int cmd_adapter_export(cmd_line *line)
     return place_close(&p, e);
 }
 
-/* ---- learn run ---- */
+/* ---- learn run --model, --user ---- */
 
 typedef struct learn_job {
     cmd_bar bar;
@@ -402,7 +402,7 @@ static void print_learned(const cmd_line *line, const rv_adapter_learned *d)
     printf("\n");
 }
 
-int cmd_learn_run(cmd_line *line)
+int cmd_learn_adapter(cmd_line *line)
 {
     place p;
     learn_job job;

@@ -124,7 +124,7 @@ static rv_err measure(const cmd_line *line, judge_job *job, const rv_judge *j, r
 
 static void print_trust(const cmd_line *line, const rv_judge *j, const rv_judge_measured *m, bool kept)
 {
-    double trust = rv_judge_trust_of(m);
+    double trust = rv_judge_trust_of(j, m);
     if (line->json) {
         cmd_print(json_pack("{s:s, s:f, s:b, s:b}", "judge", j->name, "weight", trust, "trusted",
                             trust > RV_JUDGE_PRIOR, "kept", kept));
@@ -132,7 +132,9 @@ static void print_trust(const cmd_line *line, const rv_judge *j, const rv_judge_
     }
     printf("%s: %s%s\n", j->name,
            trust > RV_JUDGE_PRIOR ? "right often enough; its word weighs 0.7 of a rating"
-                                  : "below 70 % on PandaLM, so it weighs no more than knowing nothing",
+           : j->words_only
+               ? "only counts words, so it weighs no more than knowing nothing, whatever it was right on"
+               : "below 70 % on PandaLM, so it weighs no more than knowing nothing",
            kept ? "; kept" : "");
 }
 

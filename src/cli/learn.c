@@ -1,6 +1,7 @@
 /* router learn, router stats, learn attention, learn status, learn rollback: what was learned, as versions. */
 #include "cli/cli.h"
 
+#include "app/learning.h"
 #include "app/routing.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -46,36 +47,135 @@ static json_t *info_json(const rv_policy_info *p)
                      "data", data);
 }
 
+static json_t *loop_json(const rv_loop_row *r)
+{
+    char began[32], ended[32];
+    rv_clock_iso(r->began_ms, began);
+    rv_clock_iso(r->ended_ms, ended);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s?, s:I, s:b, s:s?, s:f, s:f, s:s}", "loop", r->loop,
+                     "stage", r->stage, "run", (json_int_t)r->run, "state", r->state, "began", began, "ended",
+                     r->ended_ms ? ended : NULL, "changed", (json_int_t)r->changed, "accepted",
+                     (int)r->accepted, "measure", *r->measure ? r->measure : NULL, "before", r->before,
+                     "after", r->after, "why", r->why);
+}
+
+static void print_loop(const rv_loop_row *r)
+{
+    char when[32];
+    rv_clock_iso(r->began_ms, when);
+    printf("%-10s %-10s %.19s  %s%s", r->loop, r->stage, when,
+           strcmp(r->state, "begun") == 0 ? "not finished" : r->state, r->accepted ? ", accepted" : "");
+    if (*r->measure) {
+        printf("; %s %.4f before, %.4f after", r->measure, r->before, r->after);
+    }
+    printf("\n    %s\n", *r->why ? r->why : "the next run goes on here");
+}
+
+static void print_version(const rv_policy_info *p)
+{
+    char when[32];
+    rv_clock_iso(p->created_ms, when);
+    printf("%c %s version %lld (from %lld)  %.19s\n    %s\n", p->in_use ? '*' : ' ', p->kind,
+           (long long)p->version, (long long)p->parent, when, p->note);
+}
+
+static void print_status(const cmd_line *line, int64_t rated, const rv_loop_row *rows, size_t n_rows,
+                         const rv_policy_info *list, size_t n)
+{
+    if (line->json) {
+        json_t *versions = json_array(), *loops = json_array();
+        for (size_t i = 0; i < n; i++) {
+            json_array_append_new(versions, info_json(&list[i]));
+        }
+        for (size_t i = 0; i < n_rows; i++) {
+            json_array_append_new(loops, loop_json(&rows[i]));
+        }
+        cmd_print(json_pack("{s:I, s:o, s:o}", "rated_episodes", (json_int_t)rated, "loops", loops,
+                            "versions", versions));
+        return;
+    }
+    printf("%lld episodes were rated\n", (long long)rated);
+    for (size_t i = 0; i < n_rows; i++) {
+        print_loop(&rows[i]);
+    }
+    if (n_rows == 0) {
+        printf("no loop has run yet: ruvllm learn run\n");
+    }
+    for (size_t i = 0; i < n; i++) {
+        print_version(&list[i]);
+    }
+}
+
 int cmd_learn_status(cmd_line *line)
 {
     rv_config *config = NULL;
     rv_app *app = NULL;
     rv_arena *arena = NULL;
     rv_policy_info *list = NULL;
-    size_t n = 0;
+    rv_loop_row *rows = NULL;
+    size_t n = 0, n_rows = 0;
     int64_t rated = 0;
     rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
     e = e ? e : rv_arena_new(&rv_heap, ARENA_BYTES, &arena);
     e = e ? e : rv_routing_rated(rv_app_pipeline(app)->db, &rated);
+    e = e ? e : rv_loop_list(rv_app_pipeline(app)->db, arena, &rows, &n_rows);
     e = e ? e : rv_policy_list(rv_app_pipeline(app)->db, NULL, SHOWN, arena, &list, &n);
-    if (!e && line->json) {
-        json_t *versions = json_array();
-        for (size_t i = 0; i < n; i++) {
-            json_array_append_new(versions, info_json(&list[i]));
-        }
-        cmd_print(json_pack("{s:I, s:o}", "rated_episodes", (json_int_t)rated, "versions", versions));
-    } else if (!e) {
-        printf("%lld episodes were rated\n", (long long)rated);
-        for (size_t i = 0; i < n; i++) {
-            char when[32];
-            rv_clock_iso(list[i].created_ms, when);
-            printf("%c %s version %lld (from %lld)  %.19s\n    %s\n", list[i].in_use ? '*' : ' ',
-                   list[i].kind, (long long)list[i].version, (long long)list[i].parent, when, list[i].note);
-        }
+    if (!e) {
+        print_status(line, rated, rows, n_rows, list, n);
     }
     rv_arena_free(arena);
+    int code = e ? cmd_fail(e) : CMD_DONE;
     cmd_close(config, app);
-    return e ? cmd_fail(e) : CMD_DONE;
+    return code;
+}
+
+/* ---- learn run ---- */
+
+static bool not_interrupted(void *self)
+{
+    (void)self;
+    return !atomic_load(&cmd_cancel);
+}
+
+int cmd_learn_run(cmd_line *line)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_arena *arena = NULL;
+    rv_loop_done done;
+    rv_loop_row *rows = NULL;
+    size_t n = 0;
+    bool deep = cmd_has(line, "deep");
+    if (cmd_has(line, "model") || cmd_has(line, "user")) {
+        return deep ? cmd_usage(line, "--deep is for all models and users") : cmd_learn_adapter(line);
+    }
+    rv_err e = cmd_open(line, RV_APP_ALL, &config, &app);
+    cmd_catch_interrupt();
+    e = e ? e : rv_arena_new(&rv_heap, ARENA_BYTES, &arena);
+    e = e ? e : rv_app_learn(app, deep, not_interrupted, NULL, &done);
+    e = e ? e : rv_loop_list(rv_app_pipeline(app)->db, arena, &rows, &n);
+    if (!e && line->json) {
+        json_t *stages = json_array();
+        for (size_t i = 0; i < n; i++) {
+            if (strcmp(rows[i].loop, deep ? "deep" : "background") == 0) {
+                json_array_append_new(stages, loop_json(&rows[i]));
+            }
+        }
+        cmd_print(json_pack("{s:I, s:I, s:b, s:b, s:o}", "ran", (json_int_t)done.ran, "failed",
+                            (json_int_t)done.failed, "resumed", (int)done.resumed, "unfinished",
+                            (int)done.unfinished, "stages", stages));
+    } else if (!e) {
+        for (size_t i = 0; i < n; i++) {
+            if (strcmp(rows[i].loop, deep ? "deep" : "background") == 0) {
+                print_loop(&rows[i]);
+            }
+        }
+        printf("%s", done.unfinished ? "the time was up; the next run goes on here\n" : "");
+    }
+    rv_arena_free(arena);
+    int code = e ? cmd_fail(e) : done.failed ? CMD_FAILED : CMD_DONE;
+    cmd_close(config, app);
+    return code;
 }
 
 int cmd_learn_attention(cmd_line *line)

@@ -258,6 +258,7 @@ static const cmd_option adapter_export_options[] = {
     LAST,
 };
 static const cmd_option learn_run_options[] = {
+    { "deep", 0, NULL, NULL, "the weekly loop instead of the hourly one" },
     WHOSE_OPTIONS,
     { "rank", 'r', "N", NULL, "of a first adapter; default 16" },
     { "seconds", 0, "N", NULL, "of training at most; default 10" },
@@ -342,9 +343,9 @@ const cmd cmd_table[] = {
       "running\n"
       "server does this by itself." },
     { "learn status", "", 0, 0, cmd_learn_status, NULL,
-      "versions of what was learned: measured how, accepted or refused", NULL },
+      "what each stage of the loops did last, and the versions of what was learned: measured how, accepted or refused", NULL },
     { "learn rollback", "[KIND]", 0, 1, cmd_learn_rollback, NULL, "take the version before back into use",
-      "KIND is router (when none is given), retrieval or attention.\n\n  ruvllm learn rollback attention" },
+      "KIND is router (when none is given), retrieval, attention or patterns.\n\n  ruvllm learn rollback attention" },
     { "list", "", 0, 0, cmd_list, NULL, "models that can be used", NULL },
     { "ps", "", 0, 0, cmd_ps, ps_options, "models that a running server has in memory", NULL },
     { "show", "FILE", 1, 1, cmd_show, NULL, "check a model file completely and print what it is",
@@ -397,7 +398,11 @@ const cmd cmd_table[] = {
       NULL },
     { "adapter export", "ID|FILE", 1, 1, cmd_adapter_export, adapter_export_options,
       "write an adapter for PEFT", NULL },
-    { "learn run", "", 0, 0, cmd_learn_run, learn_run_options, "learn an adapter from the corrections so far",
+    { "learn run", "", 0, 0, cmd_learn_run, learn_run_options, "learn from what was asked, answered and said about it, now",
+      "Runs the background loop, which a server runs by itself every hour: answers that nobody rated are judged; router, order of\n"
+      "passages, adapters (if they are on) and patterns learn, at most 10 seconds. With --deep the weekly one. A run that was cut short goes on\n"
+      "where it was. `learn status` shows what each stage did.\n\n"
+      "With --model or --user it trains the adapter of that model and user alone, from the corrections so far.\n"
       "What was trained is used only when it is better on wordings of the corrected questions that it was "
       "not trained on, and\n"
       "when answers that nobody complained about have not changed for the worse. `adapter rollback` undoes "

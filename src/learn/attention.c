@@ -3,7 +3,6 @@
 #include "attend/attend.h"
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "base/rng.h"
 #include "learn/evidence.h"
 #include "store/policy.h"
@@ -36,39 +35,24 @@ struct rv_attention {
 
 /* ---- the version in use ---- */
 
+static rv_err take(void *self, const uint8_t *bytes, size_t n)
+{
+    rv_attention *a = self;
+    rv_attend_weights *w = NULL;
+    RV_TRY(rv_attend_read(a->mem, bytes, n, &w));
+    if (rv_attend_dim(w) != rv_embed_dim(a->embed)) {
+        rv_err e = rv_fail(RV_E_FORMAT, "graph attention: made for %zu dimensions, the embedder has %zu",
+                           rv_attend_dim(w), rv_embed_dim(a->embed));
+        rv_attend_free(w);
+        return e;
+    }
+    a->weights = w;
+    return RV_OK;
+}
+
 static rv_err load(rv_attention *a)
 {
-    rv_arena *arena = NULL;
-    rv_policy_info info = { 0 };
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-    RV_TRY(rv_arena_new(a->mem, ARENA_BYTES, &arena));
-    rv_err e = rv_policy_current(a->db, KIND, arena, &info);
-    if (e == RV_E_NOT_FOUND) {
-        rv_arena_free(arena);
-        return RV_OK;
-    }
-    if (!e) {
-        e = rv_policy_read(a->db, a->mem, KIND, info.version, &bytes, &n);
-    }
-    if (!e) {
-        e = rv_attend_read(a->mem, bytes, n, &a->weights);
-    }
-    if (!e && rv_attend_dim(a->weights) != rv_embed_dim(a->embed)) {
-        e = rv_fail(RV_E_FORMAT, "graph attention: made for %zu dimensions, the embedder has %zu",
-                    rv_attend_dim(a->weights), rv_embed_dim(a->embed));
-        rv_attend_free(a->weights);
-        a->weights = NULL;
-    }
-    a->version = e ? 0 : info.version;
-    rv_free(a->mem, bytes);
-    rv_arena_free(arena);
-    if (e == RV_E_FORMAT || e == RV_E_CORRUPT || e == RV_E_NOT_FOUND) {
-        rv_log(RV_LOG_WARN, "learn.version", "kind", KIND, "error", rv_err_text(), "done",
-               "the order of retrieval stays", (char *)NULL);
-        e = RV_OK;
-    }
-    return e;
+    return rv_policy_open(a->db, a->mem, KIND, take, a, &a->version);
 }
 
 rv_err rv_attention_reload(rv_attention *a)

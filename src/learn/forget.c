@@ -39,13 +39,10 @@ static const char *const first[] = {
 
 /* Until nothing more is found. */
 static const char *const closure[] = {
-    /* parts of a document; what stands for several memories, of which one goes */
+    /* parts of a document */
     TAKE "SELECT 'memory', e.to_id FROM edges e JOIN nodes n ON n.id = e.from_id WHERE e.type = 'contains' "
          "AND n.type = 'document'"
          " AND n.id IN " OF_KIND("memory"),
-    TAKE "SELECT 'memory', e.from_id FROM edges e JOIN nodes n ON n.id = e.from_id WHERE e.type = 'contains' "
-         "AND n.type = 'concept'"
-         " AND e.to_id IN " OF_KIND("memory"),
     /* requests that had them in the prompt */
     TAKE "SELECT 'request', e.request_id FROM episode e, json_each(e.sources) s WHERE s.value IN " OF_KIND(
         "memory"),

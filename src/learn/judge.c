@@ -144,12 +144,12 @@ static rv_err score_by_words(const rv_judge *j, const rv_judge_case *c, double *
 
 rv_judge rv_judge_heuristic(void)
 {
-    return (rv_judge){ .name = "heuristic", .score = score_by_words };
+    return (rv_judge){ .name = "heuristic", .score = score_by_words, .words_only = true };
 }
 
 rv_judge rv_judge_longer(void)
 {
-    return (rv_judge){ .name = "longer", .score = score_by_length };
+    return (rv_judge){ .name = "longer", .score = score_by_length, .words_only = true };
 }
 
 /* ---- measuring ---- */
@@ -193,9 +193,9 @@ rv_err rv_judge_measure(const rv_judge *j, const rv_judge_pair *pairs, size_t n,
     return RV_OK;
 }
 
-double rv_judge_trust_of(const rv_judge_measured *m)
+double rv_judge_trust_of(const rv_judge *j, const rv_judge_measured *m)
 {
-    return m->pairs >= 100 && m->right >= RV_JUDGE_LEAST ? RV_JUDGE_TRUST : RV_JUDGE_PRIOR;
+    return !j->words_only && m->pairs >= 100 && m->right >= RV_JUDGE_LEAST ? RV_JUDGE_TRUST : RV_JUDGE_PRIOR;
 }
 
 rv_err rv_judge_keep(rv_db *db, const rv_judge *j, const rv_judge_measured *m)
@@ -204,10 +204,10 @@ rv_err rv_judge_keep(rv_db *db, const rv_judge *j, const rv_judge_measured *m)
     int64_t version;
     sqlite3 *conn;
     snprintf(metrics, sizeof metrics, "{\"pairs\":%zu,\"right\":%.6f,\"unjudged\":%zu,\"trust\":%.2f}",
-             m->pairs, m->right, m->unjudged, rv_judge_trust_of(m));
+             m->pairs, m->right, m->unjudged, rv_judge_trust_of(j, m));
     snprintf(data, sizeof data, "{\"judge\":\"%s\"}", j->name);
     snprintf(note, sizeof note, "%s: %.1f %% of pairs right, %s", j->name, 100 * m->right,
-             rv_judge_trust_of(m) > RV_JUDGE_PRIOR ? "trusted" : "weighs no more than knowing nothing");
+             rv_judge_trust_of(j, m) > RV_JUDGE_PRIOR ? "trusted" : "weighs no more than knowing nothing");
     rv_policy_new policy = { .kind = KIND,
                              .note = note,
                              .metrics = metrics,
@@ -242,7 +242,7 @@ rv_err rv_judge_trust(rv_db *db, const rv_judge *j, double *trust)
     }
     sqlite3_finalize(s);
     rv_db_reader_done(db, conn);
-    *trust = rv_judge_trust_of(&m);
+    *trust = rv_judge_trust_of(j, &m);
     return e;
 }
 

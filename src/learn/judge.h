@@ -27,6 +27,7 @@ struct rv_judge {
     char name[64]; /* "model 0123456789abcdef": by the fingerprint of its file; "heuristic"; "longer" */
     /* *quality 0 .. 1, or NaN: no judgement. Errors: those of the model; RV_E_NOMEM. One thread at a time. */
     rv_err (*score)(const rv_judge *j, const rv_judge_case *c, double *quality);
+    bool words_only;   /* it does not read: never trusted, however often it was right */
     rv_engine *engine; /* of a model judge */
     rv_adapter_prompt *prompt;
 };
@@ -59,7 +60,7 @@ rv_err rv_judge_measure(const rv_judge *j, const rv_judge_pair *pairs, size_t n,
 
 /** rv_judge_trust_of - the weight of a judge's word when it was right so often.  rv_judge_keep - remember a measure on PandaLM as a version of the policy
  * "judge".  rv_judge_trust - by the newest measure of this judge that was kept; without one it is not trusted. */
-double rv_judge_trust_of(const rv_judge_measured *on_pandalm);
+double rv_judge_trust_of(const rv_judge *j, const rv_judge_measured *on_pandalm);
 rv_err rv_judge_keep(rv_db *db, const rv_judge *j, const rv_judge_measured *on_pandalm) RV_MUST_CHECK;
 rv_err rv_judge_trust(rv_db *db, const rv_judge *j, double *trust) RV_MUST_CHECK;
 

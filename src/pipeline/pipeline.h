@@ -6,10 +6,12 @@
 #include "embed/embed.h"
 #include "learn/adapter_loop.h"
 #include "learn/attention.h"
+#include "learn/bank.h"
 #include "learn/episode.h"
 #include "learn/forget.h"
 #include "learn/instant.h"
 #include "learn/judge.h"
+#include "learn/loop.h"
 #include "memory/memory.h"
 #include "router/box.h"
 #include "store/db.h"
@@ -25,6 +27,7 @@ typedef struct rv_pipeline {
     rv_memory *memory;
     rv_backend *backend;
     rv_attention *attention;       /* orders passages as feedback taught it; NULL: the order of retrieval */
+    rv_bank *bank;                 /* what questions of a kind have shown of the models; NULL: nothing */
     rv_instant *instant;           /* what feedback teaches at once; NULL: nothing is learned */
     rv_adapter_loop *adapter_loop; /* told of corrections; NULL: nobody is */
     rv_adapters *adapters;         /* NULL: answers come from the models as they are */

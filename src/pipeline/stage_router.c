@@ -191,6 +191,24 @@ static rv_err decide(const rv_pipeline *p, rv_request *r, const rv_router *route
     return RV_OK;
 }
 
+/* Where the router does not decide, the outcomes of questions like this one may. */
+static void ask_bank(const rv_pipeline *p, rv_request *r)
+{
+    char model[RV_PATTERN_NAME];
+    rv_pattern_advice advice;
+    const char *id;
+    if (!p->bank || !r->vector || r->explored || !r->fallback ||
+        !rv_bank_advise(p->bank, r->vector, r->routed_model, model, &advice) ||
+        rv_backend_resolve(p->backend, model, &id)) {
+        return;
+    }
+    r->routed_model = id;
+    r->decided = r->fallback = false;
+    r->router_confidence = 1 - advice.p;
+    r->reason = advice.cheaper ? "a cheaper model was as good for questions like this"
+                               : "another model was better for questions like this";
+}
+
 rv_err rv_stage_router(const rv_pipeline *p, rv_request *r)
 {
     if (!p->backend) {
@@ -212,6 +230,7 @@ rv_err rv_stage_router(const rv_pipeline *p, rv_request *r)
             explore_untrained(p, r);
         }
         r->fallback = r->fallback || !r->decided;
+        ask_bank(p, r);
     }
     for (int t = 0; t < RV_TIERS && !r->decided; t++) {
         r->model_probs[t] = strcmp(r->routed_model, rv_tier_names[t]) == 0;

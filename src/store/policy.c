@@ -2,6 +2,8 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log.h"
+#include "base/metrics.h"
 #include "store/witness.h"
 
 #include <openssl/evp.h>
@@ -301,4 +303,59 @@ rv_err rv_policy_read(rv_db *db, const rv_alloc *mem, const char *kind, int64_t 
     sqlite3_finalize(s);
     rv_db_reader_done(db, conn);
     return e;
+}
+
+/* ---- opening ---- */
+
+static rv_metric damaged = { .kind = RV_COUNTER,
+                             .name = "ruvllm_learn_damaged_total",
+                             .help = "Stored versions of what was learned that could not be read." };
+
+static rv_err read_parent(rv_db *db, const char *kind, int64_t version, int64_t *parent)
+{
+    sqlite3 *conn;
+    int64_t of = 0;
+    RV_TRY(rv_db_reader(db, &conn));
+    rv_err e = rv_db_int(conn, &of, "SELECT parent FROM policy WHERE kind = ?1 AND version = ?2", "ti", kind,
+                         version);
+    rv_db_reader_done(db, conn);
+    *parent = of < version ? of : 0; /* a damaged row must not lead in a circle */
+    return e;
+}
+
+static rv_err read_current(rv_db *db, const char *kind, int64_t *version)
+{
+    sqlite3 *conn;
+    *version = 0;
+    RV_TRY(rv_db_reader(db, &conn));
+    rv_err e = rv_db_int(conn, version, "SELECT coalesce(" IN_USE ", 0)", "t", kind);
+    rv_db_reader_done(db, conn);
+    return e;
+}
+
+rv_err rv_policy_open(rv_db *db, const rv_alloc *mem, const char *kind,
+                      rv_err (*take)(void *self, const uint8_t *bytes, size_t n), void *self,
+                      int64_t *version)
+{
+    int64_t at = 0;
+    rv_metrics_register(&damaged, 1);
+    RV_TRY(check_kind(kind));
+    RV_TRY(read_current(db, kind, &at));
+    while (at > 0) {
+        uint8_t *bytes = NULL;
+        size_t n = 0;
+        rv_err e = rv_policy_read(db, mem, kind, at, &bytes, &n);
+        e = e ? e : take(self, bytes, n);
+        rv_free(mem, bytes);
+        if (!e || e == RV_E_NOMEM || e == RV_E_IO) {
+            *version = at;
+            return e;
+        }
+        rv_metric_add(&damaged, 1);
+        rv_log(RV_LOG_WARN, "learn.damaged", "kind", kind, "error", rv_err_text(), "doing",
+               "the version before it is used", (char *)NULL);
+        RV_TRY(read_parent(db, kind, at, &at));
+    }
+    *version = 0;
+    return RV_OK;
 }

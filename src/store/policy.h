@@ -58,4 +58,13 @@ rv_err rv_policy_list(rv_db *db, const char *kind, size_t limit, rv_arena *arena
 /** rv_policy_read - the bytes of a version (rv_free with mem), checked against their SHA-256. RV_E_NOT_FOUND. RV_E_CORRUPT. */
 rv_err rv_policy_read(rv_db *db, const rv_alloc *mem, const char *kind, int64_t version, uint8_t **bytes,
                       size_t *n) RV_MUST_CHECK;
+/**
+ * rv_policy_open - the version in use, or the newest of its ancestors that take can read: each one before it that cannot be read is said once in
+ * the log and counted (ruvllm_learn_damaged_total{kind}).
+ *
+ * take     reads bytes; what it makes is the caller's. RV_E_NOMEM and RV_E_IO end the search and are returned
+ * version  out: read, 0: none is in use, or none is sound
+ */
+rv_err rv_policy_open(rv_db *db, const rv_alloc *mem, const char *kind, rv_err (*take)(void *self, const uint8_t *bytes, size_t n),
+                      void *self, int64_t *version) RV_MUST_CHECK;
 #endif

@@ -55,12 +55,16 @@ TEST(below_seventy_per_cent_it_weighs_no_more_than_knowing_nothing)
 {
     for (size_t right = 0; right <= 1000; right += 10) {
         rv_judge_measured m = measured(right, 1000);
-        double trust = rv_judge_trust_of(&m);
+        double trust = rv_judge_trust_of(&honest, &m);
         CHECK(right < 700 ? trust <= RV_JUDGE_PRIOR : trust == RV_JUDGE_TRUST, "%zu of 1000 right: %g", right,
               trust);
     }
+    rv_judge words = rv_judge_heuristic();
+    rv_judge_measured all = measured(1000, 1000);
+    CHECK(rv_judge_trust_of(&words, &all) == RV_JUDGE_PRIOR, "one that counts words is trusted");
     rv_judge_measured few = measured(50, 50);
-    CHECK(rv_judge_trust_of(&few) == RV_JUDGE_PRIOR, "all of only 50 right: %g", rv_judge_trust_of(&few));
+    CHECK(rv_judge_trust_of(&honest, &few) == RV_JUDGE_PRIOR, "all of only 50 right: %g",
+          rv_judge_trust_of(&honest, &few));
 }
 
 static void open_place(store *s)

@@ -1,0 +1,51 @@
+"""The loops as a user sees them: learn run, learn status, learn rollback."""
+import json
+import subprocess
+import time
+
+from conftest import RUVLLM
+from http_json import post
+
+
+def run(server, *words, code=0):
+    done = subprocess.run([RUVLLM, *words, "--data", server.folder], capture_output=True, text=True, env=server.environment())
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def test_each_stage_says_what_it_did_and_why(make_server):
+    server = make_server()
+    post(server, "/v1/memories", {"text": "The bakery in Elm Street opens at seven."})
+    for i in range(3):
+        asked = post(server, "/v1/query", {"query": f"When does the bakery in Elm Street open, {i}?"}).json
+        if i:
+            post(server, "/v1/feedback", {"request_id": asked["request_id"], "rating": 5})
+    assert server.stop() == 0
+    assert "no loop has run yet" in run(server, "learn", "status")
+    done = json.loads(run(server, "learn", "run", "--json"))
+    assert [stage["stage"] for stage in done["stages"]] == ["judge", "router", "attention", "adapters", "patterns"]
+    assert done["ran"] == 5 and done["failed"] == 0 and not done["resumed"]
+    assert all(stage["state"] == "done" and stage["why"] for stage in done["stages"])
+    assert "1 answers that nobody rated were judged" in done["stages"][0]["why"] and "weight 0.3" in done["stages"][0]["why"]
+    again = json.loads(run(server, "learn", "run", "--json"))
+    assert "0 answers" in again["stages"][0]["why"]
+    deep = json.loads(run(server, "learn", "run", "--deep", "--json"))
+    assert [stage["stage"] for stage in deep["stages"]] == ["adapters", "compact"]
+    status = json.loads(run(server, "learn", "status", "--json"))
+    assert {row["loop"] for row in status["loops"]} == {"background", "deep"}
+    assert all(row["ended"] and row["run"] >= 1 for row in status["loops"])
+    for kind in ("router", "retrieval", "attention", "patterns"):
+        run(server, "learn", "rollback", kind, code=1)  # nothing is in use, and that is said
+    run(server, "memory", "check")
+    run(server, "learn", "run", "--deep", "--user", "x", code=2)
+
+
+def test_a_server_runs_the_background_loop_by_itself(make_server):
+    server = make_server(sona_background_interval_ms=1000, learning_training_interval_ms=200)
+    post(server, "/v1/query", {"query": "What is there?"})
+    deadline = time.monotonic() + 60
+    while "event=learn.loop" not in server.log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "event=learn.loop loop=background state=done" in server.log.read_text()
+    assert server.stop() == 0
+    assert "background judge" in run(server, "learn", "status")
