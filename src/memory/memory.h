@@ -203,7 +203,7 @@ rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, c
 rv_err rv_memory_import_bytes(rv_memory *m, const char *name, const char *bytes, size_t n, const char *user,
                               const char *const *tags, size_t n_tags, rv_memory_import *done) RV_MUST_CHECK;
 
-/** rv_memory_scrub - of what was removed no vector and no word stays in the files: rows of vectors that nothing names become zeros, and the
+/** rv_memory_scrub - of what was removed no vector and no word stays in the files: rows of vectors that nothing names become zeros, saved indexes go, and the
  * words of removed texts leave their index. The database's own free space is rv_db_scrub's. *erased: vectors. Errors: RV_E_IO,
  * RV_E_NO_SPACE, RV_E_NOMEM; it may be called again. */
 rv_err rv_memory_scrub(rv_memory *m, size_t *erased) RV_MUST_CHECK;

@@ -1,6 +1,7 @@
 /* Changes: add (add.c), link, remove. Each becomes one `change`, and rv_memory_apply is the only place that writes: room in memory is
  * reserved first, then the vectors reach the disk, then the transaction, and then memory follows without a way to fail. */
 #include "memory/memory_priv.h"
+#include "memory/nearest_priv.h"
 #include "base/clock.h"
 
 #include <math.h>
@@ -466,6 +467,7 @@ rv_err rv_memory_scrub(rv_memory *m, size_t *erased)
         e = rv_segments_scrub(m->segments, rows, (size_t)n, erased);
         pthread_rwlock_unlock(&m->state);
     }
+    e = e ? e : rv_fast_forget(m->folder); /* indexes that were saved; they are made again */
     pthread_mutex_unlock(&m->writing);
     rv_free(m->mem, rows);
     return e;
