@@ -127,7 +127,7 @@ for name, out, most in ("train", "base", 60000), ("t10k", "query", 1000):
     dim = rows * cols
     with open(f"{target}/{out}.fvecs", "wb") as f:
         for i in range(min(n, most)):
-            f.write(struct.pack("<I", dim) + array.array("f", raw[16 + i * dim:16 + (i + 1) * dim]).tobytes())
+            f.write(struct.pack("<I", dim) + array.array("f", list(raw[16 + i * dim:16 + (i + 1) * dim])).tobytes())
 PY
 }
 set_ready() {
@@ -177,7 +177,8 @@ peers_of() {
 breadths() { # breadths PART SIDE
     case $1-$2 in
     *-rabitq) case $1 in ten-million) echo 4,8,16,32,64,128 ;; *) echo 1,2,4,6,8,12,16,24,32,48,64,96,128 ;; esac ;;
-    lake100kood-* | emb384c1-*) echo 128,256,512,1024,2048 ;;
+    lake100kood-*) echo 512,768,1024,1536 ;;
+    emb384c1-*) echo 96,128,192,256,384 ;;
     filter-hnswlib) echo 32,64,128,256 ;;
     *) echo 16,24,32,48,64,96,128,256 ;;
     esac

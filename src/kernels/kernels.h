@@ -165,6 +165,11 @@ typedef struct rv_kernels {
      * n up to 65,536. rows [n_rows] names them; NULL: the first n_rows. */
     void (*code_dots)(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,
                       const int8_t *q, size_t n, int32_t *out);
+
+    /* The same for codes of 1 .. 8 bits in planes: out [n_rows] = sum over i of x[i] * q[i], where bit p of x[i] is bit i % 8 of
+     * byte p * n / 8 + i / 8 of a row. n a multiple of 64, up to 65,536. */
+    void (*plane_dots)(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows, size_t bits,
+                       const int8_t *q, size_t n, int32_t *out);
 } rv_kernels;
 
 /** rv_kernels_at - the table of a level, or NULL when this CPU or this build cannot run it. Immutable, any thread. */

@@ -28,7 +28,9 @@
                               float limit, uint32_t *at, float *low);                                        \
     void rv_hadamard_##L(float *x, size_t n);                                                                \
     void rv_code_dots_##L(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,          \
-                          const int8_t *q, size_t n, int32_t *out);
+                          const int8_t *q, size_t n, int32_t *out);                                          \
+    void rv_plane_dots_##L(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,         \
+                           size_t bits, const int8_t *q, size_t n, int32_t *out);
 
 RV_DECLARE_LEVEL(scalar)
 RV_DECLARE_LEVEL(avx2)

@@ -192,11 +192,11 @@ static void sections(const rv_index *index, rv_sections *out)
     rv_sections_put(out, TAG_ENTRY, &h->entry, 4);
 }
 
-static size_t bytes(const rv_index *index)
+static void bytes(const rv_index *index, rv_index_size *size)
 {
     const hnsw *h = index->self;
     size_t n = index->rows.n;
-    return n ? n * h->m0 * 4 + h->upper_at[n] * h->m * 4 + n * 8 : 0;
+    size->hot += n ? n * h->m0 * 4 + h->upper_at[n] * h->m * 4 + n * 8 : 0;
 }
 
 /* ---- walks ---- */

@@ -346,7 +346,11 @@ rv_index_size rv_index_bytes(const rv_index *index)
     size_t each_kept = r->keep == RV_KEEP_F32 ? 4 * r->dim : r->keep == RV_KEEP_BF16 ? 2 * r->dim : 0;
     size_t hot = r->n * (r->stride + (r->stride ? sizeof *r->scales : 0) + sizeof *r->ids) + (r->n + 7) / 8 +
                  r->map_size * sizeof *r->map + (each_kept ? 0 : r->n * sizeof *r->lent);
-    return (rv_index_size){ hot + (index->ops->bytes ? index->ops->bytes(index) : 0), r->n * each_kept };
+    rv_index_size size = { hot, r->n * each_kept };
+    if (index->ops->bytes) {
+        index->ops->bytes(index, &size);
+    }
+    return size;
 }
 
 /* Vectors are finite, and where the metric says so of length 1 or 0. */

@@ -64,7 +64,9 @@ typedef struct rv_index_config {
 
     size_t lists;  /* rabitq: lists, by the number of rows */
     size_t probes; /* rabitq: lists that a search looks into when it names none */
-    size_t bits;   /* of a code and dimension: rabitq 1; pq 1, 2 or 4, 2 */
+    size_t
+        bits; /* of a code and dimension. rabitq: 1 .. 8, 1; from 2 on the lists hold all that a search compares, 4 bits find as much
+                    * as 1 bit and int8 codes do. pq: 1, 2 or 4, 2 */
 } rv_index_config;
 
 typedef struct rv_hit {
@@ -177,8 +179,8 @@ rv_err rv_index_check(const rv_index *index) RV_MUST_CHECK;
 /** rv_index_check_pages - the first of these alone: what was opened is what was saved. Reads the whole file once. */
 rv_err rv_index_check_pages(const rv_index *index) RV_MUST_CHECK;
 
-/** rv_index_bytes - memory (or mapped file) per part: hot is read by every search, cold are the vectors themselves, 0 when
- * borrowed. */
+/** rv_index_bytes - memory (or mapped file) per part: hot is read by every search or change; cold are the vectors themselves unless
+ * borrowed, and the int8 codes of a rabitq index that has finer ones. */
 typedef struct rv_index_size {
     size_t hot, cold;
 } rv_index_size;

@@ -64,7 +64,7 @@ typedef struct rv_index_ops {
     void (*scratch_deinit)(rv_index *index, rv_scratch *scratch); /* NULL: nothing to free */
     void (*sections)(const rv_index *index, rv_sections *out);    /* NULL: none */
     rv_err (*check)(const rv_index *index);                       /* NULL: nothing to check */
-    size_t (*bytes)(const rv_index *index);                       /* hot ones; NULL: 0 */
+    void (*bytes)(const rv_index *index, rv_index_size *size);    /* added to the rows'; NULL: nothing */
 } rv_index_ops;
 
 extern const rv_index_ops rv_flat_ops, rv_hnsw_ops, rv_rabitq_ops, rv_pq_ops;

@@ -528,10 +528,12 @@ static rv_err check(const rv_index *index)
     return RV_OK;
 }
 
-static size_t bytes(const rv_index *index)
+static void bytes(const rv_index *index, rv_index_size *size)
 {
     const pq *p = index->self;
-    return p->books ? p->groups * CENTRES * p->width * sizeof *p->books + p->blocks_room * block_bytes(p) : 0;
+    if (p->books) {
+        size->hot += p->groups * CENTRES * p->width * sizeof *p->books + p->blocks_room * block_bytes(p);
+    }
 }
 
 const rv_index_ops rv_pq_ops = { .kind = "pq",

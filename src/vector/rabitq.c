@@ -16,6 +16,7 @@ enum {
     TAG_BEFORE,
     TAG_OWNER,
     TAG_WIDTHS,
+    TAG_FINE,
 
     SPLIT_ROWS = 400, /* a list of so many is split in two */
     PROBES = 32,
@@ -28,11 +29,11 @@ static rv_err configure(rv_index_config *config)
         return rv_fail(RV_E_ARG, "rabitq takes vectors of up to %d dimensions, these have %zu",
                        RV_ONEBIT_DIM_MAX, config->dim);
     }
-    if (config->bits > 1) {
-        return rv_fail(RV_E_ARG, "rabitq codes have 1 bit, not %zu", config->bits);
+    config->bits = config->bits ? config->bits : 1;
+    if (config->bits > RABITQ_BITS_MAX) {
+        return rv_fail(RV_E_ARG, "rabitq codes have 1 to %d bits, not %zu", RABITQ_BITS_MAX, config->bits);
     }
     config->probes = config->probes ? config->probes : PROBES;
-    config->bits = 1;
     return RV_OK;
 }
 
@@ -50,6 +51,9 @@ static void sections(const rv_index *index, rv_sections *out)
     rv_sections_put(out, TAG_COUNTS, r->counts, lists * sizeof *r->counts);
     rv_sections_put(out, TAG_GROUPS, r->group_of, lists * sizeof *r->group_of);
     rv_sections_put(out, TAG_BLOCKS, r->blocks, blocks * RV_ONEBIT_BLOCK_BYTES(r->dim));
+    if (r->bits > 1) {
+        rv_sections_put(out, TAG_FINE, r->fine, blocks * RV_ONEBIT_ROWS * rabitq_fine_bytes(r));
+    }
     rv_sections_put(out, TAG_SLOTS, r->slots, blocks * RV_ONEBIT_ROWS * sizeof *r->slots);
     rv_sections_put(out, TAG_BEFORE, r->before, blocks * sizeof *r->before);
     rv_sections_put(out, TAG_OWNER, r->owner, blocks * sizeof *r->owner);
@@ -108,8 +112,11 @@ static rv_err read_file(rabitq *r, const rv_sections *file)
                        h.n_groups, h.n_blocks, h.n_free);
     }
     const size_t blocks = h.n_blocks;
-    const void *bytes, *slots, *before, *owner;
+    const void *bytes, *slots, *before, *owner, *fine = NULL;
     RV_TRY(rv_sections_get(file, TAG_BLOCKS, blocks * RV_ONEBIT_BLOCK_BYTES(r->dim), &bytes));
+    if (r->bits > 1) {
+        RV_TRY(rv_sections_get(file, TAG_FINE, blocks * RV_ONEBIT_ROWS * rabitq_fine_bytes(r), &fine));
+    }
     RV_TRY(rv_sections_get(file, TAG_SLOTS, blocks * RV_ONEBIT_ROWS * sizeof *r->slots, &slots));
     RV_TRY(rv_sections_get(file, TAG_BEFORE, blocks * sizeof *r->before, &before));
     RV_TRY(rv_sections_get(file, TAG_OWNER, blocks * sizeof *r->owner, &owner));
@@ -117,6 +124,7 @@ static rv_err read_file(rabitq *r, const rv_sections *file)
     r->head.n_lists = 0; /* until they are read */
     r->mapped = true;    /* nothing writes there: a change makes them ours first */
     r->blocks = (uint8_t *)(uintptr_t)bytes;
+    r->fine = (uint8_t *)(uintptr_t)fine;
     r->slots = (uint32_t *)(uintptr_t)slots;
     r->before = (uint32_t *)(uintptr_t)before;
     r->owner = (uint32_t *)(uintptr_t)owner;
@@ -131,7 +139,10 @@ static rv_err open_index(rv_index *index, const rv_sections *file)
         return rv_fail(RV_E_NOMEM, "no memory for an index");
     }
     index->self = r;
-    *r = (rabitq){ .rows = &index->rows, .mem = index->mem, .dim = (index->rows.dim + 15) / 16 * 16 };
+    *r = (rabitq){ .rows = &index->rows,
+                   .mem = index->mem,
+                   .dim = (index->rows.dim + 15) / 16 * 16,
+                   .bits = index->config.bits };
     r->dither = rv_new_array(r->mem, r->dim, sizeof *r->dither);
     if (!r->dither) {
         return rv_fail(RV_E_NOMEM, "no memory for an index");
@@ -165,12 +176,17 @@ static rv_err check(const rv_index *index)
     return rabitq_check(index->self);
 }
 
-static size_t bytes(const rv_index *index)
+/* With finer codes in the lists a search does not come by the rows' own. */
+static void bytes(const rv_index *index, rv_index_size *size)
 {
     const rabitq *r = index->self;
     size_t each_list = r->dim * sizeof *r->centres + r->rows->stride + sizeof *r->centre_scales + 16;
-    size_t each_block = RV_ONEBIT_BLOCK_BYTES(r->dim) + RV_ONEBIT_ROWS * sizeof *r->slots + 8;
-    return r->lists_room * each_list + r->blocks_room * each_block + r->places_room * sizeof *r->places;
+    size_t each_row = rabitq_fine_bytes(r) + sizeof *r->slots;
+    size_t each_block = RV_ONEBIT_BLOCK_BYTES(r->dim) + RV_ONEBIT_ROWS * each_row + 8;
+    size_t codes = r->bits > 1 ? r->rows->n * r->rows->stride : 0;
+    size->hot +=
+        r->lists_room * each_list + r->blocks_room * each_block + r->places_room * sizeof *r->places - codes;
+    size->cold += codes;
 }
 
 /* ---- rows come and go ---- */
@@ -258,7 +274,7 @@ static rv_err build(rv_index *index, rv_pool *pool, const uint32_t *slots, size_
         }
     }
     size_t lists = index->config.lists ? index->config.lists : rabitq_n_lists(n_live);
-    rabitq next = { .rows = rows, .mem = r->mem, .dim = r->dim, .dither = r->dither };
+    rabitq next = { .rows = rows, .mem = r->mem, .dim = r->dim, .bits = r->bits, .dither = r->dither };
     rv_err e = rabitq_build(&next, pool, live, n_live, lists < n_live ? lists : n_live);
     rv_free(r->mem, live);
     rabitq_free_lists(e ? &next : r);

@@ -121,8 +121,10 @@ rv_err rabitq_reserve_blocks(rabitq *r, size_t n)
         return rv_fail(RV_E_FULL, "the lists of an index hold at most %zu vectors", RV_INDEX_ROWS_MAX);
     }
     const size_t block = RV_ONEBIT_BLOCK_BYTES(r->dim), slots = RV_ONEBIT_ROWS * sizeof *r->slots;
+    const size_t fine = RV_ONEBIT_ROWS * rabitq_fine_bytes(r);
     const grown arrays[] = {
         { (void **)&r->blocks, used * block, room * block },
+        { (void **)&r->fine, used * fine, room * fine },
         { (void **)&r->slots, used * slots, room * slots },
         { (void **)&r->before, used * sizeof *r->before, room * sizeof *r->before },
         { (void **)&r->owner, used * sizeof *r->owner, room * sizeof *r->owner },
@@ -255,6 +257,10 @@ static void put_row(rabitq *r, uint32_t list, size_t place, uint32_t slot, const
     factors[at] = f.add;
     factors[32 + at] = f.slope;
     factors[64 + at] = f.error;
+    if (r->bits > 1) {
+        rabitq_make_fine(r, residual, centre, r->rows->scales[slot].norm,
+                         r->fine + place * rabitq_fine_bytes(r));
+    }
     r->slots[place] = slot;
     r->places[slot] = (uint32_t)place;
 }
@@ -321,6 +327,8 @@ void rabitq_take(rabitq *r, uint32_t slot)
         for (size_t f = 0; f < 3; f++) {
             memcpy(to + 4 * r->dim + 4 * (32 * f + at), from + 4 * r->dim + 4 * (32 * f + last_at), 4);
         }
+        memcpy(r->fine + place * rabitq_fine_bytes(r), r->fine + last * rabitq_fine_bytes(r),
+               rabitq_fine_bytes(r));
         r->slots[place] = r->slots[last];
         r->places[r->slots[place]] = place;
     }
@@ -345,8 +353,9 @@ void rabitq_empty(rabitq *r, uint32_t list)
 void rabitq_compact(rabitq *r)
 {
     const size_t bytes = RV_ONEBIT_BLOCK_BYTES(r->dim), room = r->head.n_blocks - r->head.n_free;
+    const size_t fine = RV_ONEBIT_ROWS * rabitq_fine_bytes(r);
     rabitq next = *r;
-    next.blocks = NULL, next.slots = NULL, next.before = NULL, next.owner = NULL;
+    next.blocks = NULL, next.fine = NULL, next.slots = NULL, next.before = NULL, next.owner = NULL;
     next.head.n_blocks = next.head.n_free = next.blocks_room = 0;
     next.mapped = false;
     if (r->mapped || rabitq_reserve_blocks(&next, room)) {
@@ -358,6 +367,7 @@ void rabitq_compact(rabitq *r)
         for (size_t i = n; i-- > 0; from = r->before[from]) {
             size_t to = next.head.n_blocks + i;
             memcpy(rabitq_block(&next, to), rabitq_block(r, from), bytes);
+            memcpy(next.fine + to * fine, r->fine + from * fine, fine);
             memcpy(next.slots + to * RV_ONEBIT_ROWS, r->slots + (size_t)from * RV_ONEBIT_ROWS,
                    RV_ONEBIT_ROWS * sizeof *r->slots);
             next.before[to] = i > 0 ? (uint32_t)to - 1 : RABITQ_NONE;
@@ -367,10 +377,12 @@ void rabitq_compact(rabitq *r)
         next.head.n_blocks += n;
     }
     rv_free(r->mem, r->blocks);
+    rv_free(r->mem, r->fine);
     rv_free(r->mem, r->slots);
     rv_free(r->mem, r->before);
     rv_free(r->mem, r->owner);
-    r->blocks = next.blocks, r->slots = next.slots, r->before = next.before, r->owner = next.owner;
+    r->blocks = next.blocks, r->fine = next.fine, r->slots = next.slots, r->before = next.before,
+    r->owner = next.owner;
     r->head.n_blocks = next.head.n_blocks, r->head.n_free = 0, r->blocks_room = next.blocks_room;
     r->scattered = 0;
     for (size_t place = 0; place < r->head.n_blocks * RV_ONEBIT_ROWS; place++) {
@@ -453,7 +465,7 @@ void rabitq_free_lists(rabitq *r)
     void *ours[] = { r->centres,      r->widths,        r->newest,   r->counts,
                      r->centre_codes, r->centre_scales, r->group_of, r->group_next,
                      r->group_first,  r->group_centres, r->places };
-    void *blocks[] = { r->blocks, r->slots, r->before, r->owner };
+    void *blocks[] = { r->blocks, r->fine, r->slots, r->before, r->owner };
     for (size_t i = 0; i < RV_COUNT(ours); i++) {
         rv_free(r->mem, ours[i]);
     }

@@ -10,7 +10,10 @@
 
 #define RABITQ_NONE UINT32_MAX
 
-enum { RABITQ_RUN = 2048 }; /* rows scanned at a time */
+enum {
+    RABITQ_RUN = 2048, /* rows scanned at a time */
+    RABITQ_BITS_MAX = 8
+};
 
 /* Saved as it is. */
 typedef struct rabitq_head {
@@ -24,6 +27,7 @@ typedef struct rabitq {
     const rv_rows *rows;
     const rv_alloc *mem;
     size_t dim;    /* of the codes: rows->dim rounded up to 16 */
+    size_t bits;   /* of the second look: 1: the rows' int8 codes */
     float *dither; /* [dim] how queries are rounded */
 
     rabitq_head head;
@@ -44,6 +48,7 @@ typedef struct rabitq {
     size_t blocks_room;
     size_t scattered; /* blocks that came or went since lists were last in one piece */
     uint8_t *blocks;  /* [blocks_room][RV_ONEBIT_BLOCK_BYTES(dim)] */
+    uint8_t *fine;    /* [blocks_room][32][rabitq_fine_bytes] finer codes of the rows in it */
     uint32_t *slots;  /* [blocks_room][32] of the rows in it */
     uint32_t
         *before; /* [blocks_room] the older block of its list, or RABITQ_NONE; of a free one the next free */
@@ -61,6 +66,36 @@ static inline uint8_t *rabitq_block(const rabitq *r, size_t block)
 {
     return r->blocks + block * RV_ONEBIT_BLOCK_BYTES(r->dim);
 }
+
+/* ---- rabitq_fine.c ---- */
+
+/* Ends a row's finer code: estimate = base + add - slope * <y, query> */
+typedef struct rabitq_fine {
+    float add, slope;
+} rabitq_fine;
+typedef struct rabitq_fine_query {
+    const int8_t *code; /* [rows->stride] of the rotated query, zeros beyond dim */
+    float scale, offset;
+} rabitq_fine_query;
+
+/** rabitq_fine_bytes - of one row: planes of stride / 8 bytes, lowest bit first, then its rabitq_fine. 0 with 1 bit. */
+size_t rabitq_fine_bytes(const rabitq *r);
+/** rabitq_make_fine - from a residual and its centre [dim]; squares: of the row's own length. */
+void rabitq_make_fine(const rabitq *r, const float *residual, const float *centre, float squares,
+                      uint8_t *out);
+/** rabitq_ask_fine - a query as its code has it.  rabitq_fine_distances - to the rows at n places of a list; base: what the list
+ * adds; sums [n] is scratch. */
+static inline void rabitq_fetch_fine(const rabitq *r, size_t place)
+{
+    const size_t bytes = rabitq_fine_bytes(r);
+    const uint8_t *at = r->fine + place * bytes;
+    for (size_t i = 0; i < bytes + 63; i += 64) {
+        __builtin_prefetch(at + i);
+    }
+}
+rabitq_fine_query rabitq_ask_fine(const rabitq *r, const int8_t *code, float scale);
+void rabitq_fine_distances(const rabitq *r, const rabitq_fine_query *query, float base,
+                           const uint32_t *places, size_t n, int32_t *sums, float *out);
 
 /* ---- rabitq_lists.c ---- */
 
@@ -146,11 +181,12 @@ void rabitq_sort(float *keys, uint32_t *what, size_t n);
 
 typedef struct rabitq_scratch {
     rv_scratch base;
-    float *rotated;  /* [dim], zeros beyond that of the rows */
-    uint8_t *table;  /* [dim / 4][16] */
-    uint32_t *at;    /* [run + 32] what a scan found, and */
-    float *low;      /* [run + 32] */
-    uint32_t *slots; /* [run + 32] the same while it waits for the middle stage, and */
+    float *rotated; /* [dim], zeros beyond that of the rows */
+    uint8_t *table; /* [dim / 4][16] */
+    uint32_t *at;   /* [run + 32] what a scan found, and */
+    float *low;     /* [run + 32] */
+    uint32_t *
+        slots; /* [run + 32] the same, as slots or as places of finer codes, while it waits for the middle stage, and */
     float *lows;     /* [run + 32] */
     float *nears;    /* [lists_room] */
     uint32_t *lists; /* [lists_room] */

@@ -1,6 +1,6 @@
 /* The search. One-bit codes of the rows in the nearest lists give each row a distance and how wrong it may be; rows that may
- * be among the best, and only they, are compared by their int8 codes; the best of those by their vectors. Nothing is fixed but
- * the number of lists: how many rows pass on follows from the error bound.
+ * be among the best, and only they, are compared by their int8 codes, or by finer codes that lie in the lists; the best of
+ * those by their vectors. Nothing is fixed but the number of lists: how many rows pass on follows from the error bound.
  * Source: Gao and Long 2024, arXiv:2405.12497; differs: the int8 stage, and a query rounded anew for each list. */
 #include "vector/rabitq_priv.h"
 
@@ -60,7 +60,9 @@ typedef struct finder {
     const rabitq *r;
     rabitq_scratch *s;
     rv_row_query query;
+    rabitq_fine_query fine;
     float square; /* of the query's length */
+    float base;   /* what the list adds to estimates by finer codes */
     const rv_filter *filter;
     size_t n, keep;       /* heap of the best by int8 codes */
     float limit;          /* the worst of them, when they are `keep` */
@@ -84,19 +86,26 @@ static bool passes_late(finder *f, uint32_t slot)
     return passes;
 }
 
-/* ---- second stage: int8 codes ---- */
+/* ---- second stage: int8 codes of the rows, or finer codes in the lists ---- */
 
-static void compare(finder *f, const uint32_t *slots, size_t n)
+static void compare(finder *f, const uint32_t *rows, size_t n)
 {
+    const rabitq *r = f->r;
     rv_scratch *s = &f->s->base;
     for (size_t from = 0; from < n; from += RV_SCRATCH_BLOCK) {
         size_t some = n - from < RV_SCRATCH_BLOCK ? n - from : RV_SCRATCH_BLOCK;
-        rv_rows_distances(f->r->rows, &f->query, slots + from, some, s->sums, s->distances);
+        if (r->bits > 1) {
+            rabitq_fine_distances(r, &f->fine, f->base, rows + from, some, s->sums, s->distances);
+        } else {
+            rv_rows_distances(r->rows, &f->query, rows + from, some, s->sums, s->distances);
+        }
         for (size_t i = 0; i < some; i++) {
-            uint32_t slot = slots[from + i];
-            if (s->distances[i] < f->limit && passes_late(f, slot)) {
-                rv_hits_push(s->heap, &f->n, f->keep, (rv_hit){ slot, -s->distances[i] });
-                f->limit = f->n == f->keep ? -s->heap[0].score : f->limit;
+            if (s->distances[i] < f->limit) {
+                uint32_t slot = r->bits > 1 ? r->slots[rows[from + i]] : rows[from + i];
+                if (passes_late(f, slot)) {
+                    rv_hits_push(s->heap, &f->n, f->keep, (rv_hit){ slot, -s->distances[i] });
+                    f->limit = f->n == f->keep ? -s->heap[0].score : f->limit;
+                }
             }
         }
     }
@@ -131,9 +140,12 @@ static void scan_list(finder *f, uint32_t list)
     rv_onebit_query q = { .table = s->table, .dim = r->dim };
     float distance =
         k->onebit_table(s->rotated, rabitq_centre(r, list), r->dither, r->dim, s->table, &q.step);
-    /* in the terms of int8 distances, so that one limit serves both stages */
-    q.base =
-        f->query.base + (r->rows->metric == RV_INDEX_IP ? (distance - f->square) / 2 : distance - f->square);
+    f->base = r->rows->metric == RV_INDEX_IP ? (distance - f->square) / 2 : distance;
+    /* in the terms of the second stage's distances, so that one limit serves both */
+    q.base = f->base;
+    if (r->bits == 1 && r->rows->metric != RV_INDEX_IP) {
+        q.base += f->query.base - f->square;
+    }
     q.offset =
         q.step * (7.5f * own + 7 * beyond); /* beyond the dimension lies 0, rounded up, with the sign - */
     /* Rounding the query is an error of its own: step^2 / 12 a coordinate, and 1 / (1 - 2 / pi) of it counts. */
@@ -148,8 +160,13 @@ static void scan_list(finder *f, uint32_t list)
         for (size_t i = 0; i < n; i++) {
             uint32_t slot = slots[s->at[i]];
             if (slot < r->rows->n && rv_rows_live(r->rows, slot) && passes_early(f, slot)) {
-                rv_rows_fetch_code(r->rows, slot);
-                s->slots[f->waiting] = slot;
+                uint32_t place = walk.first * RV_ONEBIT_ROWS + s->at[i];
+                if (r->bits > 1) {
+                    rabitq_fetch_fine(r, place);
+                } else {
+                    rv_rows_fetch_code(r->rows, slot);
+                }
+                s->slots[f->waiting] = r->bits > 1 ? place : slot;
                 s->lows[f->waiting++] = s->low[i];
             }
         }
@@ -196,6 +213,13 @@ static void scan_lists(finder *f, const rabitq_look *look, size_t probes, size_t
     }
 }
 
+/* Rows that are ranked by their vectors: the fewer bits, the more. Measured: fewer lose recall, more find no more. */
+static size_t kept_for(const rabitq *r, size_t k)
+{
+    static const size_t halves_by_bits[] = { 0, 3, 12, 7, 5, 4, 3, 3, 3 };
+    return k * halves_by_bits[r->bits] / 2 + 5;
+}
+
 /* Lists to probe, and whether to look at each row that passes instead. */
 static bool plan(const rv_index *index, const rv_search *how, size_t *probes)
 {
@@ -222,7 +246,7 @@ rv_err rabitq_search(rv_index *index, rv_scratch *base, const float *query, cons
     if (!plan(index, how, &probes)) {
         return rv_index_scan(index, base, query, how, hits, found);
     }
-    size_t keep = how->rerank ? how->rerank : how->k + how->k / 2 + 5;
+    size_t keep = how->rerank ? how->rerank : kept_for(r, how->k);
     keep = keep > how->k ? keep : how->k;
     keep = keep < rows->n_live ? keep : rows->n_live;
     if (!rv_scratch_heap(index, base, keep)) {
@@ -231,6 +255,8 @@ rv_err rabitq_search(rv_index *index, rv_scratch *base, const float *query, cons
     RV_TRY(scratch_fit(r, s));
     finder f = { .r = r, .s = s, .filter = how->filter, .keep = keep, .limit = INFINITY };
     f.query = rv_rows_ask(rows, query, base->rotated, base->code);
+    f.fine =
+        rabitq_ask_fine(r, f.query.code, rows->metric == RV_INDEX_IP ? -f.query.pull : f.query.pull / -2);
     memcpy(s->rotated, base->rotated, rows->dim * sizeof *s->rotated); /* beyond it zeros stay */
     f.square = rows->kernels->dot_f32(s->rotated, s->rotated, r->dim);
     const rabitq_look look = { s->rotated, &f.query, base->sums };

@@ -442,6 +442,46 @@ TEST(hadamard_is_the_same_at_every_level_keeps_lengths_and_undoes_itself)
     }
 }
 
+TEST(plane_dots_is_exact_for_every_number_of_bits)
+{
+    static const size_t dims[] = { 64, 128, 192, 384, 1536 };
+    rv_rng rng;
+    rv_rng_init(&rng, 33);
+    for (size_t s = 0; s < RV_COUNT(dims) * 8; s++) {
+        size_t n = dims[s / 8], bits = s % 8 + 1, most = 9, stride = bits * n / 8 + (s % 3) * 8;
+        uint8_t *codes = fenced_bytes((most - 1) * stride + bits * n / 8);
+        int8_t *q = (int8_t *)fenced_bytes(n);
+        for (size_t i = 0; i < (most - 1) * stride + bits * n / 8; i++) {
+            codes[i] = s % 4 == 1 ? 255 : (uint8_t)rv_rng_next(&rng);
+        }
+        for (size_t i = 0; i < n; i++) {
+            q[i] = s % 4 == 1 ? -128 : s % 5 == 2 ? 127 : (int8_t)rv_rng_next(&rng);
+        }
+        for (size_t n_rows = 0; n_rows <= most; n_rows++) {
+            uint32_t rows[9];
+            int32_t want[9], got[10];
+            for (size_t r = 0; r < n_rows; r++) {
+                rows[r] = (uint32_t)rv_rng_below(&rng, most);
+                want[r] = 0;
+                for (size_t i = 0; i < n; i++) {
+                    int x = 0;
+                    for (size_t p = 0; p < bits; p++) {
+                        x |= (codes[rows[r] * stride + p * n / 8 + i / 8] >> i % 8 & 1) << p;
+                    }
+                    want[r] += x * q[i];
+                }
+            }
+            EACH_LEVEL(k)
+            {
+                got[n_rows] = 12345;
+                k->plane_dots(codes, stride, rows, n_rows, bits, q, n, got);
+                CHECK(memcmp(got, want, n_rows * sizeof *got) == 0 && got[n_rows] == 12345,
+                      "%s n=%zu bits=%zu rows=%zu", k->name, n, bits, n_rows);
+            }
+        }
+    }
+}
+
 TEST(code_dots_is_exact_for_rows_side_by_side_and_picked)
 {
     static const size_t strides[] = { 0, 3, 64 };

@@ -147,13 +147,19 @@ static void build(twin *t, size_t n, int threads)
     free(ids);
 }
 
-static void begin(twin *t, const char *kind, size_t dim, rv_index_metric metric, size_t lists)
+static void begin_with_bits(twin *t, const char *kind, size_t bits, size_t dim, rv_index_metric metric,
+                            size_t lists)
 {
     *t = (twin){ .dim = dim, .metric = metric, .rows = clustered(ROWS, dim, 11, metric) };
     const rv_index_config config = {
-        .kind = kind, .dim = dim, .metric = metric, .lists = lists, .probes = 20
+        .kind = kind, .dim = dim, .metric = metric, .lists = lists, .probes = 20, .bits = bits
     };
     CHECK_OK(rv_index_new(&rv_heap, &config, &t->index));
+}
+
+static void begin(twin *t, const char *kind, size_t dim, rv_index_metric metric, size_t lists)
+{
+    begin_with_bits(t, kind, 0, dim, metric, lists);
 }
 
 /* ---- files in memory ---- */
@@ -198,10 +204,10 @@ static file reopen(twin *t)
 
 /* ---- floors ---- */
 
-static void life(const char *kind, size_t dim, rv_index_metric metric, double floor)
+static void life_with_bits(const char *kind, size_t bits, size_t dim, rv_index_metric metric, double floor)
 {
     twin *t = malloc(sizeof *t);
-    begin(t, kind, dim, metric, 60);
+    begin_with_bits(t, kind, bits, dim, metric, 60);
     float *queries = clustered(QUERIES, dim, 12, metric);
     build(t, BUILT, 2);
     expect(t, queries, floor, "built");
@@ -233,6 +239,11 @@ static void life(const char *kind, size_t dim, rv_index_metric metric, double fl
     free(t);
 }
 
+static void life(const char *kind, size_t dim, rv_index_metric metric, double floor)
+{
+    life_with_bits(kind, 0, dim, metric, floor);
+}
+
 TEST(recall_stays_above_its_floor_in_1_dimension)
 {
     life("rabitq", 1, RV_INDEX_L2, 0.95);
@@ -261,6 +272,54 @@ TEST(recall_stays_above_its_floor_in_384_dimensions)
 TEST(recall_stays_above_its_floor_in_1536_dimensions)
 {
     life("rabitq", 1536, RV_INDEX_COS, 0.97);
+}
+
+TEST(recall_stays_above_its_floor_with_finer_codes)
+{
+    for (size_t bits = 2; bits <= RABITQ_BITS_MAX; bits++) {
+        life_with_bits("rabitq", bits, 32 + 47 * (bits - 2), (rv_index_metric)(bits % 3),
+                       bits % 3 == 2 ? 0.95 : 0.97);
+    }
+    life_with_bits("rabitq", 2, 3, RV_INDEX_L2, 0.97);
+    life_with_bits("rabitq", 4, 1, RV_INDEX_L2, 0.95);
+}
+
+/* What rabitq_make_fine promises: no bias, an error that halves with every bit. */
+TEST(finer_codes_estimate_without_bias_and_better_with_every_bit)
+{
+    enum { DIM = 256, N = 400 };
+    double before = 1;
+    for (size_t bits = 2; bits <= RABITQ_BITS_MAX; bits++) {
+        twin *t = malloc(sizeof *t);
+        begin_with_bits(t, "rabitq", bits, DIM, RV_INDEX_L2, 1);
+        build(t, N, 1);
+        const rabitq *r = t->index->self;
+        float rotated[DIM], row[DIM], estimates[1], centre_sum = 0;
+        int8_t code[DIM];
+        int32_t sums[1];
+        double sum = 0, squares = 0;
+        for (size_t i = 0; i < N; i++) {
+            const float *query = t->rows + (N + i) * DIM;
+            const rv_row_query asked = rv_rows_ask(&t->index->rows, query, rotated, code);
+            const rabitq_fine_query fine = rabitq_ask_fine(r, code, asked.pull / -2);
+            uint32_t slot = rv_rows_find(&t->index->rows, (int64_t)i);
+            float base = r->rows->kernels->l2sq_f32(rotated, rabitq_centre(r, 0), DIM);
+            rabitq_fine_distances(r, &fine, base, &r->places[slot], 1, sums, estimates);
+            rabitq_decode(r, slot, row);
+            double exact = (double)r->rows->kernels->l2sq_f32(rotated, row, DIM);
+            sum += (double)estimates[0] / exact - 1;
+            squares += ((double)estimates[0] / exact - 1) * ((double)estimates[0] / exact - 1);
+            centre_sum += base;
+        }
+        double bias = fabs(sum / N), deviation = sqrt(squares / N);
+        CHECK(bias <= 4 * deviation / sqrt(N) + 1e-4, "%zu bits: off by %g of %g", bits, bias, deviation);
+        CHECK(deviation <= 0.12 / (double)(1 << bits) + 0.004, "%zu bits: deviation %g", bits, deviation);
+        CHECK(deviation < before, "%zu bits: deviation %g, with one less %g", bits, deviation, before);
+        CHECK(centre_sum > 0, "queries are not the centre");
+        before = deviation + 0.002; /* from 7 bits on the query's own rounding is all that is left */
+        rv_index_free(t->index);
+        free(t);
+    }
 }
 
 TEST(product_quantisation_stays_above_its_floor_in_any_dimension)
