@@ -69,6 +69,9 @@ static rv_err check_new(const rv_memory_new *new, size_t text_bytes)
     if (!(new->confidence >= 0 && new->confidence <= 1)) {
         return rv_fail(RV_E_ARG, "confidence: %g, expected 0 .. 1", new->confidence);
     }
+    if (new->ttl_ms < 0 || new->ttl_ms > INT64_MAX / 4 || new->created_ms < 0 || new->created_ms > INT64_MAX / 4) {
+        return rv_fail(RV_E_ARG, "ttl_ms, created_ms: out of range");
+    }
     if (new->metadata && !json_is_object(new->metadata)) {
         return rv_fail(RV_E_ARG, "metadata: expected an object");
     }
@@ -135,6 +138,8 @@ typedef struct group {
     bool vectors_used;
     link_row *back; /* [n_back] edges that go */
     size_t n_back;
+    use_row *use; /* [n_use] */
+    size_t n_use;
 } group;
 
 /* The node that says the same already, 0: none. stmt: find_same_sql. */
@@ -203,17 +208,38 @@ static rv_err wanted_links(group *g, const adding *a)
         int64_t from = wanted[i].to_us ? wanted[i].other : a->id,
                 to = wanted[i].to_us ? a->id : wanted[i].other;
         if (a->added || !has_edge(m, from, to, wanted[i].number)) {
-            g->links[n++] = (link_row){ from, to, wanted[i].type, 1 };
+            g->links[n++] = (link_row){ .from = from, .to = to, .type = wanted[i].type, .weight = 1 };
         }
     }
     for (size_t i = 0; a->added && i < a->n_near; i++) {
         if (a->near[i].id != new->corrects &&
             rv_memory_find(m, a->near[i].id)) { /* it may be gone meanwhile */
-            g->links[n++] = (link_row){ a->id, a->near[i].id, "same_topic", (double)a->near[i].cosine };
+            g->links[n++] = (link_row){ .from = a->id, .to = a->near[i].id, .type = "same_topic", .weight = (double)a->near[i].cosine };
         }
     }
     g->n_links = n;
     return RV_OK;
+}
+
+/* What a says of how long it is kept. Said again without a time, or pinned, a text stays. */
+static void put_use(group *g, const adding *a)
+{
+    const entry *e = rv_memory_find(g->m, a->id);
+    use_row before = e ? rv_use_of(e) : (use_row){ .id = a->id };
+    size_t at = 0;
+    while (at < g->n_use && g->use[at].id != a->id) {
+        at++;
+    }
+    before = at < g->n_use ? g->use[at] : before;
+    int64_t ends = a->new->ttl_ms ? rv_memory_now_ms(g->m) + a->new->ttl_ms : 0;
+    bool known = !a->added;
+    use_row now = before;
+    now.pinned |= a->new->pinned;
+    now.expires_ms = !known ? ends : !ends || !before.expires_ms ? 0 : ends > before.expires_ms ? ends : before.expires_ms;
+    if (now.pinned != before.pinned || now.expires_ms != before.expires_ms) {
+        g->use[at] = now;
+        g->n_use = at == g->n_use ? at + 1 : g->n_use;
+    }
 }
 
 /* Puts a into the group; *full: it did not go in, because it cannot share a transaction with those that are there, or they with
@@ -247,6 +273,7 @@ static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
         g->vectors_used = a->vector != NULL;
         g->records[g->n_records++] = a->record;
     }
+    put_use(g, a);
     g->at[g->n++] = a;
     return RV_OK;
 }
@@ -291,9 +318,10 @@ static rv_err write_group(group *g, adding **rest)
     }
     g->records = rv_new_array(g->m->mem, n, sizeof *g->records);
     g->links = rv_new_array(g->m->mem, n * LINKS_EACH, sizeof *g->links);
+    g->use = rv_new_array(g->m->mem, n, sizeof *g->use);
     g->vectors =
         rv_mul_size(n, g->m->embedder.dim, &floats) ? rv_new_array(g->m->mem, floats, sizeof(float)) : NULL;
-    if (!g->records || !g->links || !g->vectors) {
+    if (!g->records || !g->links || !g->vectors || !g->use) {
         return rv_fail(RV_E_NOMEM, "memory: no room to write");
     }
     RV_TRY(fill_group(g, rest));
@@ -303,8 +331,10 @@ static rv_err write_group(group *g, adding **rest)
                  .link = g->links,
                  .n_link = g->n_links,
                  .unlink = g->back,
-                 .n_unlink = g->n_back };
-    return c.n_add || c.n_link || c.n_unlink ? rv_memory_apply(g->m, &c) : RV_OK;
+                 .n_unlink = g->n_back,
+                 .use = g->use,
+                 .n_use = g->n_use };
+    return c.n_add || c.n_link || c.n_unlink || c.n_use ? rv_memory_apply(g->m, &c) : RV_OK;
 }
 
 /* Writes the first of the list with all that can go along; what is left is the new list. Under writing. */
@@ -324,6 +354,7 @@ static void write_some(rv_memory *m, adding **rest)
     rv_free(m->mem, g.links);
     rv_free(m->mem, g.vectors);
     rv_free(m->mem, g.back);
+    rv_free(m->mem, g.use);
     rv_metric_add(&rv_memory_metrics[RV_MEMORY_ADDS], e ? 0 : (int64_t)g.n);
 }
 
@@ -441,6 +472,9 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
                           .created_ms = new->created_ms ? new->created_ms : rv_clock_wall_ms(),
                           .offset = (int64_t) new->offset,
                           .length = (int64_t) new->length };
+    if (new->ttl_ms) {
+        rv_writeback_start(m);
+    }
     a->n_near = a->vector ? rv_memory_near(m, a->vector, a->near) : 0;
     return RV_OK;
 }

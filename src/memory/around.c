@@ -308,35 +308,37 @@ static double moved(double weight, bool used, double rating)
     return rating > 0 ? fmin(1, fmax(0.01, w + (rating - 3) / 10)) : w;
 }
 
-/* Appends the edges between anchor and node with their new weights; rows NULL: counts only. Under writing. */
-static void collect_moved(const rv_memory *m, const rv_memory_outcome *o, int64_t node, bool used,
-                          link_row *rows, size_t *n)
+/* Moves the edges between anchor and node; what is among rows already moves on from there. */
+static void move_between(const rv_memory *m, const rv_memory_outcome *o, int64_t node, bool used, link_row *rows, size_t *n,
+                         size_t room)
 {
     rv_graph_edge e;
     for (int side = 0; side < 2; side++) {
         for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, o->anchor, (rv_graph_side)side, &c, &e);) {
-            double weight = moved((double)e.weight, used, o->rating);
-            if ((side == RV_GRAPH_OUT ? e.to : e.from) != node || e.type == m->contains ||
-                e.type == m->corrects || (float)weight == e.weight) {
+            if ((side == RV_GRAPH_OUT ? e.to : e.from) != node || e.type == m->contains || e.type == m->corrects) {
                 continue;
             }
-            if (rows) {
-                rows[*n] =
-                    (link_row){ e.from, e.to, rv_graph_type_name(m->graph, e.type), (double)(float)weight };
+            const char *type = rv_graph_type_name(m->graph, e.type);
+            size_t at = 0;
+            while (at < *n && !(rows[at].from == e.from && rows[at].to == e.to && strcmp(rows[at].type, type) == 0)) {
+                at++;
             }
-            (*n)++;
+            double before = at < *n ? rows[at].weight : (double)e.weight, weight = (double)(float)moved(before, used, o->rating);
+            if (weight != before && at < room) {
+                rows[at] = (link_row){ .from = e.from, .to = e.to, .type = type, .weight = weight };
+                *n = at == *n ? *n + 1 : *n;
+            }
         }
     }
 }
 
-static void collect_all(const rv_memory *m, const rv_memory_outcome *o, link_row *rows, size_t *n)
+void rv_memory_moved(const rv_memory *m, const rv_memory_outcome *o, link_row *rows, size_t *n, size_t room)
 {
-    *n = 0;
     for (size_t i = 0; i < o->n_used; i++) {
-        collect_moved(m, o, o->used[i], true, rows, n);
+        move_between(m, o, o->used[i], true, rows, n, room);
     }
     for (size_t i = 0; i < o->n_unused; i++) {
-        collect_moved(m, o, o->unused[i], false, rows, n);
+        move_between(m, o, o->unused[i], false, rows, n, room);
     }
 }
 
@@ -346,13 +348,18 @@ rv_err rv_memory_reweigh(rv_memory *m, const rv_memory_outcome *o, size_t *chang
         return rv_fail(RV_E_ARG, "rating: %g, expected 1 .. 5", o->rating);
     }
     pthread_mutex_lock(&m->writing);
-    size_t n = 0;
-    collect_all(m, o, NULL, &n);
-    link_row *rows = rv_new_array(m->mem, n + 1, sizeof *rows);
+    size_t n = 0, room = 0;
+    rv_graph_edge edge;
+    for (int side = 0; side < 2; side++) { /* no more can move than the anchor has */
+        for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, o->anchor, (rv_graph_side)side, &c, &edge);) {
+            room++;
+        }
+    }
+    link_row *rows = rv_new_array(m->mem, room + 1, sizeof *rows);
     rv_err e = rows ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to write");
-    if (!e && n > 0) {
-        collect_all(m, o, rows, &n);
-        e = rv_memory_apply(m, &(change){ .link = rows, .n_link = n });
+    if (!e) {
+        rv_memory_moved(m, o, rows, &n, room);
+        e = n > 0 ? rv_memory_apply(m, &(change){ .link = rows, .n_link = n }) : RV_OK;
     }
     pthread_mutex_unlock(&m->writing);
     rv_free(m->mem, rows);

@@ -122,10 +122,10 @@ static rv_err keep_edges(const rv_memory *m, sqlite3_stmt *stmt, int64_t old, co
         for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, old, (rv_graph_side)side, &c, &edge);) {
             int64_t other = side == RV_GRAPH_OUT ? edge.to : edge.from;
             if (!bsearch(&other, drop, n_drop, sizeof *drop, by_id)) {
-                kept[(*n_kept)++] =
-                    (link_row){ side == RV_GRAPH_OUT ? same->id : other,
-                                side == RV_GRAPH_OUT ? other : same->id,
-                                rv_graph_type_name(m->graph, edge.type), (double)edge.weight };
+                kept[(*n_kept)++] = (link_row){ .from = side == RV_GRAPH_OUT ? same->id : other,
+                                                .to = side == RV_GRAPH_OUT ? other : same->id,
+                                                .type = rv_graph_type_name(m->graph, edge.type),
+                                                .weight = (double)edge.weight };
             }
         }
     }
@@ -226,6 +226,7 @@ static rv_err import_chunks(importing *job, const file *f, const chunks *parts, 
     }
     int64_t first = rv_memory_take_ids(m, n + 1);
     RV_TRY(fill_records(job, f, parts, first, arena, records));
+    document_row document = { first, rv_str_from(job->user), f->path, f->digest };
     change c = { .add = records,
                  .n_add = n + 1,
                  .vectors = vectors,
@@ -233,12 +234,12 @@ static rv_err import_chunks(importing *job, const file *f, const chunks *parts, 
                  .drop = drop,
                  .n_drop = n_drop,
                  .link = links,
-                 .path = f->path,
-                 .digest = f->digest };
+                 .documents = &document,
+                 .n_documents = 1 };
     for (size_t i = 1; i <= n; i++) {
-        links[c.n_link++] = (link_row){ first, first + (int64_t)i, "contains", 1 };
+        links[c.n_link++] = (link_row){ .from = first, .to = first + (int64_t)i, .type = "contains", .weight = 1 };
         if (i > 1) {
-            links[c.n_link++] = (link_row){ first + (int64_t)i, first + (int64_t)i - 1, "follows", 1 };
+            links[c.n_link++] = (link_row){ .from = first + (int64_t)i, .to = first + (int64_t)i - 1, .type = "follows", .weight = 1 };
         }
     }
     if (outer) {

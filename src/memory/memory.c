@@ -1,6 +1,7 @@
 /* Opening, closing and looking over the whole. The database is the truth; entries, index and graph are made from it at every
  * start, and every record and vector is checked against its sum on the way. */
 #include "memory/memory_priv.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -29,6 +30,8 @@ static const char *const steps[] = {
     "CREATE VIEW searched AS SELECT id, text FROM nodes WHERE segment IS NOT NULL;"
     "CREATE VIRTUAL TABLE words USING fts5(text, content='searched', content_rowid='id',"
     " tokenize='porter unicode61 remove_diacritics 2')",
+    "CREATE TABLE node_use(node INTEGER PRIMARY KEY REFERENCES nodes ON DELETE CASCADE, pinned INTEGER NOT NULL,"
+    " expires_ms INTEGER NOT NULL, used INTEGER NOT NULL, used_ms INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT",
 };
 
 rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS] = {
@@ -44,6 +47,24 @@ rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS] = {
     [RV_MEMORY_COMMIT_TIME] = { .kind = RV_HISTOGRAM,
                                 .name = "ruvllm_memory_commit_seconds",
                                 .help = "One change: vectors synced, transaction committed." },
+    [RV_MEMORY_QUEUED] = { .kind = RV_COUNTER,
+                           .name = "ruvllm_memory_writeback_queued_total",
+                           .help = "Outcomes of recalls that were queued." },
+    [RV_MEMORY_WRITTEN_BACK] = { .kind = RV_COUNTER,
+                                 .name = "ruvllm_memory_writeback_written_total",
+                                 .help = "Outcomes of recalls that are on the disk." },
+    [RV_MEMORY_BATCHES] = { .kind = RV_COUNTER,
+                            .name = "ruvllm_memory_writeback_batches_total",
+                            .help = "Transactions these took." },
+    [RV_MEMORY_WAITS] = { .kind = RV_COUNTER,
+                          .name = "ruvllm_memory_writeback_waits_total",
+                          .help = "Outcomes whose sender had to wait because the queue was full." },
+    [RV_MEMORY_DROPPED] = { .kind = RV_COUNTER,
+                            .name = "ruvllm_memory_writeback_dropped_total",
+                            .help = "Outcomes that were given up: the queue stayed full, or they could not be written." },
+    [RV_MEMORY_EXPIRED] = { .kind = RV_COUNTER,
+                            .name = "ruvllm_memory_expired_total",
+                            .help = "Nodes that were removed because their time was over." },
 };
 
 /* ---- records ---- */
@@ -516,6 +537,9 @@ static rv_err load(rv_memory *m)
         e = load_nodes(m, conn, &gone);
     }
     if (!e) {
+        e = rv_use_load(m, conn);
+    }
+    if (!e) {
         e = load_edges(m, conn);
     }
     rv_db_reader_done(m->db, conn);
@@ -568,6 +592,11 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     pthread_cond_init(&m->kept, NULL);
     pthread_cond_init(&m->written, NULL);
     pthread_cond_init(&m->arrived, NULL);
+    pthread_mutex_init(&m->queueing, NULL);
+    pthread_cond_init(&m->queued, NULL);
+    pthread_cond_init(&m->drained, NULL);
+    m->opened_wall_ms = rv_clock_wall_ms();
+    m->opened_ms = rv_clock_ms();
     pthread_rwlockattr_t attr;
     pthread_rwlockattr_init(&attr);
     pthread_rwlockattr_setkind_np(
@@ -581,6 +610,20 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     if (e) {
         rv_memory_close(m);
         return e;
+    }
+    size_t removed;
+    e = rv_memory_expire(m, &removed);
+    if (e == RV_E_NO_SPACE || e == RV_E_IO) {
+        rv_log(RV_LOG_WARN, "memory.expire_failed", "error", rv_err_text(), "doing", "leaving what has ended for later", (char *)NULL);
+    } else if (e) {
+        rv_memory_close(m);
+        return e;
+    }
+    for (size_t i = 0; i < m->n_entries; i++) {
+        if (m->entries[i].expires_ms) {
+            rv_writeback_start(m);
+            break;
+        }
     }
     *out = m;
     return RV_OK;
@@ -600,6 +643,7 @@ void rv_memory_close(rv_memory *m)
     if (!m) {
         return;
     }
+    rv_writeback_stop(m);
     rv_keeper_stop(m);
     rv_index_free(m->index);
     rv_graph_free(m->graph);
@@ -615,6 +659,9 @@ void rv_memory_close(rv_memory *m)
     pthread_rwlock_destroy(&m->state);
     pthread_cond_destroy(&m->written);
     pthread_cond_destroy(&m->arrived);
+    pthread_cond_destroy(&m->queued);
+    pthread_cond_destroy(&m->drained);
+    pthread_mutex_destroy(&m->queueing);
     pthread_mutex_destroy(&m->waiting);
     pthread_mutex_destroy(&m->writing);
     rv_free(m->mem, m);
@@ -761,6 +808,9 @@ static rv_err check_disk(rv_memory *m)
     }
     if (!e) {
         e = check_documents(conn);
+    }
+    if (!e) {
+        e = rv_use_check(m, conn);
     }
     rv_db_rollback(m->db);
     return e;

@@ -65,6 +65,8 @@ typedef struct rv_memory_new {
     int64_t derived_from;       /* derived-edge, 0: none */
     uint64_t offset, length;    /* bytes in the source */
     int64_t created_ms;         /* 0: now */
+    int64_t ttl_ms;             /* it is removed so long after it was added, unless pinned; 0: never */
+    bool pinned;
 } rv_memory_new;
 
 /**
@@ -93,6 +95,10 @@ typedef struct rv_memory_node {
     size_t n_tags;
     double confidence;
     int64_t created_ms;     /* UTC */
+    bool pinned;            /* neither its time nor its age count */
+    int64_t expires_ms;     /* UTC; 0: never */
+    uint32_t used;          /* how often it stood in a prompt, and when last (UTC; 0: never) */
+    int64_t used_ms;
     int64_t corrected_by;   /* newest node that corrects this one (for the user of the filter), 0: none */
     uint64_t offset, length;
     const char *metadata;   /* JSON text, "{}" when none */
@@ -291,6 +297,19 @@ typedef struct rv_memory_outcome {
     double rating;
 } rv_memory_outcome;
 rv_err rv_memory_reweigh(rv_memory *m, const rv_memory_outcome *outcome, size_t *changed) RV_MUST_CHECK;
+
+/** rv_memory_reweigh_later - the same without the wait: queued, and written with others after 100 of them or a second, in one transaction.
+ * What was used is counted too (used, used_ms of its node). When 1,000 wait already, the caller does, for at most 50 ms; then the
+ * outcome is given up and counted (ruvllm_memory_writeback_dropped_total), because it is a hint and no record. At most 64 ids of each
+ * kind are taken. anchor 0: no edge moves. rv_memory_flush - all that was queued before is on the disk, or was given up. */
+void rv_memory_reweigh_later(rv_memory *m, const rv_memory_outcome *outcome);
+void rv_memory_flush(rv_memory *m);
+
+/** rv_memory_keep - what is said (not NULL) changes: pinned, and when the node ends (UTC ms; 0: never). Durable. RV_E_NOT_FOUND. */
+rv_err rv_memory_keep(rv_memory *m, int64_t id, const bool *pinned, const int64_t *expires_ms) RV_MUST_CHECK;
+/** rv_memory_expire - removes every node whose time is over and that is not pinned. Runs at open, and every minute once there is one
+ * that ends. */
+rv_err rv_memory_expire(rv_memory *m, size_t *removed) RV_MUST_CHECK;
 
 /** rv_memory_check - every invariant across database, words, segments and graph; first broken one. */
 rv_err rv_memory_check(rv_memory *m) RV_MUST_CHECK;

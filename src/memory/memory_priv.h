@@ -49,6 +49,9 @@ typedef struct entry {
     uint32_t type, user, source;
     uint32_t tags_at, n_tags; /* in tags */
     const float *row;         /* its vector as mapped; NULL: not searched */
+    int64_t expires_ms, used_ms; /* 0: never */
+    uint32_t used;
+    bool pinned;
 } entry;
 
 typedef struct adding adding;
@@ -91,6 +94,15 @@ struct rv_memory {
     bool keeper_runs, keeper_due, keeper_settle, keeper_stop, keeper_idle;
     bool looked[RV_FASTS];        /* the keeper's own: a saved index was looked for */
     size_t not_before[RV_FASTS];  /* nor is one built again with fewer rows, after it failed */
+
+    pthread_mutex_t queueing; /* all to the next blank line; writeback.c */
+    pthread_cond_t queued, drained;
+    struct queued *queue; /* [n_queued], oldest first */
+    size_t n_queued;
+    bool back_runs, back_stop, back_now, back_busy;
+    pthread_t back;
+    int64_t opened_wall_ms; /* time goes on from there, whatever the clock of the machine is set to */
+    double opened_ms;
 
     uint64_t store; /* the number of this store, as in its vector files */
     pthread_rwlock_t state; /* all below */
@@ -211,13 +223,47 @@ size_t rv_memory_near(rv_memory *m, const float *vector, near out[RV_MEMORY_NEAR
 /** rv_memory_count_pair - one more cosine of a vector with that of any node. Under state, alone, before the vector is added. */
 void rv_memory_count_pair(rv_memory *m, const float *vector);
 
-/* ---- changes: all that one transaction does ---- */
+/* ---- what becomes of a node: use.c ---- */
 
-typedef struct link {
+typedef struct link_row {
     int64_t from, to;
     const char *type;
     double weight;
+    int64_t created_ms; /* 0: now */
 } link_row;
+
+typedef struct use_row {
+    int64_t id;
+    bool pinned;
+    int64_t expires_ms, used, used_ms;
+} use_row;
+
+int64_t rv_use_sum(const use_row *u);
+use_row rv_use_of(const entry *e);
+/** rv_use_load - of all entries, at the start.  rv_use_check - the disk says what memory says. */
+rv_err rv_use_load(rv_memory *m, sqlite3 *conn) RV_MUST_CHECK;
+rv_err rv_use_check(const rv_memory *m, sqlite3 *conn) RV_MUST_CHECK;
+rv_err rv_use_write(rv_memory *m, const use_row *rows, size_t n) RV_MUST_CHECK; /* in the transaction at hand */
+void rv_use_take_over(rv_memory *m, const use_row *rows, size_t n);             /* under state, alone */
+
+/** rv_memory_moved - the edges that an outcome moves, with their new weights, added to rows [room]; an edge that is among them already
+ * moves on from there. Under writing. */
+void rv_memory_moved(const rv_memory *m, const rv_memory_outcome *o, link_row *rows, size_t *n, size_t room);
+
+int64_t rv_memory_now_ms(const rv_memory *m); /* UTC; does not jump */
+/** rv_writeback_start - the thread that writes what is queued and removes what has ended.  rv_writeback_stop - what is queued is written
+ * before. */
+void rv_writeback_start(rv_memory *m);
+void rv_writeback_stop(rv_memory *m);
+
+/* ---- changes: all that one transaction does ---- */
+
+typedef struct document_row {
+    int64_t node;
+    rv_str user;
+    const char *path;
+    const unsigned char *digest; /* [32] */
+} document_row;
 
 typedef struct change {
     const record *add; /* [n_add] ascending ids of rv_memory_take_ids */
@@ -231,9 +277,10 @@ typedef struct change {
     size_t n_unlink;
     const int64_t *drop; /* [n_drop] ascending */
     size_t n_drop;
-    /* the document that add[0] is; path NULL: none */
-    const char *path;
-    const unsigned char *digest; /* [32] */
+    const document_row *documents; /* [n_documents] of what is added */
+    size_t n_documents;
+    const use_row *use; /* [n_use] of what is added, or was there */
+    size_t n_use;
 } change;
 
 /** rv_memory_take_ids - n consecutive new ids. Under writing. */
@@ -262,6 +309,12 @@ typedef enum rv_memory_metric {
     RV_MEMORY_COMMITS,
     RV_MEMORY_ADD_TIME,
     RV_MEMORY_COMMIT_TIME,
+    RV_MEMORY_QUEUED,
+    RV_MEMORY_WRITTEN_BACK,
+    RV_MEMORY_BATCHES,
+    RV_MEMORY_WAITS,
+    RV_MEMORY_DROPPED,
+    RV_MEMORY_EXPIRED,
     RV_MEMORY_N_METRICS
 } rv_memory_metric;
 extern rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS];

@@ -89,6 +89,13 @@ static rv_err node_of(const matcher *f, const record *r, rv_arena *arena, rv_mem
     if (!node.type || !node.text || !node.source || !node.user || !node.origin || !node.metadata) {
         return no_room();
     }
+    const entry *e = rv_memory_find(f->m, r->id);
+    if (e) {
+        node.pinned = e->pinned;
+        node.expires_ms = e->expires_ms;
+        node.used = e->used;
+        node.used_ms = e->used_ms;
+    }
     RV_TRY(split_tags(r->tags, arena, &node));
     *out = node;
     return RV_OK;

@@ -157,8 +157,9 @@ static rv_err write_edges(rv_memory *m, sqlite3 *conn, const change *c)
     for (size_t i = 0; i < c->n_link; i++) {
         const link_row *l = &c->link[i];
         RV_TRY(stmt ? RV_OK : rv_db_kept(m->db, &stmt, insert_edge_sql));
-        RV_TRY(rv_db_bind(stmt, "iitfii", l->from, l->to, l->type, l->weight, now,
-                          rv_edge_sum(l->from, l->to, rv_str_from(l->type), l->weight, now)));
+        int64_t created = l->created_ms ? l->created_ms : now;
+        RV_TRY(rv_db_bind(stmt, "iitfii", l->from, l->to, l->type, l->weight, created,
+                          rv_edge_sum(l->from, l->to, rv_str_from(l->type), l->weight, created)));
         RV_TRY(run(stmt));
     }
     return RV_OK;
@@ -175,10 +176,12 @@ static rv_err write_rows(rv_memory *m, const change *c, const scratch *s)
     if (!e) {
         e = write_edges(m, conn, c);
     }
-    if (!e && c->path) {
-        e = rv_db_exec(conn, "INSERT INTO documents VALUES(?1,?2,?3,?4)", "istb", c->add[0].id,
-                       c->add[0].user.at, c->add[0].user.n, c->path, c->digest, (size_t)32);
+    for (size_t i = 0; !e && i < c->n_documents; i++) {
+        const document_row *d = &c->documents[i];
+        e = rv_db_exec(conn, "INSERT INTO documents VALUES(?1,?2,?3,?4)", "istb", d->node, d->user.at, d->user.n,
+                       d->path, d->digest, (size_t)32);
     }
+    e = e ? e : rv_use_write(m, c->use, c->n_use);
     if (!e) {
         e = rv_segments_sync(
             m->segments); /* the bytes of a vector reach the disk before the transaction that names them */
@@ -239,6 +242,7 @@ static void take_over(rv_memory *m, const change *c, const scratch *s)
     for (size_t i = 0; i < c->n_link; i++) {
         rv_graph_link(m->graph, s->links[i]);
     }
+    rv_use_take_over(m, c->use, c->n_use);
 }
 
 rv_err rv_memory_apply(rv_memory *m, const change *c)
@@ -288,7 +292,7 @@ rv_err rv_memory_edges_taken_back(rv_memory *m, int64_t id, link_row **out, size
     *n = 0;
     for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, id, RV_GRAPH_IN, &c, &e);) {
         if (e.type == m->corrects) {
-            rows[(*n)++] = (link_row){ e.from, id, "corrects", 1 };
+            rows[(*n)++] = (link_row){ .from = e.from, .to = id, .type = "corrects", .weight = 1 };
         }
     }
     *out = rows;
@@ -308,7 +312,7 @@ static rv_err link_nodes(rv_memory *m, int64_t from, int64_t to, const char *typ
     if (strcmp(type, "corrects") == 0) {
         RV_TRY(rv_memory_edges_taken_back(m, from, &back, &n_back));
     }
-    link_row row = { from, to, type, weight };
+    link_row row = { .from = from, .to = to, .type = type, .weight = weight };
     change c = { .link = &row, .n_link = 1, .unlink = back, .n_unlink = n_back };
     rv_err e = rv_memory_apply(m, &c);
     rv_free(m->mem, back);
