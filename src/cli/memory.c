@@ -1,4 +1,4 @@
-/* memory add, import, search, get, list, rm, link, around, path, stats, check */
+/* memory add, keep, import, export, search, get, list, rm, link, around, path, stats, check */
 #include "cli/cli.h"
 
 #include "base/clock.h"
@@ -26,6 +26,25 @@ static size_t values_of(const cmd_line *line, const char *option, const char **o
     return n;
 }
 
+/* How long: 30m 12h 7d */
+static bool parse_span(const char *text, int64_t *ms)
+{
+    static const struct {
+        char letter;
+        int64_t ms;
+    } units[] = { { 's', 1000 }, { 'm', 60000 }, { 'h', 3600000 }, { 'd', 86400000 } };
+    size_t n = strlen(text);
+    int64_t count;
+    for (size_t u = 0; n > 1 && u < RV_COUNT(units); u++) {
+        if (text[n - 1] == units[u].letter && rv_parse_i64(rv_str_of(text, n - 1), &count) && count >= 0 &&
+            count < 1000000) {
+            *ms = count * units[u].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* 2026-01-31, 2026-01-31T12:00:00Z, or an age: 30m 12h 7d */
 static bool parse_time(const char *text, int64_t *ms)
 {
@@ -39,20 +58,12 @@ static bool parse_time(const char *text, int64_t *ms)
         *ms = (int64_t)timegm(&t) * 1000;
         return true;
     }
-    static const struct {
-        char letter;
-        int64_t ms;
-    } units[] = { { 's', 1000 }, { 'm', 60000 }, { 'h', 3600000 }, { 'd', 86400000 } };
-    size_t n = strlen(text);
-    int64_t count;
-    for (size_t u = 0; n > 1 && u < RV_COUNT(units); u++) {
-        if (text[n - 1] == units[u].letter && rv_parse_i64(rv_str_of(text, n - 1), &count) && count >= 0 &&
-            count < 1000000) {
-            *ms = rv_clock_wall_ms() - count * units[u].ms;
-            return true;
-        }
+    int64_t age;
+    if (!parse_span(text, &age)) {
+        return false;
     }
-    return false;
+    *ms = rv_clock_wall_ms() - age;
+    return true;
 }
 
 static bool read_filter(const cmd_line *line, rv_memory_filter *f)
@@ -87,6 +98,20 @@ static json_t *node_json(const rv_memory_node *n, bool scored)
     if (rv_json_parse(n->metadata, strlen(n->metadata), &metadata) == RV_OK) {
         json_object_set_new(row, "metadata", metadata);
     }
+    if (n->pinned) {
+        json_object_set_new(row, "pinned", json_true());
+    }
+    if (n->expires_ms) {
+        char ends[32];
+        rv_clock_iso(n->expires_ms, ends);
+        json_object_set_new(row, "expires", json_string(ends));
+    }
+    if (n->used) {
+        char last[32];
+        rv_clock_iso(n->used_ms, last);
+        json_object_set_new(row, "used", json_integer(n->used));
+        json_object_set_new(row, "last_used", json_string(last));
+    }
     if (scored) {
         json_object_set_new(row, "score", json_real(n->score));
         json_object_set_new(row, "found_by", json_string(n->origin_side));
@@ -113,7 +138,12 @@ static void print_node(const cmd_line *line, const rv_memory_node *n, bool score
     if (n->corrected_by) {
         printf("  corrected by %lld", (long long)n->corrected_by);
     }
-    printf("\n    ");
+    if (n->expires_ms) {
+        char ends[32];
+        rv_clock_iso(n->expires_ms, ends);
+        printf("  until %.16s", ends);
+    }
+    printf(n->pinned ? "  pinned\n    " : "\n    ");
     size_t length = strlen(n->text), shown = length > 240 ? 240 : length;
     shown = rv_utf8_whole(n->text, shown);
     for (size_t i = 0; i < shown;) { /* one line: line ends become spaces */
@@ -169,6 +199,11 @@ static rv_err add(memory_job *job)
                            .user = cmd_value(job->line, "user", NULL),
                            .tags = tags };
     node.n_tags = values_of(job->line, "tag", tags);
+    node.pinned = cmd_has(job->line, "pin");
+    const char *ttl = cmd_value(job->line, "ttl", NULL);
+    if (ttl && (!parse_span(ttl, &node.ttl_ms) || node.ttl_ms == 0)) {
+        return rv_fail(RV_E_CONFIG, "--ttl takes a time like 30m, 12h or 7d, found `%s`", ttl);
+    }
     const char *corrects = cmd_value(job->line, "corrects", NULL);
     if (corrects && !parse_id(corrects, &node.corrects)) {
         return rv_fail(RV_E_CONFIG, "--corrects takes an id, found `%s`", corrects);
@@ -188,6 +223,96 @@ static rv_err add(memory_job *job)
 int cmd_memory_add(cmd_line *line)
 {
     return with_memory(line, add);
+}
+
+static rv_err keep(memory_job *job)
+{
+    bool pin = cmd_has(job->line, "pin"), unpin = cmd_has(job->line, "unpin");
+    const char *ttl = cmd_value(job->line, "ttl", NULL);
+    int64_t span = 0, ends = 0, id;
+    bool never = ttl && strcmp(ttl, "never") == 0;
+    if (pin == unpin && (pin || !ttl)) {
+        return rv_fail(RV_E_CONFIG, "one of --pin, --unpin and --ttl is needed");
+    }
+    if (ttl && !never && !parse_span(ttl, &span)) {
+        return rv_fail(RV_E_CONFIG, "--ttl takes a time like 30m, 12h or 7d, or never; found `%s`", ttl);
+    }
+    ends = never ? 0 : rv_clock_wall_ms() + span;
+    for (size_t i = 0; i < job->line->n_args; i++) {
+        if (!parse_id(job->line->args[i], &id)) {
+            return rv_fail(RV_E_CONFIG, "an id is a whole number above 0, found `%s`", job->line->args[i]);
+        }
+    }
+    for (size_t i = 0; i < job->line->n_args; i++) {
+        (void)parse_id(job->line->args[i], &id);
+        RV_TRY(rv_memory_keep(job->memory, id, pin || unpin ? &pin : NULL, ttl ? &ends : NULL));
+        rv_memory_node node;
+        RV_TRY(rv_memory_get(job->memory, id, job->arena, &node));
+        print_node(job->line, &node, false);
+    }
+    return RV_OK;
+}
+
+int cmd_memory_keep(cmd_line *line)
+{
+    return with_memory(line, keep);
+}
+
+static bool bundle_progress(void *self, size_t done, size_t total)
+{
+    cmd_bar_draw(self, "nodes", done, total);
+    return !cmd_cancel;
+}
+
+static rv_err export_bundle(memory_job *job)
+{
+    const char *dir = job->line->args[0], *slash = strrchr(dir, '/');
+    rv_memory_export_options how = { .name = cmd_value(job->line, "name", slash && slash[1] ? slash + 1 : dir),
+                                     .memory_class = cmd_value(job->line, "class", NULL) };
+    rv_memory_exported done;
+    cmd_bar bar;
+    if (!read_filter(job->line, &how.filter)) {
+        return rv_fail(RV_E_CONFIG, "nothing was exported");
+    }
+    cmd_bar_init(&bar);
+    cmd_catch_interrupt();
+    rv_err e = rv_memory_export(job->memory, dir, &how, bundle_progress, &bar, &done);
+    cmd_bar_end(&bar);
+    RV_TRY(e);
+    if (job->line->json) {
+        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:s}", "nodes", (json_int_t)done.nodes, "edges", (json_int_t)done.edges, "vectors",
+                            (json_int_t)done.vectors, "generation", (json_int_t)done.generation, "witness", done.witness));
+    } else {
+        printf("%zu nodes, %zu edges, %zu vectors; generation %llu, witness %s\n", done.nodes, done.edges, done.vectors,
+               (unsigned long long)done.generation, done.witness);
+    }
+    return RV_OK;
+}
+
+int cmd_memory_export(cmd_line *line)
+{
+    return with_memory(line, export_bundle);
+}
+
+static rv_err import_bundle(memory_job *job, const char *dir)
+{
+    rv_memory_restored done = { 0 };
+    cmd_bar bar;
+    if (cmd_has(job->line, "user") || cmd_has(job->line, "tag")) {
+        return rv_fail(RV_E_CONFIG, "%s is a bundle: its nodes keep their own users and tags", dir);
+    }
+    cmd_bar_init(&bar);
+    cmd_catch_interrupt();
+    rv_err e = rv_memory_restore(job->memory, dir, bundle_progress, &bar, &done);
+    cmd_bar_end(&bar);
+    RV_TRY(e);
+    if (job->line->json) {
+        cmd_print(json_pack("{s:I, s:I, s:I}", "nodes", (json_int_t)done.nodes, "unchanged", (json_int_t)done.there, "edges",
+                            (json_int_t)done.edges));
+    } else {
+        printf("%zu nodes restored, %zu were there; %zu edges\n", done.nodes, done.there, done.edges);
+    }
+    return RV_OK;
 }
 
 static bool import_progress(void *self, const char *path, size_t done, size_t n_files, size_t chunks)
@@ -217,6 +342,9 @@ static rv_err import_paths(memory_job *job)
     size_t n_tags = values_of(job->line, "tag", tags);
     rv_memory_import done = { 0 };
     cmd_bar bar;
+    if (job->line->n_args == 1 && rv_memory_is_bundle(job->line->args[0])) {
+        return import_bundle(job, job->line->args[0]);
+    }
     cmd_bar_init(&bar);
     cmd_catch_interrupt();
     rv_err e = RV_OK;

@@ -135,6 +135,20 @@ static const cmd_option memory_add_options[] = {
     { "source", 0, "SOURCE", NULL, "where it comes from; default user" },
     { "user", 'u', "NAME", NULL, "whose memory; default everybody's" },
     { "corrects", 0, "ID", NULL, "the node that this one corrects" },
+    { "ttl", 0, "TIME", NULL, "forget it after 30m, 12h, 7d; default never" },
+    { "pin", 0, NULL, NULL, "keep it, whatever its time and age" },
+    LAST,
+};
+static const cmd_option memory_keep_options[] = {
+    { "pin", 0, NULL, NULL, "keep it, whatever its time and age" },
+    { "unpin", 0, NULL, NULL, "no longer" },
+    { "ttl", 0, "TIME", NULL, "forget it 30m, 12h, 7d from now; never takes that back" },
+    LAST,
+};
+static const cmd_option memory_export_options[] = {
+    FILTER_OPTIONS,
+    { "name", 0, "NAME", NULL, "what the collection is called; default the folder's name" },
+    { "class", 0, "WORD", NULL, "your own word for it, kept as memory_class" },
     LAST,
 };
 static const cmd_option memory_import_options[] = {
@@ -355,8 +369,19 @@ const cmd cmd_table[] = {
     { "memory add", "TEXT", 1, 1, cmd_memory_add, memory_add_options, "remember a text",
       "  ruvllm memory add 'The workshop closes at six.' --tag hours" },
     { "memory import", "PATH...", 1, 1024, cmd_memory_import, memory_import_options,
-      "read .txt and .md files or folders",
-      "An unchanged file adds nothing; a changed one replaces what it had." },
+      "read .txt, .md, .html, .pdf and .jsonl files, folders, or what export wrote",
+      "An unchanged file adds nothing; a changed one replaces what it had. A line {\"text\": ...} of .jsonl becomes a note. What\n"
+      "`memory export` wrote comes back as it was, into an empty store. Interrupted, the same command goes on.\n\n"
+      "  ruvllm memory import ~/notes --tag notes\n"
+      "  ruvllm memory import backup --data new" },
+    { "memory export", "DIR", 1, 1, cmd_memory_export, memory_export_options,
+      "write everything, or what passes a filter, as files with a witness",
+      "Lines of JSON and vectors (fvecs) that `memory import` reads back without loss and `memory search --bundle` searches as they\n"
+      "are. A bundle that is in DIR is replaced in one step.\n\n"
+      "  ruvllm memory export backup\n"
+      "  ruvllm memory export /srv/handbook --tag handbook --name handbook" },
+    { "memory keep", "ID...", 1, 1024, cmd_memory_keep, memory_keep_options, "pin nodes, or say when they end",
+      "  ruvllm memory keep 17 --pin\n  ruvllm memory keep 18 --ttl 7d" },
     { "memory search", "TEXT", 1, 1, cmd_memory_search, memory_search_options, "find what is remembered",
       NULL },
     { "memory get", "ID", 1, 1, cmd_memory_get, NULL, "one node with its links", NULL },

@@ -51,7 +51,7 @@ bool rv_memory_good_type(const char *type)
     return n >= 1 && n <= 32 && type[n] == 0;
 }
 
-static rv_err check_new(const rv_memory_new *new, size_t text_bytes)
+rv_err rv_memory_check_new(const rv_memory_new *new, size_t text_bytes)
 {
     if (!rv_memory_good_type(new->type)) {
         return rv_fail(RV_E_ARG, "type: expected 1 .. 32 of the letters a-z and _");
@@ -447,7 +447,7 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
     rv_text_init(&a->tags, m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
     rv_text_init(&a->metadata, m->mem, RV_MEMORY_METADATA_BYTES);
     size_t text_bytes = new->text_bytes ? new->text_bytes : strlen(new->text);
-    RV_TRY(check_new(new, text_bytes));
+    RV_TRY(rv_memory_check_new(new, text_bytes));
     RV_TRY(rv_memory_join_tags(m->mem, new->tags, new->n_tags, &a->tags));
     if (new->metadata) {
         rv_json_text(new->metadata, &a->metadata);

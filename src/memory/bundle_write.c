@@ -1,20 +1,21 @@
 /* Parts are written under names that nobody reads, renamed to what they contain when they are on the disk, and count once the head names
- * them. What a writer left that was killed goes with the next that publishes. */
+ * them. One writer at a time holds the folder, so what else lies there was left by one that was killed, and goes. */
 #include "memory/bundle_priv.h"
 #include "base/json.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 struct rv_bundle_writer {
     const rv_alloc *mem;
     char *dir;
+    int folder; /* locked */
     struct part {
         FILE *file;
         char *path; /* of what is being written; NULL once renamed */
@@ -29,7 +30,7 @@ static rv_err open_part(rv_bundle_writer *w, rv_bundle_part p)
 {
     char name[RV_BUNDLE_NAME];
     struct part *part = &w->parts[p];
-    snprintf(name, sizeof name, ".%s-%ld.new", rv_bundle_parts[p].name, (long)getpid());
+    snprintf(name, sizeof name, ".%s.new", rv_bundle_parts[p].name);
     part->path = rv_path_join(w->mem, w->dir, name);
     part->hash = rv_shake_begin();
     if (!part->path || !part->hash) {
@@ -50,8 +51,13 @@ rv_err rv_bundle_create(const rv_alloc *mem, const char *dir, rv_bundle_writer *
     if (!w) {
         return rv_fail(RV_E_NOMEM, "%s: no memory to write a bundle", dir);
     }
-    *w = (rv_bundle_writer){ .mem = mem, .dir = rv_strdup(mem, dir) };
+    *w = (rv_bundle_writer){ .mem = mem, .dir = rv_strdup(mem, dir), .folder = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
     rv_err e = w->dir ? RV_OK : rv_fail(RV_E_NOMEM, "%s: no memory to write a bundle", dir);
+    if (!e && w->folder < 0) {
+        e = rv_fail(RV_E_IO, "%s: %s", dir, strerror(errno));
+    } else if (!e && flock(w->folder, LOCK_EX | LOCK_NB) != 0) {
+        e = rv_fail(RV_E_BUSY, "%s: a bundle is being published there by another process", dir);
+    }
     for (int p = 0; !e && p < RV_BUNDLE_PARTS; p++) {
         e = open_part(w, (rv_bundle_part)p);
     }
@@ -142,25 +148,18 @@ static rv_err head_text(const rv_bundle_writer *w, const rv_bundle_head *h, cons
     return rv_text_check(out);
 }
 
-/* Whatever looks like a part, or like one that is being written by us or by somebody who is gone, and is not named now. */
+/* Whatever looks like a part, or like a head that was never put in place, and is not named now. */
 static void remove_others(const rv_bundle_writer *w)
 {
     DIR *dir = opendir(w->dir);
     for (const struct dirent *at; dir && (at = readdir(dir));) {
-        bool stale = false, named = false;
+        bool stale = strncmp(at->d_name, RV_BUNDLE_FILE ".", sizeof RV_BUNDLE_FILE) == 0, named = false;
         for (int p = 0; p < RV_BUNDLE_PARTS; p++) {
-            long pid;
-            char end[8] = "";
-            const char *name = rv_bundle_parts[p].name;
-            size_t n = strlen(name);
-            bool unfinished = at->d_name[0] == '.' && strncmp(at->d_name + 1, name, n) == 0 &&
-                              sscanf(at->d_name + 1 + n, "-%ld.%7s", &pid, end) == 2 && strcmp(end, "new") == 0 &&
-                              pid != (long)getpid() && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
-            stale |= unfinished || rv_bundle_good_name((rv_bundle_part)p, at->d_name);
+            stale |= rv_bundle_good_name((rv_bundle_part)p, at->d_name);
             named |= strcmp(at->d_name, w->parts[p].name) == 0;
         }
         if (stale && !named) {
-            unlinkat(dirfd(dir), at->d_name, 0); /* what stays behind goes next time */
+            unlinkat(w->folder, at->d_name, 0); /* what stays behind goes next time */
         }
     }
     if (dir) {
@@ -207,11 +206,14 @@ void rv_bundle_writer_free(rv_bundle_writer *w)
         if (part->file) {
             fclose(part->file);
         }
-        if (part->path) {
+        if (part->path) { /* ours, because the lock is */
             unlink(part->path);
         }
         rv_free(w->mem, part->path);
         EVP_MD_CTX_free(part->hash);
+    }
+    if (w->folder >= 0) {
+        close(w->folder);
     }
     rv_free(w->mem, w->dir);
     rv_free(w->mem, w);

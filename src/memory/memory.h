@@ -213,6 +213,40 @@ rv_err rv_memory_import_bytes(rv_memory *m, const char *name, const char *bytes,
  * words of removed texts leave their index. The database's own free space is rv_db_scrub's. *erased: vectors. Errors: RV_E_IO,
  * RV_E_NO_SPACE, RV_E_NOMEM; it may be called again. */
 rv_err rv_memory_scrub(rv_memory *m, size_t *erased) RV_MUST_CHECK;
+/* ---- bundles: a collection as files with a witness, docs/formats/bundle.md ---- */
+
+typedef struct rv_memory_export_options {
+    const char *name;         /* what the collection is called, 1 .. 4,096 bytes */
+    const char *memory_class; /* the publisher's own word for it; NULL: none */
+    rv_memory_filter filter;  /* what passes, with the edges among it; all zero: everything */
+} rv_memory_export_options;
+typedef struct rv_memory_exported {
+    size_t nodes, edges, vectors;
+    uint64_t generation;
+    char witness[65];
+} rv_memory_exported;
+/* Now and then; false ends it. */
+typedef bool (*rv_memory_export_progress)(void *self, size_t done, size_t total);
+/**
+ * rv_memory_export - into a folder, made when missing; a bundle that is there is replaced in one step: whoever reads, or a kill -9, sees
+ * the old one or the new one. Vectors and numbers are exactly those of the store. Changes wait meanwhile, searches do not.
+ * Errors: RV_E_CORRUPT, RV_E_FORMAT what is there is damaged: remove it first.  RV_E_BUSY somebody else publishes there.
+ *         RV_E_NO_SPACE, RV_E_IO; RV_E_CANCELLED by progress.
+ */
+rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_options *how, rv_memory_export_progress progress,
+                        void *self, rv_memory_exported *out) RV_MUST_CHECK;
+
+typedef struct rv_memory_restored {
+    size_t nodes, there, edges; /* there: nodes that an earlier try had brought in */
+} rv_memory_restored;
+/**
+ * rv_memory_restore - the bundle's nodes with their ids, times, provenance, pins, edges and vectors, into an empty store or one that holds
+ * a beginning of it. Cut short, it is done again and goes on.
+ * Errors: those of rv_bundle_open.  RV_E_CONFIG other embedder.  RV_E_ARG another node has the id.  RV_E_FORMAT a line.
+ *         RV_E_CANCELLED by progress.
+ */
+rv_err rv_memory_restore(rv_memory *m, const char *dir, rv_memory_export_progress progress, void *self, rv_memory_restored *done) RV_MUST_CHECK;
+bool rv_memory_is_bundle(const char *dir);
 
 typedef struct rv_memory_stats {
     size_t nodes, edges, documents, chunks, notes, facts, qas, vectors, vectors_dead;

@@ -297,6 +297,8 @@ rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out) RV_MUST_CHE
 rv_err rv_memory_edges_taken_back(rv_memory *m, int64_t id, link_row **out, size_t *n) RV_MUST_CHECK;
 bool rv_memory_good_type(const char *type); /* of a node or an edge: [a-z_]{1,32} */
 
+/** rv_memory_check_new - every field is within its limits; RV_E_ARG, RV_E_TOO_LARGE which is not. */
+rv_err rv_memory_check_new(const rv_memory_new *new, size_t text_bytes) RV_MUST_CHECK;
 /** rv_memory_check_scope - user and tags are within their limits. rv_memory_join_tags - sorted, each once, joined by newlines. */
 rv_err rv_memory_check_scope(const char *user, const char *const *tags, size_t n_tags) RV_MUST_CHECK;
 rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t n,
