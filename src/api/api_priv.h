@@ -92,6 +92,8 @@ void rv_api_chat(rv_api_call *call);
 void rv_api_completions(rv_api_call *call);
 void rv_api_embeddings(rv_api_call *call);
 void rv_api_memory_add(rv_api_call *call);
+void rv_api_memory_import(rv_api_call *call);
+void rv_api_memory_keep(rv_api_call *call);
 void rv_api_memory_list(rv_api_call *call);
 void rv_api_memory_search(rv_api_call *call);
 void rv_api_memory_get(rv_api_call *call);

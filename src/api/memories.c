@@ -1,11 +1,12 @@
 /* Memories and sessions: the same verbs as the command line. */
 #include "api/api_priv.h"
+#include "base/clock.h"
 #include "store/session.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { TAGS_MAX = 64, LIST_MAX = 1000, LIST_USUAL = 100, SEARCH_USUAL = 10, FORGET_MAX = 1024 };
+enum { TAGS_MAX = 64, LIST_MAX = 1000, LIST_USUAL = 100, SEARCH_USUAL = 10, TTL_MAX_S = 2000000000, FORGET_MAX = 1024 };
 
 /* ---- shapes ---- */
 
@@ -35,6 +36,16 @@ static json_t *node_json(const rv_memory_node *n, bool found)
     }
     if (n->corrected_by) {
         json_object_set_new(o, "corrected_by", json_integer(n->corrected_by));
+    }
+    if (n->pinned) {
+        json_object_set_new(o, "pinned", json_true());
+    }
+    if (n->expires_ms) {
+        json_object_set_new(o, "expires_ms", json_integer(n->expires_ms));
+    }
+    if (n->used) {
+        json_object_set_new(o, "used", json_integer(n->used));
+        json_object_set_new(o, "used_ms", json_integer(n->used_ms));
     }
     if (n->metadata && rv_json_parse(n->metadata, strlen(n->metadata), &metadata) == RV_OK) {
         json_object_set_new(o, "metadata", metadata);
@@ -133,8 +144,10 @@ static rv_err read_tags(rv_api_call *call, rv_memory_new *node)
 static rv_err read_new(rv_api_call *call, rv_memory_new *node)
 {
     static const char *const fields[] = { "text",       "type",     "source",   "user",  "tags",
-                                          "confidence", "metadata", "corrects", "parent" };
+                                          "confidence", "metadata", "corrects", "parent", "pinned", "ttl_s", "as_is" };
     const json_t *o = call->body;
+    int64_t ttl_s = 0;
+    bool as_is = false;
     json_t *metadata = NULL;
     node->type = "note";
     node->source = "user";
@@ -147,7 +160,12 @@ static rv_err read_new(rv_api_call *call, rv_memory_new *node)
     RV_TRY(rv_json_get_object(o, "metadata", &metadata));
     RV_TRY(rv_json_get_int(o, "corrects", 1, INT64_MAX, &node->corrects));
     RV_TRY(rv_json_get_int(o, "parent", 1, INT64_MAX, &node->parent));
+    RV_TRY(rv_json_get_bool(o, "pinned", &node->pinned));
+    RV_TRY(rv_json_get_int(o, "ttl_s", 1, TTL_MAX_S, &ttl_s));
+    RV_TRY(rv_json_get_bool(o, "as_is", &as_is));
     node->metadata = metadata;
+    node->ttl_ms = 1000 * ttl_s;
+    node->examined = !as_is;
     if (node->text_bytes ==
         0) { /* 0 would mean "until the zero" to the store, and an empty text is refused here by name */
         return rv_fail(RV_E_ARG, "text: expected a text, found an empty one");
@@ -159,23 +177,121 @@ static rv_err read_new(rv_api_call *call, rv_memory_new *node)
     return read_tags(call, node);
 }
 
+/* Four letters are three bytes; white space is not taken. */
+static rv_err decode(rv_api_call *call, const char *at, size_t n, const char **out, size_t *n_out)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t pad = n >= 2 ? (size_t)(at[n - 1] == '=') + (at[n - 1] == '=' && at[n - 2] == '=') : 0, made = 0;
+    char *bytes = n % 4 == 0 ? rv_arena_take(call->arena, n / 4 * 3 + 1) : NULL;
+    uint32_t bits = 0;
+    for (size_t i = 0; bytes && i < n; i++) {
+        const char *letter = i < n - pad ? memchr(letters, at[i], 64) : letters;
+        if (!letter) {
+            bytes = NULL;
+            break;
+        }
+        bits = bits << 6 | (uint32_t)(letter - letters);
+        if (i % 4 == 3) {
+            for (int k = 2; k >= 0; k--) {
+                bytes[made++] = (char)(bits >> 8 * k);
+            }
+        }
+    }
+    if (!bytes) {
+        return rv_fail(RV_E_ARG, "base64: expected letters of the standard alphabet, with padding");
+    }
+    *out = bytes;
+    *n_out = made - pad;
+    return RV_OK;
+}
+
 void rv_api_memory_add(rv_api_call *call)
 {
     rv_memory_new node = { 0 };
-    int64_t id = 0;
-    bool added = false;
+    rv_memory_added a = { 0 };
+    size_t done = 0;
     if (!has_memory(call)) {
         return;
     }
     rv_err e = read_new(call, &node);
     if (!e) {
-        e = rv_memory_add(call->pipeline->memory, &node, &id, &added);
+        e = rv_memory_add_many(call->pipeline->memory, &node, 1, &a, &done);
     }
     if (e) {
         rv_api_fail(call, e);
         return;
     }
-    rv_api_send(call, added ? 201 : 200, json_pack("{s:I, s:b}", "id", (json_int_t)id, "added", (int)added));
+    json_t *o = json_pack("{s:I, s:b, s:s}", "id", (json_int_t)a.id, "added", (int)a.added, "memory", "durable");
+    if (a.near) {
+        json_object_set_new(o, "near", json_true());
+    }
+    if (a.corrects) {
+        json_object_set_new(o, "corrects", json_integer(a.corrects));
+    }
+    if (a.odd && *a.odd) {
+        json_object_set_new(o, "odd", json_string(a.odd));
+    }
+    rv_api_send(call, a.added ? 201 : 200, o);
+}
+
+/* One file in the body: {"name", "text"} or {"name", "base64"}, and whose, and tags. */
+void rv_api_memory_import(rv_api_call *call)
+{
+    static const char *const fields[] = { "name", "text", "base64", "user", "tags" };
+    const char *name = NULL, *text = NULL, *base64 = NULL;
+    size_t n = 0, n_base64 = 0;
+    rv_memory_new scope = { 0 };
+    rv_memory_import done = { 0 };
+    if (!has_memory(call)) {
+        return;
+    }
+    rv_err e = rv_api_only(call->body, fields, RV_COUNT(fields));
+    e = e ? e : rv_json_need_string(call->body, "name", &name, NULL);
+    e = e ? e : rv_json_get_string(call->body, "text", &text, &n);
+    e = e ? e : rv_json_get_string(call->body, "base64", &base64, &n_base64);
+    e = e ? e : rv_api_get_name(call->body, "user", &scope.user);
+    e = e ? e : read_tags(call, &scope);
+    if (!e && !text == !base64) {
+        e = rv_fail(RV_E_ARG, "text: expected either text or base64");
+    }
+    if (!e && base64) {
+        e = decode(call, base64, n_base64, &text, &n);
+    }
+    e = e ? e : rv_memory_import_bytes(call->pipeline->memory, name, text, n, scope.user, scope.tags, scope.n_tags, &done);
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    rv_api_send(call, 200,
+                json_pack("{s:b, s:I, s:I, s:I}", "unchanged", (int)(done.unchanged > 0), "chunks_added", (json_int_t)done.chunks_added,
+                          "chunks_removed", (json_int_t)done.chunks_removed, "notes_added", (json_int_t)done.notes_added));
+}
+
+/* {"pinned"?, "ttl_s"?: seconds from now, 0 never} */
+void rv_api_memory_keep(rv_api_call *call)
+{
+    static const char *const fields[] = { "pinned", "ttl_s" };
+    bool pinned = false;
+    int64_t ttl_s = -1, ends = 0;
+    int64_t id = has_memory(call) ? node_id(call) : 0;
+    if (!id) {
+        return;
+    }
+    rv_err e = rv_api_only(call->body, fields, RV_COUNT(fields));
+    e = e ? e : rv_json_get_bool(call->body, "pinned", &pinned);
+    e = e ? e : rv_json_get_int(call->body, "ttl_s", 0, TTL_MAX_S, &ttl_s);
+    if (!e && ttl_s < 0 && !json_object_get(call->body, "pinned")) {
+        e = rv_fail(RV_E_ARG, "pinned: expected pinned or ttl_s");
+    }
+    ends = ttl_s > 0 ? rv_clock_wall_ms() + 1000 * ttl_s : 0;
+    e = e ? e : rv_memory_keep(call->pipeline->memory, id, json_object_get(call->body, "pinned") ? &pinned : NULL, ttl_s >= 0 ? &ends : NULL);
+    if (e == RV_E_NOT_FOUND) {
+        rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);
+    } else if (e) {
+        rv_api_fail(call, e);
+    } else {
+        rv_api_memory_get(call);
+    }
 }
 
 void rv_api_memory_list(rv_api_call *call)

@@ -208,15 +208,32 @@ static rv_err add(memory_job *job)
     if (corrects && !parse_id(corrects, &node.corrects)) {
         return rv_fail(RV_E_CONFIG, "--corrects takes an id, found `%s`", corrects);
     }
-    int64_t id;
-    bool added;
-    RV_TRY(rv_memory_add(job->memory, &node, &id, &added));
+    node.examined = !cmd_has(job->line, "as-is");
+    rv_memory_added a;
+    size_t done;
+    RV_TRY(rv_memory_add_many(job->memory, &node, 1, &a, &done));
     if (job->line->json) {
-        json_t *row = json_pack("{s:I, s:b}", "id", (json_int_t)id, "added", added);
+        json_t *row = json_pack("{s:I, s:b}", "id", (json_int_t)a.id, "added", a.added);
+        if (a.near) {
+            json_object_set_new(row, "near", json_true());
+        }
+        if (a.corrects) {
+            json_object_set_new(row, "corrects", json_integer(a.corrects));
+        }
+        if (*a.odd) {
+            json_object_set_new(row, "odd", json_string(a.odd));
+        }
         cmd_print(row);
-    } else {
-        printf("%lld%s\n", (long long)id, added ? "" : " (was there already)");
+        return RV_OK;
     }
+    printf("%lld%s", (long long)a.id, a.near ? " (was there already, in other words)" : a.added ? "" : " (was there already)");
+    if (a.corrects) {
+        printf(" (corrects %lld)", (long long)a.corrects);
+    }
+    if (*a.odd) {
+        printf(" (less sure of it: %s)", a.odd);
+    }
+    putchar('\n');
     return RV_OK;
 }
 

@@ -137,6 +137,7 @@ static const cmd_option memory_add_options[] = {
     { "corrects", 0, "ID", NULL, "the node that this one corrects" },
     { "ttl", 0, "TIME", NULL, "forget it after 30m, 12h, 7d; default never" },
     { "pin", 0, NULL, NULL, "keep it, whatever its time and age" },
+    { "as-is", 0, NULL, NULL, "do not look whether it is there in other words, or contradicts something" },
     LAST,
 };
 static const cmd_option memory_keep_options[] = {
@@ -367,6 +368,8 @@ const cmd cmd_table[] = {
       "sentence." },
     { "embed", "TEXT", 1, 1, cmd_embed, embed_options, "print the vector of a text", NULL },
     { "memory add", "TEXT", 1, 1, cmd_memory_add, memory_add_options, "remember a text",
+      "What is there in other words is not added again. What contradicts a text (one number or one `not` is different) corrects it:\n"
+      "both are kept, the new one is found.\n\n"
       "  ruvllm memory add 'The workshop closes at six.' --tag hours" },
     { "memory import", "PATH...", 1, 1024, cmd_memory_import, memory_import_options,
       "read .txt, .md, .html, .pdf and .jsonl files, folders, or what export wrote",

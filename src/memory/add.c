@@ -2,6 +2,7 @@
  * that the two syncs of the disk, which are most of the time of an add, are paid once for all of them. */
 #include "memory/memory_priv.h"
 #include "base/clock.h"
+#include "memory/sense.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,10 +116,12 @@ struct adding {
     rv_text tags, metadata; /* of the record */
     float *own_vector;
     const float *vector; /* NULL: not searched */
-    near near[RV_MEMORY_NEAR];
+    near near_nodes[RV_MEMORY_NEAR];
     size_t n_near;
-    int64_t id;
-    bool added;
+    int64_t id, corrects; /* corrects: what it says, or what it was found to contradict */
+    bool added, near;
+    double quality;
+    const char *odd; /* what is */
     bool done;
     rv_err e;
     char why[WHY_BYTES];
@@ -191,7 +194,7 @@ static rv_err wanted_links(group *g, const adding *a)
         const char *type;
         unsigned number;
     } wanted[] = { { new->parent, true, "contains", m->contains },
-                   { new->corrects, false, "corrects", m->corrects },
+                   { a->corrects, false, "corrects", m->corrects },
                    { new->derived_from, false, "derived", m->derived } };
     size_t n = g->n_links;
     for (size_t i = 0; i < RV_COUNT(wanted); i++) {
@@ -212,9 +215,9 @@ static rv_err wanted_links(group *g, const adding *a)
         }
     }
     for (size_t i = 0; a->added && i < a->n_near; i++) {
-        if (a->near[i].id != new->corrects &&
-            rv_memory_find(m, a->near[i].id)) { /* it may be gone meanwhile */
-            g->links[n++] = (link_row){ .from = a->id, .to = a->near[i].id, .type = "same_topic", .weight = (double)a->near[i].cosine };
+        if (a->near_nodes[i].id != a->corrects &&
+            rv_memory_find(m, a->near_nodes[i].id)) { /* it may be gone meanwhile */
+            g->links[n++] = (link_row){ .from = a->id, .to = a->near_nodes[i].id, .type = "same_topic", .weight = (double)a->near_nodes[i].cosine };
         }
     }
     g->n_links = n;
@@ -247,7 +250,14 @@ static void put_use(group *g, const adding *a)
 static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
 {
     int64_t same;
+    near_found like = { 0 };
     RV_TRY(find_same(g, stmt, &a->record, &same));
+    if (!same && a->new->examined) {
+        RV_TRY(rv_near_find(g->m, sqlite3_db_handle(stmt), &a->record, a->vector, &like));
+    }
+    a->corrects = a->new->corrects ? a->new->corrects : like.opposite;
+    a->near = !same && like.same && like.same != a->new->corrects;
+    same = a->near ? like.same : same;
     bool alone = (same && a->new->corrects) || !a->vector;
     *full =
         g->n == GROUP_MAX || g->n_back > 0 || (alone && g->n > 0) || (g->n_records > 0 && !g->vectors_used);
@@ -461,6 +471,14 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
                              : rv_fail(RV_E_NOMEM, "memory: no room for a vector"));
         a->vector = a->own_vector;
     }
+    a->quality = 1;
+    a->odd = "";
+    if (new->examined) {
+        a->quality = rv_sense_quality(new->text, text_bytes, &a->odd);
+        if (a->quality == 0) {
+            return rv_fail(RV_E_ARG, "text: %s: there is nothing by which it could be found", a->odd);
+        }
+    }
     a->record = (record){ .type = rv_str_from(new->type),
                           .text = rv_str_of(new->text, text_bytes),
                           .source = rv_str_from(new->source ? new->source : ""),
@@ -468,14 +486,14 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
                           .origin = rv_str_from(new->origin ? new->origin : ""),
                           .tags = rv_str_of(rv_text_get(&a->tags), a->tags.n),
                           .metadata = rv_str_from(a->metadata.n ? rv_text_get(&a->metadata) : "{}"),
-                          .confidence = new->confidence > 0 ? new->confidence : 1,
+                          .confidence = (new->confidence > 0 ? new->confidence : 1) * a->quality,
                           .created_ms = new->created_ms ? new->created_ms : rv_clock_wall_ms(),
                           .offset = (int64_t) new->offset,
                           .length = (int64_t) new->length };
     if (new->ttl_ms) {
         rv_writeback_start(m);
     }
-    a->n_near = a->vector ? rv_memory_near(m, a->vector, a->near) : 0;
+    a->n_near = a->vector ? rv_memory_near(m, a->vector, a->near_nodes) : 0;
     return RV_OK;
 }
 
@@ -502,7 +520,8 @@ rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_m
     }
     *done = 0;
     while (*done < ready && !all[*done].e) {
-        out[*done] = (rv_memory_added){ .id = all[*done].id, .added = all[*done].added };
+        const adding *a = &all[*done];
+        out[*done] = (rv_memory_added){ a->id, a->added, a->near, a->added ? a->corrects : 0, a->odd };
         ++*done;
     }
     if (*done < ready) {

@@ -31,7 +31,8 @@ static const char *const steps[] = {
     "CREATE VIRTUAL TABLE words USING fts5(text, content='searched', content_rowid='id',"
     " tokenize='porter unicode61 remove_diacritics 2')",
     "CREATE TABLE node_use(node INTEGER PRIMARY KEY REFERENCES nodes ON DELETE CASCADE, pinned INTEGER NOT NULL,"
-    " expires_ms INTEGER NOT NULL, used INTEGER NOT NULL, used_ms INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT",
+    " expires_ms INTEGER NOT NULL, used INTEGER NOT NULL, used_ms INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE near_keys(key INTEGER NOT NULL, node INTEGER NOT NULL, PRIMARY KEY(key, node)) STRICT, WITHOUT ROWID",
 };
 
 rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS] = {

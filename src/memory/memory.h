@@ -67,6 +67,9 @@ typedef struct rv_memory_new {
     int64_t created_ms;         /* 0: now */
     int64_t ttl_ms;             /* it is removed so long after it was added, unless pinned; 0: never */
     bool pinned;
+    bool examined;              /* looked at before it is kept: a text without letters or digits is refused (RV_E_ARG); one that repeats
+                                   itself, or is made of no words, gets a third of its confidence; one that is there in other words
+                                   is not added again; one that contradicts another corrects it, and both are kept */
 } rv_memory_new;
 
 /**
@@ -83,6 +86,9 @@ rv_err rv_memory_add(rv_memory *m, const rv_memory_new *node, int64_t *id, bool 
 typedef struct rv_memory_added {
     int64_t id;
     bool added;
+    bool near;        /* it is there in other words, as id */
+    int64_t corrects; /* what it corrects, as told or as found; 0: nothing */
+    const char *odd;  /* why its confidence is less; "" when it is not. A fixed text */
 } rv_memory_added;
 rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_memory_added *out, size_t *done) RV_MUST_CHECK;
 /** rv_memory_link - weight > 0; an edge of that type is there already: it gets this weight. RV_E_NOT_FOUND an end. */

@@ -223,6 +223,18 @@ size_t rv_memory_near(rv_memory *m, const float *vector, near out[RV_MEMORY_NEAR
 /** rv_memory_count_pair - one more cosine of a vector with that of any node. Under state, alone, before the vector is added. */
 void rv_memory_count_pair(rv_memory *m, const float *vector);
 
+/* ---- in other words, or the opposite: near.c ---- */
+
+/* A near-duplicate's vectors are at least so near. A sieve only: the words decide (bench/memory_sense.c). */
+#define RV_NEAR_COSINE 0.7f
+typedef struct near_found {
+    int64_t same, opposite; /* 0: none */
+} near_found;
+/** rv_near_find - among the nodes of its type and user. Under writing.  rv_near_write - the keys by which these are found; in the
+ * transaction at hand. */
+rv_err rv_near_find(rv_memory *m, sqlite3 *conn, const record *r, const float *vector, near_found *out) RV_MUST_CHECK;
+rv_err rv_near_write(rv_memory *m, const record *rows, size_t n, bool remove) RV_MUST_CHECK;
+
 /* ---- what becomes of a node: use.c ---- */
 
 typedef struct link_row {

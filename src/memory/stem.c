@@ -234,6 +234,7 @@ void rv_words_free(rv_words *w)
 
 void rv_words_begin(rv_words *w, const char *text, size_t n, uint32_t set)
 {
+    pthread_once(&common_once, make_common);
     w->text = text;
     w->n = n;
     w->at = w->number = w->left = 0;
@@ -315,7 +316,8 @@ bool rv_words_next(rv_words *w, rv_word *out)
                 *out = (rv_word){ .stem = rv_str_of(w->stems[k], w->stem_bytes[k]),
                                   .word = w->number - 1,
                                   .at = w->from,
-                                  .n = w->at - w->from };
+                                  .n = w->at - w->from,
+                                  .common = (slot_of(w->word, w->length)->languages & w->languages) != 0 };
                 return true;
             }
         }

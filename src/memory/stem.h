@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/str.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef enum rv_language {
@@ -59,6 +60,7 @@ typedef struct rv_word {
     rv_str stem;
     size_t word;
     size_t at, n; /* bytes of the text */
+    bool common;  /* one of the commonest words of some language that it was asked for */
 } rv_word;
 void rv_words_begin(rv_words *w, const char *text, size_t n, uint32_t languages);
 bool rv_words_next(rv_words *w, rv_word *out);

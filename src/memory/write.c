@@ -122,7 +122,22 @@ static rv_err insert_nodes(rv_memory *m, const change *c, const scratch *s)
         bool searched = c->vectors && i >= c->first_searched;
         RV_TRY(insert_node(node, words, &c->add[i], searched ? &s->rows[i - c->first_searched] : NULL));
     }
-    return RV_OK;
+    return rv_near_write(m, c->add, c->n_add, false);
+}
+
+static rv_err drop_keys(rv_memory *m, int64_t id)
+{
+    sqlite3_stmt *stmt;
+    bool row;
+    RV_TRY(rv_db_kept(m->db, &stmt, "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1"));
+    RV_TRY(rv_db_bind(stmt, "i", id));
+    RV_TRY(rv_db_step(stmt, &row));
+    record r;
+    if (!row) {
+        return RV_OK;
+    }
+    RV_TRY(rv_record_read(stmt, &r));
+    return rv_near_write(m, &r, 1, true);
 }
 
 static rv_err drop_nodes(rv_memory *m, const change *c)
@@ -137,6 +152,7 @@ static rv_err drop_nodes(rv_memory *m, const change *c)
         RV_TRY(rv_db_kept(m->db, &stmts[k], sql[k]));
     }
     for (size_t i = 0; i < c->n_drop; i++) {
+        RV_TRY(drop_keys(m, c->drop[i]));
         for (size_t k = 0; k < RV_COUNT(sql); k++) {
             RV_TRY(rv_db_bind(stmts[k], "i", c->drop[i]));
             RV_TRY(run(stmts[k]));

@@ -1,0 +1,158 @@
+/* What is written is looked at first, ends when it should, and what recalls learn reaches the disk together. */
+#include "memory_helpers.h"
+
+#include <unistd.h>
+
+static rv_arena *arena(void)
+{
+    static rv_arena *a;
+    if (!a) {
+        CHECK_OK(rv_arena_new(&rv_heap, (size_t)64 << 20, &a));
+    }
+    rv_arena_reset(a);
+    return a;
+}
+
+static rv_memory_added examine(rv_memory *m, const char *text, const char *user)
+{
+    rv_memory_added a = { 0 };
+    size_t done;
+    rv_memory_new node = { .type = "note", .text = text, .source = "user", .user = user, .examined = true };
+    CHECK_OK(rv_memory_add_many(m, &node, 1, &a, &done));
+    return a;
+}
+
+TEST(what_is_there_in_other_words_is_not_added_again)
+{
+    store s = store_open(temp_path("data"));
+    int64_t first = examine(s.m, "The workshop in Ghent closes at six on Saturdays.", NULL).id;
+    static const char *const same[] = { "the workshop in ghent CLOSES at six, on saturdays", "The workshop in Ghent closes at six on Saturdays!!",
+                                        "The workshpo in Ghent closes at six on Saturdays." };
+    for (size_t i = 0; i < RV_COUNT(same); i++) {
+        rv_memory_added a = examine(s.m, same[i], NULL);
+        CHECK(a.id == first && !a.added && a.near, "%zu: %lld", i, (long long)a.id);
+    }
+    static const char *const other[] = { "The workshop in Bruges closes at six on Saturdays.", "The workshop in Ghent closes at six on Saturdays and sells bread.",
+                                         "On Saturdays the workshop of Ghent has six closets." };
+    for (size_t i = 0; i < RV_COUNT(other); i++) {
+        CHECK(examine(s.m, other[i], NULL).added, "%zu", i);
+    }
+    CHECK(examine(s.m, "The workshop in Ghent closes at six on Saturdays!", "ann").added, "another user's is another");
+    size_t removed;
+    CHECK_OK(rv_memory_rm(s.m, first, NULL, &removed));
+    CHECK(examine(s.m, "the workshop in Ghent closes at six on saturdays", NULL).added, "what it was like is gone");
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
+TEST(a_contradiction_keeps_both_and_corrects)
+{
+    store s = store_open(temp_path("data"));
+    int64_t nine = examine(s.m, "The public library opens at 9", NULL).id;
+    rv_memory_added ten = examine(s.m, "The public library opens at 10", NULL);
+    CHECK(ten.added && ten.corrects == nine, "corrects %lld", (long long)ten.corrects);
+    rv_memory_node node;
+    CHECK_OK(rv_memory_get(s.m, nine, arena(), &node));
+    CHECK(node.corrected_by == ten.id, "%lld", (long long)node.corrected_by);
+    int64_t open = examine(s.m, "The museum garden is open in winter", NULL).id;
+    CHECK(examine(s.m, "The museum garden is not open in winter", NULL).corrects == open, "not");
+    (void)examine(s.m, "Meeting room 1 has twenty chairs", NULL);
+    CHECK(examine(s.m, "Meeting room 2 has twenty chairs", NULL).corrects == 0, "rooms have numbers for names");
+    store_close(&s);
+}
+
+TEST(odd_texts_are_marked_and_empty_ones_refused)
+{
+    store s = store_open(temp_path("data"));
+    rv_memory_added a;
+    size_t done;
+    rv_memory_new node = { .type = "note", .text = " ... --- !!! ", .examined = true };
+    CHECK_ERR(rv_memory_add_many(s.m, &node, 1, &a, &done), RV_E_ARG);
+    a = examine(s.m, "la la la la la la la la la la la la la la la la", NULL);
+    CHECK(a.added && strcmp(a.odd, "repeats itself") == 0, "%s", a.odd);
+    rv_memory_node got;
+    CHECK_OK(rv_memory_get(s.m, a.id, arena(), &got));
+    CHECK(got.confidence > 0.29 && got.confidence < 0.31, "%g", got.confidence);
+    a = examine(s.m, "Un texte tout \xc3\xa0 fait normal, avec quelques mots.", NULL);
+    CHECK(!*a.odd, "%s", a.odd);
+    store_close(&s);
+}
+
+TEST(nodes_end_unless_they_are_pinned)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t ids[3];
+    bool added;
+    for (int i = 0; i < 3; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "ends %d", i);
+        CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = text, .ttl_ms = i == 2 ? 1000000 : 1, .pinned = i == 1 }, &ids[i], &added));
+    }
+    usleep(5000);
+    size_t removed = 9;
+    CHECK_OK(rv_memory_expire(s.m, &removed));
+    CHECK(removed == 1, "%zu", removed);
+    rv_memory_node node;
+    CHECK_ERR(rv_memory_get(s.m, ids[0], arena(), &node), RV_E_NOT_FOUND);
+    CHECK_OK(rv_memory_get(s.m, ids[1], arena(), &node));
+    CHECK(node.pinned && node.expires_ms > 0, "%lld", (long long)node.expires_ms);
+    bool no = false;
+    CHECK_OK(rv_memory_keep(s.m, ids[1], &no, NULL));
+    CHECK_ERR(rv_memory_keep(s.m, 99, &no, NULL), RV_E_NOT_FOUND);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+    s = store_open(dir); /* opening removes what has ended meanwhile */
+    CHECK_ERR(rv_memory_get(s.m, ids[1], arena(), &node), RV_E_NOT_FOUND);
+    CHECK_OK(rv_memory_get(s.m, ids[2], arena(), &node));
+    /* said again without an end, it stays */
+    int64_t again;
+    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "ends 2" }, &again, &added));
+    CHECK_OK(rv_memory_get(s.m, ids[2], arena(), &node));
+    CHECK(again == ids[2] && node.expires_ms == 0, "%lld", (long long)node.expires_ms);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
+TEST(what_recalls_learn_is_written_together)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t a = add_note(s.m, "anchor of the recall"), b = add_note(s.m, "one that was used"), c = add_note(s.m, "one that was not");
+    CHECK_OK(rv_memory_link(s.m, a, b, "cites", 0.5));
+    CHECK_OK(rv_memory_link(s.m, c, a, "cites", 0.5));
+    for (int i = 0; i < 250; i++) {
+        rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .anchor = a, .used = &b, .n_used = 1, .unused = &c, .n_unused = 1 });
+    }
+    rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .used = (const int64_t[]){ 12345 }, .n_used = 1 }); /* gone: passed over */
+    rv_memory_flush(s.m);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+    s = store_open(dir);
+    rv_memory_node node;
+    CHECK_OK(rv_memory_get(s.m, b, arena(), &node));
+    CHECK(node.used == 250 && node.used_ms > 0, "%u", node.used);
+    rv_memory_edge *edges;
+    size_t n;
+    CHECK_OK(rv_memory_neighbours(s.m, a, arena(), &edges, &n));
+    for (size_t i = 0; i < n; i++) { /* 0.5 * 1.05^250 is cut at 1; 0.5 * 0.98^250 at 0.01 */
+        double expected = edges[i].to == b ? 1 : 0.01;
+        CHECK(fabs(edges[i].weight - expected) < 1e-6, "%g", edges[i].weight);
+    }
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
+TEST(what_is_queued_is_written_when_the_store_closes)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t id = add_note(s.m, "used once");
+    rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .used = &id, .n_used = 1 });
+    store_close(&s);
+    s = store_open(dir);
+    rv_memory_node node;
+    CHECK_OK(rv_memory_get(s.m, id, arena(), &node));
+    CHECK(node.used == 1, "%u", node.used);
+    store_close(&s);
+}
