@@ -38,14 +38,20 @@ static rv_err read_constraints(const json_t *o, rv_request *r)
     return read_privacy(o, &r->private);
 }
 
-static rv_err read_query(const json_t *o, rv_request *r, bool *stream)
+static rv_err read_query(const json_t *o, rv_request *r, bool *stream, bool *durable)
 {
-    static const char *const fields[] = { "query", "session_id", "user", "constraints", "stream" };
+    static const char *const fields[] = { "query", "session_id", "user", "constraints", "stream", "memory" };
+    const char *memory = NULL;
     json_t *constraints = NULL;
     size_t session_bytes = 0;
     RV_TRY(rv_api_only(o, fields, RV_COUNT(fields)));
     RV_TRY(rv_json_need_string(o, "query", &r->query, &r->query_bytes));
     RV_TRY(rv_json_get_string(o, "session_id", &r->session_id, &session_bytes));
+    RV_TRY(rv_json_get_string(o, "memory", &memory, NULL));
+    *durable = memory != NULL;
+    if (memory && strcmp(memory, "durable") != 0) {
+        return rv_fail(RV_E_ARG, "memory: expected \"durable\", found \"%.40s\"", memory);
+    }
     RV_TRY(rv_api_get_name(o, "user", &r->user));
     RV_TRY(rv_json_get_bool(o, "stream", stream));
     RV_TRY(rv_json_get_object(o, "constraints", &constraints));
@@ -99,13 +105,13 @@ static void end_stream(rv_api_call *call, json_t *answer)
 void rv_api_query(rv_api_call *call)
 {
     rv_request r;
-    bool stream = false;
+    bool stream = false, durable = false;
     if (!rv_api_has_model(call)) {
         return;
     }
     rv_err e = rv_request_init(&r, call->arena);
     if (!e) {
-        e = read_query(call->body, &r, &stream);
+        e = read_query(call->body, &r, &stream, &durable);
     }
     if (e) {
         rv_api_fail(call, e);
@@ -116,6 +122,9 @@ void rv_api_query(rv_api_call *call)
     r.extra.on_piece = stream ? send_piece : NULL;
     e = rv_pipeline_run(call->pipeline, &r);
     rv_api_count_tokens(&r.generated);
+    if (!e && durable && call->pipeline->memory) {
+        rv_memory_flush(call->pipeline->memory); /* turn, episode and witness are durable anyway; now the counts of use too */
+    }
     if (atomic_load(rv_http_gone(call->http))) {
         rv_api_gone(call);
     } else if (e) {

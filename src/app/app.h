@@ -4,6 +4,7 @@
 #include "app/config.h"
 #include "learn/adapter_train.h"
 #include "learn/evidence.h"
+#include "memory/lake.h"
 #include "model/lora_peft.h"
 #include "pipeline/pipeline.h"
 #include "store/policy.h"

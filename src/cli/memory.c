@@ -381,6 +381,42 @@ int cmd_memory_import(cmd_line *line)
     return with_memory(line, import_paths);
 }
 
+/* The bundles that were named, as one list; what is in the store itself is not asked. */
+static rv_err search_bundles(memory_job *job, const char *const *dirs, size_t n, size_t k)
+{
+    rv_lake *lake = NULL;
+    rv_lake_hits hits;
+    rv_memory_embedder embedder = rv_memory_get_embedder(job->memory);
+    float *vector = rv_arena_take(job->arena, embedder.dim * sizeof *vector);
+    rv_err e = vector ? RV_OK : rv_fail(RV_E_NOMEM, "no memory to search");
+    e = e ? e : embedder.text(embedder.self, job->line->args[0], strlen(job->line->args[0]), vector);
+    e = e ? e : rv_lake_new(&rv_heap, embedder, SIZE_MAX, &lake);
+    for (size_t i = 0; !e && i < n; i++) {
+        e = rv_lake_add(lake, dirs[i], RV_LAKE_FRESH, 0);
+    }
+    e = e ? e : rv_lake_search(lake, vector, k, job->arena, &hits);
+    rv_lake_free(lake);
+    RV_TRY(e);
+    if (hits.failed) {
+        fprintf(stderr, "ruvllm: %zu of %zu bundles could not be searched: ", hits.failed, n);
+        cmd_safe(stderr, hits.first_failure, strlen(hits.first_failure));
+        fputc('\n', stderr);
+    }
+    for (size_t i = 0; i < hits.n; i++) {
+        if (job->line->json) {
+            json_t *row = node_json(&hits.at[i].node, true);
+            json_object_set_new(row, "bundle", json_string(hits.at[i].bundle));
+            cmd_print(row);
+        } else {
+            printf("[");
+            cmd_safe(stdout, hits.at[i].bundle, strlen(hits.at[i].bundle));
+            printf("] ");
+            print_node(job->line, &hits.at[i].node, true);
+        }
+    }
+    return RV_OK;
+}
+
 static rv_err search(memory_job *job)
 {
     rv_memory_query q = { .text = job->line->args[0], .k = 10 };
@@ -391,6 +427,11 @@ static rv_err search(memory_job *job)
     }
     if (!read_filter(job->line, &q.filter) || !cmd_int(job->line, "limit", 1, 1000, &k)) {
         return rv_fail(RV_E_CONFIG, "nothing was searched");
+    }
+    const char *bundles[CMD_MAX_GIVEN];
+    size_t n_bundles = values_of(job->line, "bundle", bundles);
+    if (n_bundles > 0) {
+        return search_bundles(job, bundles, n_bundles, (size_t)k);
     }
     q.k = (size_t)k;
     const char *recall = cmd_value(job->line, "recall", NULL);

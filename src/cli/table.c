@@ -160,6 +160,7 @@ static const cmd_option memory_import_options[] = {
 static const cmd_option memory_search_options[] = {
     FILTER_OPTIONS,
     { "mode", 0, "MODE", NULL, "graph (default), hybrid, vector or words" },
+    { "bundle", 0, "DIR", NULL, "search what `memory export` wrote there, by meaning, and not the store; may be repeated" },
     { "limit", 'k', "N", NULL, "how many; default 10" },
     { "recall", 0, "PART", NULL, "part of the nearest vectors to find, 0.5 to 1, or exact; default memory.recall" },
     { "explain", 0, NULL, NULL, "say how the vectors were searched, and why so" },

@@ -630,6 +630,11 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     return RV_OK;
 }
 
+rv_memory_embedder rv_memory_get_embedder(const rv_memory *m)
+{
+    return m->embedder;
+}
+
 rv_err rv_memory_forget_vectors(rv_db *db)
 {
     char *folder = rv_path_join(&rv_heap, rv_db_dir(db), "vectors");

@@ -27,6 +27,7 @@ typedef struct rv_memory_embedder {
  */
 rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory_embedder embedder, rv_memory **out) RV_MUST_CHECK;
 void rv_memory_close(rv_memory *m); /* accepts NULL */
+rv_memory_embedder rv_memory_get_embedder(const rv_memory *m); /* borrowed from m */
 
 /* How vectors are indexed. Zeros mean the defaults. */
 typedef struct rv_memory_tuning {

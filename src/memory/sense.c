@@ -156,10 +156,16 @@ size_t rv_sense_keys(const rv_sense *s, uint64_t scope, int64_t out[RV_SENSE_KEY
     for (size_t h = 0; h < HASHES; h++) {
         least[h] = UINT64_MAX;
         for (size_t i = 0; i < s->n; i++) {
+            if (s->words[i].number || s->words[i].negation) {
+                continue;
+            }
             uint64_t x = (s->words[i].hash ^ (h + 1) * 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u; /* splitmix64 */
             x = (x ^ x >> 27) * 0x94d049bb133111ebu;
             x ^= x >> 31;
             least[h] = x < least[h] ? x : least[h];
+        }
+        if (least[h] == UINT64_MAX) {
+            return 0; /* nothing but numbers */
         }
     }
     for (size_t k = 0; k < RV_SENSE_KEYS; k++) {

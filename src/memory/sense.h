@@ -4,7 +4,7 @@
 #define RV_MEMORY_SENSE_H
 #include "memory/stem.h"
 
-enum { RV_SENSE_WORDS = 256, RV_SENSE_LEAST = 4, RV_SENSE_KEYS = 6 };
+enum { RV_SENSE_WORDS = 256, RV_SENSE_LEAST = 3, RV_SENSE_KEYS = 6 };
 
 /**
  * rv_sense_quality - 0 .. 1; below 1 why says in a few words what is odd: no letters or digits (0), one long token, mostly signs, made of
@@ -25,8 +25,8 @@ typedef struct rv_sense {
 void rv_sense_of(rv_words *w, const char *text, size_t n, rv_sense *out);
 
 /** rv_sense_keys - MinHash: texts that share most of their words share one of these with probability 1 - (1 - j^3)^6, j the part of all
- * their words that both have: .8 gives .99, .1 gives .006. scope: only equal ones meet. How many, 0 when there are fewer than
- * RV_SENSE_LEAST words. */
+ * their words that both have, numbers and negations left out, so that contradictions meet: .8 gives .99, .1 gives .006. scope: only equal
+ * ones meet. How many, 0 when there are fewer than RV_SENSE_LEAST words. */
 size_t rv_sense_keys(const rv_sense *s, uint64_t scope, int64_t out[RV_SENSE_KEYS]);
 
 typedef enum rv_sense_relation {

@@ -130,6 +130,18 @@ static rv_err write_witness(sqlite3 *conn, const rv_request *r, const char *ques
     return e;
 }
 
+/* A hint and no record: queued, and written with others. */
+static void count_use(const rv_pipeline *p, const rv_request *r)
+{
+    int64_t ids[RV_PIPELINE_MAX_SOURCES];
+    for (size_t i = 0; i < r->n_sources; i++) {
+        ids[i] = r->sources[i].id;
+    }
+    if (p->memory && r->n_sources > 0) {
+        rv_memory_reweigh_later(p->memory, &(rv_memory_outcome){ .used = ids, .n_used = r->n_sources });
+    }
+}
+
 rv_err rv_stage_learn(const rv_pipeline *p, rv_request *r)
 {
     if (r->private || !p->db) {
@@ -158,7 +170,9 @@ rv_err rv_stage_learn(const rv_pipeline *p, rv_request *r)
     if (!p->learning) {
         r->stage_note[RV_STAGE_LEARN] = "learning is off: no episode, so no feedback";
     }
-    return rv_db_commit(p->db);
+    RV_TRY(rv_db_commit(p->db));
+    count_use(p, r);
+    return RV_OK;
 }
 
 void rv_pipeline_corrected(const rv_pipeline *p, const char *request_id)

@@ -54,6 +54,8 @@ TEST(a_contradiction_keeps_both_and_corrects)
     rv_memory_node node;
     CHECK_OK(rv_memory_get(s.m, nine, arena(), &node));
     CHECK(node.corrected_by == ten.id, "%lld", (long long)node.corrected_by);
+    int64_t six = examine(s.m, "The workshop closes at 6", NULL).id;
+    CHECK(examine(s.m, "the workshop closes at 7!", NULL).corrects == six, "three words are enough");
     int64_t open = examine(s.m, "The museum garden is open in winter", NULL).id;
     CHECK(examine(s.m, "The museum garden is not open in winter", NULL).corrects == open, "not");
     (void)examine(s.m, "Meeting room 1 has twenty chairs", NULL);
