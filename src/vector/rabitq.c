@@ -294,6 +294,9 @@ static bool repair(rv_index *index, size_t n_rows)
     if (!r->mapped && r->scattered > SCATTERED_MIN && r->scattered > r->head.n_blocks / 4) {
         rabitq_compact(r);
     }
+    if (rabitq_groups_due(r)) {
+        rabitq_group(r);
+    }
     return false;
 }
 

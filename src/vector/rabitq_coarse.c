@@ -177,6 +177,12 @@ void rabitq_group(rabitq *r)
     rv_free(r->mem, counts);
 }
 
+bool rabitq_groups_due(const rabitq *r)
+{
+    size_t n = r->head.n_groups, lists = r->head.n_lists;
+    return lists > FLAT_LISTS && lists > 2 * n * n;
+}
+
 rv_err rabitq_regroup(rabitq *r)
 {
     if (r->head.n_groups == 0) {

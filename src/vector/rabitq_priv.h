@@ -162,6 +162,8 @@ void rabitq_encode_centre(rabitq *r, uint32_t list);
 /** rabitq_group - put the lists into groups when they are many. Without memory they stay as they are.  rabitq_regroup - the
  * same from group_of, as saved. RV_E_CORRUPT, RV_E_NOMEM. */
 void rabitq_group(rabitq *r);
+bool rabitq_groups_due(
+    const rabitq *r); /* lists that were split have become too many for the groups there are */
 rv_err rabitq_regroup(rabitq *r) RV_MUST_CHECK;
 
 /* A query as lists see it. */

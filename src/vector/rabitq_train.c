@@ -249,16 +249,43 @@ static rv_err train(rabitq *r, rv_pool *pool, const uint32_t *slots, size_t n_sl
 
 /* ---- one row ---- */
 
+/* The nearest of the lists from `list` on, which next [lists] chains (NULL: all follow each other). */
+static void nearest_of(const rabitq *r, const float *row, uint32_t list, const uint32_t *next, uint32_t *best,
+                       float *least)
+{
+    for (; list < r->head.n_lists; list = next ? next[list] : list + 1) {
+        float distance = r->rows->kernels->l2sq_f32(row, rabitq_centre(r, list), r->dim);
+        if (distance < *least) {
+            *least = distance;
+            *best = list;
+        }
+    }
+}
+
 uint32_t rabitq_nearest_one(const rabitq *r, const float *row)
 {
-    uint32_t best = 0;
-    float least = INFINITY;
-    for (size_t list = 0; list < r->head.n_lists; list++) {
-        float distance = r->rows->kernels->l2sq_f32(row, rabitq_centre(r, list), r->dim);
-        if (distance < least) {
-            least = distance;
-            best = (uint32_t)list;
+    enum { GROUPS_TRIED = 8 }; /* of those there are, about the root of the number of lists */
+    uint32_t best = 0, groups[GROUPS_TRIED];
+    float least = INFINITY, nears[GROUPS_TRIED];
+    size_t n = 0;
+    for (uint32_t group = 0; group < r->head.n_groups; group++) {
+        float distance = r->rows->kernels->l2sq_f32(row, r->group_centres + group * r->dim, r->dim);
+        if (n == GROUPS_TRIED && !(distance < nears[n - 1])) {
+            continue;
         }
+        size_t at = n < GROUPS_TRIED ? n++ : n - 1;
+        for (; at > 0 && nears[at - 1] > distance; at--) {
+            nears[at] = nears[at - 1];
+            groups[at] = groups[at - 1];
+        }
+        nears[at] = distance;
+        groups[at] = group;
+    }
+    for (size_t i = 0; i < n; i++) {
+        nearest_of(r, row, r->group_first[groups[i]], r->group_next, &best, &least);
+    }
+    if (least == INFINITY) { /* no groups, or empty ones */
+        nearest_of(r, row, 0, NULL, &best, &least);
     }
     return best;
 }

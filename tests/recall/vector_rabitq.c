@@ -566,6 +566,15 @@ TEST(lists_in_groups_find_what_all_lists_find)
     CHECK_OK(rv_index_build(flat, NULL, ids, at, MANY, NULL, NULL));
     CHECK(((rabitq *)index->self)->head.n_groups > 50, "%u groups", ((rabitq *)index->self)->head.n_groups);
     CHECK_OK(rv_index_check(index));
+    ((rabitq *)index->self)->head.n_groups = 0; /* as if its lists had become many by splitting */
+    (void)rv_index_repair(index, 1);
+    CHECK(((rabitq *)index->self)->head.n_groups > 50, "%u groups", ((rabitq *)index->self)->head.n_groups);
+    for (size_t i = 0; i < MANY; i += 30) { /* find their lists again through the groups */
+        CHECK_OK(rv_index_reserve(index, 1));
+        CHECK(rv_index_remove(index, &ids[i], 1) == 1, "id %zu", i);
+        rv_index_add(index, ids[i], at[i]);
+    }
+    CHECK_OK(rv_index_check(index));
     size_t right = 0;
     for (size_t q = 0; q < QUERIES; q++) {
         rv_hit hits[2][200];
