@@ -187,6 +187,7 @@ static rv_err teach(learning *l, const pupil *who, double until_ms, rv_loop_repo
                                     .adapters = p->adapters,
                                     .engine = engine,
                                     .prompt = rv_pipeline_prompt,
+                                    .embed = p->embed,
                                     .user = who->user,
                                     .rank = 16,
                                     .max_steps = 1 << 20,

@@ -110,6 +110,7 @@ static rv_err start_loop(rv_app *app)
                                                   .memory = p->memory,
                                                   .adapters = p->adapters,
                                                   .prompt = rv_pipeline_prompt,
+                                                  .embed = p->embed,
                                                   .rank = 2,
                                                   .newest = 16,
                                                   .max_steps = 200,

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "kernels/kernels.h"
 #include "store/witness.h"
 
 #include <dirent.h>
@@ -25,6 +26,8 @@ static const char *const steps[] = {
     "CREATE TABLE adapter_use ("
     "  model TEXT NOT NULL, user TEXT NOT NULL, adapter INTEGER NOT NULL, PRIMARY KEY (model, user)) WITHOUT "
     "ROWID;",
+    "CREATE TABLE adapter_key (adapter INTEGER PRIMARY KEY, embedder TEXT NOT NULL, dim INTEGER NOT NULL, "
+    "keys BLOB NOT NULL);",
 };
 
 typedef struct use {
@@ -40,12 +43,22 @@ typedef struct held {
     struct held *next;
 } held;
 
+/* The questions a version is for, as read from the database. */
+typedef struct keys {
+    int64_t id;
+    size_t n, dim; /* n 0: it is for all */
+    char embedder[64];
+    float *at; /* [n][dim] */
+    struct keys *next;
+} keys;
+
 struct rv_adapters {
     const rv_alloc *mem;
     rv_db *db;
     char *folder;
-    pthread_mutex_t lock; /* for the two lists */
+    pthread_mutex_t lock; /* for the three lists */
     use *uses;
+    keys *keys;
     held *open;
 };
 
@@ -110,6 +123,16 @@ static void free_uses(rv_adapters *a)
     }
 }
 
+static void free_keys(rv_adapters *a)
+{
+    while (a->keys) {
+        keys *k = a->keys;
+        a->keys = k->next;
+        rv_free(a->mem, k->at);
+        rv_free(a->mem, k);
+    }
+}
+
 rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out)
 {
     RV_TRY(rv_db_migrate(db, "adapter", steps, RV_COUNT(steps)));
@@ -138,6 +161,7 @@ void rv_adapters_close(rv_adapters *a)
         return;
     }
     free_uses(a);
+    free_keys(a);
     while (a->open) {
         held *h = a->open;
         a->open = h->next;
@@ -294,6 +318,10 @@ static rv_err write_version(rv_adapters *a, sqlite3 *conn, const rv_adapter_vers
     (void)a;
     RV_TRY(rv_db_exec(conn, "INSERT INTO adapter VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)", "iitttiffi", id,
                       parent, model, user, v->origin, v->rows, v->before, v->after, rv_clock_wall_ms()));
+    if (v->n_keys) {
+        RV_TRY(rv_db_exec(conn, "INSERT INTO adapter_key VALUES (?1,?2,?3,?4)", "itib", id, v->embedder,
+                          (int64_t)v->dim, v->keys, v->n_keys * v->dim * sizeof *v->keys));
+    }
     return write_use(conn, "publish", model, user, id, parent);
 }
 
@@ -404,6 +432,7 @@ static rv_err forget_rows(sqlite3 *conn, const char *user, int64_t since_ms, int
     if (since_ms == 0) {
         RV_TRY(rv_db_exec(conn, "DELETE FROM adapter_use WHERE user = ?1", "t", user));
     }
+    RV_TRY(rv_db_exec(conn, "DELETE FROM adapter_key WHERE adapter IN " DOOMED, "ti", user, since_ms));
     return rv_db_exec(conn, "DELETE FROM adapter WHERE id IN " DOOMED, "ti", user, since_ms);
 }
 
@@ -448,12 +477,87 @@ rv_err rv_adapters_forget(rv_adapters *a, const char *user, int64_t since_ms, si
     RV_TRY(rv_db_commit(a->db));
     pthread_mutex_lock(&a->lock);
     free_uses(a);
+    free_keys(a);
     e = read_uses(a);
     pthread_mutex_unlock(&a->lock);
     if (!e) {
         *removed = (size_t)n;
     }
     return e ? e : sweep(a);
+}
+
+/* ---- the questions a version is for ---- */
+
+static rv_err read_keys(rv_adapters *a, int64_t id, keys *out)
+{
+    sqlite3 *conn;
+    sqlite3_stmt *s = NULL;
+    bool row = false;
+    RV_TRY(rv_db_reader(a->db, &conn));
+    rv_err e =
+        rv_db_prepare(conn, &s, "SELECT embedder, dim, keys FROM adapter_key WHERE adapter = ?1", "i", id);
+    e = e ? e : rv_db_step(s, &row);
+    if (!e && row) {
+        int64_t dim = sqlite3_column_int64(s, 1);
+        size_t bytes = (size_t)sqlite3_column_bytes(s, 2);
+        if (dim < 1 || dim > 1 << 20 || bytes == 0 || bytes % ((size_t)dim * sizeof(float)) != 0) {
+            e = rv_fail(RV_E_CORRUPT, "adapter %lld: %zu bytes of keys of %lld dimensions", (long long)id,
+                        bytes, (long long)dim);
+        } else if (!(out->at = rv_new(a->mem, bytes))) {
+            e = rv_fail(RV_E_NOMEM, "an adapter's keys");
+        } else {
+            memcpy(out->at, sqlite3_column_blob(s, 2), bytes);
+            out->dim = (size_t)dim;
+            out->n = bytes / (out->dim * sizeof(float));
+            snprintf(out->embedder, sizeof out->embedder, "%s", (const char *)sqlite3_column_text(s, 0));
+        }
+    }
+    sqlite3_finalize(s);
+    rv_db_reader_done(a->db, conn);
+    return e;
+}
+
+/* With the lock. */
+static rv_err find_keys(rv_adapters *a, int64_t id, const keys **out)
+{
+    for (*out = a->keys; *out; *out = (*out)->next) {
+        if ((*out)->id == id) {
+            return RV_OK;
+        }
+    }
+    keys *k = rv_new(a->mem, sizeof *k);
+    if (!k) {
+        return rv_fail(RV_E_NOMEM, "an adapter's keys");
+    }
+    *k = (keys){ .id = id };
+    rv_err e = read_keys(a, id, k);
+    if (e) {
+        rv_free(a->mem, k);
+        return e;
+    }
+    k->next = a->keys;
+    a->keys = k;
+    *out = k;
+    return RV_OK;
+}
+
+/* With the lock. The version, or 0 when it is not for such a question. */
+static rv_err for_question(rv_adapters *a, const rv_adapter_question *q, int64_t *id)
+{
+    const keys *k = NULL;
+    if (*id == 0) {
+        return RV_OK;
+    }
+    RV_TRY(find_keys(a, *id, &k));
+    bool like = k->n == 0;
+    if (!like && q && q->dim == k->dim && strcmp(q->embedder, k->embedder) == 0) {
+        const rv_kernels *kernels = rv_kernels_best();
+        for (size_t i = 0; i < k->n && !like; i++) {
+            like = kernels->dot_f32(k->at + i * k->dim, q->vector, k->dim) >= RV_ADAPTER_LIKE;
+        }
+    }
+    *id = like ? *id : 0;
+    return RV_OK;
 }
 
 /* ---- taking ---- */
@@ -549,7 +653,8 @@ static rv_err find_or_open(rv_adapters *a, const rv_engine *engine, int64_t shar
     return RV_OK;
 }
 
-rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *user, const rv_lora **out)
+rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *user,
+                        const rv_adapter_question *question, const rv_lora **out)
 {
     char model[17];
     model_text(rv_engine_get_info(engine)->fingerprint, model);
@@ -557,8 +662,9 @@ rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *use
     const use *shared = find_use(a, model, ""), *own = user && *user ? find_use(a, model, user) : NULL;
     int64_t shared_id = shared ? shared->id : 0, own_id = own ? own->id : 0;
     held *h = NULL;
-    rv_err e = RV_OK;
-    if (shared_id || own_id) {
+    rv_err e = for_question(a, question, &shared_id);
+    e = e ? e : for_question(a, question, &own_id);
+    if (!e && (shared_id || own_id)) {
         tidy(a);
         e = find_or_open(a, engine, shared_id, own_id, &h);
     }

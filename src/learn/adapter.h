@@ -19,7 +19,20 @@ typedef struct rv_adapter_version {
     double before, after; /* loss on what was held out, under the parent and under it; 0: not measured */
     int64_t created_ms;
     bool in_use;
+    /* The questions it is for, as vectors [n_keys][dim] of unit length of an embedder; in only. None: it is for all. */
+    const float *keys;
+    size_t n_keys, dim;
+    const char *embedder;
 } rv_adapter_version;
+
+/* A version that has keys changes only answers to questions like them: this cosine at least. What it learned by heart then takes nothing
+ * away from other questions. */
+#define RV_ADAPTER_LIKE 0.65f
+typedef struct rv_adapter_question {
+    const char *embedder;
+    const float *vector; /* [dim] of unit length */
+    size_t dim;
+} rv_adapter_question;
 
 /** rv_adapters_open - tables and folder. db outlives it. Errors: those of rv_db_migrate; RV_E_IO, RV_E_NOMEM. */
 rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out) RV_MUST_CHECK;
@@ -29,13 +42,14 @@ void rv_adapters_close(rv_adapters *a); /* accepts NULL; nothing may be taken */
  * rv_adapters_take .. rv_adapters_put - the adapter for a request: an immutable one, alive until put, whatever is published meanwhile.
  *
  * engine  that will answer; its file decides which adapters fit
- * user    NULL: nobody in particular
+ * user      NULL: nobody in particular
+ * question  NULL, or of another embedder than its keys: a version with keys is not used
  * out     NULL: none. A file that is damaged is reported once and its parent taken instead
  *
  * Threads: any thread, locks inside.
  */
 rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *user,
-                        const rv_lora **out) RV_MUST_CHECK;
+                        const rv_adapter_question *question, const rv_lora **out) RV_MUST_CHECK;
 void rv_adapters_put(rv_adapters *a, const rv_lora *lora); /* accepts NULL */
 
 /** rv_adapters_publish - write the file, then the row and its witness record, then use it. id, parent, in_use, created_ms of what are not

@@ -1,8 +1,9 @@
-/* Rows come in three kinds. Each correction is asked as it was and in wordings with some words left out, so that the answer hangs on the
+/* What is learned is used for questions like the corrected ones alone (RV_ADAPTER_LIKE); rows come in three kinds. Each correction is asked as it was and in wordings with some words left out, so that the answer hangs on the
  * words that matter; two such wordings are only measured. Answers that stood (not corrected, not rated low) are repeated as they were
  * given, passages and all, so that they stay; a third of them is only measured. */
 #include "learn/adapter_learn.h"
 #include "base/clock.h"
+#include "kernels/kernels.h"
 
 #include <string.h>
 
@@ -15,7 +16,7 @@ enum {
     PASS_TOKENS = 1024,
     STEPS_PER_CORRECTION = 30,
     BATCH = 16,
-    ARENA_BYTES = 64 << 20
+    ARENA_BYTES = 96 << 20
 };
 
 typedef struct work {
@@ -27,6 +28,8 @@ typedef struct work {
     rv_rng rng;
     rv_adapter_rows train, held, anchors, held_anchors;
     float *mix;
+    float *keys; /* [corrections][dim] their questions; NULL without an embedder */
+    size_t spared;
     double started_ms;
     size_t steps, corrections;
 } work;
@@ -69,8 +72,32 @@ static rv_err add_row(const work *w, rv_adapter_rows *to, const char *question, 
                                                 : e; /* too long or empty: it cannot be learned this way */
 }
 
+/* Would what is learned be used for this question? */
+static rv_err is_like(const work *w, const char *question, bool *like)
+{
+    *like = true;
+    if (!w->keys) {
+        return RV_OK;
+    }
+    size_t dim = rv_embed_dim(w->how->embed);
+    float *vector = rv_arena_take(w->arena, dim * sizeof *vector);
+    if (!vector) {
+        return rv_fail(RV_E_NOMEM, "making rows");
+    }
+    RV_TRY(rv_embed_text(w->how->embed, question, strlen(question), vector));
+    *like = false;
+    for (size_t i = 0; i < w->corrections && !*like; i++) {
+        *like = rv_kernels_best()->dot_f32(w->keys + i * dim, vector, dim) >= RV_ADAPTER_LIKE;
+    }
+    return RV_OK;
+}
+
 static rv_err add_correction(work *w, const char *question, const char *answer, size_t line)
 {
+    if (w->keys) {
+        size_t dim = rv_embed_dim(w->how->embed);
+        RV_TRY(rv_embed_text(w->how->embed, question, strlen(question), w->keys + w->corrections * dim));
+    }
     w->corrections++;
     RV_TRY(add_row(w, &w->train, question, NULL, 0, answer, line));
     for (size_t i = 0; i < WORDINGS + WORDINGS_HELD; i++) {
@@ -123,6 +150,12 @@ static rv_err read_corrections(work *w)
                      "e.request_id = f.request_id"
                      " WHERE f.kind = 'correction' AND e.user = ?1 ORDER BY f.created_ms DESC LIMIT ?2",
                      w->how->newest ? (int64_t)w->how->newest : CORRECTIONS_MAX, &list, &n));
+    if (w->how->embed && n) {
+        w->keys = rv_arena_take(w->arena, n * rv_embed_dim(w->how->embed) * sizeof *w->keys);
+        if (!w->keys) {
+            return rv_fail(RV_E_NOMEM, "making rows");
+        }
+    }
     for (size_t i = 0; i < n; i++) {
         RV_TRY(add_correction(w, list[i].question, list[i].answer, i + 1));
     }
@@ -134,6 +167,12 @@ static rv_err add_anchor(work *w, const said *one, size_t number)
     rv_episode episode;
     const char *passages[16];
     size_t n = 0;
+    bool like;
+    RV_TRY(is_like(w, one->question, &like));
+    if (!like) {
+        w->spared++;
+        return RV_OK;
+    }
     RV_TRY(rv_episode_get(w->how->db, one->request, w->arena, &episode));
     for (size_t i = 0; w->how->memory && i < episode.n_sources && n < RV_COUNT(passages); i++) {
         rv_memory_node node;
@@ -282,7 +321,11 @@ static rv_err judge(work *w, rv_adapter_learned *out)
                              .origin = "learn",
                              .rows = (int64_t)w->corrections,
                              .before = out->before,
-                             .after = out->after };
+                             .after = out->after,
+                             .keys = w->keys,
+                             .n_keys = w->keys ? w->corrections : 0,
+                             .dim = w->keys ? rv_embed_dim(how->embed) : 0,
+                             .embedder = w->keys ? rv_embed_name(how->embed) : "" };
     RV_TRY(rv_adapters_publish(how->adapters, &v, w->lora, &out->version));
     out->why = "published";
     return RV_OK;
@@ -300,6 +343,7 @@ static rv_err learn(work *w, rv_adapter_learned *out)
     RV_TRY(read_anchors(w));
     out->corrections = w->corrections;
     out->anchors = w->anchors.n + w->held_anchors.n;
+    out->spared = w->spared;
     if (w->train.n == 0 || w->held.n == 0) {
         out->why = "nothing to learn: no corrections";
         return RV_OK;

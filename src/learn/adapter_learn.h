@@ -4,6 +4,7 @@
 #define RV_LEARN_ADAPTER_LEARN_H
 #include "learn/adapter.h"
 #include "learn/adapter_train.h"
+#include "embed/embed.h"
 #include "learn/episode.h"
 #include "memory/memory.h"
 
@@ -16,6 +17,8 @@ typedef struct rv_adapter_learning {
     rv_adapters *adapters;
     const rv_engine *engine; /* of the model that is to learn */
     rv_adapter_prompt *prompt;
+    const rv_embed
+        *embed;    /* what it learns is then used for questions like the corrected ones; NULL: for all */
     rv_pool *pool; /* not the engine's; NULL: the calling thread alone */
     const char *
         user; /* whose corrections, and who will get the adapter; "": of requests without a user, and everybody's */
@@ -30,7 +33,9 @@ typedef struct rv_adapter_learning {
 } rv_adapter_learning;
 
 typedef struct rv_adapter_learned {
-    size_t corrections, anchors; /* that there were */
+    size_t corrections, anchors; /* that there were; of the answers that stood those it would be used for */
+    size_t
+        spared; /* answers that stood, of questions that are not like any corrected one: they stay as they are */
     size_t steps;
     double before, after;                 /* loss on wordings of the corrections that were not trained on */
     double anchors_before, anchors_after; /* loss on answers that stood, held out; 0: there are none */

@@ -46,6 +46,7 @@ struct rv_patterns {
     /* sealed, when there are many: */
     float *pivots;           /* [n_lists][dim] */
     uint32_t *first, *order; /* [n_lists + 1]; [n] patterns by list */
+    float *packed;           /* [n][dim] the centres in that order: a list is read front to back */
     size_t n_lists;
 };
 
@@ -97,7 +98,8 @@ static void unseal(rv_patterns *p)
     rv_free(p->mem, p->pivots);
     rv_free(p->mem, p->first);
     rv_free(p->mem, p->order);
-    p->pivots = NULL;
+    rv_free(p->mem, p->packed);
+    p->pivots = p->packed = NULL;
     p->first = p->order = NULL;
     p->n_lists = 0;
 }
@@ -140,7 +142,7 @@ rv_err rv_patterns_copy(const rv_patterns *p, rv_patterns **out)
     *q = *p;
     q->centres = NULL;
     q->at = NULL;
-    q->pivots = NULL;
+    q->pivots = q->packed = NULL;
     q->first = q->order = NULL;
     q->n = q->room = q->n_lists = 0;
     rv_err e = reserve(q, p->n);
@@ -614,7 +616,9 @@ size_t rv_patterns_find(const rv_patterns *p, const float *vector, float *cosine
     float most = RV_PATTERN_LIKE;
     for (size_t l = 0; l < n; l++) {
         for (uint32_t i = p->first[lists[l]]; i < p->first[lists[l] + 1]; i++) {
-            best = better(p, vector, p->order[i], best, &most);
+            float f = p->k->dot_f32(p->packed + i * p->dim, vector, p->dim);
+            best = f > most ? p->order[i] : best;
+            most = f > most ? f : most;
         }
     }
     if (cosine) {
@@ -649,6 +653,9 @@ static rv_err make_lists(rv_patterns *p, clusters *sample, uint32_t *list)
     /* now first[l + 1] is where list l begins */
     memmove(p->first, p->first + 1, p->n_lists * sizeof *p->first);
     p->first[p->n_lists] = (uint32_t)p->n;
+    for (size_t i = 0; i < p->n; i++) {
+        memcpy(p->packed + i * p->dim, centre(p, p->order[i]), p->dim * sizeof *p->packed);
+    }
     return RV_OK;
 }
 
@@ -665,9 +672,11 @@ rv_err rv_patterns_seal(rv_patterns *p)
     p->pivots = rv_new_array(p->mem, lists * p->dim, sizeof *p->pivots);
     p->first = rv_new_array(p->mem, lists + 1, sizeof *p->first);
     p->order = rv_new_array(p->mem, p->n, sizeof *p->order);
+    p->packed = rv_new_array(p->mem, p->n * p->dim, sizeof *p->packed);
     p->n_lists = lists;
-    rv_err e =
-        some && list && p->pivots && p->first && p->order ? RV_OK : rv_fail(RV_E_NOMEM, "patterns: lists");
+    rv_err e = some && list && p->pivots && p->first && p->order && p->packed
+                   ? RV_OK
+                   : rv_fail(RV_E_NOMEM, "patterns: lists");
     for (size_t i = 0; !e && i < n; i++) {
         memcpy(some + i * p->dim, centre(p, i * p->n / n), p->dim * sizeof *some);
     }

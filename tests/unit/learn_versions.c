@@ -78,7 +78,7 @@ static float *logits(const place *p, const char *user)
     size_t vocab = rv_engine_get_info(p->engine)->shape.n_vocab;
     float *out = fenced_floats(N_IDS * vocab);
     const rv_lora *lora;
-    CHECK_OK(rv_adapters_take(p->adapters, p->engine, user, &lora));
+    CHECK_OK(rv_adapters_take(p->adapters, p->engine, user, NULL, &lora));
     CHECK_OK(rv_engine_logits(p->engine, lora, ids, N_IDS, 0, 0, out));
     rv_adapters_put(p->adapters, lora);
     return out;
@@ -175,10 +175,10 @@ TEST(a_taken_adapter_stays_while_others_are_published)
     place p = place_new();
     publish(&p, "", 1);
     const rv_lora *held, *next;
-    CHECK_OK(rv_adapters_take(p.adapters, p.engine, NULL, &held));
+    CHECK_OK(rv_adapters_take(p.adapters, p.engine, NULL, NULL, &held));
     uint64_t id = held->id;
     publish(&p, "", 2);
-    CHECK_OK(rv_adapters_take(p.adapters, p.engine, NULL, &next));
+    CHECK_OK(rv_adapters_take(p.adapters, p.engine, NULL, NULL, &next));
     CHECK(next != held && held->id == id && next->id != id, "the same adapter");
     rv_adapters_put(p.adapters, next);
     rv_adapters_put(p.adapters, held);
@@ -353,5 +353,48 @@ TEST(the_loop_learns_after_a_correction_and_stops_when_told)
     rv_adapter_loop_notify(loop, "m", "anna");
     rv_adapter_loop_free(loop);
     CHECK(rv_adapters_in_use(p.adapters, p.model, "u0") == 0, "learned from nothing");
+    place_free(&p);
+}
+
+/* What was learned from some questions changes no others. */
+TEST(a_version_with_keys_is_used_for_questions_like_them_alone)
+{
+    place p = place_new();
+    static const float keys[] = { 1, 0, 0, 0, 1, 0 }, like[] = { 0.8f, 0, 0.6f }, other[] = { 0.6f, 0, 0.8f };
+    const struct {
+        rv_adapter_question q;
+        bool used;
+    } cases[] = { { { "toy", like, 3 }, true },
+                  { { "toy", other, 3 }, false },
+                  { { "hash", like, 3 }, false },
+                  { { "toy", like, 2 }, false } };
+    rv_lora *l = noise(&p, 5);
+    int64_t id;
+    const rv_lora *got;
+    rv_adapter_version v = { .model = p.model,
+                             .user = "anna",
+                             .origin = "learn",
+                             .keys = keys,
+                             .n_keys = 2,
+                             .dim = 3,
+                             .embedder = "toy" };
+    CHECK_OK(rv_adapters_publish(p.adapters, &v, l, &id));
+    for (int again = 0; again < 2; again++) { /* and after a restart */
+        for (size_t i = 0; i < RV_COUNT(cases); i++) {
+            CHECK_OK(rv_adapters_take(p.adapters, p.engine, "anna", &cases[i].q, &got));
+            CHECK((got != NULL) == cases[i].used, "case %zu", i);
+            rv_adapters_put(p.adapters, got);
+        }
+        CHECK_OK(rv_adapters_take(p.adapters, p.engine, "anna", NULL, &got));
+        CHECK(!got, "a question nobody knows");
+        close_store(&p);
+        open_store(&p);
+    }
+    size_t removed;
+    CHECK_OK(rv_adapters_forget(p.adapters, "anna", 0, &removed));
+    CHECK(removed == 1, "%zu removed", removed);
+    CHECK_OK(rv_adapters_take(p.adapters, p.engine, "anna", &cases[0].q, &got));
+    CHECK(!got, "a forgotten one is used");
+    rv_lora_close(l);
     place_free(&p);
 }
