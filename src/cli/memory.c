@@ -371,6 +371,7 @@ static rv_err import_paths(memory_job *job)
     }
     cmd_bar_end(&bar);
     if (!e || done.files > 0) { /* what was done before an error is done */
+        RV_TRY(rv_memory_settle(job->memory)); /* the next start finds the index */
         print_import(job->line, &done);
     }
     return e;

@@ -407,6 +407,7 @@ static rv_err measure_all(retrieval_job *job, const char *mode)
     if (job->n == 0) {
         return rv_fail(RV_E_FORMAT, "there is no question to ask");
     }
+    RV_TRY(rv_memory_settle(job->memory)); /* all questions go to the same indexes */
     if (!job->json) {
         rv_memory_stats stats;
         RV_TRY(rv_memory_get_stats(job->memory, &stats));

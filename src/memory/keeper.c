@@ -21,7 +21,9 @@ enum {
     OUTGROWN = 4, /* as many times the rows it was built for */
     SAVE_CHANGES = 1024,
     ROUND_MS = 50,
-    LINKS_MAX = 128 /* that hnsw takes */
+    WORDS_FROM = 512,  /* texts; FTS5 takes a millisecond for twice as many */
+    WORDS_DEAD = 1024, /* removed texts, and half of all: the index of words is made anew */
+    LINKS_MAX = 128    /* that hnsw takes */
 };
 
 static rv_err path_of(const rv_memory *m, size_t kind, char out[PATH_MAX])
@@ -30,7 +32,7 @@ static rv_err path_of(const rv_memory *m, size_t kind, char out[PATH_MAX])
     return n < PATH_MAX ? RV_OK : rv_fail(RV_E_ARG, "%s: the path is too long", m->folder);
 }
 
-static bool stopped(rv_memory *m)
+bool rv_keeper_stopped(rv_memory *m)
 {
     pthread_mutex_lock(&m->keeping);
     bool stop = m->keeper_stop;
@@ -120,7 +122,7 @@ static void open_saved(rv_memory *m, size_t kind)
 static bool go_on(void *self, size_t done)
 {
     (void)done;
-    return !stopped(self);
+    return !rv_keeper_stopped(self);
 }
 
 typedef struct rows {
@@ -243,7 +245,7 @@ static rv_err take_in(rv_memory *m, fast *f)
 static rv_err follow(rv_memory *m, fast *f)
 {
     rv_err e = RV_OK;
-    for (bool left = true; !e && left && !stopped(m);) {
+    for (bool left = true; !e && left && !rv_keeper_stopped(m);) {
         pthread_rwlock_rdlock(&m->state);
         left = f->n_missing > 0 || f->n_stale > 0;
         pthread_rwlock_unlock(&m->state);
@@ -254,7 +256,7 @@ static rv_err follow(rv_memory *m, fast *f)
             pthread_rwlock_unlock(&m->state);
         }
     }
-    for (bool left = !e && !f->map.at; left && !stopped(m);) {
+    for (bool left = !e && !f->map.at; left && !rv_keeper_stopped(m);) {
         pthread_rwlock_wrlock(&m->state);
         left = rv_index_repair(f->index, REPAIR_ROWS);
         pthread_rwlock_unlock(&m->state);
@@ -313,8 +315,24 @@ static void tend(rv_memory *m, size_t kind, bool save_now)
         m->not_before[kind] = 2 * c.n_live;
         warn("memory.index_failed", rv_fast_kinds[kind], "vectors are compared one by one");
     }
-    if (f && !e && f->n_unsaved > (save_now ? 0 : SAVE_CHANGES + f->n_built / 8) && !stopped(m)) {
+    if (f && !e && f->n_unsaved > (save_now ? 0 : SAVE_CHANGES + f->n_built / 8) && !rv_keeper_stopped(m)) {
         save(m, kind);
+    }
+}
+
+static void tend_words(rv_memory *m)
+{
+    pthread_rwlock_rdlock(&m->state);
+    size_t n = m->n_live;
+    bool due = m->postings ? m->n_postings_dead > WORDS_DEAD && m->n_postings_dead > n : n >= WORDS_FROM;
+    pthread_rwlock_unlock(&m->state);
+    if (!due || n < m->words_not_before) {
+        return;
+    }
+    rv_err e = rv_memory_index_words(m);
+    if (e && e != RV_E_CANCELLED) {
+        m->words_not_before = 2 * n;
+        warn("memory.index_failed", "words", "the index on the disk answers");
     }
 }
 
@@ -334,6 +352,7 @@ static void *keep(void *arg)
         bool save_now = m->keeper_settle;
         m->keeper_due = m->keeper_settle = m->keeper_idle = false;
         pthread_mutex_unlock(&m->keeping);
+        tend_words(m);
         for (size_t kind = 0; kind < RV_FASTS; kind++) {
             tend(m, kind, save_now);
         }
@@ -366,7 +385,7 @@ static bool start(rv_memory *m)
 void rv_keeper_wake(rv_memory *m)
 {
     pthread_rwlock_rdlock(&m->state);
-    bool large = m->n_live >= m->tuning.index_from;
+    bool large = m->n_live >= m->tuning.index_from || m->n_live >= WORDS_FROM;
     pthread_rwlock_unlock(&m->state);
     pthread_mutex_lock(&m->keeping);
     m->keeper_due = true;

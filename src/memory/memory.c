@@ -314,8 +314,8 @@ static rv_err open_segments(rv_memory *m, const char *dir)
     rv_text why;
     rv_text_init(&why, m->mem, 16384);
     m->folder = rv_path_join(m->mem, dir, "vectors");
-    rv_err e = m->folder ? open_segments_in(m, conn, dir, m->folder, &why)
-                         : rv_fail(RV_E_NOMEM, "%s: opening", dir);
+    rv_err e =
+        m->folder ? open_segments_in(m, conn, dir, m->folder, &why) : rv_fail(RV_E_NOMEM, "%s: opening", dir);
     rv_text_deinit(&why);
     if (e) {
         rv_db_rollback(m->db);
@@ -606,7 +606,8 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     pthread_rwlockattr_destroy(&attr);
     m->embedder_name = rv_strdup(mem, embedder.name);
     m->embedder.name = m->embedder_name;
-    rv_err e = m->embedder_name ? open_all(m, dir) : rv_fail(RV_E_NOMEM, "%s: opening", dir);
+    rv_err e = rv_words_new(mem, &m->cutter);
+    e = e ? e : m->embedder_name ? open_all(m, dir) : rv_fail(RV_E_NOMEM, "%s: opening", dir);
     e = e ? e : rv_memory_tune(m, &(rv_memory_tuning){ 0 });
     if (e) {
         rv_memory_close(m);
@@ -651,6 +652,8 @@ void rv_memory_close(rv_memory *m)
     }
     rv_writeback_stop(m);
     rv_keeper_stop(m);
+    rv_postings_free(m->postings);
+    rv_words_free(m->cutter);
     rv_index_free(m->index);
     rv_graph_free(m->graph);
     rv_segments_close(m->segments);
@@ -833,6 +836,13 @@ rv_err rv_memory_check(rv_memory *m)
     }
     if (!e) {
         e = rv_graph_check(m->graph);
+    }
+    if (!e && m->postings) {
+        e = rv_postings_check(m->postings);
+        if (!e && rv_postings_count(m->postings) != m->n_live + m->n_postings_dead) {
+            e = rv_fail(RV_E_CORRUPT, "%zu texts with their words in memory, expected %zu",
+                        rv_postings_count(m->postings), m->n_live + m->n_postings_dead);
+        }
     }
     pthread_mutex_unlock(&m->writing);
     return e;

@@ -8,6 +8,7 @@
 #include "graph/graph.h"
 #include "memory/memory.h"
 #include "memory/nearest_priv.h"
+#include "memory/postings.h"
 #include "store/segment.h"
 #include "vector/index.h"
 
@@ -78,6 +79,7 @@ struct rv_memory {
 
     pthread_mutex_t writing;
     rv_segments *segments; /* under writing */
+    rv_words *cutter;      /* under writing */
     int64_t next_id;       /* under writing; never used twice, not even after a change that failed */
 
     pthread_mutex_t waiting; /* all to the next blank line; nothing else is locked under it */
@@ -93,7 +95,7 @@ struct rv_memory {
     pthread_t keeper;
     bool keeper_runs, keeper_due, keeper_settle, keeper_stop, keeper_idle;
     bool looked[RV_FASTS];        /* the keeper's own: a saved index was looked for */
-    size_t not_before[RV_FASTS];  /* nor is one built again with fewer rows, after it failed */
+    size_t words_not_before, not_before[RV_FASTS];  /* nor is one built again with fewer rows, after it failed */
 
     pthread_mutex_t queueing; /* all to the next blank line; writeback.c */
     pthread_cond_t queued, drained;
@@ -120,6 +122,8 @@ struct rv_memory {
     fast *fasts[RV_FASTS];
     float flat_ns; /* of a row that is compared exactly */
     rv_memory_tuning tuning;
+    rv_postings *postings;  /* words of all texts; NULL: FTS5 answers. Changed under writing too */
+    size_t n_postings_dead; /* removed texts in it */
     rv_graph *graph;
     unsigned contains, follows, corrects, derived, cites, same_topic, agent_step; /* types of edges */
     size_t
@@ -338,6 +342,12 @@ extern rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS];
 /** rv_words_query - user text as an FTS5 query that matches any of its words; empty when it has none. Nothing in the text is
  * syntax. */
 void rv_words_query(const char *text, size_t n, rv_text *out);
+/** rv_words_empty - is this word one that is in nearly every text? */
+bool rv_words_empty(const char *word, size_t n);
+
+/** rv_memory_index_words - makes the index of words from the texts, and takes it up. The keeper's. Errors: RV_E_CANCELLED the memory
+ * closes; what the database says; RV_E_NOMEM: FTS5 goes on answering. */
+rv_err rv_memory_index_words(rv_memory *m) RV_MUST_CHECK;
 
 typedef struct chunk {
     rv_str text;            /* headings, then sentences */

@@ -104,4 +104,5 @@ void rv_nearest_removed(rv_memory *m, int64_t id);
  *  rv_keeper_stop - it ends, and what is worth it is saved. */
 void rv_keeper_wake(rv_memory *m);
 void rv_keeper_stop(rv_memory *m);
+bool rv_keeper_stopped(rv_memory *m); /* on the keeper: the memory closes */
 #endif

@@ -246,6 +246,7 @@ typedef struct searching {
     passing passing;
     const float *vector; /* NULL: that side is not asked */
     const char *words;   /* FTS5 query, "" : that side is not asked */
+    size_t text_bytes;   /* of the question */
     size_t side;         /* how many each side gives at most */
     rv_hit *hits;        /* [side] */
     candidate *at;       /* [4 * side + 2 * REACH_MOST] */
@@ -325,10 +326,34 @@ static void add_cosines(searching *s)
     }
 }
 
+static rv_err ask_postings(searching *s)
+{
+    const rv_memory *m = s->m;
+    rv_words *words;
+    RV_TRY(rv_words_new(m->mem, &words));
+    rv_words_hit *hits = rv_new_array(m->mem, s->side, sizeof *hits);
+    size_t found = 0;
+    rv_err e = hits ? rv_postings_search(m->postings, words, s->q->text, s->text_bytes,
+                                         s->passing.bits ? s->passing.bits : m->live.at, m->live.n * 64,
+                                         s->side, hits, &found)
+                    : rv_fail(RV_E_NOMEM, "memory: no room to search");
+    for (size_t i = 0; !e && i < found; i++) {
+        s->at[s->n++] =
+            (candidate){ .id = hits[i].id, .words_rank = i + 1, .words_score = (double)hits[i].score };
+    }
+    s->cut |= found == s->side;
+    rv_free(m->mem, hits);
+    rv_words_free(words);
+    return e;
+}
+
 static rv_err ask_words(searching *s)
 {
     if (!s->words[0]) {
         return RV_OK;
+    }
+    if (s->m->postings) {
+        return ask_postings(s);
     }
     sqlite3_stmt *stmt;
     RV_TRY(rv_db_prepare(s->conn, &stmt, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank",
@@ -618,7 +643,7 @@ rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena,
     if (q->recall != 0 && !(q->recall >= 0.5 && q->recall <= 1)) {
         return rv_fail(RV_E_ARG, "recall: %g, expected 0.5 .. 1", q->recall);
     }
-    searching s = { .m = m, .q = q, .plan = { .path = "none" } };
+    searching s = { .m = m, .q = q, .text_bytes = text_bytes, .plan = { .path = "none" } };
     float *vector = rv_new_array(m->mem, m->embedder.dim, sizeof *vector);
     rv_memory_hits hits = { .at = rv_arena_take(arena, q->k * sizeof *hits.at) };
     rv_err e = vector && hits.at ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");

@@ -54,6 +54,14 @@ static bool next_word(const char *text, size_t n, size_t *at, word *out)
     return out->n > 0;
 }
 
+bool rv_words_empty(const char *at, size_t n)
+{
+    word w;
+    size_t from = 0;
+    return next_word(at, n, &from, &w) && from == n &&
+           bsearch(w.at, empty_words, RV_COUNT(empty_words), sizeof empty_words[0], by_word);
+}
+
 /* The first WORDS_MAX different words; the empty ones only when asked for. */
 static size_t pick_words(const char *text, size_t n, bool with_empty, word out[WORDS_MAX])
 {

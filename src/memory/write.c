@@ -23,6 +23,7 @@ typedef struct scratch {
     rv_segment_row *rows;
     int64_t *ids;
     rv_graph_edge *links; /* [n_link + n_unlink] */
+    rv_cut *cuts;         /* [n_searched] words; NULL while there is no index of them */
     size_t n_searched;
 } scratch;
 
@@ -39,8 +40,29 @@ static rv_err new_scratch(rv_memory *m, const change *c, scratch *s)
                : rv_fail(RV_E_NOMEM, "memory: no room to write");
 }
 
+/* The words of what is added, before anything is locked: cutting takes longer than taking in. */
+static rv_err cut_words(rv_memory *m, const change *c, scratch *s)
+{
+    if (!m->postings || s->n_searched == 0) {
+        return RV_OK;
+    }
+    s->cuts = rv_new_array(m->mem, s->n_searched, sizeof *s->cuts);
+    rv_err e = s->cuts ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to write");
+    for (size_t i = 0; !e && i < s->n_searched; i++) {
+        rv_str text = c->add[c->first_searched + i].text;
+        e = rv_postings_cut(m->mem, m->cutter, text.at, text.n, &s->cuts[i]);
+    }
+    return e;
+}
+
 static void free_scratch(rv_memory *m, scratch *s)
 {
+    for (size_t i = 0; s->cuts && i < s->n_searched; i++) {
+        if (s->cuts[i].mem) {
+            rv_cut_deinit(&s->cuts[i]);
+        }
+    }
+    rv_free(m->mem, s->cuts);
     rv_free(m->mem, s->entries);
     rv_free(m->mem, s->vectors);
     rv_free(m->mem, s->rows);
@@ -59,6 +81,9 @@ static rv_err reserve(rv_memory *m, const change *c, scratch *s)
         const link_row *l = i < c->n_link ? &c->link[i] : &c->unlink[i - c->n_link];
         s->links[i] = (rv_graph_edge){ .from = l->from, .to = l->to, .weight = (float)l->weight };
         RV_TRY(rv_graph_type(m->graph, l->type, &s->links[i].type));
+    }
+    for (size_t i = 0; s->cuts && i < s->n_searched; i++) {
+        RV_TRY(rv_postings_prepare(m->postings, c->add[c->first_searched + i].id, &s->cuts[i]));
     }
     size_t n_tags = m->n_tags;
     for (size_t i = 0; i < c->n_add; i++) {
@@ -229,6 +254,7 @@ static void drop_entries(rv_memory *m, const int64_t *ids, size_t n)
         if (rv_idset_has(&m->live, ids[i])) {
             rv_live_remove(m, ids[i]);
             rv_nearest_removed(m, ids[i]);
+            m->n_postings_dead += m->postings != NULL;
         }
         rv_graph_remove(m->graph, ids[i]);
     }
@@ -251,6 +277,9 @@ static void take_over(rv_memory *m, const change *c, const scratch *s)
         rv_live_add(m, s->ids[i], added->created_ms);
         rv_nearest_added(m);
     }
+    if (s->cuts) {
+        rv_postings_commit(m->postings);
+    }
     for (size_t i = 0; i < c->n_unlink; i++) {
         const rv_graph_edge *edge = &s->links[c->n_link + i];
         rv_graph_unlink(m->graph, edge->from, edge->to, edge->type);
@@ -265,11 +294,15 @@ rv_err rv_memory_apply(rv_memory *m, const change *c)
 {
     scratch s = { 0 };
     rv_err e = new_scratch(m, c, &s);
+    e = e ? e : cut_words(m, c, &s);
     size_t tags_before = 0;
     if (!e) {
         pthread_rwlock_wrlock(&m->state);
         tags_before = m->n_tags;
         e = reserve(m, c, &s);
+        if (e && s.cuts) {
+            rv_postings_cancel(m->postings);
+        }
         pthread_rwlock_unlock(&m->state);
     }
     if (!e) {
@@ -281,6 +314,9 @@ rv_err rv_memory_apply(rv_memory *m, const change *c)
         pthread_rwlock_wrlock(&m->state);
         if (e) {
             m->n_tags = tags_before;
+            if (s.cuts) {
+                rv_postings_cancel(m->postings);
+            }
         } else {
             take_over(m, c, &s);
         }
