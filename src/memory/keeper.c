@@ -89,15 +89,15 @@ static void count_lag(const rv_memory *m, fast *f)
 }
 
 /* f may be NULL: from now on there is none. */
-static void take_up(rv_memory *m, size_t kind, fast *f, float flat_ns)
+static void take_up(rv_memory *m, size_t kind, fast *f)
 {
     pthread_rwlock_wrlock(&m->state);
     fast *old = m->fasts[kind];
     if (f) {
         count_lag(m, f);
+        m->flat_ns = f->flat_ns;
     }
     m->fasts[kind] = f;
-    m->flat_ns = flat_ns;
     pthread_rwlock_unlock(&m->state);
     rv_fast_free(old);
 }
@@ -113,7 +113,7 @@ static void open_saved(rv_memory *m, size_t kind)
              "made again from the vectors; meanwhile all are compared");
         unlink(path);
     } else if (f) {
-        take_up(m, kind, f, m->flat_ns);
+        take_up(m, kind, f);
     }
 }
 
@@ -152,7 +152,7 @@ static rv_err gather(rv_memory *m, fast *f, rows *r)
     return e;
 }
 
-static rv_err build_into(rv_memory *m, size_t kind, fast *f, float *flat_ns)
+static rv_err build_into(rv_memory *m, size_t kind, fast *f)
 {
     rows r = { 0 };
     rv_err e = gather(m, f, &r);
@@ -161,7 +161,7 @@ static rv_err build_into(rv_memory *m, size_t kind, fast *f, float *flat_ns)
         e = rv_index_new(m->mem, &config, &f->index);
     }
     e = e ? e : rv_index_build(f->index, NULL, r.ids, r.at, r.n, go_on, m);
-    e = e ? e : rv_fast_gauge(f, r.at, r.n, flat_ns);
+    e = e ? e : rv_fast_gauge(f, r.at, r.n);
     f->n_built = f->n_unsaved = r.n;
     rv_free(m->mem, r.ids);
     rv_free(m->mem, r.at);
@@ -175,13 +175,12 @@ static rv_err build(rv_memory *m, size_t kind)
         return rv_fail(RV_E_NOMEM, "memory: no room for an index");
     }
     f->mem = m->mem;
-    float flat_ns = m->flat_ns;
-    rv_err e = build_into(m, kind, f, &flat_ns);
+    rv_err e = build_into(m, kind, f);
     if (e) {
         rv_fast_free(f);
         return e;
     }
-    take_up(m, kind, f, flat_ns);
+    take_up(m, kind, f);
     return RV_OK;
 }
 
@@ -307,7 +306,7 @@ static void tend(rv_memory *m, size_t kind, bool save_now)
     if (c.wanted && (!c.there || c.outgrown) && c.n_live >= m->not_before[kind]) {
         e = build(m, kind);
     } else if (!c.wanted && c.there && m->fasts[1 - kind]) {
-        take_up(m, kind, NULL, m->flat_ns); /* the other one took its place */
+        take_up(m, kind, NULL); /* the other one took its place */
     }
     fast *f = m->fasts[kind];
     e = e || !f ? e : follow(m, f);
@@ -352,10 +351,10 @@ static void *keep(void *arg)
         bool save_now = m->keeper_settle;
         m->keeper_due = m->keeper_settle = m->keeper_idle = false;
         pthread_mutex_unlock(&m->keeping);
-        tend_words(m);
         for (size_t kind = 0; kind < RV_FASTS; kind++) {
             tend(m, kind, save_now);
         }
+        tend_words(m);
         pthread_mutex_lock(&m->keeping);
         struct timespec until; /* what is written in the meantime is taken in together */
         clock_gettime(CLOCK_REALTIME, &until);

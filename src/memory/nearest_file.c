@@ -111,7 +111,7 @@ static rv_err write_all(rv_memory *m, const fast *f, const pledge *pledges, size
                .n_built = f->n_built,
                .n_gauges = (uint32_t)f->n_gauges,
                .scan_ns = f->scan_ns,
-               .flat_ns = m->flat_ns };
+               .flat_ns = f->flat_ns };
     memcpy(p.magic, magic, sizeof magic);
     memcpy(p.gauges, f->gauges, sizeof p.gauges);
     memcpy(first, &p, sizeof p);
@@ -293,6 +293,7 @@ static rv_err open_fast(rv_memory *m, const char *path, const char *kind, fast *
     memcpy(f->gauges, p.gauges, sizeof f->gauges);
     f->n_gauges = p.n_gauges;
     f->scan_ns = p.scan_ns;
+    f->flat_ns = p.flat_ns;
     f->n_built = (size_t)p.n_built;
     return RV_OK;
 }

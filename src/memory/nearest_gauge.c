@@ -122,7 +122,7 @@ static float flat_ns_of(const float *const *rows, size_t n, const gauging *g)
     return e ? 0 : (float)(ms * 1e6 / (double)n);
 }
 
-rv_err rv_fast_gauge(fast *f, const float *const *rows, size_t n, float *flat_ns)
+rv_err rv_fast_gauge(fast *f, const float *const *rows, size_t n)
 {
     const size_t dim = rv_index_get_config(f->index)->dim;
     gauging g = { .index = f->index, .dim = dim, .n = n };
@@ -137,8 +137,7 @@ rv_err rv_fast_gauge(fast *f, const float *const *rows, size_t n, float *flat_ns
         e = find_truth(&g, &ms);
         f->scan_ns = (float)(ms * 1e6 / (double)n);
         e = e ? e : climb(f, &g);
-        float flat = flat_ns_of(rows, n, &g);
-        *flat_ns = flat > 0 ? flat : *flat_ns;
+        f->flat_ns = flat_ns_of(rows, n, &g);
     }
     rv_free(f->mem, g.queries);
     rv_free(f->mem, g.truth);

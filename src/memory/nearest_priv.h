@@ -58,15 +58,15 @@ typedef struct fast {
     size_t n_unsaved;          /* changes since it was saved */
     gauge gauges[RV_GAUGES_MAX];
     size_t n_gauges;
-    float scan_ns; /* of a row whose code is looked at */
+    float scan_ns, flat_ns; /* of a row whose code is looked at, or that is compared exactly */
 } fast;
 
 enum { RV_FASTS = 2 }; /* hnsw and rabitq */
 extern const char *const rv_fast_kinds[RV_FASTS];
 
-/** rv_fast_free - accepts NULL.  rv_fast_gauge - measure: *flat_ns gets what comparing one row exactly takes. rows [n]. */
+/** rv_fast_free - accepts NULL.  rv_fast_gauge - measure. rows [n]. */
 void rv_fast_free(fast *f);
-rv_err rv_fast_gauge(fast *f, const float *const *rows, size_t n, float *flat_ns) RV_MUST_CHECK;
+rv_err rv_fast_gauge(fast *f, const float *const *rows, size_t n) RV_MUST_CHECK;
 
 /** rv_fast_save - path is written beside and renamed over: the old file or the new.  rv_fast_open - what was saved, its bytes
  * checked; *out NULL without an error: there is none. Errors: RV_E_FORMAT, RV_E_CORRUPT: it is damaged, or of another store; it is

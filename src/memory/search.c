@@ -11,7 +11,8 @@
  * and the part were looked for on three of the ten conversations of LoCoMo (docs/guide/memory.md); more seeds lift what is
  * beside the point. */
 enum {
-    SIDE_LEAST = 100,
+    SIDE_LEAST = 100, /* of the words; of the vectors, where each costs more, */
+    NEAR_PART = 3,    /* a third of that: what stands behind in one side is seldom among the best of both */
     CORRECTIONS_DEEP = 64,
     QUERY_BYTES = 16384,
     SEEDS = 5,
@@ -297,12 +298,13 @@ static int by_rank(const void *a, const void *b)
 
 static rv_err ask_vectors(searching *s)
 {
-    size_t found = 0;
+    size_t found = 0, k = s->side / NEAR_PART > s->q->k ? s->side / NEAR_PART : s->q->k;
+    k = k < RV_INDEX_K_MAX ? k : RV_INDEX_K_MAX;
     if (s->vector) {
         rv_filter bits = { .bits = s->passing.bits, .n_bits = s->passing.n_bits };
         const rv_filter *filter = s->passing.bits ? &bits : NULL;
-        size_t k = s->side < RV_INDEX_K_MAX ? s->side : RV_INDEX_K_MAX;
-        nearest_plan plan = rv_nearest_plan(s->m, filter, s->passing.n, k, s->q->recall);
+        /* The part that was asked for is one of the k; those beyond are there to be joined with the words'. */
+        nearest_plan plan = rv_nearest_plan(s->m, filter, s->passing.n, s->q->k, s->q->recall);
         RV_TRY(rv_nearest_search(s->m, &plan, s->vector, filter, k, s->hits, &found));
         s->plan = plan.said;
     }
@@ -311,7 +313,7 @@ static rv_err ask_vectors(searching *s)
                                      .vector_rank = i + 1,
                                      .vector_score = (double)s->hits[i].score };
     }
-    s->cut |= found == s->side;
+    s->cut |= found == k;
     return RV_OK;
 }
 
