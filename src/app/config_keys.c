@@ -104,7 +104,7 @@ const rv_config_key rv_config_keys[] = {
            "vector index: auto is rabitq to 500,000 vectors, then hnsw; flat is none: all are compared"),
     FLOAT("memory", "recall", 0.5, 1, "0.99", now,
           "part of the nearest vectors that a search has to find, on average; 1: exactly all"),
-    INT("memory", "index_from", 1, 1000000000, "4096", now, "vectors from which on there is an index"),
+    INT("memory", "index_from", 1, 1000000000, "1024", now, "vectors from which on there is an index"),
     INT("memory", "hnsw_m", 2, 256, "32", now,
         "links of a vector in the index; not set: 16 to 64, by their number"),
     INT("memory", "hnsw_ef_construction", 4, 65536, "200", now,

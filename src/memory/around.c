@@ -14,8 +14,9 @@ enum {
     SLOTS = 2 * NODES_MAX,
     WAY_MAX = 16,
     PAIRS_LEAST = 64, /* before that a store does not know what is usual */
-    LOOK_MOST = 4096  /* nodes; looking at more than these one by one would cost an add more than its syncs */
+    LOOK_MOST = 4096  /* nodes; looking at more than these one by one would cost an add more than its sync */
 };
+static const double look_recall = 0.95; /* a likeness that is missed costs nothing */
 
 /* Of follows .2 was measured (docs/guide/memory.md), at .1 and .3 it is worth little less; cites, derived and agent_step are
  * taken to be as good. Likeness is in the score already: with .1 and .2 the same questions found less. What contains joins is
@@ -55,9 +56,9 @@ size_t rv_memory_near(rv_memory *m, const float *vector, near out[RV_MEMORY_NEAR
     rv_hit hits[RV_MEMORY_NEAR];
     size_t found = 0, n = 0;
     pthread_rwlock_rdlock(&m->state);
-    bool look = m->n_pairs >= PAIRS_LEAST && rv_index_count(m->index) <= LOOK_MOST;
-    if (look &&
-        rv_index_search(m->index, vector, &(rv_search){ .k = RV_MEMORY_NEAR }, hits, &found) != RV_OK) {
+    nearest_plan plan = rv_nearest_plan(m, NULL, 0, RV_MEMORY_NEAR, look_recall);
+    bool look = m->n_pairs >= PAIRS_LEAST && (plan.fast || m->n_live <= LOOK_MOST);
+    if (look && rv_nearest_search(m, &plan, vector, NULL, RV_MEMORY_NEAR, hits, &found) != RV_OK) {
         found = 0; /* without these edges the node is whole too */
     }
     double least = look ? unusual(m) : 1;

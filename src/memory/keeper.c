@@ -437,7 +437,7 @@ rv_err rv_memory_tune(rv_memory *m, const rv_memory_tuning *tuning)
     rv_memory_tuning t = *tuning;
     t.index = t.index ? t.index : kinds[0];
     t.recall = t.recall > 0 ? t.recall : 0.99;
-    t.index_from = t.index_from ? t.index_from : 4096;
+    t.index_from = t.index_from ? t.index_from : 1024;
     size_t kind = 0;
     while (kind < RV_COUNT(kinds) && strcmp(t.index, kinds[kind]) != 0) {
         kind++;

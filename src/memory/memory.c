@@ -33,6 +33,7 @@ static const char *const steps[] = {
     "CREATE TABLE node_use(node INTEGER PRIMARY KEY REFERENCES nodes ON DELETE CASCADE, pinned INTEGER NOT NULL,"
     " expires_ms INTEGER NOT NULL, used INTEGER NOT NULL, used_ms INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;"
     "CREATE TABLE near_keys(key INTEGER NOT NULL, node INTEGER NOT NULL, PRIMARY KEY(key, node)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE fresh(id INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT",
 };
 
 rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS] = {
@@ -303,6 +304,7 @@ static rv_err open_segments_in(rv_memory *m, sqlite3 *conn, const char *dir, con
     if (bytes > 0) {
         return rv_fail(RV_E_CONFIG, "%s", rv_text_get(why));
     }
+    RV_TRY(rv_db_exec(conn, "DELETE FROM fresh", "")); /* of another embedder */
     return rv_db_exec(conn, "INSERT OR REPLACE INTO memory_meta VALUES(1,?1,?2,?3)", "iti", (int64_t)store,
                       m->embedder_name, (int64_t)m->embedder.dim);
 }
@@ -324,10 +326,12 @@ static rv_err open_segments(rv_memory *m, const char *dir)
     return rv_db_commit(m->db); /* writes nothing when nothing was new */
 }
 
-/* Ids whose vectors are gone with their file. */
+/* Ids whose vectors are not where they should be: the file is gone or damaged, or a power loss came before it was synced. */
 typedef struct lost {
     int64_t *at;
     size_t n, room;
+    size_t n_damaged;
+    char first[512]; /* what was wrong with the first damaged one */
 } lost;
 
 static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
@@ -364,8 +368,11 @@ static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
         m->entries[m->n_entries - 1].row = vector;
         rv_index_add(m->index, r.id, vector);
         rv_live_add(m, r.id, r.created_ms);
-    } else if (e == RV_E_NOT_FOUND) {
+    } else if (e == RV_E_NOT_FOUND || e == RV_E_CORRUPT) {
         void *at = gone->at;
+        if (e == RV_E_CORRUPT && gone->n_damaged++ == 0) {
+            snprintf(gone->first, sizeof gone->first, "%s", rv_err_text());
+        }
         e = rv_memory_grow(m->mem, &at, &gone->room, gone->n + 1, sizeof *gone->at);
         gone->at = at;
         if (!e) {
@@ -433,13 +440,16 @@ static rv_err read_text(const rv_memory *m, sqlite3 *conn, int64_t id, float *ve
 {
     sqlite3_stmt *stmt;
     RV_TRY(rv_db_prepare(conn, &stmt, "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1", "i", id));
-    bool row;
+    bool row, kept = false;
     record r;
     rv_err e = rv_db_step(stmt, &row);
     if (!e) {
         e = row ? rv_record_read(stmt, &r) : rv_fail(RV_E_CORRUPT, "node %lld is gone", (long long)id);
     }
     if (!e) {
+        e = rv_fresh_get(m, conn, id, vector, &kept);
+    }
+    if (!e && !kept) {
         e = m->embedder.text(m->embedder.self, r.text.at, r.text.n, vector);
     }
     sqlite3_finalize(stmt);
@@ -489,10 +499,13 @@ static rv_err remake_lost(rv_memory *m, const lost *gone)
     if (gone->n == 0) {
         return RV_OK;
     }
-    char count[32];
-    snprintf(count, sizeof count, "%zu", gone->n);
-    rv_log(RV_LOG_WARN, "memory.vectors_missing", "vectors", count, "action", "made again from the texts",
-           (char *)NULL);
+    if (gone->n > m->n_fresh) { /* more than a power loss explains */
+        char count[32], damaged[32];
+        snprintf(count, sizeof count, "%zu", gone->n);
+        snprintf(damaged, sizeof damaged, "%zu", gone->n_damaged);
+        rv_log(RV_LOG_WARN, "memory.vectors_missing", "vectors", count, "damaged", damaged, "first",
+               gone->first, "action", "made again from the texts", (char *)NULL);
+    }
     float *vectors = rv_new_array(m->mem, REBUILD_ROWS * m->embedder.dim, sizeof *vectors);
     rv_segment_row *rows = rv_new_array(m->mem, REBUILD_ROWS, sizeof *rows);
     rv_err e =
@@ -534,6 +547,9 @@ static rv_err load(rv_memory *m)
     RV_TRY(rv_db_reader(m->db, &conn));
     int64_t last = 0;
     rv_err e = rv_db_int(conn, &last, "SELECT seq FROM sqlite_sequence WHERE name='nodes'", "");
+    if (!e) {
+        e = rv_fresh_count(m, conn);
+    }
     if (!e) {
         e = load_nodes(m, conn, &gone);
     }
@@ -636,10 +652,26 @@ rv_memory_embedder rv_memory_get_embedder(const rv_memory *m)
     return m->embedder;
 }
 
+/* A database that no memory was opened on yet has no such table. */
+static rv_err forget_fresh(rv_db *db)
+{
+    sqlite3 *conn;
+    RV_TRY(rv_db_begin(db, &conn));
+    int64_t there = 0;
+    rv_err e = rv_db_int(conn, &there, "SELECT count(*) FROM sqlite_master WHERE name='fresh'", "");
+    e = e || !there ? e : rv_db_exec(conn, "DELETE FROM fresh", "");
+    if (e) {
+        rv_db_rollback(db);
+        return e;
+    }
+    return rv_db_commit(db);
+}
+
 rv_err rv_memory_forget_vectors(rv_db *db)
 {
     char *folder = rv_path_join(&rv_heap, rv_db_dir(db), "vectors");
-    rv_err e = folder ? rv_fast_forget(folder) : rv_fail(RV_E_NOMEM, "removing vector files");
+    rv_err e = folder ? forget_fresh(db) : rv_fail(RV_E_NOMEM, "removing vector files");
+    e = e ? e : rv_fast_forget(folder);
     e = e ? e : rv_segments_wipe(&rv_heap, folder);
     rv_free(&rv_heap, folder);
     return e;

@@ -35,7 +35,7 @@ typedef struct rv_memory_tuning {
      * filter. "both": the cheaper one. "flat": none */
     const char *index;
     double recall;     /* of a search that names none, 0.5 .. 1; 0.99 */
-    size_t index_from; /* vectors from which on there is an index, 4096 */
+    size_t index_from; /* vectors from which on there is an index, 1024 */
     size_t m, ef_build; /* of hnsw; by the number of vectors */
     size_t ef;          /* of hnsw, least breadth of a search; the narrowest that finds enough */
 } rv_memory_tuning;

@@ -80,6 +80,7 @@ struct rv_memory {
     pthread_mutex_t writing;
     rv_segments *segments; /* under writing */
     rv_words *cutter;      /* under writing */
+    size_t n_fresh;        /* under writing: copies of vectors in the database */
     int64_t next_id;       /* under writing; never used twice, not even after a change that failed */
 
     pthread_mutex_t waiting; /* all to the next blank line; nothing else is locked under it */
@@ -298,6 +299,16 @@ typedef struct change {
     const use_row *use; /* [n_use] of what is added, or was there */
     size_t n_use;
 } change;
+
+/* ---- vectors that are not known to have reached their segment ---- */
+
+/** rv_fresh_keep - in the transaction that names the rows, after they were appended: what makes them durable with it. ids [n], vectors
+ * [n][dim]. Errors: as rv_segments_sync; RV_E_NOMEM. Under writing.
+ *  rv_fresh_get - the copy of a vector [dim]; *found false: there is none, or it is damaged.
+ *  rv_fresh_count - at the start. */
+rv_err rv_fresh_keep(rv_memory *m, sqlite3 *conn, const int64_t *ids, const float *vectors, size_t n) RV_MUST_CHECK;
+rv_err rv_fresh_get(const rv_memory *m, sqlite3 *conn, int64_t id, float *out, bool *found) RV_MUST_CHECK;
+rv_err rv_fresh_count(rv_memory *m, sqlite3 *conn) RV_MUST_CHECK;
 
 /** rv_memory_take_ids - n consecutive new ids. Under writing. */
 int64_t rv_memory_take_ids(rv_memory *m, size_t n);

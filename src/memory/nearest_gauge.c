@@ -10,8 +10,10 @@
 enum { ASKED = 48, K_MOST = 100, FLAT_ROWS = 20000 };
 static const double good = 0.9995;
 
-static const uint32_t hnsw_ladder[RV_GAUGES_MAX] = { 10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512 };
-static const uint32_t rabitq_ladder[RV_GAUGES_MAX] = { 1, 2, 4, 8, 12, 16, 24, 32, 64, 128, 256, 512 };
+static const uint32_t hnsw_ladder[RV_GAUGES_MAX] = { 10, 16,  24,  32,  40,  48,  64,  80,
+                                                     96, 128, 192, 256, 320, 384, 448, 512 };
+static const uint32_t rabitq_ladder[RV_GAUGES_MAX] = { 1,  2,  4,  8,   12,  16,  24,  32,
+                                                       48, 64, 96, 128, 192, 256, 384, 512 };
 
 typedef struct gauging {
     rv_index *index;

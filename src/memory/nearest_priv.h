@@ -42,7 +42,7 @@ static inline uint64_t rv_idset_word(const idset *set, size_t word)
 }
 
 /* What a search of some breadth finds on this very store, and how long it takes, at k = 10 and k = 100. */
-enum { RV_GAUGED_KS = 2, RV_GAUGES_MAX = 12 };
+enum { RV_GAUGED_KS = 2, RV_GAUGES_MAX = 16 };
 typedef struct gauge {
     uint32_t breadth;
     float recall[RV_GAUGED_KS], us[RV_GAUGED_KS];

@@ -170,6 +170,7 @@ static rv_err drop_nodes(rv_memory *m, const change *c)
     static const char *const sql[] = {
         "INSERT INTO words(words, rowid, text) SELECT 'delete', id, text FROM searched WHERE id=?1",
         "DELETE FROM edges WHERE from_id=?1 OR to_id=?1",
+        "DELETE FROM fresh WHERE id=?1",
         "DELETE FROM nodes WHERE id=?1",
     };
     sqlite3_stmt *stmts[RV_COUNT(sql)];
@@ -223,9 +224,8 @@ static rv_err write_rows(rv_memory *m, const change *c, const scratch *s)
                        d->path, d->digest, (size_t)32);
     }
     e = e ? e : rv_use_write(m, c->use, c->n_use);
-    if (!e) {
-        e = rv_segments_sync(
-            m->segments); /* the bytes of a vector reach the disk before the transaction that names them */
+    if (!e && s->n_searched > 0) {
+        e = rv_fresh_keep(m, conn, s->ids, c->vectors, s->n_searched);
     }
     if (rv_segments_failed(m->segments)) {
         rv_db_stop(m->db);
@@ -521,10 +521,16 @@ rv_err rv_memory_scrub(rv_memory *m, size_t *erased)
     if (!e) {
         pthread_rwlock_wrlock(&m->state); /* nobody is reading a row that is removed */
         e = rv_segments_scrub(m->segments, rows, (size_t)n, erased);
+        for (size_t kind = 0; kind < RV_FASTS; kind++) { /* dead places of an index hold what was removed */
+            if (m->fasts[kind]) {
+                m->fasts[kind]->n_built = 0;
+            }
+        }
         pthread_rwlock_unlock(&m->state);
+        e = e ? e : rv_fast_forget(m->folder);
     }
-    e = e ? e : rv_fast_forget(m->folder); /* indexes that were saved; they are made again */
     pthread_mutex_unlock(&m->writing);
     rv_free(m->mem, rows);
+    rv_keeper_wake(m);
     return e;
 }

@@ -343,6 +343,9 @@ static rv_err open_folder(rv_segments *s)
         }
     }
     closedir(folder);
+    for (size_t i = s->n > 2 ? s->n - 2 : 0; i < s->n; i++) {
+        s->at[i].unsynced = true; /* who wrote the last rows may have ended before a sync */
+    }
     return e;
 }
 
@@ -397,8 +400,8 @@ static rv_err fail_damaged(const rv_segments *s, uint32_t number, size_t offset,
 {
     return rv_fail(
         RV_E_CORRUPT,
-        "%s: %s at byte %zu; the file is damaged: move it away, and its vectors are made again from "
-        "the texts at the next start",
+        "%s: %s at byte %zu; the file is damaged, and its vectors are made again from the texts at the next "
+        "start",
         path_of(s, number).at, what, offset);
 }
 
@@ -525,8 +528,10 @@ rv_err rv_segments_append(rv_segments *s, const int64_t *ids, const float *vecto
         }
         g->unsynced = true;
         /* The disk begins while the caller goes on; a sync later waits for less. A mere hint: its result says nothing. */
-        (void)sync_file_range(g->fd, (off_t)row_offset(s, before), (off_t)((g->n_rows - before) * s->stride),
-                              SYNC_FILE_RANGE_WRITE);
+        if (n > BUFFER_ROWS) {
+            (void)sync_file_range(g->fd, (off_t)row_offset(s, before),
+                                  (off_t)((g->n_rows - before) * s->stride), SYNC_FILE_RANGE_WRITE);
+        }
     }
     return RV_OK;
 }

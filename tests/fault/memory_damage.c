@@ -1,4 +1,4 @@
-/* Damaged files: noticed and said, or without any effect; never another answer. RV_DAMAGE_ROLE="dump DIR" makes the program print
+/* Damaged files: noticed and said, made again, or without any effect; never another answer. RV_DAMAGE_ROLE="dump DIR" makes the program print
  * all that a store holds, for ../shared/hostile/mangle.py (tests/e2e/faults/mangle.sh). */
 #include "memory_helpers.h"
 #include "base/file.h"
@@ -166,7 +166,8 @@ static size_t damage(bytes good, char *copy, rv_rng *rng, const char **what)
     }
 }
 
-static void damage_again_and_again(const char *file)
+/* derived: all that the file holds is made again from the database, so no damage of it is an error. */
+static void damage_again_and_again(const char *file, bool derived)
 {
     const char *dir = temp_path("data");
     fill(dir);
@@ -195,8 +196,8 @@ static void damage_again_and_again(const char *file)
               "%s, round %d (%s): another answer, and no error", file, i, what);
         CHECK(!e || (e != RV_E_NOMEM && rv_err_text()[0]), "round %d: %s", i, rv_err_text());
     }
-    CHECK(noticed > rounds / 4, "%d of %d were noticed", noticed, rounds);
-    print_message("# %s: %d damages, %d noticed, the others without effect\n", file, rounds, noticed);
+    CHECK(derived ? noticed == 0 : noticed > rounds / 4, "%d of %d were errors", noticed, rounds);
+    print_message("# %s: %d damages, %d of them errors, the others without effect\n", file, rounds, noticed);
     rv_free(&rv_heap, copy);
     rv_free(&rv_heap, good.at);
     rv_text_deinit(&good_dump);
@@ -205,10 +206,10 @@ static void damage_again_and_again(const char *file)
 
 TEST(a_damaged_database_never_gives_another_answer)
 {
-    damage_again_and_again("ruvllm.db");
+    damage_again_and_again("ruvllm.db", false);
 }
 
-TEST(a_damaged_vector_file_never_gives_another_answer)
+TEST(a_damaged_vector_file_is_made_again_and_gives_the_same_answers)
 {
-    damage_again_and_again("vectors/00000001.seg");
+    damage_again_and_again("vectors/00000001.seg", true);
 }
