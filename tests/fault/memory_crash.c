@@ -48,6 +48,14 @@ static rv_err import_round(rv_memory *m, const char *dir, int round)
     return rv_memory_import_path(m, path, NULL, NULL, 0, NULL, NULL, &done);
 }
 
+/* Few rows are enough for both indexes: they are built, followed, saved and opened all the time, and no kill or fault may make a
+ * difference to what is found. */
+static rv_err open_indexed(const char *dir, store *s)
+{
+    rv_err e = store_open_with(&rv_heap, dir, toy, s);
+    return e ? e : rv_memory_tune(s->m, &(rv_memory_tuning){ .index = "both", .index_from = 3 });
+}
+
 /* Adds, corrects, imports and removes. Errors are fine, they are what is tested; what succeeded is marked. rounds 0: until
  * killed. first: number of the first note, so that texts differ from run to run. */
 static int victim(const char *dir, int rounds, int first)
@@ -57,7 +65,7 @@ static int victim(const char *dir, int rounds, int first)
     mkdir(dir, 0700);
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
     store s;
-    rv_err e = store_open_with(&rv_heap, dir, toy, &s);
+    rv_err e = open_indexed(dir, &s);
     if (fd < 0) {
         rv_memory_close(s.m);
         rv_db_close(s.db);
@@ -85,6 +93,9 @@ static int victim(const char *dir, int rounds, int first)
             }
         } else if (!e) {
             last = id;
+        }
+        if (i % 2 == 1) {
+            e = rv_memory_settle(s.m); /* the indexes are saved */
         }
         if (i % 4 == 1) {
             snprintf(text, sizeof text, "%d", i);
@@ -186,7 +197,8 @@ static int check(const char *dir, const char *marks)
     }
     store s;
     rv_arena *arena = NULL;
-    rv_err e = store_open_with(&rv_heap, dir, toy, &s);
+    rv_err e = open_indexed(dir, &s);
+    e = e ? e : rv_memory_settle(s.m);
     if (!e) {
         e = rv_memory_check(s.m);
     }
