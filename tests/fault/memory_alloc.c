@@ -1,6 +1,7 @@
 /* Every operation with memory running out at its first, second, third ... request, ours and SQLite's: the error is clean, and
  * memory and disk are as before or as after, never between. */
 #include "memory_helpers.h"
+#include "memory/lake.h"
 
 #include <stdlib.h>
 
@@ -54,7 +55,9 @@ static rv_err whole_story(const rv_alloc *mem, const char *dir, const char *file
                           .user = "ann",
                           .tags = tags,
                           .n_tags = 2,
-                          .corrects = 1 };
+                          .corrects = 1,
+                          .pinned = true,
+                          .examined = true };
     rv_err e = rv_memory_add(s.m, &new, &id, &added);
     calm(true);
     CHECK(nodes_of(s.m) == before + (e ? 0 : 1), "add: %s", rv_err_text());
@@ -105,6 +108,48 @@ TEST(our_memory_may_run_out_at_any_request)
     const char *dir = prepared(&wrong), *file = text_file();
     for (test_mem m = { 0 }; test_mem_again(&m);) {
         rv_err e = whole_story(&m.alloc, dir, file, nothing);
+        CHECK((e == RV_E_NOMEM) == m.failed, "call %ld: %s: %s", m.fail_at, rv_err_name(e), rv_err_text());
+    }
+}
+
+/* Exports a store, searches in what it wrote, and restores it into another. */
+static rv_err bundle_story(const rv_alloc *mem, const char *dir, const char *bundle)
+{
+    store s = { 0 }, t = { 0 };
+    rv_memory_exported out;
+    rv_memory_restored back = { 0 };
+    rv_lake *lake = NULL;
+    rv_lake_hits hits;
+    rv_arena *arena = NULL;
+    float vector[TOY_DIM];
+    rv_err e = store_open_with(mem, dir, toy, &s);
+    e = e ? e : rv_memory_export(s.m, bundle, &(rv_memory_export_options){ .name = "b" }, NULL, NULL, &out);
+    store_close(&s);
+    e = e ? e : toy_text(NULL, "the hut", 7, vector);
+    e = e ? e : rv_arena_new(mem, 1 << 20, &arena);
+    e = e ? e : rv_lake_new(mem, toy, 1 << 20, &lake);
+    e = e ? e : rv_lake_add(lake, bundle, RV_LAKE_FRESH, 0);
+    e = e ? e : rv_lake_search(lake, vector, 5, arena, &hits);
+    CHECK(e || hits.n == 2, "%zu hits", hits.n);
+    rv_lake_free(lake);
+    rv_arena_free(arena);
+    e = e ? e : store_open_with(mem, temp_path("other"), toy, &t);
+    if (!e) {
+        e = rv_memory_restore(t.m, bundle, NULL, NULL, &back);
+        rv_err e_check = rv_memory_check(t.m);
+        CHECK(e_check == RV_OK || e_check == RV_E_NOMEM, "check: %s", rv_err_text());
+        e = e ? e : e_check;
+    }
+    store_close(&t);
+    return e;
+}
+
+TEST(bundles_may_run_out_of_memory_at_any_request)
+{
+    int64_t wrong;
+    const char *dir = prepared(&wrong), *bundle = temp_path("bundle");
+    for (test_mem m = { 0 }; test_mem_again(&m);) {
+        rv_err e = bundle_story(&m.alloc, dir, bundle);
         CHECK((e == RV_E_NOMEM) == m.failed, "call %ld: %s: %s", m.fail_at, rv_err_name(e), rv_err_text());
     }
 }

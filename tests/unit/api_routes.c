@@ -98,6 +98,8 @@ TEST(routes_methods_and_bodies_are_refused_with_their_status)
         { "GET", "/v1/query", "", "", 405, "Allow: POST, OPTIONS\r\n" },
         { "PUT", "/v1/memories", "", "", 405, "Allow: POST, GET, HEAD, DELETE, OPTIONS\r\n" },
         { "PUT", "/v1/memories/7", "", "", 405, "Allow: POST, GET, HEAD, DELETE, OPTIONS\r\n" },
+        { "POST", "/v1/memories/import", "", "{\"name\":\"a.md\",\"text\":\"a\"}", 503, "no memory" },
+        { "POST", "/v1/memories/7", "", "{\"pinned\":true}", 503, "no memory" },
         { "PUT", "/v1/memories/search", "", "", 405, "Allow: GET, HEAD, POST, OPTIONS\r\n" },
         { "POST", "/v1/embeddings", "Content-Type: text/plain\r\n", "{}", 415, NULL },
         { "POST", "/v1/embeddings", "Content-Type: application/json; charset=utf-16\r\n", "{}", 415, NULL },
