@@ -85,7 +85,7 @@ static void become(const char *path, const char *const *argv, int input, int out
 }
 
 /* Reads until the end of the output or a limit. */
-static rv_err collect(const char *path, int from, const rv_child_limits *limits, rv_text *out)
+static rv_err collect(const char *name, int from, const rv_child_limits *limits, rv_text *out)
 {
     char piece[PIECE_BYTES];
     double until = rv_clock_ms() + 1000.0 * limits->wall_s;
@@ -94,18 +94,18 @@ static rv_err collect(const char *path, int from, const rv_child_limits *limits,
         struct pollfd wait = { .fd = from, .events = POLLIN };
         int ready = left > 0 ? poll(&wait, 1, (int)left + 1) : 0;
         if (ready == 0) {
-            return rv_fail(RV_E_TIMEOUT, "%s took longer than %d s and was stopped", path, limits->wall_s);
+            return rv_fail(RV_E_TIMEOUT, "%s took longer than %d s and was stopped", name, limits->wall_s);
         }
         ssize_t n = ready < 0 ? -1 : read(from, piece, sizeof piece);
         if (n < 0 && errno != EINTR) {
-            return rv_fail(RV_E_IO, "%s: reading its output: %s", path, strerror(errno));
+            return rv_fail(RV_E_IO, "%s: reading its output: %s", name, strerror(errno));
         }
         if (n == 0) {
             return RV_OK;
         }
         total += n > 0 ? (size_t)n : 0;
         if (total > limits->output_bytes) {
-            return rv_fail(RV_E_TOO_LARGE, "%s wrote more than %zu bytes and was stopped", path, limits->output_bytes);
+            return rv_fail(RV_E_TOO_LARGE, "%s wrote more than %zu bytes and was stopped", name, limits->output_bytes);
         }
         rv_text_add(out, piece, n > 0 ? (size_t)n : 0);
         RV_TRY(rv_text_check(out));
@@ -132,7 +132,7 @@ rv_err rv_child_run(const char *path, const char *const *argv, const void *input
     rv_err e = child > 0 ? RV_OK : rv_fail(RV_E_IO, "%s cannot be started: %s", path, strerror(errno));
     close(input_high);
     close(output_high);
-    e = e ? e : collect(path, ends[0], limits, out);
+    e = e ? e : collect(argv[0], ends[0], limits, out);
     close(ends[0]);
     int status = 0;
     if (child > 0) {

@@ -176,6 +176,59 @@ fvecs_row() {
     [ ! -e "$HOME/.ruvllm" ]
 }
 
+@test "memory add says what was there in other words and what it corrects" {
+    id=$("$RUVLLM" memory add --json "The workshop closes at 6" --pin | jq .id)
+    "$RUVLLM" memory add --json "the WORKSHOP closes at 6!" | jq -e --argjson id "$id" '.id == $id and .near and (.added | not)'
+    "$RUVLLM" memory add --json "The workshop closes at 7" | jq -e --argjson id "$id" '.added and .corrects == $id'
+    "$RUVLLM" memory search --json "workshop closes" -k 1 | jq -e '.text | contains("7")'
+    "$RUVLLM" memory get --json "$id" | jq -e '.pinned'
+    "$RUVLLM" memory add --as-is --json "the WORKSHOP closes at 6!" | jq -e '.added'
+    run "$RUVLLM" memory add "?!"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"no letters or digits"* ]]
+    run "$RUVLLM" memory add "x" --ttl soon
+    [ "$status" -eq 2 ]
+    "$RUVLLM" memory keep --json "$id" --unpin --ttl 7d | jq -e '.expires and (.pinned | not)'
+    "$RUVLLM" memory keep "$id" --ttl 0s > /dev/null
+    run "$RUVLLM" memory get "$id"
+    [ "$status" -eq 1 ]
+    "$RUVLLM" memory check
+}
+
+@test "memory export and import: everything comes back, and is searched as it is" {
+    mkdir -p "$home/notes"
+    printf '# Rome\n\nThe train to Rome leaves at eight.\n' > "$home/notes/trip.md"
+    printf '<title>Menu</title><h1>Lunch</h1><p>The soup is of tomatoes.' > "$home/notes/menu.html"
+    printf '{"text":"Ada likes tea.","tags":["people"]}\n' > "$home/notes/rows.jsonl"
+    "$RUVLLM" memory import --json "$home/notes" | jq -e '.files == 3 and .chunks_added == 2 and .notes_added == 1'
+    "$RUVLLM" memory export "$home/out" --json | jq -e '.nodes == 5 and .vectors == 3 and .generation == 1'
+    "$RUVLLM" memory search "which soup is there" --bundle "$home/out" -k 1 --json | jq -e '.bundle == "out" and (.text | contains("tomatoes"))'
+    "$RUVLLM" --data "$home/two" memory import "$home/out" --json | jq -e '.nodes == 5 and .unchanged == 0'
+    "$RUVLLM" --data "$home/two" memory check
+    "$RUVLLM" --data "$home/two" memory export "$home/again" > /dev/null
+    cat "$home"/out/nodes-* | cmp - "$home"/again/nodes-*
+    cat "$home"/out/vectors-* | cmp - "$home"/again/vectors-*
+    "$RUVLLM" memory export "$home/people" --tag people --json | jq -e '.nodes == 1'
+    run --separate-stderr "$RUVLLM" memory search tea --bundle "$home/people" --bundle "$home/nowhere"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"Ada"* && "$stderr" == *"nowhere"* ]]
+    sed -i 's/"n":5/"n":6/' "$home/out/table.rulake.json"
+    run "$RUVLLM" --data "$home/three" memory import "$home/out"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"rvf_witness"* ]]
+}
+
+@test "memory import says what it left out, and why" {
+    mkdir -p "$home/notes"
+    printf 'fine.' > "$home/notes/a.txt"
+    printf '%%PDF-1.4 nothing' > "$home/notes/b.pdf"
+    run "$RUVLLM" memory import "$home/notes"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"1 chunks added"* && "$output" == *"b.pdf"* && "$output" == *pdftotext* ]]
+    PATH=/nowhere run "$RUVLLM" memory import "$home/notes/b.pdf"
+    [[ "$output" == *"poppler-utils"* ]]
+}
+
 @test "memory add, search, get, list and rm tell the same story" {
     id=$("$RUVLLM" memory add --json "The workshop closes at six." --tag hours | jq .id)
     "$RUVLLM" memory add "The cat is called Miso." > /dev/null
