@@ -6,7 +6,7 @@
 Facts that no model has seen are written into notes and asked, one phrasing each, through /v1/query, until --count answers were wrong. Each of
 those is corrected once through /v1/feedback, with the value that stands in the notes. Then the same questions are asked again, the other
 phrasings of the same facts, and as a control the questions that had been right; the server is stopped and started, and everything is asked
-once more. Prints one JSON line a row: how many of how many answers hold the right value. Questions about a fact whose other phrasings had been wrong
+once more. No tier is drawn meanwhile, so what changes comes of the corrections. Prints one JSON line a row: how many of how many answers hold the right value. Questions about a fact whose other phrasings had been wrong
 without a correction too are the comparison of the paraphrases: row `paraphrases before`.
 """
 
@@ -117,7 +117,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--wrong", type=Path, help="append every wrong answer after the corrections to this file, with its sources")
     chosen = options.parse_args()
-    extra = ["--model", chosen.model] if chosen.model else []
+    extra = ["--set", "router.explore=0"] + (["--model", chosen.model] if chosen.model else [])  # one model answers, before and after
 
     def show(row: str, found: dict) -> None:
         print(json.dumps(dict(row=row, **found)), flush=True)

@@ -23,6 +23,12 @@ rv_err rv_stage_learn(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
  * and the rest are then filled, and no model needs to run. Text stays NULL when there is none. RV_E_NOMEM, RV_E_CANCELLED. */
 #define RV_RECALL_MODEL "memory"
 rv_err rv_recall(rv_request *r) RV_MUST_CHECK;
+/** rv_recall_is_correction - a node's text begins as feedback writes it: `Correction: Q: <question> A: <answer>`. */
+#define RV_RECALL_HEAD "Correction: Q: "
+bool rv_recall_is_correction(const char *fact);
+/** rv_recall_is_about - whether such a correction speaks of what is asked here, judged among the hits of the request; true for any
+ * other text. */
+bool rv_recall_is_about(const rv_request *r, const char *fact);
 /** rv_recall_same_question - the answer in the fact `Correction: Q: <question> A: <answer>` when its question is this one,
  * letter by letter without case and signs; else NULL. */
 const char *rv_recall_same_question(const rv_request *r, const char *fact);

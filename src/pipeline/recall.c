@@ -17,13 +17,18 @@ static int next_letter(const char **at, const char *end)
     return 0;
 }
 
+bool rv_recall_is_correction(const char *fact)
+{
+    return strncmp(fact, RV_RECALL_HEAD, strlen(RV_RECALL_HEAD)) == 0;
+}
+
 const char *rv_recall_same_question(const rv_request *r, const char *fact)
 {
-    static const char head[] = "Correction: Q: ", answer[] = " A: ";
-    if (strncmp(fact, head, sizeof head - 1) != 0) {
+    static const char answer[] = " A: ";
+    if (!rv_recall_is_correction(fact)) {
         return NULL;
     }
-    const char *a = fact + sizeof head - 1, *a_end = fact + strlen(fact), *b = r->query,
+    const char *a = fact + strlen(RV_RECALL_HEAD), *a_end = fact + strlen(fact), *b = r->query,
                *b_end = b + r->query_bytes;
     for (int x; (x = next_letter(&b, b_end)) != 0;) {
         if (next_letter(&a, a_end) != x) {

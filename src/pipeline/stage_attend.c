@@ -70,7 +70,8 @@ static bool is_nearer(const rv_memory_node *correction, const rv_memory_node *pa
            !(passage->vector_score > correction->vector_score); /* also when the passage has none */
 }
 
-/* Hits in the order they may be used: by score, a correction before what it corrects, or behind when it speaks of something else. */
+/* Hits in the order they may be used: by score, a correction before what it corrects, or behind when it speaks of something else in
+ * that passage. One that is about another question is no passage of its own: it only takes the place of what it outdates. */
 static size_t order_hits(const rv_request *r, size_t order[MAX_HITS])
 {
     bool used[MAX_HITS] = { false };
@@ -81,11 +82,12 @@ static size_t order_hits(const rv_request *r, size_t order[MAX_HITS])
             continue;
         }
         bool keep = last != i && !is_outdated(r, &r->hits.at[i], &r->hits.at[last]);
-        size_t pair[2] = { last, i };
-        if (keep && !is_nearer(&r->hits.at[last], &r->hits.at[i])) {
+        bool about = (last != i && !keep) || rv_recall_is_about(r, r->hits.at[last].text);
+        size_t pair[2] = { last, i }, n_pair = keep + about;
+        if (keep && (!about || !is_nearer(&r->hits.at[last], &r->hits.at[i]))) {
             pair[0] = i, pair[1] = last;
         }
-        for (size_t j = 0; j < (keep ? 2 : 1); j++) {
+        for (size_t j = 0; j < n_pair; j++) {
             if (!used[pair[j]]) {
                 used[pair[j]] = true;
                 order[n++] = pair[j];

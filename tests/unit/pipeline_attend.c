@@ -132,6 +132,44 @@ TEST(what_was_corrected_for_this_very_question_is_left_out)
     }
 }
 
+TEST(a_correction_of_an_alike_question_about_something_else_is_no_passage)
+{
+    static const char zoo[] = "Correction: Q: How many hens does the Wrawn zoo have? A: 13",
+                      kettles[] = "Correction: Q: For how long can kettles be borrowed? A: 48 hours";
+    static const struct {
+        const char *query, *fact, *sources;
+    } cases[] = {
+        { "How many hens are there in the Wrawn zoo?", zoo, "4 2 3" },
+        { "how many hens has the wrawn zoo", zoo, "4 2 3" },
+        { "How many hens does the Taud farm have?", zoo, "2 3" },
+        { "What is the number of hens in Taud?", zoo, "2 3" },
+        { "How long may I borrow kettles?", kettles, "4 2 3" },
+        { "How long can I borrow tickets?", kettles, "2 3" },
+        { "How long can I borrow tickets?", "Kettles: 48 hours", "4 2 3" }, /* not made from feedback */
+        { "\xe5\x9b\xbe\xe4\xb9\xa6\xe9\xa6\x86", "Correction: Q: \xe5\x9b\xbe\xe4\xb9\xa6? A: 1",
+          "4 2 3" }, /* no blanks */
+        { "Who?", "Correction: Q:  A: 1", "4 2 3" },
+        { "Who?", "Correction: Q: A: ", "4 2 3" },
+    };
+    for (size_t i = 0; i < RV_COUNT(cases); i++) {
+        fixture f;
+        open_fixture(&f, 512, cases[i].query);
+        add_hit(&f, 2, "The Taud farm has 20 hens. The Wrawn zoo has 12 hens.", 4);
+        add_hit(&f, 3, "Tickets can be borrowed for 3 nights. Kettles can be borrowed for two.", 0);
+        add_hit(&f, 4, cases[i].fact, 0);
+        for (size_t far = 0; far < 4; far++) { /* candidates, too weak to be passages */
+            static const char *const texts[] = { "Benches can be borrowed.", "Boats can be borrowed.",
+                                                 "Carpets can be borrowed.", "The Clewsso inn has 9 hens." };
+            add_hit(&f, 5 + (int64_t)far, texts[far], 0);
+            f.nodes[3 + far].words_score = NAN;
+            f.nodes[3 + far].vector_score = 0;
+        }
+        CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
+        check_sources(&f, cases[i].sources);
+        close_fixture(&f);
+    }
+}
+
 TEST(what_says_nothing_but_what_was_wrong_is_left_out)
 {
     static const struct {
@@ -144,7 +182,7 @@ TEST(what_says_nothing_but_what_was_wrong_is_left_out)
     };
     for (size_t i = 0; i < RV_COUNT(cases); i++) {
         fixture f;
-        open_fixture(&f, 512, "Another question?");
+        open_fixture(&f, 512, "Is it open?");
         add_hit(&f, 2, cases[i].text, 4);
         add_hit(&f, 3, "More.", 0);
         add_hit(&f, 4, "Correction: Q: When does it open? A: 9:30", 0);
