@@ -2,11 +2,13 @@
 """Does the router get better while it is used? Mixed questions in one order, one at a time, through /v1/query; after each answer a
 rating that follows from the known answer alone, through /v1/feedback. Controls: the same questions answered by each tier alone.
 
-    bench/learn_routing.py RUVLLM [--questions N] [--seed S] [--data tests/data/qa/test.jsonl]
+    bench/learn_routing.py RUVLLM [--questions N] [--seed S] [--data F.jsonl] [--controls DIR]
 
-Each question's passages are notes of a user of its own, so that questions do not help each other through memory. The cost of a
-request is the bytes of its model's weights per token, times the tokens it read and wrote; a draft that was thrown away is paid too.
-One JSON line per control and half, and the comparison at the end."""
+The data are those of `ruvllm eval qa`: tests/data/qa/test.jsonl has 2,119 questions that stand alone with their passages;
+`tools/demo-models/make_test.py --count 160 --out F.jsonl` writes 3,259. Each question's passages are notes of a user of its own, so that
+questions do not help each other through memory. The cost of a request is the bytes of its model's weights per token, times the tokens
+it read and wrote; drafts that were thrown away are paid too, and what other tiers were asked beside to learn from. The controls do not learn, so their order does not matter: DIR keeps
+their answers for the next run with the same models. One JSON line per control and half, and the comparison at the end."""
 
 import argparse
 import http.client
@@ -83,76 +85,112 @@ class Server:
         shutil.rmtree(self.folder)
 
 
-def run(program, rows, settings, rate):
-    """[(right, model, tokens, draft model)] in order."""
+def ask(server, user, passages, question):
+    for passage in passages:
+        server.post("/v1/memories", {"text": passage, "user": user})
+    return server.post("/v1/query", {"query": question, "user": user, "constraints": {"max_tokens": 32}})
+
+
+def tokens_of(usage):
+    return usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def sizes_of(server):
+    return {m["id"]: m["ruvllm"]["file_bytes"] for m in server.get("/v1/models")["data"] if m["ruvllm"].get("tier")}
+
+
+def control(program, rows, tier, size, folder):
+    """[(right, cost)]: every question answered by this tier, without learning."""
+    path = os.path.join(folder, f"{tier}-{size}.jsonl") if folder else None
+    known = {}
+    if path and os.path.exists(path):
+        known = {json.dumps(r["asked"]): r for r in map(json.loads, open(path, encoding="utf-8"))}
+    missing = [(i, r) for i, r in enumerate(rows) if json.dumps([r[1], r[2]]) not in known]
+    if missing:
+        server = Server(program, "learning.enabled=false", f"inference.model={tier}")
+        for i, (_, passages, question, answer) in missing:
+            got = ask(server, f"u{i}", passages, question)
+            row = {"asked": [passages, question], "right": value(got["text"]) == answer, "tokens": tokens_of(got["usage"]), "confidence": got["confidence"],
+                   "text": got["text"]}
+            known[json.dumps(row["asked"])] = row
+            if path:
+                with open(path, "a", encoding="utf-8") as out:
+                    out.write(json.dumps(row) + "\n")
+        server.close()
+    found = [known[json.dumps([r[1], r[2]])] for r in rows]
+    return [(r["right"], r["tokens"] * size) for r in found]
+
+
+def routed(program, rows, settings, sizes):
+    """What became of each question, in order, and what the log says of rounds of learning."""
     server = Server(program, *settings)
-    sizes = {m["id"]: m["ruvllm"]["file_bytes"] for m in server.get("/v1/models")["data"] if m["ruvllm"].get("tier")}
     out = []
-    for i, (_, passages, question, answer) in enumerate(rows):
-        user = f"u{i}"
-        for passage in passages:
-            server.post("/v1/memories", {"text": passage, "user": user})
-        got = server.post("/v1/query", {"query": question, "user": user, "constraints": {"max_tokens": 32}})
-        right = value(got["text"]) == answer
-        usage = got["usage"]
-        draft = got["routing_info"]["reason"].startswith("the smaller model")
-        out.append((right, got["routing_info"]["model"], usage["prompt_tokens"] + usage["completion_tokens"], draft, got["routing_info"]["fallback"]))
-        if rate:
-            server.post("/v1/feedback", {"request_id": got["request_id"], "rating": 5 if right else 1})
-    rounds = [line for line in open(server.log.name, encoding="utf-8") if "router.learned" in line or "router.not_learned" in line]
+    for i, (cell, passages, question, answer) in enumerate(rows):
+        got = ask(server, f"u{i}", passages, question)
+        right, how, draft = value(got["text"]) == answer, got["routing_info"], got["routing_info"].get("draft")
+        cost = tokens_of(got["usage"]) * sizes[how["model"]] + (draft["tokens"] * sizes[draft["model"]] if draft else 0)
+        out.append({"cell": cell, "right": right, "model": how["model"], "cost": cost, "fallback": how["fallback"],
+                    "draft": draft and draft["model"], "tried": False, "p": how["model_probs"], "request": got["request_id"]})
+        server.post("/v1/feedback", {"request_id": got["request_id"], "rating": 5 if right else 1})
+        if i % 500 == 499 or i == len(rows) - 1:  # what other tiers were asked beside, to learn from it, is paid too
+            time.sleep(2)
+            asked = {d["request_id"]: d["routing"] for d in server.get("/v1/router/decisions?limit=1000")["data"]}
+            for row in out[i // 500 * 500 :]:
+                tries = (asked[row["request"]] or {}).get("tries", [])
+                row["cost"] += sum(t["tokens"] * sizes[t["model"]] for t in tries)
+                row["tried"] = len(tries) > 0
+    rounds = [line.strip() for line in open(server.log.name, encoding="utf-8") if "router.learned" in line or "router.not_learned" in line]
     server.close()
-    return out, sizes, rounds
+    return out, rounds
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("ruvllm")
     options.add_argument("--questions", type=int, default=3000)
-    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--seed", type=int, default=1, help="of the order of the questions")
     options.add_argument("--data", default=os.path.join(os.path.dirname(__file__), "../tests/data/qa/test.jsonl"))
-    options.add_argument("--explore", default="0.1")
-    options.add_argument("--threshold", default="0.5")
+    options.add_argument("--controls", help="folder that keeps the controls' answers")
+    options.add_argument("--set", action="append", default=[], help="a setting of the routed run, as serve takes it")
+    options.add_argument("--log", help="file for one line per question of the routed run and the rounds of learning")
     chosen = options.parse_args()
     rows = load(chosen.data, chosen.questions, chosen.seed)
+    if chosen.controls:
+        os.makedirs(chosen.controls, exist_ok=True)
 
-    alone, sizes = {}, {}
-    _, sizes, _ = run(chosen.ruvllm, [], ["learning.enabled=false"], False)
+    server = Server(chosen.ruvllm, "learning.enabled=false")
+    sizes = sizes_of(server)
+    server.close()
     tiers = sorted(sizes, key=sizes.get)
-    for tier in tiers:
-        alone[tier], _, _ = run(chosen.ruvllm, rows, ["learning.enabled=false", f"inference.model={tier}"], False)
-        print(json.dumps({"test": "alone", "tier": tier, "questions": len(rows), "quality": mean(r[0] for r in alone[tier])}), flush=True)
+    alone = {tier: control(chosen.ruvllm, rows, tier, sizes[tier], chosen.controls) for tier in tiers}
     big = tiers[-1]
-    routed, _, rounds = run(
-        chosen.ruvllm,
-        rows,
-        [f"router.explore={chosen.explore}", f"router.confidence_threshold={chosen.threshold}", "learning.min_samples=150", "learning.training_interval_ms=1000"],
-        True,
-    )
+    best = [next((t for t in tiers if alone[t][i][0]), tiers[0]) for i in range(len(rows))]
+    for tier in tiers:
+        print(json.dumps({"test": "alone", "tier": tier, "questions": len(rows), "quality": mean(r[0] for r in alone[tier]),
+                          "cost": sum(r[1] for r in alone[tier]) / sum(r[1] for r in alone[big]), "cheapest_right_tier": mean(b == tier for b in best)}), flush=True)
+    learning = ["learning.training_interval_ms=1000"]  # a question takes a twentieth of a second here, not a minute
+    done, rounds = routed(chosen.ruvllm, rows, learning + chosen.set, sizes)
+    if chosen.log:
+        with open(chosen.log, "w", encoding="utf-8") as out:
+            out.writelines(json.dumps(r) + "\n" for r in done)
+            out.writelines(r + "\n" for r in rounds)
 
-    def half(name, of):
-        cost = big_cost = right = cheapest = 0
-        for i in of:
-            ok, model, tokens, draft, _ = routed[i]
-            cost += tokens * sizes[model] + (tokens * sizes[tiers[max(0, tiers.index(model) - 1)]] if draft else 0)
-            big_cost += alone[big][i][2] * sizes[big]
-            right += ok
-            best = next((t for t in tiers if alone[t][i][0]), tiers[0])
-            cheapest += model == best
-        n = len(of)
-        line = {
-            "test": name, "questions": n, "quality": right / n, "always_largest_quality": mean(alone[big][i][0] for i in of), "cost": cost / big_cost,
-            "cheapest_right_tier": cheapest / n, "small_share": mean(routed[i][1] == tiers[0] for i in of), "fallback": mean(routed[i][4] for i in of),
-            "went_on": mean(routed[i][3] for i in of),
-        }
+    def part(name, of):
+        big_cost = sum(alone[big][i][1] for i in of)
+        line = {"test": name, "questions": len(of), "quality": mean(done[i]["right"] for i in of), "always_largest_quality": mean(alone[big][i][0] for i in of),
+                "cost": sum(done[i]["cost"] for i in of) / big_cost, "cheapest_right_tier": mean(done[i]["model"] == best[i] for i in of),
+                "shares": {t: mean(done[i]["model"] == t for i in of) for t in tiers}, "default": mean(done[i]["fallback"] for i in of),
+                "tried": mean(done[i]["tried"] for i in of), "went_on": mean(done[i]["draft"] is not None for i in of)}
         print(json.dumps(line), flush=True)
         return line
 
     middle = len(rows) // 2
-    first = half("first half", range(middle))
-    second = half("second half", range(middle, len(rows)))
-    print(json.dumps({"test": "routing", "rounds": len(rounds), "last_round": rounds[-1].strip()[-300:] if rounds else "",
-                      "least_cost_there_is": sizes[tiers[0]] / sizes[big], "quality_to_largest": second["quality"] - second["always_largest_quality"],
-                      "cost_second_half": second["cost"], "share_gain": second["cheapest_right_tier"] - first["cheapest_right_tier"]}), flush=True)
+    first = part("first half", range(middle))
+    second = part("second half", range(middle, len(rows)))
+    print(json.dumps({"test": "routing", "seed": chosen.seed, "rounds": len(rounds), "used": sum("used: " in r for r in rounds),
+                      "quality_to_largest": second["quality"] - second["always_largest_quality"], "cost_second_half": second["cost"],
+                      "share_gain": second["cheapest_right_tier"] - first["cheapest_right_tier"],
+                      "share_always_largest": mean(best[i] == big for i in range(middle, len(rows)))}), flush=True)
 
 
 def mean(values):

@@ -113,6 +113,13 @@ rv_err app_open_router(rv_app *app)
     app->pipeline.explore = rv_config_float(c, "router.explore");
     app->pipeline.cascade = rv_config_bool(c, "router.cascade");
     RV_TRY(rv_router_box_new(app->mem, &app->pipeline.routers));
+    if (app->pipeline.db) {
+        double share;
+        int64_t ratings;
+        RV_TRY(rv_routing_rated_share(app->pipeline.db, RV_ROUTER_WINDOW, &share));
+        RV_TRY(rv_routing_rated(app->pipeline.db, &ratings));
+        rv_router_set_rated(app->pipeline.routers, ratings, share);
+    }
     if (path) {
         rv_router *router = NULL;
         RV_TRY(rv_router_open(app->mem, path, &router));
@@ -171,6 +178,8 @@ static rv_err learn(rv_app *app, rv_routing_done *done)
     rv_routing_job job = { .db = p->db, .embed = p->embed, .tiers = ids, .costs = costs };
     job.n_tiers = find_tiers(app, ids, costs, &job.usual);
     job.capacity = (size_t)rv_config_int(app->config, "learning.replay_capacity");
+    job.threshold = p->confidence;
+    job.cascade = p->cascade;
     job.cost_share = rv_config_float(app->config, "router.cost_share");
     if (job.n_tiers < 2) {
         return rv_fail(RV_E_UNSUPPORTED, "learning to route needs two tiers at least, there are %zu",
@@ -289,7 +298,7 @@ static void *run_learner(void *self)
             learn_in_background(l);
             looped_ms = rv_clock_ms();
         }
-        if (rv_routing_rated(l->app->pipeline.db, &rated) || rated - learned < least) {
+        if (rv_routing_rated(l->app->pipeline.db, &rated) || rated - learned < (least > learned / 5 ? least : learned / 5)) {
             continue;
         }
         learned = rated;

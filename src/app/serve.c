@@ -102,6 +102,14 @@ static void put_engine(void *self, rv_engine *engine)
     rv_pipeline_leave(p);
 }
 
+static void stop_loop(rv_app *app)
+{
+    rv_adapter_loop_free(app->pipeline.adapter_loop);
+    app->pipeline.adapter_loop = NULL;
+    rv_tries_free(app->pipeline.tries);
+    app->pipeline.tries = NULL;
+}
+
 /* Rank 2 and two seconds: enough for the newest corrections, `learn run` does the rest. */
 static rv_err start_loop(rv_app *app)
 {
@@ -119,15 +127,14 @@ static rv_err start_loop(rv_app *app)
                                     .take = take_engine,
                                     .put = put_engine,
                                     .self = p };
-    return rv_config_bool(app->config, "learning.adapters")
-               ? rv_adapter_loop_new(app->mem, &how, &p->adapter_loop)
-               : RV_OK;
-}
-
-static void stop_loop(rv_app *app)
-{
-    rv_adapter_loop_free(app->pipeline.adapter_loop);
-    app->pipeline.adapter_loop = NULL;
+    if (rv_config_bool(app->config, "learning.adapters")) {
+        RV_TRY(rv_adapter_loop_new(app->mem, &how, &p->adapter_loop));
+    }
+    rv_err e = p->learning && p->db && p->explore > 0 ? rv_tries_new(app->mem, p->db, p->backend, &p->tries) : RV_OK;
+    if (e) {
+        stop_loop(app);
+    }
+    return e;
 }
 
 rv_err rv_app_serve(rv_app *app)

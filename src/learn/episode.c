@@ -8,6 +8,7 @@
 #include "base/metrics.h"
 #include "store/witness.h"
 
+#include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -162,6 +163,20 @@ rv_err rv_episode_get(rv_db *db, const char *request_id, rv_arena *arena, rv_epi
     return e;
 }
 
+rv_err rv_episode_add_tries(rv_db *db, const char *request_id, const char *tries)
+{
+    static const char sql[] =
+        "UPDATE episode SET route = json_set(route, '$.tries', json(?2)) WHERE request_id = ?1 AND route <> ''";
+    sqlite3 *conn;
+    RV_TRY(rv_db_begin(db, &conn));
+    rv_err e = rv_db_exec(conn, sql, "tt", request_id, tries);
+    if (e) {
+        rv_db_rollback(db);
+        return e;
+    }
+    return rv_db_commit(db);
+}
+
 /* ---- what an answer says ---- */
 
 bool rv_episode_is_refusal(const char *answer)
@@ -183,6 +198,34 @@ static size_t citation(const char *text, size_t *number)
     }
     *number = value;
     return n + 1;
+}
+
+/* Next letter or digit that is no citation (ASCII as small letters, others as they are), 0 at the end. */
+static int next_letter(const char **at)
+{
+    size_t number, skip;
+    while (**at) {
+        unsigned char c = (unsigned char)**at;
+        if ((skip = citation(*at, &number)) > 0) {
+            *at += skip;
+            continue;
+        }
+        (*at)++;
+        if (c >= 0x80 || isalnum(c)) {
+            return tolower(c);
+        }
+    }
+    return 0;
+}
+
+bool rv_episode_same_answer(const char *a, const char *b)
+{
+    int x, y;
+    do {
+        x = next_letter(&a);
+        y = next_letter(&b);
+    } while (x == y && x);
+    return x == y;
 }
 
 /* The sources an answer cites, each once, in the order of the answer. */

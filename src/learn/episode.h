@@ -25,8 +25,15 @@ rv_err rv_episode_append(sqlite3 *conn, const rv_episode *episode) RV_MUST_CHECK
 /** rv_episode_get - RV_E_NOT_FOUND. Strings in arena. Any thread. */
 rv_err rv_episode_get(rv_db *db, const char *request_id, rv_arena *arena, rv_episode *out) RV_MUST_CHECK;
 
+/** rv_episode_add_tries - what other tiers said to the same prompt: a JSON array, kept as "tries" of how the episode was routed. An
+ * episode that is gone, or was never kept, is passed over. */
+rv_err rv_episode_add_tries(rv_db *db, const char *request_id, const char *tries) RV_MUST_CHECK;
+
 /** rv_episode_is_refusal - the answer that says the passages do not hold it ("Not in the passages."). */
 bool rv_episode_is_refusal(const char *answer);
+
+/** rv_episode_same_answer - a and b say the same: letters and digits, whatever their case, what they cite and how they are set. */
+bool rv_episode_same_answer(const char *a, const char *b);
 
 typedef struct rv_feedback {
     const char *request_id; /* required */

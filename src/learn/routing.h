@@ -17,6 +17,8 @@ typedef struct rv_routing_job {
     const char *const *tiers; /* [n_tiers] model ids, smallest first */
     const float *costs;       /* [n_tiers] of a token */
     size_t n_tiers, usual;    /* usual: the tier that answers without a router */
+    double threshold;         /* of confidence, as in rv_choice_how */
+    bool cascade;             /* a larger tier may answer again */
     size_t capacity;          /* newest episodes that are looked at */
     double cost_share;        /* as in rv_router_how */
     const rv_router *now;     /* in use, NULL: none */
@@ -25,9 +27,9 @@ typedef struct rv_routing_job {
 
 typedef struct rv_routing_done {
     size_t episodes, questions,
-        held_out; /* rated ones, different texts among them, episodes kept for the test */
+        held_out; /* rated ones, different texts among them, those kept for the test that every tier answered */
     double before, after,
-        error; /* utility per held-out episode (quality less price of cost); standard error of the
+        error; /* utility per held-out question (quality less price of cost); standard error of the
                                              difference */
     bool accepted;
     int64_t version; /* stored, 0: none */
@@ -37,16 +39,21 @@ typedef struct rv_routing_done {
 /**
  * rv_routing_learn - one round: read, learn, test, store.
  *
- * A rating r is the quality (r - 1) / 4 of the tier that answered, a correction is 0. One question in five (which fifth changes with
- * the version) is held out; there both routers are compared by the doubly robust estimate: the candidate's expectation, corrected
- * by what happened where the tier it wants did answer, divided by how likely that was. A candidate is used when its utility is
- * higher by 0.005 and by half a standard error.
+ * A rating r is the quality (r - 1) / 4 of the tier that answered, a correction is 0. Answers that were not shown (drafts, and what other
+ * tiers were asked for beside) are rated with the one that was: they said the same, or what the correction says, or something else.
+ * Something else was wrong when what was shown was right, and right one time in four when it was not. One question in five (always the
+ * same: the router in use must not have seen them either) is held out; of those the ones that every tier answered are the test. A candidate is used when its utility there,
+ * drafts and larger tiers counted, is higher by 0.005 and by half a standard error (by three,
+ * when fewer than 20 are held out; never with fewer than 8).
  *
  * fresh    out: what to use from now on, or NULL when the candidate was refused; the caller's
  * Errors:  RV_E_ARG not enough to learn from, and what is missing.  Those of the store.  RV_E_NOMEM.
  * Threads: one at a time.
  */
 rv_err rv_routing_learn(const rv_routing_job *job, rv_routing_done *done, rv_router **fresh) RV_MUST_CHECK;
+
+/** rv_routing_rated_share - of the newest n episodes; of n, also when there are fewer. Any thread. */
+rv_err rv_routing_rated_share(rv_db *db, size_t n, double *out) RV_MUST_CHECK;
 
 /** rv_routing_rated - episodes that have feedback. Any thread. */
 rv_err rv_routing_rated(rv_db *db, int64_t *out) RV_MUST_CHECK;

@@ -175,6 +175,7 @@ static rv_err run_stages(const rv_pipeline *p, rv_request *r)
     RV_TRY(e || r->text ? end_stage(r, RV_STAGE_BACKEND, &since, e) : answer(p, r, &since));
     r->total_ms = rv_clock_ms() - start; /* for the record; with the record's own time below */
     end_soft_stage(r, RV_STAGE_LEARN, &since, rv_stage_learn(p, r));
+    rv_stage_router_try(p, r);
     r->total_ms = rv_clock_ms() - start;
     return RV_OK;
 }
@@ -223,6 +224,14 @@ static json_t *sources_json(const rv_request *r)
     return list;
 }
 
+/* The answer that was not shown, because it was not sure; null: there was none. */
+static json_t *draft_json(const rv_request *r)
+{
+    return r->escalated_from ? json_pack("{s:s, s:f, s:I}", "model", r->escalated_from, "confidence", r->draft_confidence,
+                                         "tokens", (json_int_t)r->draft_tokens)
+                             : json_null();
+}
+
 static json_t *probs_json(const rv_request *r)
 {
     return json_pack("[f, f, f, f]", r->model_probs[0], r->model_probs[1], r->model_probs[2],
@@ -247,13 +256,13 @@ json_t *rv_request_json(const rv_request *r)
     const double *ms = r->stage_ms;
     /* "o" takes the reference, and a NULL among them makes the whole NULL. */
     return json_pack(
-        "{s:s, s:s, s:s, s:f, s:o, s:{s:s, s:I, s:f, s:f, s:f, s:o, s:b, s:s}, s:{s:I, s:I, s:I},"
+        "{s:s, s:s, s:s, s:f, s:o, s:{s:s, s:I, s:f, s:f, s:f, s:o, s:b, s:s, s:o}, s:{s:I, s:I, s:I},"
         " s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o}",
         "request_id", r->request_id, "session_id", r->session_id, "text", r->text, "confidence",
         r->confidence, "sources", sources_json(r), "routing_info", "model", r->routed_model, "context_size",
         (json_int_t)r->context_tokens, "temperature", (double)r->sampling.temperature, "top_p",
         (double)r->sampling.top_p, "confidence", r->router_confidence, "model_probs", probs_json(r),
-        "fallback", (int)r->fallback, "reason", r->reason, "usage", "prompt_tokens",
+        "fallback", (int)r->fallback, "reason", r->reason, "draft", draft_json(r), "usage", "prompt_tokens",
         (json_int_t)r->generated.prompt_tokens, "completion_tokens",
         (json_int_t)r->generated.completion_tokens, "cached_tokens", (json_int_t)r->generated.cached_tokens,
         "latency", "embedding_ms", ms[RV_STAGE_EMBED], "retrieval_ms", ms[RV_STAGE_MEMORY], "routing_ms",

@@ -13,6 +13,7 @@
 #include "learn/judge.h"
 #include "learn/loop.h"
 #include "memory/memory.h"
+#include "pipeline/tries.h"
 #include "router/box.h"
 #include "store/db.h"
 #include "store/session.h"
@@ -35,7 +36,8 @@ typedef struct rv_pipeline {
     bool learning;                 /* keep episodes: without them a request cannot be given feedback */
     rv_router_box *routers; /* what routes; NULL, or with nothing published: the default model answers */
     double confidence;      /* of a decision, below it the default model answers */
-    double explore;         /* share of requests whose tier is drawn, to learn from; 0: none */
+    double explore;         /* see rv_router_explores; 0: other tiers are never tried */
+    rv_tries *tries;        /* asks them; NULL: nobody does */
     pthread_rwlock_t
         *quiet; /* shared by requests, feedback and learning, alone for who forgets; NULL: nobody does */
     /* rv_forget of the running system, see app/forget.h; NULL: it cannot */
@@ -109,12 +111,13 @@ typedef struct rv_request {
     rv_router_held *held;       /* the router this request was decided by; put back when it ends */
     rv_routed routed;           /* what it said */
     size_t tier;                /* of the router's, that answers */
-    bool decided, explored;     /* by the router; a tier was drawn */
-    double propensity;          /* of this tier being chosen */
+    bool decided, explored;     /* by the router; the other tiers are asked too, afterwards */
+    float cover[RV_COVER];      /* how the hits cover the question */
     bool held_back;             /* the answer is not shown before it was checked */
     const char *escalated_from; /* model whose answer was not good enough, NULL: none */
     double draft_confidence;    /* of that answer */
-    size_t draft_tier;
+    const char *draft_text;
+    size_t draft_tokens; /* it read and wrote */
     bool fallback;
     const char *reason;
     rv_sampling sampling;

@@ -13,6 +13,8 @@ int rv_stage_router_kind(const char *type);
  * good enough: routed_model is now a larger one. */
 bool rv_stage_router_may_escalate(const rv_pipeline *p, const rv_request *r);
 bool rv_stage_router_escalate(const rv_pipeline *p, rv_request *r);
+/** rv_stage_router_try - when it was drawn, the tiers that have not answered are asked too, in the background. */
+void rv_stage_router_try(const rv_pipeline *p, const rv_request *r);
 rv_err rv_stage_attend(const rv_pipeline *p, rv_request *r, const rv_engine *engine) RV_MUST_CHECK;
 rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 /** rv_stage_backend_show - the answer that was held back, in one piece. RV_E_CANCELLED. */

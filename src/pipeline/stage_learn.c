@@ -57,7 +57,8 @@ static void add_decision(const rv_request *r, json_t *body)
     if (r->escalated_from) {
         json_object_set_new(
             body, "draft",
-            json_pack("{s:s, s:f}", "model", r->escalated_from, "confidence", r->draft_confidence));
+            json_pack("{s:s, s:f, s:s, s:I}", "model", r->escalated_from, "confidence", r->draft_confidence, "text",
+                      r->draft_text, "tokens", (json_int_t)r->draft_tokens));
     }
 }
 
@@ -65,8 +66,8 @@ static void add_decision(const rv_request *r, json_t *body)
 static const char *route_text(const rv_request *r)
 {
     json_t *body =
-        json_pack("{s:f, s:b, s:b, s:s, s:o}", "propensity", r->propensity, "explored", (int)r->explored,
-                  "fallback", (int)r->fallback, "reason", r->reason, "hits", hits_json(r));
+        json_pack("{s:b, s:b, s:s, s:o, s:o}", "explored", (int)r->explored, "fallback", (int)r->fallback, "reason", r->reason,
+                  "hits", hits_json(r), "cover", floats_json(r->cover, RV_COVER));
     const char *out = NULL;
     rv_text text;
     rv_text_init(&text, &rv_heap, RECORD_MAX_BYTES);
@@ -156,6 +157,9 @@ rv_err rv_stage_learn(const rv_pipeline *p, rv_request *r)
     int64_t now = rv_clock_wall_ms();
     sqlite3 *conn;
     RV_TRY(rv_db_begin(p->db, &conn));
+    if (p->learning && p->routers) {
+        rv_router_count_answer(p->routers);
+    }
     rv_err e = write_turn(conn, r, question, now);
     if (!e && p->learning) {
         e = write_episode(conn, r, question, now);

@@ -1,7 +1,6 @@
 /* router: which model answers. The router learned from rated requests decides between the tiers there are; without one, when it
- * is not sure, and when the request names its model, that is said and nothing is made to look like a decision. Now and then a tier
- * is drawn instead (never for private or hurried requests), because what is never tried is never known; how likely each draw was is
- * kept with the episode. */
+ * is not sure, and when the request names its model, that is said and nothing is made to look like a decision. For some requests the
+ * other tiers are asked too, afterwards and in the background (never for private or hurried ones): what is never tried is never known. */
 #include "pipeline/pipeline_priv.h"
 
 #include "base/rng.h"
@@ -48,6 +47,17 @@ int rv_stage_router_kind(const char *type)
     return 0; /* documents and their chunks */
 }
 
+static void cover(rv_request *r)
+{
+    enum { LOOKED_AT = 16 };
+    rv_str texts[LOOKED_AT];
+    size_t n = r->hits.n < LOOKED_AT ? r->hits.n : LOOKED_AT;
+    for (size_t i = 0; i < n; i++) {
+        texts[i] = rv_str_of(r->hits.at[i].text, strlen(r->hits.at[i].text));
+    }
+    rv_cover_fill(rv_str_of(r->query, r->query_bytes), texts, n, r->cover);
+}
+
 static void fill_input(const rv_request *r, const rv_router *router, rv_slot_input *in, float *distances,
                        uint8_t *kinds)
 {
@@ -61,6 +71,7 @@ static void fill_input(const rv_request *r, const rv_router *router, rv_slot_inp
                            .distances = distances,
                            .kinds = kinds,
                            .n_hits = r->hits.n < MAX_DISTANCES ? r->hits.n : MAX_DISTANCES,
+                           .cover = r->cover,
                            .k = r->hits.n };
     for (size_t i = 0; i < in->n_hits; i++) {
         distances[i] = (float)(1 - r->hits.at[i].vector_score); /* NaN: found by words alone */
@@ -95,46 +106,35 @@ static double draw_of(const rv_request *r, uint64_t seed)
     return (double)(rv_hash64(r->request_id, 36, seed) >> 11) * 0x1p-53;
 }
 
-static void explore(const rv_pipeline *p, rv_request *r, uint32_t allowed)
+/* Asking the other tiers too teaches only what is rated afterwards. Never when the answer is not recorded, or in a hurry. */
+static bool draw_explored(const rv_pipeline *p, const rv_request *r)
 {
-    size_t n = 0, pick = 0, arms[RV_ROUTER_TIERS];
-    for (size_t t = 0; t < r->routed.tiers; t++) {
-        if (allowed >> t & 1) {
-            arms[n++] = t;
-        }
-    }
-    r->propensity = 1;
-    if (n < 2 || !p->learning || !p->db || r->private || p->explore <= 0 ||
-        (r->max_latency_ms > 0 && r->max_latency_ms < HURRIED_MS)) {
-        return;
-    }
-    if (draw_of(r, 1) < p->explore) {
-        pick = arms[(size_t)(draw_of(r, 2) * (double)n)];
-        r->explored = pick != r->tier;
-        r->tier = pick;
-    }
-    r->propensity = r->explored ? p->explore / (double)n : 1 - p->explore + p->explore / (double)n;
+    bool hurried = r->max_latency_ms > 0 && r->max_latency_ms < HURRIED_MS;
+    return p->learning && p->db && p->routers && p->tries && !r->private && !hurried &&
+           draw_of(r, 1) < rv_router_explores(p->routers, p->explore);
 }
 
-/* Before there is a router every tier has to be tried too, or there would never be one. */
-static void explore_untrained(const rv_pipeline *p, rv_request *r)
+void rv_stage_router_try(const rv_pipeline *p, const rv_request *r)
 {
     rv_backend_model models[RV_TIERS + 1];
-    const char *arms[RV_TIERS];
-    size_t n = 0, all = rv_backend_models(p->backend, models, RV_COUNT(models));
-    for (size_t m = 0; m < all && m < RV_COUNT(models); m++) {
-        if (models[m].tier >= 0 && n < RV_TIERS) {
-            arms[n++] = models[m].id;
-        }
-    }
-    bool hurried = r->max_latency_ms > 0 && r->max_latency_ms < HURRIED_MS;
-    if (n < 2 || !p->learning || !p->db || r->private || hurried || draw_of(r, 1) >= p->explore) {
+    rv_try one = { .max_tokens = r->max_tokens ? r->max_tokens : RV_PIPELINE_DEFAULT_TOKENS,
+                   .sampling = r->sampling,
+                   .tenant = r->user ? rv_hash64(r->user, strlen(r->user), 0) : 0 };
+    size_t all = rv_backend_models(p->backend, models, RV_COUNT(models));
+    if (!r->explored || r->generated.completion_tokens == 0) {
         return;
     }
-    r->routed_model = arms[(size_t)(draw_of(r, 2) * (double)n)];
-    r->explored = true;
-    r->propensity = p->explore / (double)n;
-    r->reason = "router not trained: tried, to learn from it";
+    for (size_t m = 0; m < all && m < RV_COUNT(models); m++) {
+        bool asked = models[m].id == r->routed_model || models[m].id == r->escalated_from;
+        if (models[m].tier >= 0 && !asked && one.n_models < RV_TIERS) {
+            one.models[one.n_models++] = models[m].id;
+        }
+    }
+    memcpy(one.request_id, r->request_id, sizeof one.request_id);
+    if (one.n_models == 0 || rv_prompt_messages(r, r->sources, r->n_sources, &one.messages)) {
+        return;
+    }
+    rv_tries_put(p->tries, &one);
 }
 
 static void note_probs(rv_request *r, const rv_router *router)
@@ -151,7 +151,7 @@ static void note_probs(rv_request *r, const rv_router *router)
 
 static rv_err decide(const rv_pipeline *p, rv_request *r, const rv_router *router)
 {
-    const char *ids[RV_ROUTER_TIERS];
+    const char *ids[RV_ROUTER_TIERS] = { NULL };
     float distances[MAX_DISTANCES];
     uint8_t kinds[MAX_DISTANCES];
     rv_slot_input in;
@@ -168,26 +168,18 @@ static rv_err decide(const rv_pipeline *p, rv_request *r, const rv_router *route
     rv_router_route(router, &in, allowed, scratch, &r->routed);
     note_probs(r, router);
     r->router_confidence = r->routed.confidence;
-    r->tier = r->routed.tier;
-    r->decided = true;
-    if (r->routed.confidence < p->confidence && !r->routed.seen) {
-        /* not sure: the default, if it is one of the tiers, so that what comes of it is learned from */
-        for (size_t t = 0; t < r->routed.tiers; t++) {
-            r->tier = ids[t] == r->routed_model ? t : r->tier;
-        }
-        r->fallback = true;
-        r->decided = ids[r->tier] == r->routed_model;
-        r->reason = "not sure enough: the default model";
-    } else {
-        r->reason =
-            r->routed.seen ? "asked before: what was right then" : "least cost for its chance of being right";
+    rv_choice_how how = { .allowed = allowed, .usual = RV_ROUTER_TIERS, .threshold = p->confidence };
+    for (size_t t = 0; t < RV_ROUTER_TIERS; t++) {
+        how.usual = ids[t] && ids[t] == r->routed_model ? t : how.usual;
     }
-    if (r->decided) {
-        explore(p, r, allowed);
-        r->reason = r->explored ? "tried, to learn from it" : r->reason;
-        r->fallback = r->fallback && !r->explored;
-        r->routed_model = ids[r->tier];
-    }
+    rv_choice choice = rv_router_choose(&r->routed, &how);
+    r->tier = choice.tier;
+    r->fallback = choice.fallback;
+    r->decided = choice.tier < RV_ROUTER_TIERS; /* else the default model is none of the tiers */
+    r->routed_model = r->decided ? ids[choice.tier] : r->routed_model;
+    r->reason = r->fallback      ? "not sure enough: the default model"
+                : r->routed.seen ? "asked before: what was right then"
+                                 : "least cost for its chance of being right";
     return RV_OK;
 }
 
@@ -217,19 +209,18 @@ rv_err rv_stage_router(const rv_pipeline *p, rv_request *r)
     bool named = !wants_loop(r);
     RV_TRY(rv_backend_resolve(p->backend, named ? r->model : NULL, &r->routed_model));
     choose_sampling(r);
-    r->propensity = 1;
     if (named) {
         r->router_confidence = 1;
         r->reason = "the request names the model";
     } else {
         r->held = p->routers ? rv_router_take(p->routers) : NULL;
         r->reason = "router not trained";
+        r->fallback = true;
+        r->explored = draw_explored(p, r);
+        cover(r);
         if (r->held) {
             RV_TRY(decide(p, r, rv_router_held_get(r->held)));
-        } else {
-            explore_untrained(p, r);
         }
-        r->fallback = r->fallback || !r->decided;
         ask_bank(p, r);
     }
     for (int t = 0; t < RV_TIERS && !r->decided; t++) {
@@ -247,7 +238,7 @@ bool rv_stage_router_may_escalate(const rv_pipeline *p, const rv_request *r)
 {
     const char *ids[RV_ROUTER_TIERS];
     bool hurried = r->max_latency_ms > 0 && r->max_latency_ms < HURRIED_MS;
-    if (!p->cascade || !r->decided || r->explored || r->extra.n_logprobs >= 0 || hurried) {
+    if (!p->cascade || !r->decided || r->extra.n_logprobs >= 0 || hurried) {
         return false;
     }
     const rv_router *router = rv_router_held_get(r->held);
@@ -265,7 +256,8 @@ bool rv_stage_router_escalate(const rv_pipeline *p, rv_request *r)
     }
     r->escalated_from = r->routed_model;
     r->draft_confidence = r->confidence;
-    r->draft_tier = r->tier;
+    r->draft_text = r->text;
+    r->draft_tokens = r->generated.prompt_tokens + r->generated.completion_tokens;
     r->routed_model = ids[next];
     r->tier = next;
     r->reason = "the smaller model was not sure of its answer";

@@ -1,5 +1,6 @@
 #include "router/box.h"
 
+#include <math.h>
 #include <pthread.h>
 
 struct rv_router_held {
@@ -12,6 +13,8 @@ struct rv_router_box {
     const rv_alloc *mem;
     pthread_mutex_t lock;
     rv_router_held *now; /* NULL: none */
+    double rated;        /* share of answers, running */
+    int64_t ratings;
 };
 
 rv_err rv_router_box_new(const rv_alloc *mem, rv_router_box **out)
@@ -20,7 +23,7 @@ rv_err rv_router_box_new(const rv_alloc *mem, rv_router_box **out)
     if (!box) {
         return rv_fail(RV_E_NOMEM, "router");
     }
-    box->mem = mem;
+    *box = (struct rv_router_box){ .mem = mem };
     pthread_mutex_init(&box->lock, NULL);
     *out = box;
     return RV_OK;
@@ -87,4 +90,38 @@ const rv_router *rv_router_held_get(const rv_router_held *held)
 int64_t rv_router_held_version(const rv_router_held *held)
 {
     return held->version;
+}
+
+/* ---- how much is rated ---- */
+
+void rv_router_set_rated(rv_router_box *box, int64_t ratings, double share)
+{
+    pthread_mutex_lock(&box->lock);
+    box->ratings = ratings;
+    box->rated = share < 1 ? share : 1;
+    pthread_mutex_unlock(&box->lock);
+}
+
+void rv_router_count_answer(rv_router_box *box)
+{
+    pthread_mutex_lock(&box->lock);
+    box->rated *= 1 - 1.0 / RV_ROUTER_WINDOW;
+    pthread_mutex_unlock(&box->lock);
+}
+
+void rv_router_count_rating(rv_router_box *box)
+{
+    pthread_mutex_lock(&box->lock);
+    double share = box->rated + 1.0 / RV_ROUTER_WINDOW;
+    box->rated = share < 1 ? share : 1;
+    box->ratings++;
+    pthread_mutex_unlock(&box->lock);
+}
+
+double rv_router_explores(rv_router_box *box, double floor)
+{
+    pthread_mutex_lock(&box->lock);
+    double share = box->rated, windows = (double)box->ratings / RV_ROUTER_WINDOW, early = 1 / (1 + windows * sqrt(windows));
+    pthread_mutex_unlock(&box->lock);
+    return floor > 0 ? share * (early > floor ? early : floor) : 0;
 }

@@ -30,7 +30,7 @@ const rv_slot_group rv_slots[] = {
     { "graph_depth", 54, 1, false, "mean hops of the context / 2" },
     { "recall_estimate", 55, 1, true, "min(1, asked for / 64)" },
     { "neighborhood_density", 56, 16, true, "histogram of distances on 0..1, the last bin open, / hits" },
-    { "coherence", 72, 16, false, "cosines among the hits; memory does not hand out their vectors" },
+    { "coherence", 72, 16, true, "how the hits cover the words of the question (cover.h): memory does not hand out their vectors" },
     { "hit_kinds", 88, 6, true, "share of documents, notes, qa, agent steps, facts, concepts" },
     { "edge_weight", 94, 1, false, "mean weight of the subgraph's edges" },
     { "majority_domain", 95, 1, false, "share of hits in the domain most of them are in" },
@@ -351,6 +351,9 @@ void rv_slots_fill(const rv_slot_space *space, const rv_slot_input *in, float *o
         nearest = fill_clusters(k, space, in->vector, out + RV_SLOT_CLUSTER);
     }
     fill_hits(in, out);
+    for (int i = 0; in->cover && i < RV_COVER; i++) {
+        out[RV_SLOT_COHERENCE + i] = clip(in->cover[i], 0, 1);
+    }
     out[RV_SLOT_LATENCY] = in->latency_ms > 0 ? lg_share(in->latency_ms, 8192) : 1;
     out[RV_SLOT_DEVICE + (in->device & 3)] = 1;
     out[RV_SLOT_PRIVACY + (in->privacy & 3)] = 1;

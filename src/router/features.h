@@ -4,6 +4,7 @@
 #ifndef RV_ROUTER_FEATURES_H
 #define RV_ROUTER_FEATURES_H
 #include "base/err.h"
+#include "router/cover.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,7 +38,7 @@ enum {
     RV_SLOT_DEPTH = 54,
     RV_SLOT_RECALL = 55,
     RV_SLOT_DENSITY = 56,   /* 16 */
-    RV_SLOT_COHERENCE = 72, /* 8 + 8 */
+    RV_SLOT_COHERENCE = 72, /* RV_COVER */
     RV_SLOT_KINDS = 88,     /* 6 */
     RV_SLOT_EDGES = 94,
     RV_SLOT_MAJORITY = 95,
@@ -93,6 +94,7 @@ typedef struct rv_slot_input {
     uint32_t user_hour;  /* requests of this user in the last hour */
     /* What memory found, best first; cosine distance 0..2 or NaN where only words found it */
     const float *distances;
+    const float *cover;   /* [RV_COVER] how they cover the question; NULL: not known */
     const uint8_t *kinds; /* 0..5: document or chunk, note, qa, agent step, fact, concept */
     size_t n_hits;        /* at most RV_SLOT_HITS count */
     size_t k;             /* that were asked for */

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HEADER = 24, EMBEDDER = 64, DIGEST = 32, VERSION = 1, DIM_MAX = 4096, FILE_MAX = 1 << 30 };
+enum { HEADER = 24, EMBEDDER = 64, DIGEST = 32, VERSION = 2, DIM_MAX = 4096, FILE_MAX = 1 << 30 };
 static const char magic[8] = { 'f', 'r', 'g', 'n', '0', '0', '0', '1' };
 
 typedef struct numbers {
@@ -16,7 +16,7 @@ typedef struct numbers {
     float *at;
     size_t n;
 } numbers;
-enum { ARRAYS = 16 };
+enum { ARRAYS = 21 };
 
 static void list_arrays(rv_router *r, numbers out[ARRAYS])
 {
@@ -26,11 +26,16 @@ static void list_arrays(rv_router *r, numbers out[ARRAYS])
         { "votes", r->votes[0], RV_ROUTER_TIERS * ROUTER_VOTES },
         { "costs", r->costs[0], RV_ROUTER_TIERS * ROUTER_COSTS },
         { "base", r->base, RV_ROUTER_TIERS },
+        { "level", r->level, RV_ROUTER_TIERS },
         { "doubts", r->doubts, ROUTER_DOUBTS },
         { "lambda", &r->lambda, 1 },
         { "trust", &r->trust, 1 },
         { "pool", &r->pool, 1 },
         { "drafts", r->drafts[0], RV_ROUTER_TIERS * ROUTER_DRAFTS },
+        { "means of cover", r->cover_mean, RV_COVER },
+        { "spreads of cover", r->cover_spread, RV_COVER },
+        { "cover", r->cover[0], RV_ROUTER_TIERS * ROUTER_COVER },
+        { "carry", r->carry, ROUTER_CARRY },
         { "statistics' means", r->surface_mean, RV_SURFACE },
         { "statistics' spreads", r->surface_spread, RV_SURFACE },
         { "history", r->history.quality[0], 2 * RV_SLOT_CENTROIDS * RV_ROUTER_TIERS },

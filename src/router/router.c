@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-const char *const rv_router_part_names[RV_ROUTER_PARTS] = { "cell", "lexical", "words", "meaning" };
+const char *const rv_router_part_names[RV_ROUTER_PARTS] = { "cell", "lexical", "words", "meaning", "cover" };
 
 rv_router_how rv_router_how_default(void)
 {
@@ -150,6 +150,29 @@ float router_vote_past(const rv_past *past, const rv_past_near *near, size_t n, 
     return router_log_odds(sum / all);
 }
 
+void router_spread_cover(const rv_router *r, const float *cover, double *out)
+{
+    out[2 * RV_COVER] = 1;
+    for (int i = 0; i < RV_COVER; i++) {
+        double x = (double)(cover[i] - r->cover_mean[i]) / fmax((double)r->cover_spread[i], 1e-3);
+        out[i] = fmin(4, fmax(-4, x));
+        out[RV_COVER + i] = out[i] * out[i];
+    }
+}
+
+float router_vote_cover(const rv_router *r, const float *cover, size_t tier)
+{
+    double x[ROUTER_COVER], sum = 0;
+    if (!cover) {
+        return router_log_odds(r->base[tier]);
+    }
+    router_spread_cover(r, cover, x);
+    for (int i = 0; i < ROUTER_COVER; i++) {
+        sum += x[i] * (double)r->cover[tier][i];
+    }
+    return (float)fmin(8, fmax(-8, sum));
+}
+
 bool router_is_same(const rv_past_found *found, float *surely)
 {
     if (found->n_words == 0) {
@@ -226,12 +249,12 @@ void router_chances(const rv_router *r, rv_routed *out)
         for (int p = 0; p < RV_ROUTER_PARTS; p++) {
             sum += r->votes[t][p] * out->part[t][p];
         }
-        own[t] = sum - router_log_odds(r->base[t]);
+        own[t] = sum - r->level[t];
         together += own[t] / (float)r->tiers;
     }
     /* A hard question is hard for every tier: what they say together is less noise than what sets them apart. */
     for (size_t t = 0; t < r->tiers; t++) {
-        out->p_right[t] = logistic(router_log_odds(r->base[t]) + together + r->pool * (own[t] - together));
+        out->p_right[t] = logistic(r->level[t] + together + r->pool * (own[t] - together));
     }
 }
 
@@ -263,11 +286,23 @@ void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allow
                                r->doubts[3] * (float)out->seen);
 }
 
+rv_choice rv_router_choose(const rv_routed *routed, const rv_choice_how *how)
+{
+    bool sure = routed && (routed->seen || routed->confidence >= how->threshold);
+    bool there = sure && (how->allowed >> routed->tier & 1);
+    return there ? (rv_choice){ .tier = routed->tier } : (rv_choice){ .tier = how->usual, .fallback = true };
+}
+
 /* ---- an answer is there ---- */
 
-float router_draft_log(float confidence)
+/* What makes one tier fail makes the others fail too: a part of the surprise is carried over. */
+void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, float confidence, size_t other, float *now,
+                        float *then)
 {
-    return confidence > 0.0067f ? logf(fminf(confidence, 1)) : -5;
+    const float *w = r->drafts[tier];
+    float before = router_log_odds(routed->p_right[tier]), z = w[0] * before + w[1] * router_log_odds(confidence) + w[2];
+    *now = logistic(z);
+    *then = logistic(r->carry[0] * router_log_odds(routed->p_right[other]) + r->carry[1] * (z - before));
 }
 
 /* The tier that would be best if the one that answered were not there. */
@@ -295,13 +330,11 @@ bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tie
     if (!rv_router_checks(r, routed, tier, allowed)) {
         return false;
     }
-    /* What the first answer cost is spent either way. */
-    const float *w = r->drafts[tier];
-    float now =
-        logistic(w[0] * router_log_odds(routed->p_right[tier]) + w[1] * router_draft_log(confidence) + w[2]);
+    float now, then;
     size_t t = next_tier(r, routed, tier, allowed);
     *next = t;
-    return routed->p_right[t] - r->lambda * routed->cost[t] > now;
+    router_judge_draft(r, routed, tier, confidence, t, &now, &then);
+    return then - r->lambda * routed->cost[t] > now; /* what the first answer cost is spent either way */
 }
 
 size_t rv_router_scratch_bytes(const rv_router *r)
@@ -346,6 +379,7 @@ void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allow
         part[1] = router_lexical(r, r->lexical + t * router_lexical_size(r->dim), &row);
         part[2] = router_vote_past(r->past, found->words, found->n_words, t, r->base[t]);
         part[3] = router_vote_past(r->past, found->meaning, found->n_meaning, t, r->base[t]);
+        part[4] = router_vote_cover(r, in->cover, t);
         float cost = r->costs[t][RV_SURFACE];
         for (int i = 0; i < RV_SURFACE; i++) {
             cost += r->costs[t][i] * row.surface[i];

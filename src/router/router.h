@@ -1,11 +1,12 @@
 /* The router: which tier answers a question. From questions whose outcome is known it learns, for each tier, the probability of
- * a right answer; a decision is the tier with the largest probability less what it costs. Four parts say something about a
+ * a right answer; a decision is the tier with the largest probability less what it costs. Five parts say something about a
  * question, and their votes are weighed by what they were worth on questions they had not seen:
  *
  *     cell      FastGRNN over the 128 slots of features.h, 2,000 to 3,000 numbers
  *     lexical   logistic regression on words, pairs of words, 32 statistics and the vector
  *     words     what happened to the requests with the most words in common
  *     meaning   what happened to the requests with the nearest vectors
+ *     cover     logistic regression on how what memory found covers the question (cover.h)
  *
  * A request that was made before (its words, whatever their case and with some left out) is not predicted but remembered. */
 #ifndef RV_ROUTER_ROUTER_H
@@ -14,8 +15,8 @@
 #include "router/past.h"
 
 #define RV_ROUTER_TIERS RV_PAST_TIERS
-enum { RV_ROUTER_NAME = 48, RV_ROUTER_PARTS = 4 };
-extern const char *const rv_router_part_names[RV_ROUTER_PARTS]; /* "cell" "lexical" "words" "meaning" */
+enum { RV_ROUTER_NAME = 48, RV_ROUTER_PARTS = 5 };
+extern const char *const rv_router_part_names[RV_ROUTER_PARTS]; /* "cell" "lexical" "words" "meaning" "cover" */
 
 typedef struct rv_router rv_router;
 
@@ -29,10 +30,13 @@ typedef struct rv_router_row {
     float cost[RV_ROUTER_TIERS];    /* any unit, NaN: not known */
     float draft
         [RV_ROUTER_TIERS]; /* the answer's own confidence (exp of its mean log-probability), NaN: not known */
+    uint32_t second;       /* bit t: t answered because a smaller tier was not sure. Such questions are harder than they look, so what
+                              became of it says nothing of what to expect before an answer is there */
     float weight;          /* how much it counts, usually 1 */
     const float *distances; /* [n_hits] what memory had found, as in rv_slot_input */
     const uint8_t *kinds;
     size_t n_hits;
+    const float *cover; /* [RV_COVER] or NULL */
 } rv_router_row;
 
 typedef struct rv_router_set {
@@ -48,8 +52,8 @@ typedef struct rv_router_how {
     size_t hidden, rank;
     double sparsity;
     bool int8;
-    double
-        cost_share; /* the cost a decision may have on average, as a share of always taking the last tier; 0.45 */
+    double cost_share; /* the cost a request may have on average, drafts included, as a share of always taking the last tier; 0.45.
+                          Where that is hardly more than the cheapest tier alone costs: that and 0.15 of what lies between */
     uint64_t seed;
     void (*progress)(void *self, size_t done, size_t total);
     void *self;
@@ -84,7 +88,7 @@ typedef struct rv_routed {
     float part[RV_ROUTER_TIERS][RV_ROUTER_PARTS]; /* log odds as each part sees them */
     size_t tier;
     float
-        confidence; /* probability that no allowed tier would have been better by more than 0.05, cost counted */
+        confidence; /* probability that no other tier would have answered better */
     bool seen;      /* remembered: nearest is the same request */
     bool any_past;    /* nearest is there */
     uint32_t nearest; /* of the past rows, by words */
@@ -103,6 +107,24 @@ typedef struct rv_routed {
 size_t rv_router_scratch_bytes(const rv_router *r);
 void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allowed, void *scratch,
                      rv_routed *out);
+
+/**
+ * rv_router_choose - which tier answers first: the router's, unless it is not sure (and does not remember), then the usual one.
+ *
+ * routed  NULL: there is no router
+ * how     allowed: bits of tiers.  usual: the tier of the default model; another number: it is none of the tiers.
+ *         threshold: of routed.confidence
+ */
+typedef struct rv_choice_how {
+    uint32_t allowed;
+    size_t usual;
+    double threshold;
+} rv_choice_how;
+typedef struct rv_choice {
+    size_t tier;
+    bool fallback; /* the usual one, for want of a decision */
+} rv_choice;
+rv_choice rv_router_choose(const rv_routed *routed, const rv_choice_how *how);
 
 /**
  * rv_router_escalates - whether a larger tier should answer instead, now that tier's answer is there with its own confidence (exp

@@ -9,6 +9,8 @@ enum {
     ROUTER_VOTES = RV_ROUTER_PARTS + 1, /* weights of a tier's vote: one per part and a constant */
     ROUTER_COSTS = RV_SURFACE + 1,      /* cost of a tier: statistics and a constant */
     ROUTER_DRAFTS = 3,                  /* of an answer that is there */
+    ROUTER_CARRY = 2,
+    ROUTER_COVER = 2 * RV_COVER + 1, /* numbers, their squares, and a constant */
     ROUTER_DOUBTS = 4 /* of the confidence: constant, chance of the chosen, lead, remembered */
 };
 
@@ -31,15 +33,18 @@ struct rv_router {
     float *rarity;  /* [RV_PAST_BUCKETS] weight of a gram */
     float *lexical; /* [tiers][router_lexical_size]: statistics, vector, grams, constant */
     rv_past *past;
+    float cover_mean[RV_COVER], cover_spread[RV_COVER], cover[RV_ROUTER_TIERS][ROUTER_COVER];
     float votes[RV_ROUTER_TIERS][ROUTER_VOTES];
     float costs[RV_ROUTER_TIERS][ROUTER_COSTS]; /* of the logarithm */
-    float base[RV_ROUTER_TIERS];                /* share of right answers */
+    float base[RV_ROUTER_TIERS];                /* share of right answers, of those that are known */
+    float level[RV_ROUTER_TIERS];               /* mean log odds of all rows: a tier that was asked only what is easy is not better */
     float doubts[ROUTER_DOUBTS];
     float lambda;
     float
         pool; /* how much of what only one tier's parts say is believed: 1 all, 0 only what all tiers' parts say together */
     float drafts[RV_ROUTER_TIERS]
                 [ROUTER_DRAFTS]; /* of an answer that is there: chance before, its confidence, constant */
+    float carry[ROUTER_CARRY];   /* to a larger tier, of what a draft's confidence said: chance before, surprise */
     float trust;                 /* in a remembered outcome when some words are missing */
 };
 
@@ -74,6 +79,9 @@ void router_scale_surface(const rv_router *r, const float *surface, float *out);
 size_t router_weigh_grams(const rv_router *r, const rv_past_text *text, float *weight);
 float router_lexical(const rv_router *r, const float *w, const router_lexical_row *row);
 void router_scale_slots(const rv_router *r, const float *slots, float *out);
+/** router_spread_cover - cover [RV_COVER] as the part sees it, out [ROUTER_COVER].  router_vote_cover - log odds of it; NULL: base. */
+void router_spread_cover(const rv_router *r, const float *cover, double *out);
+float router_vote_cover(const rv_router *r, const float *cover, size_t tier);
 /** router_vote_past - log odds of a tier from near rows, drawn towards base. */
 float router_vote_past(const rv_past *past, const rv_past_near *near, size_t n, size_t tier, float base);
 /** router_is_same - the first of found by words is the same request: said again, or with words left out. */
@@ -81,8 +89,9 @@ bool router_is_same(const rv_past_found *found, float *surely);
 void router_fill_history(const rv_router *r, int cluster, rv_slot_input *in);
 /** router_chances - p_right of all tiers from their parts. */
 void router_chances(const rv_router *r, rv_routed *out);
-/** router_draft_log - an answer's own confidence as the check takes it. */
-float router_draft_log(float confidence);
+/** router_judge_draft - chances of the tier that answered and of another one, now that the answer's own confidence is known. */
+void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, float confidence, size_t other, float *now,
+                        float *then);
 /** router_judge - votes, costs and parts of routed are there: probabilities, tier and confidence. */
 void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, rv_routed *out);
 #endif

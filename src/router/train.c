@@ -1,7 +1,6 @@
 /* From rows to weights. Rows are dealt to five folds by their text, so that a text said twice is in one; each part predicts a
  * fold from the other four, and how the votes are weighed, what a unit of cost is worth and how sure a decision is are fitted
  * on those predictions. Then each part learns from all rows. Nothing here looks at rows that were not given. */
-#include "router/measure.h"
 #include "router/router_priv.h"
 #include "router/space_priv.h"
 
@@ -37,6 +36,7 @@ typedef struct trainer {
     float *part;          /* [n][tiers][RV_ROUTER_PARTS] log odds by parts that had not seen the row */
     float *cost;          /* [n][tiers] expected */
     rv_past_found *found; /* [n] */
+    double together;      /* how much of a tier's chance is left when another one was wrong */
     float *squares;       /* of one lexical model: [router_lexical_size] */
     void *scratch;
     size_t done, total;
@@ -52,7 +52,7 @@ static void step_done(trainer *t)
 
 static bool known(const rv_router_row *row, size_t tier)
 {
-    return row->quality[tier] >= 0;
+    return row->quality[tier] >= 0 && !(row->second >> tier & 1);
 }
 
 /* ---- checks ---- */
@@ -168,6 +168,24 @@ static void measure_columns(const float *x, size_t n, size_t cols, float *mean, 
     }
 }
 
+static void measure_cover(trainer *t)
+{
+    double n = 0, sum[RV_COVER] = { 0 }, squares[RV_COVER] = { 0 };
+    for (size_t i = 0; i < t->set->n; i++) {
+        const float *c = t->set->rows[i].cover;
+        n += c != NULL;
+        for (int k = 0; c && k < RV_COVER; k++) {
+            sum[k] += c[k];
+            squares[k] += (double)c[k] * c[k];
+        }
+    }
+    for (int k = 0; k < RV_COVER && n > 0; k++) {
+        double mean = sum[k] / n;
+        t->r->cover_mean[k] = (float)mean;
+        t->r->cover_spread[k] = (float)sqrt(fmax(0, squares[k] / n - mean * mean));
+    }
+}
+
 static rv_err read_rows(trainer *t)
 {
     const rv_router_set *set = t->set;
@@ -253,6 +271,7 @@ static rv_err fill_slots(trainer *t)
                              .distances = row->distances,
                              .kinds = row->kinds,
                              .n_hits = row->n_hits,
+                             .cover = row->cover,
                              .k = row->n_hits };
         rv_slots_fill(&r->axes, &in, t->slots + i * RV_SLOTS, &t->cluster[i]);
     }
@@ -437,58 +456,9 @@ static void train_lexical(trainer *t, int without, size_t tier, float *w)
     }
 }
 
-/* ---- predictions for rows not seen ---- */
-
-static float *part_of(const trainer *t, size_t row, size_t tier)
-{
-    return t->part + (row * t->set->tiers + tier) * RV_ROUTER_PARTS;
-}
-
-static rv_err predict_fold(trainer *t, int fold)
-{
-    rv_grnn *cell = NULL;
-    float *w = t->r->lexical, out[RV_ROUTER_TIERS];
-    RV_TRY(train_cell(t, fold, &cell));
-    for (size_t i = 0; i < t->set->n; i++) {
-        float h[RV_GRNN_MAX_HIDDEN] = { 0 };
-        if (t->fold[i] != fold) {
-            continue;
-        }
-        rv_grnn_step(cell, t->slots + i * RV_SLOTS, h);
-        rv_grnn_head(cell, h, out);
-        for (size_t m = 0; m < t->set->tiers; m++) {
-            part_of(t, i, m)[0] = out[m];
-        }
-    }
-    rv_grnn_free(cell);
-    for (size_t m = 0; m < t->set->tiers; m++) {
-        train_lexical(t, fold, m, w);
-        for (size_t i = 0; i < t->set->n; i++) {
-            if (t->fold[i] == fold) {
-                router_lexical_row row = lexical_row(t, i);
-                part_of(t, i, m)[1] = router_lexical(t->r, w, &row);
-            }
-        }
-    }
-    rv_past_text text;
-    for (size_t i = 0; i < t->set->n; i++) {
-        if (t->fold[i] == fold) {
-            rv_past_read(t->set->rows[i].text, t->set->rows[i].n, &text);
-            rv_past_find(t->r->past, &text, t->vector[i], t->fold, fold, t->scratch, &t->found[i]);
-            for (size_t m = 0; m < t->set->tiers; m++) {
-                float *part = part_of(t, i, m), base = t->r->base[m];
-                part[2] = router_vote_past(t->r->past, t->found[i].words, t->found[i].n_words, m, base);
-                part[3] = router_vote_past(t->r->past, t->found[i].meaning, t->found[i].n_meaning, m, base);
-            }
-        }
-    }
-    step_done(t);
-    return RV_OK;
-}
-
 /* ---- small fits ---- */
 
-enum { FIT_MAX = ROUTER_COSTS };
+enum { FIT_MAX = ROUTER_COSTS > ROUTER_COVER ? ROUTER_COSTS : ROUTER_COVER };
 
 /* Solves A x = b, A [n][n] positive definite, in place; b becomes x. */
 static void solve(double a[FIT_MAX][FIT_MAX], double *b, size_t n)
@@ -515,6 +485,7 @@ typedef struct fit_rows {
     size_t tier, n; /* n numbers a row */
     /* fills x [n] and y; false: the row does not count */
     bool (*row)(const struct fit_rows *f, size_t i, double *x, double *y);
+    int without; /* of cover_row: a fold */
 } fit_rows;
 
 /* Logistic regression by Newton's steps, drawn to start with the given strength. */
@@ -553,6 +524,89 @@ static void fit_logistic(const fit_rows *f, double ridge, float *w)
     }
 }
 
+static bool cover_row(const fit_rows *f, size_t i, double *x, double *y)
+{
+    const rv_router_row *row = &f->t->set->rows[i];
+    if (!row->cover || f->t->fold[i] == f->without || !known(row, f->tier)) {
+        return false;
+    }
+    router_spread_cover(f->t->r, row->cover, x);
+    *y = row->quality[f->tier];
+    return true;
+}
+
+/* ---- predictions for rows not seen ---- */
+
+static float *part_of(const trainer *t, size_t row, size_t tier)
+{
+    return t->part + (row * t->set->tiers + tier) * RV_ROUTER_PARTS;
+}
+
+/* routed has tiers; p_right as parts that had not seen row i foretell it. */
+static void chances_of(const trainer *t, size_t i, rv_routed *routed)
+{
+    for (size_t m = 0; m < routed->tiers; m++) {
+        memcpy(routed->part[m], part_of(t, i, m), sizeof routed->part[m]);
+    }
+    router_chances(t->r, routed);
+}
+
+/* From all rows but those of a fold (FOLDS: from all). */
+static void train_cover(trainer *t, int without, size_t tier)
+{
+    fit_rows f = { t, tier, ROUTER_COVER, cover_row, without };
+    float *w = t->r->cover[tier];
+    memset(w, 0, ROUTER_COVER * sizeof *w);
+    w[2 * RV_COVER] = router_log_odds(t->r->base[tier]);
+    fit_logistic(&f, 5, w);
+}
+
+static rv_err predict_fold(trainer *t, int fold)
+{
+    rv_grnn *cell = NULL;
+    float *w = t->r->lexical, out[RV_ROUTER_TIERS];
+    RV_TRY(train_cell(t, fold, &cell));
+    for (size_t i = 0; i < t->set->n; i++) {
+        float h[RV_GRNN_MAX_HIDDEN] = { 0 };
+        if (t->fold[i] != fold) {
+            continue;
+        }
+        rv_grnn_step(cell, t->slots + i * RV_SLOTS, h);
+        rv_grnn_head(cell, h, out);
+        for (size_t m = 0; m < t->set->tiers; m++) {
+            part_of(t, i, m)[0] = out[m];
+        }
+    }
+    rv_grnn_free(cell);
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        train_lexical(t, fold, m, w);
+        train_cover(t, fold, m);
+        for (size_t i = 0; i < t->set->n; i++) {
+            if (t->fold[i] == fold) {
+                router_lexical_row row = lexical_row(t, i);
+                part_of(t, i, m)[1] = router_lexical(t->r, w, &row);
+                part_of(t, i, m)[4] = router_vote_cover(t->r, t->set->rows[i].cover, m);
+            }
+        }
+    }
+    rv_past_text text;
+    for (size_t i = 0; i < t->set->n; i++) {
+        if (t->fold[i] == fold) {
+            rv_past_read(t->set->rows[i].text, t->set->rows[i].n, &text);
+            rv_past_find(t->r->past, &text, t->vector[i], t->fold, fold, t->scratch, &t->found[i]);
+            for (size_t m = 0; m < t->set->tiers; m++) {
+                float *part = part_of(t, i, m), base = t->r->base[m];
+                part[2] = router_vote_past(t->r->past, t->found[i].words, t->found[i].n_words, m, base);
+                part[3] = router_vote_past(t->r->past, t->found[i].meaning, t->found[i].n_meaning, m, base);
+            }
+        }
+    }
+    step_done(t);
+    return RV_OK;
+}
+
+/* ---- votes and prices ---- */
+
 static bool vote_row(const fit_rows *f, size_t i, double *x, double *y)
 {
     const float *part = part_of(f->t, i, f->tier);
@@ -567,12 +621,27 @@ static bool vote_row(const fit_rows *f, size_t i, double *x, double *y)
 static void fit_votes(trainer *t)
 {
     for (size_t m = 0; m < t->set->tiers; m++) {
-        fit_rows f = { t, m, ROUTER_VOTES, vote_row };
+        fit_rows f = { t, m, ROUTER_VOTES, vote_row, FOLDS };
         for (int p = 0; p < RV_ROUTER_PARTS; p++) {
             t->r->votes[m][p] = 0.4f;
         }
         t->r->votes[m][RV_ROUTER_PARTS] = -0.6f * router_log_odds(t->r->base[m]);
         fit_logistic(&f, 5, t->r->votes[m]);
+    }
+}
+
+static void find_level(trainer *t)
+{
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        double sum = 0;
+        for (size_t i = 0; i < t->set->n; i++) {
+            const float *part = part_of(t, i, m);
+            sum += t->r->votes[m][RV_ROUTER_PARTS];
+            for (int p = 0; p < RV_ROUTER_PARTS; p++) {
+                sum += t->r->votes[m][p] * part[p];
+            }
+        }
+        t->r->level[m] = (float)(sum / (double)t->set->n);
     }
 }
 
@@ -647,10 +716,7 @@ static void fit_trust(trainer *t)
         if (!router_is_same(&t->found[i], &surely) || surely > 0) {
             continue;
         }
-        for (size_t m = 0; m < routed.tiers; m++) {
-            memcpy(routed.part[m], part_of(t, i, m), sizeof routed.part[m]);
-        }
-        router_chances(t->r, &routed);
+        chances_of(t, i, &routed);
         for (size_t m = 0; m < routed.tiers; m++) {
             double p = routed.p_right[m], q = rv_past_quality(t->r->past, t->found[i].words[0].row, m);
             if (q >= 0 && known(&t->set->rows[i], m)) {
@@ -671,12 +737,9 @@ static bool draft_row(const fit_rows *f, size_t i, double *x, double *y)
         return false;
     }
     rv_routed routed = { .tiers = f->t->set->tiers };
-    for (size_t m = 0; m < routed.tiers; m++) {
-        memcpy(routed.part[m], part_of(f->t, i, m), sizeof routed.part[m]);
-    }
-    router_chances(f->t->r, &routed);
+    chances_of(f->t, i, &routed);
     x[0] = router_log_odds(routed.p_right[f->tier]);
-    x[1] = router_draft_log(row->draft[f->tier]);
+    x[1] = router_log_odds(row->draft[f->tier]);
     x[2] = 1;
     *y = row->quality[f->tier];
     return true;
@@ -685,7 +748,7 @@ static bool draft_row(const fit_rows *f, size_t i, double *x, double *y)
 static void fit_drafts(trainer *t)
 {
     for (size_t m = 0; m < t->set->tiers; m++) {
-        fit_rows f = { t, m, ROUTER_DRAFTS, draft_row };
+        fit_rows f = { t, m, ROUTER_DRAFTS, draft_row, FOLDS };
         double x[ROUTER_DRAFTS], y;
         size_t n = 0;
         for (size_t i = 0; i < t->set->n; i++) {
@@ -696,6 +759,37 @@ static void fit_drafts(trainer *t)
             fit_logistic(&f, 1, t->r->drafts[m]);
         }
     }
+}
+
+/* A draft whose confidence is known, and what became of a larger tier on the same question. */
+static bool carry_row(const fit_rows *f, size_t i, double *x, double *y)
+{
+    const rv_router_row *row = &f->t->set->rows[i];
+    size_t tiers = f->t->set->tiers, draft = 0, other;
+    rv_routed routed = { .tiers = tiers };
+    float now, then;
+    while (draft < tiers && !(row->draft[draft] > 0 && f->t->r->drafts[draft][1] != 0)) {
+        draft++;
+    }
+    for (other = draft + 1; other < tiers && !(row->quality[other] >= 0); other++) {
+    }
+    if (other >= tiers) {
+        return false;
+    }
+    chances_of(f->t, i, &routed);
+    router_judge_draft(f->t->r, &routed, draft, row->draft[draft], other, &now, &then);
+    x[0] = router_log_odds(routed.p_right[other]);
+    x[1] = router_log_odds(now) - router_log_odds(routed.p_right[draft]);
+    *y = row->quality[other];
+    return true;
+}
+
+static void fit_carry(trainer *t)
+{
+    /* Of three tiers on 3,000 questions a slope of 0.27 of the draft's own: where little is known it begins there. */
+    t->r->carry[0] = 1;
+    t->r->carry[1] = 0.3f;
+    fit_logistic(&(fit_rows){ t, 0, ROUTER_CARRY, carry_row, FOLDS }, 10, t->r->carry);
 }
 
 /* What a decision is on a row that was not seen. */
@@ -726,68 +820,77 @@ static bool all_known(const trainer *t, size_t i)
     return true;
 }
 
-/* Cost of the decisions on all rows; quality where it is known of every tier, else as expected. */
+/* Drafts of a tier among the decisions: how many there are whose confidence is known, how many of those are thrown away, and what
+ * going on would cost those of which it is not known. */
+typedef struct drafts_of {
+    double known, thrown, unknown_cost;
+} drafts_of;
+
+/* What going on after the decision costs on row i, when it is known. */
+static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *routed, drafts_of *of)
+{
+    size_t next = 0;
+    float draft = t->set->rows[i].draft[routed->tier];
+    if (!rv_router_checks(t->r, routed, routed->tier, UINT32_MAX)) {
+        return 0;
+    }
+    bool thrown = rv_router_escalates(t->r, routed, routed->tier, draft > 0 ? draft : 0.5f, UINT32_MAX, &next);
+    if (!(draft > 0)) {
+        of->unknown_cost += true_cost(t, i, next);
+        return 0;
+    }
+    of->known += 1;
+    of->thrown += thrown;
+    return thrown ? true_cost(t, i, next) : 0;
+}
+
+/* Cost of the decisions on all rows, drafts included; quality where it is known of every tier, else as expected. */
 static void try_lambda(trainer *t, double *quality, double *share)
 {
     double q = 0, cost = 0, big = 0, n = (double)t->set->n;
+    drafts_of drafts[RV_ROUTER_TIERS] = { { 0 } };
     for (size_t i = 0; i < t->set->n; i++) {
         rv_routed routed;
         decide(t, i, &routed);
         q += all_known(t, i) ? t->set->rows[i].quality[routed.tier] : routed.p_right[routed.tier];
-        cost += true_cost(t, i, routed.tier);
+        cost += true_cost(t, i, routed.tier) + cost_of_going_on(t, i, &routed, &drafts[routed.tier]);
         big += true_cost(t, i, t->set->tiers - 1);
+    }
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        cost += drafts[m].known > 0 ? drafts[m].unknown_cost * drafts[m].thrown / drafts[m].known : 0;
     }
     *quality = q / n;
     *share = big > 0 ? cost / big : 1;
 }
 
-/* How much of what sets the tiers apart is believed: whatever gives the best decisions at three levels of cost. */
+/* How much of what sets the tiers apart is believed: whatever foretells best how much better one was than another, where both are
+ * known. */
 static void fit_pool(trainer *t)
 {
-    static const float tries[] = { 1, 0.75f, 0.5f, 0.25f, 0 };
-    static const double shares[] = { 0.3, 0.45, 0.6 };
-    size_t tiers = t->set->tiers, n = 0;
-    double best = -1;
-    float kept = 1;
-    size_t room = t->set->n * tiers;
-    float *all = rv_new_array(t->mem, 4 * room, sizeof *all);
-    t->r->pool = 1;
-    if (!all || tiers < 2) { /* without memory the tiers' own votes stand */
-        rv_free(t->mem, all);
-        return;
-    }
-    rv_measure_many m = { all, all + room, all + 2 * room, all + 3 * room, 0, tiers };
+    static const float tries[] = { 0, 0.25f, 0.5f, 0.75f, 1 };
+    size_t tiers = t->set->tiers;
+    double least = INFINITY;
+    float kept = 0;
     for (size_t k = 0; k < RV_COUNT(tries); k++) {
-        double sum = 0;
+        double missed = 0;
         t->r->pool = tries[k];
-        n = 0;
         for (size_t i = 0; i < t->set->n; i++) {
+            const rv_router_row *row = &t->set->rows[i];
             rv_routed routed = { .tiers = tiers };
-            if (!all_known(t, i)) {
-                continue;
-            }
-            for (size_t tier = 0; tier < tiers; tier++) {
-                memcpy(routed.part[tier], part_of(t, i, tier), sizeof routed.part[tier]);
-            }
-            router_chances(t->r, &routed);
-            for (size_t tier = 0; tier < tiers; tier++, n++) {
-                all[n] = routed.p_right[tier];
-                all[room + n] = t->cost[i * tiers + tier];
-                all[2 * room + n] = t->set->rows[i].quality[tier];
-                all[3 * room + n] = (float)true_cost(t, i, tier);
+            chances_of(t, i, &routed);
+            for (size_t a = 0; a < tiers; a++) {
+                for (size_t b = 0; b < a && known(row, a); b++) {
+                    double d = row->quality[a] - row->quality[b] - (routed.p_right[a] - routed.p_right[b]);
+                    missed += known(row, b) ? d * d : 0;
+                }
             }
         }
-        m.n = n / tiers;
-        for (size_t s = 0; s < RV_COUNT(shares) && m.n > 0; s++) {
-            sum += rv_measure_best(&m, shares[s]).quality;
-        }
-        if (sum > best + 1e-9) {
-            best = sum;
+        if (missed < least) {
+            least = missed;
             kept = tries[k];
         }
     }
     t->r->pool = kept;
-    rv_free(t->mem, all);
 }
 
 /* Cost of the cheapest tier alone: nothing can cost less. */
@@ -805,11 +908,10 @@ static double least_share(const trainer *t)
     return big > 0 ? fmin(1, least / big) : 0;
 }
 
-/* The smallest price of cost that keeps the decisions within the share asked for, of what lies between the cheapest tier and the
- * last: halving, because cost falls as the price rises. */
+/* The smallest price of cost that keeps the decisions within the share asked for: halving, because cost falls as the price rises. */
 static void fit_lambda(trainer *t, rv_router_trained *trained)
 {
-    double least = least_share(t), goal = least + t->how->cost_share * (1 - least);
+    double least = least_share(t), goal = fmax(t->how->cost_share, least + 0.15 * (1 - least));
     double low = LEAST_LAMBDA, high = 4, quality, share;
     t->r->lambda = (float)low;
     try_lambda(t, &quality, &share);
@@ -829,7 +931,25 @@ static void fit_lambda(trainer *t, rv_router_trained *trained)
     trained->lambda = high;
 }
 
-/* Whether a decision was as good as any: known when the tiers' outcomes are, and when the tier's own is and it was right. */
+/* How much of a tier's chance is left when another one was wrong: of rows where both are known, drawn to what was measured. */
+static void find_together(trainer *t)
+{
+    double right = 3, chance = 10;
+    for (size_t i = 0; i < t->set->n; i++) {
+        const float *q = t->set->rows[i].quality;
+        for (size_t m = 0; m < t->set->tiers; m++) {
+            for (size_t o = 0; o < t->set->tiers; o++) {
+                bool both = o != m && q[m] >= 0 && q[m] < 0.5f && q[o] >= 0;
+                right += both ? q[o] : 0;
+                chance += both ? t->r->base[o] : 0;
+            }
+        }
+    }
+    t->together = fmin(1, right / chance);
+}
+
+/* Whether another tier would have answered better than the decision: 1 or 0 where outcomes are known; where only its own is, how likely
+ * that is. What it would have cost is no part of this. */
 static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
 {
     const trainer *t = f->t;
@@ -839,24 +959,24 @@ static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
     if (!known(row, routed.tier)) {
         return false;
     }
-    double best = -1e9, second = -1e9, reached = 0, most = -1e9;
+    double best = -1e9, second = -1e9, none_better = 1, own = row->quality[routed.tier];
     for (size_t m = 0; m < t->set->tiers; m++) {
         double price = t->r->lambda * routed.cost[m], hoped = routed.p_right[m] - price;
-        double was = (known(row, m) ? row->quality[m] : routed.p_right[m]) - price;
         if (hoped > best) {
             second = best;
             best = hoped;
         } else if (hoped > second) {
             second = hoped;
         }
-        most = was > most ? was : most;
-        reached = m == routed.tier ? was : reached;
+        double better = row->quality[m] >= 0 ? row->quality[m] > own + 0.05
+                                             : (own < 0.5) * t->together * routed.p_right[m];
+        none_better *= m == routed.tier ? 1 : 1 - better;
     }
     x[0] = 1;
     x[1] = routed.p_right[routed.tier];
     x[2] = second > -1e9 ? best - second : 1;
     x[3] = routed.seen;
-    *y = reached >= most - 0.05;
+    *y = none_better;
     return true;
 }
 
@@ -865,10 +985,7 @@ static void report_losses(const trainer *t, rv_router_trained *out)
     double n[RV_ROUTER_TIERS] = { 0 };
     for (size_t i = 0; i < t->set->n; i++) {
         rv_routed routed = { .tiers = t->set->tiers };
-        for (size_t m = 0; m < routed.tiers; m++) {
-            memcpy(routed.part[m], part_of(t, i, m), sizeof routed.part[m]);
-        }
-        router_chances(t->r, &routed);
+        chances_of(t, i, &routed);
         for (size_t m = 0; m < routed.tiers; m++) {
             double q = t->set->rows[i].quality[m];
             if (!known(&t->set->rows[i], m)) {
@@ -896,6 +1013,7 @@ static rv_err train_all(trainer *t, rv_router_trained *trained)
     rv_router *r = t->r;
     t->total = 2 * FOLDS + 4;
     find_base(t);
+    measure_cover(t);
     RV_TRY(read_rows(t));
     step_done(t);
     RV_TRY(fill_slots(t));
@@ -908,18 +1026,22 @@ static rv_err train_all(trainer *t, rv_router_trained *trained)
         RV_TRY(predict_fold(t, fold));
     }
     fit_votes(t);
+    find_level(t);
     fit_costs(t);
     fit_pool(t);
     fit_trust(t);
     fit_drafts(t);
+    fit_carry(t);
+    find_together(t);
     fit_lambda(t, trained);
     r->doubts[0] = 0;
-    fit_logistic(&(fit_rows){ t, 0, ROUTER_DOUBTS, doubt_row }, 1, r->doubts);
+    fit_logistic(&(fit_rows){ t, 0, ROUTER_DOUBTS, doubt_row, FOLDS }, 1, r->doubts);
     report_losses(t, trained);
     trained->rows = t->set->n;
     RV_TRY(train_cell(t, FOLDS, &r->cell));
     for (size_t m = 0; m < t->set->tiers; m++) {
         train_lexical(t, FOLDS, m, r->lexical + m * router_lexical_size(t->set->dim));
+        train_cover(t, FOLDS, m);
     }
     step_done(t);
     return RV_OK;

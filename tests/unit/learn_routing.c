@@ -32,7 +32,8 @@ typedef struct world {
     int64_t made; /* episodes so far */
 } world;
 
-/* Capitals are answered by both tiers, sums by the large one alone; half of the answers were the small one's. */
+/* Capitals are answered by both tiers, sums by the large one alone; half of the answers shown were the small one's, and the other tier was
+ * asked too. */
 static void live(rv_db *db, world *w, int n, uint64_t seed)
 {
     rv_rng rng;
@@ -42,7 +43,10 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
     for (int i = 0; i < n; i++) {
         bool sum = rv_rng_below(&rng, 2), small = rv_rng_below(&rng, 2);
         bool right = w->chance ? rv_rng_below(&rng, 2) : !(sum && small);
-        char id[37], question[128];
+        bool other = w->chance ? rv_rng_below(&rng, 2) : !(sum && !small);
+        char id[37], question[128], route[160];
+        snprintf(route, sizeof route, "{\"tries\": [{\"model\": \"%s\", \"confidence\": 0.8, \"text\": \"%s\"}]}",
+                 tiers[small ? 1 : 0], other ? "[2] X" : "other");
         snprintf(id, sizeof id, "00000000-0000-4000-8000-%012lld", (long long)w->made);
         int a = (int)rv_rng_below(&rng, 100000), b = (int)rv_rng_below(&rng, 100000);
         snprintf(question, sizeof question,
@@ -51,11 +55,11 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
         rv_episode e = { .request_id = id,
                          .session_id = "s",
                          .question = question,
-                         .answer = "x",
+                         .answer = right ? "x [1]" : "wrong",
                          .model = tiers[small ? 0 : 1],
                          .confidence = 0.8,
                          .created_ms = w->made++,
-                         .route = "{\"propensity\": 0.5}" };
+                         .route = route };
         CHECK_OK(rv_episode_append(conn, &e));
         bool good = (int)rv_rng_below(&rng, 100) < w->flipped ? !right : right;
         CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, 'rating', ?2, '', 0, 0)", "ti", id,
@@ -178,8 +182,7 @@ TEST(too_little_to_learn_from_is_said)
     json_t *list;
     CHECK_OK(rv_routing_decisions(db, 5, &list));
     CHECK(json_array_size(list) == 5 &&
-              json_real_value(
-                  json_object_get(json_object_get(json_array_get(list, 0), "routing"), "propensity")) == 0.5,
+              json_array_size(json_object_get(json_object_get(json_array_get(list, 0), "routing"), "tries")) == 1,
           "%zu decisions", json_array_size(list));
     json_decref(list);
     rv_db_close(db);

@@ -150,7 +150,7 @@ TEST(the_answer_as_json_has_every_field_of_the_design)
     static const char *const fields[] = { "request_id",   "session_id", "text",    "confidence", "sources",
                                           "routing_info", "usage",      "latency", "stages" };
     static const char *const routing[] = { "model",      "context_size", "temperature", "top_p",
-                                           "confidence", "model_probs",  "fallback",    "reason" };
+                                           "confidence", "model_probs",  "fallback",    "reason", "draft" };
     static const char *const usage[] = { "prompt_tokens", "completion_tokens", "cached_tokens" };
     static const char *const latency[] = { "embedding_ms", "retrieval_ms",  "routing_ms",
                                            "attention_ms", "generation_ms", "total_ms" };
@@ -429,7 +429,7 @@ TEST(a_correction_goes_before_what_it_corrects_and_is_still_there_after_a_restar
             CHECK(r.sources[i].id != wrong, "round %d: what was corrected is still given to the model",
                   round);
         }
-        r = request(&f, "Is it closed on Monday?"); /* the same note, another fact */
+        r = request(&f, "Is the library closed on Monday?"); /* the same note, another fact */
         CHECK_OK(rv_pipeline_run(&f.p, &r));
         size_t fact_at = r.n_sources, note_at = r.n_sources;
         for (size_t i = 0; i < r.n_sources; i++) {
