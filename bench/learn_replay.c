@@ -80,7 +80,8 @@ static void find_tiers(const char *dir, char paths[TIERS_MAX][512])
                 memcpy(paths[at], paths[at - 1], sizeof paths[at]);
             }
             world.costs[at] = cost;
-            snprintf(world.names[at], sizeof world.names[at], "%.*s", (int)(dash - entry->d_name), entry->d_name);
+            snprintf(world.names[at], sizeof world.names[at], "%.*s", (int)(dash - entry->d_name),
+                     entry->d_name);
             snprintf(paths[at], sizeof paths[at], "%s/%s", dir, entry->d_name);
         }
     }
@@ -166,9 +167,19 @@ typedef struct life {
 
 static void learn(life *l)
 {
-    rv_routing_job job = { .db = l->db, .embed = world.embed, .domains = world.domains, .tiers = world.name, .costs = world.costs,
-                           .n_tiers = world.tiers, .usual = world.tiers - 1, .threshold = l->threshold, .cascade = true, .capacity = 100000, .cost_share = l->share,
-                           .now = l->router, .now_version = l->version };
+    rv_routing_job job = { .db = l->db,
+                           .embed = world.embed,
+                           .domains = world.domains,
+                           .tiers = world.name,
+                           .costs = world.costs,
+                           .n_tiers = world.tiers,
+                           .usual = world.tiers - 1,
+                           .threshold = l->threshold,
+                           .cascade = true,
+                           .capacity = 100000,
+                           .cost_share = l->share,
+                           .now = l->router,
+                           .now_version = l->version };
     rv_routing_done done;
     rv_router *fresh = NULL;
     double start = rv_clock_ms();
@@ -186,7 +197,8 @@ static void learn(life *l)
 
 static json_t *other_json(const asked *a, size_t tier)
 {
-    return json_pack("{s:s, s:f, s:s}", "model", world.names[tier], "confidence", a->by[tier].confidence, "text", a->by[tier].text);
+    return json_pack("{s:s, s:f, s:s}", "model", world.names[tier], "confidence", a->by[tier].confidence,
+                     "text", a->by[tier].text);
 }
 
 static void live(life *l, const asked *a, size_t i, half *h)
@@ -199,14 +211,23 @@ static void live(life *l, const asked *a, size_t i, half *h)
     rv_choice_how how = { .usual = big, .allowed = (uint32_t)(1u << tiers) - 1, .threshold = l->threshold };
     bool explored = rv_rng_unit(&l->rng) < rv_router_explores(l->box, l->explore);
     if (l->router) {
-        rv_slot_input in = { .text = a->question, .n = strlen(a->question), .vector = vector, .device = 2, .privacy = 1,
-                             .distances = a->distances, .kinds = a->kinds, .n_hits = a->n, .cover = a->cover, .k = a->n };
+        rv_slot_input in = { .text = a->question,
+                             .n = strlen(a->question),
+                             .vector = vector,
+                             .device = 2,
+                             .privacy = 1,
+                             .distances = a->distances,
+                             .kinds = a->kinds,
+                             .n_hits = a->n,
+                             .cover = a->cover,
+                             .k = a->n };
         rv_router_route(l->router, &in, 0, scratch, &routed);
     }
     rv_choice choice = rv_router_choose(l->router ? &routed : NULL, &how);
     size_t tier = choice.tier, from = tiers;
     double cost = a->by[tier].tokens * (double)world.costs[tier];
-    if (l->router && rv_router_escalates(l->router, &routed, tier, (float)a->by[tier].confidence, how.allowed, &next)) {
+    if (l->router &&
+        rv_router_escalates(l->router, &routed, tier, (float)a->by[tier].confidence, how.allowed, &next)) {
         from = tier;
         tier = next;
         cost += a->by[tier].tokens * (double)world.costs[tier];
@@ -253,12 +274,19 @@ static void live(life *l, const asked *a, size_t i, half *h)
         json_object_set(how_it_went, "tries", tries);
     }
     char *route = json_dumps(how_it_went, 0);
-    rv_episode e = { .request_id = id, .session_id = "s", .question = a->question, .answer = a->by[tier].text, .model = world.names[tier],
-                     .confidence = a->by[tier].confidence, .created_ms = (int64_t)i, .route = route };
+    rv_episode e = { .request_id = id,
+                     .session_id = "s",
+                     .question = a->question,
+                     .answer = a->by[tier].text,
+                     .model = world.names[tier],
+                     .confidence = a->by[tier].confidence,
+                     .created_ms = (int64_t)i,
+                     .route = route };
     bool good = a->by[tier].right != ((int)rv_rng_below(&l->rng, 100) < l->flipped);
     must(l->conn ? RV_OK : rv_db_begin(l->db, &l->conn));
     must(rv_episode_append(l->conn, &e));
-    must(rv_db_exec(l->conn, "INSERT INTO feedback VALUES (?1, 'rating', ?2, '', 0, 0)", "ti", id, (int64_t)(good ? 5 : 1)));
+    must(rv_db_exec(l->conn, "INSERT INTO feedback VALUES (?1, 'rating', ?2, '', 0, 0)", "ti", id,
+                    (int64_t)(good ? 5 : 1)));
     rv_router_count_answer(l->box);
     rv_router_count_rating(l->box);
     json_decref(tries);
@@ -276,10 +304,12 @@ static void live(life *l, const asked *a, size_t i, half *h)
 
 static void show(const char *name, const half *h)
 {
-    printf("{\"test\": \"%s\", \"questions\": %.0f, \"quality\": %.4f, \"always_largest\": %.4f, \"difference\": %.4f, \"cost\": %.4f, "
-           "\"cheapest_right_tier\": %.4f, \"went_on\": %.3f, \"tried\": %.3f, \"default\": %.3f, \"shares\": [",
-           name, h->n, h->right / h->n, h->big / h->n, (h->right - h->big) / h->n, h->cost / h->big_cost, h->cheapest / h->n,
-           h->drafts / h->n, h->tried / h->n, h->fallback / h->n);
+    printf(
+        "{\"test\": \"%s\", \"questions\": %.0f, \"quality\": %.4f, \"always_largest\": %.4f, "
+        "\"difference\": %.4f, \"cost\": %.4f, "
+        "\"cheapest_right_tier\": %.4f, \"went_on\": %.3f, \"tried\": %.3f, \"default\": %.3f, \"shares\": [",
+        name, h->n, h->right / h->n, h->big / h->n, (h->right - h->big) / h->n, h->cost / h->big_cost,
+        h->cheapest / h->n, h->drafts / h->n, h->tried / h->n, h->fallback / h->n);
     for (size_t t = 0; t < world.tiers; t++) {
         printf("%s%.3f", t ? ", " : "", h->model[t] / h->n);
     }
@@ -296,18 +326,23 @@ int main(int argc, char **argv)
 {
     char paths[TIERS_MAX][512], folder[] = "/tmp/ruvllm-replay-XXXXXX";
     if (argc < 3 || !mkdtemp(folder)) {
-        fprintf(stderr, "usage: %s DIR EMBEDDER [questions [seed [explore [threshold [cost_share [flipped]]]]]]\n", argv[0]);
+        fprintf(stderr,
+                "usage: %s DIR EMBEDDER [questions [seed [explore [threshold [cost_share [flipped]]]]]]\n",
+                argv[0]);
         return 2;
     }
     must(rv_embed_open(&rv_heap, argv[2], &world.embed));
     for (size_t d = 0; d < RV_SLOT_DOMAINS; d++) {
-        must(rv_embed_text(world.embed, rv_domain_texts[d], strlen(rv_domain_texts[d]), world.domains + d * rv_embed_dim(world.embed)));
+        must(rv_embed_text(world.embed, rv_domain_texts[d], strlen(rv_domain_texts[d]),
+                           world.domains + d * rv_embed_dim(world.embed)));
     }
     find_tiers(argv[1], paths);
     for (size_t t = 0; t < world.tiers; t++) {
         read_tier(t, paths[t]);
     }
-    life l = { .explore = number(argc, argv, 5, 0.05), .threshold = number(argc, argv, 6, 0.7), .share = number(argc, argv, 7, 0.45),
+    life l = { .explore = number(argc, argv, 5, 0.05),
+               .threshold = number(argc, argv, 6, 0.7),
+               .share = number(argc, argv, 7, 0.45),
                .flipped = (int)number(argc, argv, 8, 0) };
     rv_rng_init(&l.rng, (uint64_t)number(argc, argv, 4, 1));
     must(rv_router_box_new(&rv_heap, &l.box));

@@ -168,7 +168,8 @@ def main():
     for tier in tiers:
         print(json.dumps({"test": "alone", "tier": tier, "questions": len(rows), "quality": mean(r[0] for r in alone[tier]),
                           "cost": sum(r[1] for r in alone[tier]) / sum(r[1] for r in alone[big]), "cheapest_right_tier": mean(b == tier for b in best)}), flush=True)
-    learning = ["learning.training_interval_ms=1000"]  # a question takes a twentieth of a second here, not a minute
+    # A question takes a twentieth of a second here, not a minute; all tiers stay in memory.
+    learning = ["learning.training_interval_ms=1000", f"inference.max_loaded_models={len(tiers)}"]
     done, rounds = routed(chosen.ruvllm, rows, learning + chosen.set, sizes)
     if chosen.log:
         with open(chosen.log, "w", encoding="utf-8") as out:

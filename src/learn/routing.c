@@ -18,7 +18,7 @@ enum { FOLDS = 5, LEAST_HELD = 8, MANY_HELD = 20, ARENA_BYTES = 512 << 20 };
 typedef struct answered {
     size_t question, tier;
     float quality, draft; /* draft: the answer's own confidence */
-    bool second;                      /* it took the place of a draft that was not sure */
+    bool second;          /* it took the place of a draft that was not sure */
 } answered;
 
 typedef struct question {
@@ -32,13 +32,13 @@ typedef struct question {
     float *vector;
     float quality[RV_ROUTER_TIERS], draft[RV_ROUTER_TIERS]; /* newest outcome of each tier, NaN: not known */
     uint32_t second;                                        /* as in rv_router_row */
-    bool held, tried;                                       /* tried: other tiers were asked too, because it was drawn */
+    bool held, tried; /* tried: other tiers were asked too, because it was drawn */
 } question;
 
 typedef struct round {
     const rv_routing_job *job;
     rv_arena *arena;
-    answered *at; /* [n] oldest first */
+    answered *at;          /* [n] oldest first */
     size_t n, room, rated; /* rated: episodes; n with what was not shown */
     question *questions;
     size_t n_questions;
@@ -97,7 +97,8 @@ static rv_err hits_in(round_of *r, const json_t *route, question *q)
     }
     q->n_hits = n;
     const json_t *cover = json_object_get(route, "cover");
-    q->cover = json_array_size(cover) == RV_COVER ? rv_arena_take(r->arena, RV_COVER * sizeof *q->cover) : NULL;
+    q->cover =
+        json_array_size(cover) == RV_COVER ? rv_arena_take(r->arena, RV_COVER * sizeof *q->cover) : NULL;
     for (size_t i = 0; q->cover && i < RV_COVER; i++) {
         double x = json_number_value(json_array_get(cover, i));
         q->cover[i] = isfinite(x) ? (float)fmin(4, fmax(0, x)) : 0;
@@ -116,7 +117,8 @@ static size_t tier_named(const rv_routing_job *job, const char *model)
 
 /* {"model", "confidence", "text"}: an answer that was not shown. What the one that was shown was worth, and what was said instead of it,
  * tell what this one was worth. */
-static void read_other(round_of *r, const json_t *other, const answered *shown, const char *answer, const char *correction)
+static void read_other(round_of *r, const json_t *other, const answered *shown, const char *answer,
+                       const char *correction)
 {
     const char *text = json_string_value(json_object_get(other, "text"));
     size_t tier = tier_named(r->job, json_string_value(json_object_get(other, "model")));
@@ -194,8 +196,9 @@ rv_err rv_routing_rated(rv_db *db, int64_t *out)
 
 rv_err rv_routing_rated_share(rv_db *db, size_t n, double *out)
 {
-    static const char sql[] = "SELECT count(*) FROM (SELECT request_id FROM episode ORDER BY created_ms DESC LIMIT ?1) e"
-                              " WHERE EXISTS (SELECT 1 FROM feedback f WHERE f.request_id = e.request_id)";
+    static const char sql[] =
+        "SELECT count(*) FROM (SELECT request_id FROM episode ORDER BY created_ms DESC LIMIT ?1) e"
+        " WHERE EXISTS (SELECT 1 FROM feedback f WHERE f.request_id = e.request_id)";
     sqlite3 *conn;
     int64_t rated = 0;
     RV_TRY(rv_db_reader(db, &conn));
@@ -302,12 +305,16 @@ typedef struct verdict {
 
 /* What a router's way of answering q is worth: quality less price of cost, the larger tier included that answers when a draft is not
  * sure. NaN: an outcome is not known. */
-static double worth(const rv_routing_job *job, const rv_router *router, const rv_routed *routed, const question *q, double price)
+static double worth(const rv_routing_job *job, const rv_router *router, const rv_routed *routed,
+                    const question *q, double price)
 {
-    rv_choice_how how = { .allowed = (uint32_t)((1u << job->n_tiers) - 1), .usual = job->usual, .threshold = job->threshold };
+    rv_choice_how how = { .allowed = (uint32_t)((1u << job->n_tiers) - 1),
+                          .usual = job->usual,
+                          .threshold = job->threshold };
     size_t tier = rv_router_choose(router ? routed : NULL, &how).tier, next;
     double cost = job->costs[tier];
-    if (router && job->cascade && rv_router_checks(router, routed, tier, how.allowed) && isfinite(q->draft[tier]) &&
+    if (router && job->cascade && rv_router_checks(router, routed, tier, how.allowed) &&
+        isfinite(q->draft[tier]) &&
         rv_router_escalates(router, routed, tier, q->draft[tier], how.allowed, &next)) {
         tier = next;
         cost += job->costs[tier];
@@ -350,7 +357,8 @@ static rv_err compare(const round_of *r, const rv_router *fresh, double price, v
         if (job->now) {
             rv_router_route(job->now, &in, 0, scratch, &old_way);
         }
-        double after = worth(job, fresh, &new_way, q, price), before = worth(job, job->now, &old_way, q, price);
+        double after = worth(job, fresh, &new_way, q, price),
+               before = worth(job, job->now, &old_way, q, price);
         out->after += after;
         out->before += before;
         out->difference += after - before;
@@ -371,7 +379,8 @@ static void judge(const verdict *v, rv_routing_done *done)
     double sure = v->n >= MANY_HELD ? 0.5 : 3;
     done->accepted = v->n >= LEAST_HELD && mean >= MARGIN && mean >= sure * done->error;
     snprintf(done->why, sizeof done->why,
-             "%s: utility on %zu held-out questions that every tier answered %.4f, before %.4f (difference %+.4f, its error %.4f)",
+             "%s: utility on %zu held-out questions that every tier answered %.4f, before %.4f (difference "
+             "%+.4f, its error %.4f)",
              done->accepted ? "used" : "refused", v->n, done->after, done->before, mean, done->error);
 }
 

@@ -189,7 +189,7 @@ static void ask_bank(const rv_pipeline *p, rv_request *r)
     char model[RV_PATTERN_NAME];
     rv_pattern_advice advice;
     const char *id;
-    if (!p->bank || !r->vector || r->explored || !r->fallback ||
+    if (!p->bank || !r->vector || !r->fallback ||
         !rv_bank_advise(p->bank, r->vector, r->routed_model, model, &advice) ||
         rv_backend_resolve(p->backend, model, &id)) {
         return;

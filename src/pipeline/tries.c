@@ -27,8 +27,12 @@ struct rv_tries {
 };
 
 static rv_metric counters[] = {
-    { .kind = RV_COUNTER, .name = "ruvllm_router_tries_total", .help = "Answers of other tiers, to learn from." },
-    { .kind = RV_COUNTER, .name = "ruvllm_router_tries_dropped_total", .help = "Tries dropped, because too many waited." },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_router_tries_total",
+      .help = "Answers of other tiers, to learn from." },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_router_tries_dropped_total",
+      .help = "Tries dropped, because too many waited." },
 };
 enum { TRIES, DROPPED };
 
@@ -61,11 +65,13 @@ static json_t *ask(rv_tries *t, const rv_try *one, const char *model)
     rv_err e = rv_backend_generate(t->backend, &request, &got);
     json_t *said = NULL;
     if (!e && got.completion_tokens > 0 && !text.failed && got.finish != RV_FINISH_CANCELLED) {
-        said = json_pack("{s:s, s:s, s:f, s:I}", "model", model, "text", rv_text_get(&text), "confidence", exp(got.mean_logprob),
-                         "tokens", (json_int_t)(got.prompt_tokens + got.completion_tokens));
+        said = json_pack("{s:s, s:s, s:f, s:I}", "model", model, "text", rv_text_get(&text), "confidence",
+                         exp(got.mean_logprob), "tokens",
+                         (json_int_t)(got.prompt_tokens + got.completion_tokens));
         rv_metric_add(&counters[TRIES], 1);
     } else if (e && e != RV_E_CANCELLED) {
-        rv_log(RV_LOG_WARN, "router.try", "request", one->request_id, "model", model, "error", rv_err_text(), (char *)NULL);
+        rv_log(RV_LOG_WARN, "router.try", "request", one->request_id, "model", model, "error", rv_err_text(),
+               (char *)NULL);
     }
     rv_text_deinit(&text);
     return said;
@@ -87,7 +93,8 @@ static void try_all(rv_tries *t, const rv_try *one)
         rv_err e = rv_text_check(&text);
         e = e ? e : rv_episode_add_tries(t->db, one->request_id, rv_text_get(&text));
         if (e) {
-            rv_log(RV_LOG_WARN, "router.try", "request", one->request_id, "error", rv_err_text(), (char *)NULL);
+            rv_log(RV_LOG_WARN, "router.try", "request", one->request_id, "error", rv_err_text(),
+                   (char *)NULL);
         }
     }
     rv_text_deinit(&text);

@@ -75,9 +75,9 @@ bool rv_word_asks(rv_str word)
 /* ---- cover ---- */
 
 const char *const rv_cover_names[RV_COVER] = {
-    "passages",        "best cover",         "second cover",     "third cover",        "lead",          "cover together",
-    "best share",      "second share",       "third share",      "share together",     "words asked",   "length of all",
-    "length of first", "words nowhere",      "corrections",      "mean share",
+    "passages",        "best cover",    "second cover", "third cover",    "lead",        "cover together",
+    "best share",      "second share",  "third share",  "share together", "words asked", "length of all",
+    "length of first", "words nowhere", "corrections",  "mean share",
 };
 
 /* Keeps the three largest. */
