@@ -23,8 +23,18 @@ class Batch:
     target: np.ndarray  # on the last tokens before an answer: the passage it cites first, 0 for a refusal, -1 elsewhere
     asked: np.ndarray  # the same number, on all tokens of the question
     looks: list[tuple[int, int, list[int]]]  # row, token before a copied one, the places in the passage it is copied from
-    cites: list[tuple[int, int, int]]  # row, token before a cited number, that number
+    cites: list[tuple[int, int, int]]  # row, token before the first cited number, that number
+    seconds: list[tuple[int, int, int]]  # the same for the second one
     bridges: list[tuple[int, int, list[int]]]  # row, end of a first citation, the places of the name that leads to the second
+
+
+@dataclass
+class Turn:
+    """What the labels of one turn need to know beside its tokens."""
+
+    via: list[int]  # the tokens of the name between its two hops, if it has two
+    about: int  # the passage that must be read, where the answer cites none
+    compared: bool
 
 
 @dataclass
@@ -33,7 +43,7 @@ class Row:
 
     ids: list[int]
     marks: list[int]
-    via: list[list[int]]  # for each turn the tokens of the name between its two hops, if it has two
+    turns: list[Turn]
 
 
 class Encoder:
@@ -65,14 +75,14 @@ class Encoder:
             for _ in example.history:
                 ids += [IM_START, *next(parts), IM_END, *self.newline, IM_START, *next(parts), IM_END, *self.newline]
             marks = [OTHER] * len(ids)
-            via: list[list[int]] = []
+            turns: list[Turn] = []
             for text, _ in example.turns:
                 asked = [IM_START, *next(parts), IM_END, *self.newline, IM_START, *next(parts)]
                 reply = next(parts)
-                via.append(next(parts) if text in example.via else [])
+                turns.append(Turn(next(parts) if text in example.via else [], example.about.get(text, 0), text in example.compared))
                 ids += [*asked, *reply, IM_END, *self.newline]
                 marks += [OTHER] * len(asked) + self._cites(reply) + [END] + [OTHER] * len(self.newline)
-            rows.append(Row(ids, marks, via))
+            rows.append(Row(ids, marks, turns))
         return rows
 
     def _cites(self, reply: list[int]) -> list[int]:
@@ -87,7 +97,7 @@ class Encoder:
     def pad(self, rows: list[Row]) -> Batch:
         length = (max(len(row.ids) for row in rows) + 7) // 8 * 8
         shape = (len(rows), length)
-        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [])
+        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [], [])
         for n, row in enumerate(rows):
             batch.ids[n, : len(row.ids)], batch.marks[n, : len(row.marks)] = row.ids, row.marks
             self._label(n, row, batch)
@@ -101,7 +111,7 @@ class Encoder:
 
     def _label(self, row: int, of: Row, batch: Batch) -> None:
         """Labels of the auxiliary heads."""
-        ids, marks, turns = of.ids, of.marks, iter(of.via)
+        ids, marks, turns = of.ids, of.marks, iter(of.turns)
         passage, target, asked = batch.passage[row], batch.target[row], batch.asked[row]
         current, first = 0, self._first_passage(ids, marks)
         for n in range(first, len(ids)):
@@ -121,20 +131,22 @@ class Encoder:
             while marks[end] != END:
                 end += 1
             digits = [k for k in range(n, end) if marks[k] == CITE and ids[k] in self.digits]
-            cited = self.digits[ids[digits[0]]] if digits else 0
+            turn = next(turns)
+            cited = self.digits[ids[digits[0]]] if digits else turn.about
             target[max(0, n - 6) : n] = cited
-            asked[begin or n : n] = cited
-            for k in digits:
+            asked[begin or n : n] = -1 if turn.compared else cited
+            for place, k in enumerate(digits):
                 target[k - 1] = self.digits[ids[k]]
-                batch.cites.append((row, k - 1, self.digits[ids[k]]))
-            via = next(turns)
-            if via and len(digits) > 1:
+                (batch.seconds if place else batch.cites).append((row, k - 1, self.digits[ids[k]]))
+            if turn.via and len(digits) > 1:
                 inside = np.flatnonzero(passage == cited)
-                places = [p + k for p in self._places(ids, via, inside) for k in range(len(via))]
+                places = [p + k for p in self._places(ids, turn.via, inside) for k in range(len(turn.via))]
                 if places:
                     batch.bridges.append((row, digits[0] + 1, places))
             if digits:
-                self._sources(row, ids, digits[-1], end, passage, batch.looks)
+                parts = self._parts(ids, digits[-1] + 2, end) if turn.compared else [(digits[-1] + 2, end)]
+                for n_part, (a, b) in enumerate(parts[:2]):
+                    self._sources(row, ids, digits[-1] if len(parts) == 1 else digits[min(n_part, len(digits) - 1)], a, b, passage, batch.looks)
             n, begin = end + 1, 0
 
     @staticmethod
@@ -143,13 +155,22 @@ class Encoder:
             return []
         return [n for n in range(inside[0], inside[-1] + 2 - len(wanted)) if ids[n : n + len(wanted)] == wanted]
 
-    def _sources(self, row: int, ids: list[int], digit: int, end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]]) -> None:
-        """Where each token of an answer stands in the passage that was cited last."""
-        value = ids[digit + 2 : end]
+    def _parts(self, ids: list[int], begin: int, end: int) -> list[tuple[int, int]]:
+        """The two values of a comparison and the name after them."""
+        parts = []
+        for n in range(begin, end):
+            if self.tokenizer.id_to_token(ids[n]) in (",", ":") and len(parts) < 2:
+                parts.append((begin, n))
+                begin = n + 1
+        return [*parts, (begin, end)]
+
+    def _sources(self, row: int, ids: list[int], digit: int, begin: int, end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]]) -> None:
+        """Where each token of a value stands in the passage of a citation."""
+        value = ids[begin:end]
         inside = np.flatnonzero(passage == self.digits[ids[digit]])
         places = self._places(ids, value, inside)
         for k in range(len(value) if places else 0):
-            looks.append((row, digit + 1 + k, [p + k for p in places[:4]]))
+            looks.append((row, begin - 1 + k, [p + k for p in places[:4]]))
 
 
 def stream(encoder: Encoder, seed: int, progress, tokens: int) -> Iterator[Batch]:

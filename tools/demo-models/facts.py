@@ -17,6 +17,11 @@ class World:
     held_forms: bool = False
     easy: float = 0.0  # share of statements that name the entity before the value, with no traps among the distractors
 
+    @property
+    def practice(self) -> bool:
+        """Training text, which may use forms that the tests do not know."""
+        return not self.held_names and not self.held_forms and self.easy < 0.5
+
     def chance(self, p: float) -> bool:
         return self.r.random() < p
 
@@ -120,6 +125,9 @@ def open_fact(w: World, subject: str | None, subject_kind: str | None, value_kin
     meaning = relations.SAME_MEANING.get(noun, noun)
     statements = relations.OPEN_HELD_STATEMENTS if w.held_forms else relations.OPEN_STATEMENTS
     questions = relations.OPEN_HELD_QUESTIONS if w.held_forms else relations.OPEN_QUESTIONS + typed * 3
+    if w.practice and w.chance(0.45):
+        statements, more = relations.composed(w.r)
+        questions = more if w.chance(0.5) else questions
     if like:
         questions = like.questions
     fact = Fact("open " + noun, subject, subject_kind, value, kind, statements, questions, (f"the {noun} of {{s}}",), noun)
@@ -222,6 +230,11 @@ def new_fact(w: World, like: Fact | None = None, subject: str | None = None, sub
         if like.key.startswith("count "):
             return count_fact(w, subject, None, like)
         return action_fact(w, subject, like.subject_kind, like) if like.key.startswith("act ") else open_fact(w, subject, None, None, like)
+    if w.practice and w.chance(0.16):
+        kind = subject_kind or w.r.choice(words.ENTITIES)
+        relation = relations.invented(w.r, kind, value_kind or (w.r.choice(words.ENTITIES) if hop else None), words.opaque(w.r).rstrip("e"))
+        if kind in words.ENTITIES and value_kind in (None, relation.value):
+            return named_fact(w, relation, subject)
     x = w.r.random()
     if x < 0.18 and not hop and value_kind is None and subject_kind in (None, "person", "org"):
         fact = action_fact(w, None, None, None)

@@ -1,7 +1,9 @@
 """LFM2 in plain PyTorch: gated short convolutions and grouped-query attention, tied embeddings, four small sizes."""
 
 import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +60,15 @@ def normalise(x: Tensor) -> Tensor:
     return _Normalise.apply(x)
 
 
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention as two products and a softmax: on a CPU in bfloat16 this takes half the time of `scaled_dot_product_attention`."""
+    batch, heads, length, head = q.shape
+    later = torch.full((length, length), -torch.inf, dtype=q.dtype).triu(1).expand(batch * heads, -1, -1)
+    q, k, v = (t.reshape(batch * heads, length, head) for t in (q, k, v))
+    scores = torch.baddbmm(later, q, k.transpose(1, 2), alpha=head**-0.5)
+    return torch.bmm(scores.softmax(-1), v).view(batch, heads, length, head)
+
+
 def _matrix(rows: int, columns: int, scale: float = 1.0) -> nn.Parameter:
     return nn.Parameter(torch.randn(rows, columns) * (scale / math.sqrt(columns)))
 
@@ -100,7 +111,7 @@ class Layer(nn.Module):
             k, v = (t.repeat_interleave(c.heads // c.kv_heads, 1) for t in (k, v))
         if self.watched:
             self.seen = q, k
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True) if h.is_cuda else _attend(q, k, v)
         return F.linear(y.transpose(1, 2).reshape(batch, length, -1), self.o.to(h.dtype))
 
     def _convolution(self, h: Tensor) -> Tensor:
@@ -148,6 +159,12 @@ class Lfm2(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.hidden_states(ids)[0])
+
+
+def compute_type(device: str) -> torch.dtype:
+    """bfloat16 where the machine multiplies it faster than float32: accelerators and CPUs with instructions of their own for it."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return torch.bfloat16 if device != "cpu" or re.search(r"\b(avx512_bf16|amx_bf16)\b", flags) else torch.float32
 
 
 def build(tier: str, compute: torch.dtype = torch.float32) -> Lfm2:

@@ -18,8 +18,8 @@ def orthogonalise(g: Tensor) -> Tensor:
 class Optimiser:
     DECAY = 0.01
 
-    def __init__(self, model: nn.Module, muon_rate: float, adam_rate: float):
-        self.muon_rate, self.adam_rate, self.steps = muon_rate, adam_rate, 0
+    def __init__(self, model: nn.Module, muon_rate: float, adam_rate: float, compute: torch.dtype = torch.float32):
+        self.compute, self.muon_rate, self.adam_rate, self.steps = compute, muon_rate, adam_rate, 0
         self.groups: dict[tuple[int, ...], list[Tensor]] = {}
         self.rest: list[Tensor] = []
         for name, p in model.named_parameters():
@@ -39,7 +39,7 @@ class Optimiser:
         for shape, ps in self.groups.items():
             g, m = torch.stack([p.grad for p in ps]), self.momentum[shape]
             m.mul_(keep).add_(g, alpha=1 - keep)
-            for p, u in zip(ps, orthogonalise(g.lerp(m, keep)) * max(1.0, shape[0] / shape[1]) ** 0.5):
+            for p, u in zip(ps, orthogonalise(g.lerp(m, keep).to(self.compute)) * max(1.0, shape[0] / shape[1]) ** 0.5):
                 p.mul_(1 - rate * self.DECAY).add_(u, alpha=-rate)
         norm = torch.sqrt(sum(p.grad.square().sum() for p in self.rest)).item()
         clip = min(1.0, 1.0 / (norm + 1e-6))

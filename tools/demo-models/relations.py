@@ -8,6 +8,7 @@ has never seen. In every list of phrasings the entries after HELD are used by th
 In a template `{s}` is the subject, `{v}` the value, `{a}` the attribute noun, `{p}` the preposition a spot needs.
 """
 
+import random
 from dataclasses import dataclass
 
 HELD = "--"
@@ -426,3 +427,79 @@ write|writes|wrote|written|phrase
 design|designs|designed|designed|thing
 guard|guards|guarded|guarded|venue""".split("\n") if "place_noun" not in line)
 HELD_VERBS = frozenset(("inspect", "deliver", "bake", "guard", "draw"))
+
+
+# ---------------------------------------------------------------------------------------------- forms without end, for practice only
+# Phrasings put together at random, so that reading a sentence does not become knowing a list of sentences. The tests never use them.
+
+_WHO = "We|They|The board|The staff|Everybody|The members|The neighbours|Somebody|The committee|The team|Most people|The guests|Our guide|The council|The owners|Nobody else".split("|")
+_AS = "chose|named|picked|entered|registered|noted|wrote down|proposed|accepted|confirmed|kept|took|marked|approved|reported|published|remembered|mentioned|suggested".split("|")
+_FOR = "decided on|voted for|went for|agreed on|asked for|wanted|preferred|signed|found".split("|")
+_IS = """remains|turned out to be|was fixed at|was changed to|is given as|stands at|is believed to be|is said to be|was announced as|happens to be|ended up being|must be|
+should be|is called|can only be|is recorded as|is quoted as|was noted as|became""".replace("\n", "").split("|")
+_WITH = "came with|goes by|was given|received|took|works with|has kept|is listed with|appears with|started with|ended up with|is proud of|relies on".split("|")
+_LEAD = """In our opinion,|As you know,|By the way,|In short,|As before,|For years,|Officially,|According to the staff,|Oddly enough,|In the end,|It seems that|It is true that|Somebody said that|
+I read that|You can see that|Do not forget that|It is written that|Since May,|Until further notice,|On paper,|For the moment,""".replace("\n", "").split("|")
+_OTHER = ("{s}? The {a} is {v}.", "{v}: that is the {a} of {s}.", "Looking for the {a} of {s}? It is {v}.", "{s} ({a} {v}) is on the list.", "{v} ({a} of {s}).", "The {a} of {s} - {v}.",
+          "Ask {s} about the {a}: {v}.", "{v} can be seen as the {a} of {s}.", "{s} and its {a}, {v}, are well known.", "The {a} {v} belongs to {s}.", "{v} belongs to {s} as its {a}.")
+_REQUESTS = "I am looking for|Please look for|Show me|I forgot|Does anyone know|May I ask|I would like to have|Remind me of|Let me know|We are missing|Explain|Write down|Repeat|Help me with|I wonder about".split("|")
+_ASKED = ("What {a} does {s} use?", "What {a} was chosen for {s}?", "Which {a} belongs to {s}?", "What {a} goes with {s}?", "Which {a} is listed for {s}?", "What {a} did {s} get?", "{s}: which {a}?",
+          "What did they choose as the {a} of {s}?", "What is meant by the {a} of {s}?", "What should the {a} of {s} be?", "What has {s} got as {a}?", "About {s}: what is the {a}?")
+
+
+def composed(r: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A few statements and questions of the open relation that no list holds."""
+
+    def statement() -> str:
+        x = r.randrange(6)
+        return (f"{r.choice(_WHO)} {r.choice(_AS)} {{v}} as the {{a}} of {{s}}.", f"{r.choice(_WHO)} {r.choice(_FOR)} {{v}} for the {{a}} of {{s}}.", f"The {{a}} of {{s}} {r.choice(_IS)} {{v}}.",
+                f"{{s}} {r.choice(_WITH)} {{v}} as {r.choice(('its', 'the', 'a'))} {{a}}.", f"{r.choice(_LEAD)} the {{a}} of {{s}} is {{v}}.", r.choice(_OTHER))[x]
+
+    asked = tuple(f"{r.choice(_REQUESTS)} the {{a}} of {{s}}." if r.random() < 0.5 else r.choice(_ASKED) for _ in range(3))
+    return tuple(statement() for _ in range(4)), asked
+
+
+_ACTS = """admire adopt advise announce answer approach arrange assist attack attract award block border capture celebrate challenge chase confirm connect contact copy cover cross damage
+    defend describe direct discover discuss display divide doubt employ enclose encourage enter escort examine explore face favour film finance follow gather greet handle ignore improve include
+    influence interview invite judge join kick label launch lift link love mention mirror miss name notice observe obtain occupy offer pass phone picture pick praise present press promote propose
+    protect pull push question rate reach reject remember report represent request rescue respect restore reward scan select separate share shelter sign smell sponsor start study suggest supply
+    support surround surprise thank threaten touch track trust turn unite unlock use value view wake want warn watch welcome wrap""".split()
+_TO = """lean against|rest on|look over|turn to|look to|depend on|border on|wait for|listen to|point at|belong to|apply to|agree with|argue with|travel with|compete with|talk about|
+    dream of|complain about|work near|stay with|walk behind|rush past|end at|start from|pass through|open onto|connect to|react to|vote for|search for""".replace("\n", "").split("|")
+_CLASSES = dict(
+    person="person colleague partner neighbour artist writer friend cousin uncle aunt lawyer student guide singer judge tailor captain author helper rival",
+    place="town lake valley island village mountain bay hill port suburb canal coast district farm", org="company club group firm team office agency union network brand",
+    thing="machine tool device object engine model exhibit instrument", venue="building room hall site shop house", event="event meeting show session match",
+    goods="product ware article", food="dish meal drink", phrase="subject idea topic matter sign", hobby="activity pastime", number="number figure", money="sum amount", code="code key")
+
+
+def _inflect(verb: str) -> tuple[str, str]:
+    """The third person and the past of a regular verb."""
+    if verb.endswith("y") and verb[-2] not in "aeou":
+        return verb[:-1] + "ies", verb[:-1] + "ied"
+    return verb + ("es" if verb.endswith(("s", "x", "ch", "sh", "o")) else "s"), verb + ("d" if verb.endswith("e") else "ed")
+
+
+def invented(r: random.Random, subject: str, value: str | None, opaque: str) -> Relation:
+    """A relation made up on the spot: some verb, known or not, between two things, and the class of thing that its value is."""
+    value = value if value in _CLASSES else r.choice(tuple(_CLASSES)[:6] + tuple(_CLASSES))
+    cls, who = r.choice(_CLASSES[value].split()), "Who" if value == "person" else "What"
+    x = r.random()
+    verb, to = r.choice(_TO).strip().split(" ") if x > 0.6 else (opaque if r.random() < 0.3 else r.choice(_ACTS), "")
+    third, past = _inflect(verb)
+    if x < 0.25 and value in ("person", "org", "place", "thing", "venue", "event"):  # the value acts
+        statements = (f"{{v}} {third} {{s}}.", f"{{v}} {past} {{s}}.", f"{{s}} is {past} by {{v}}.", f"The {cls} {{v}} {third} {{s}}.", f"It was {{v}} that {past} {{s}}.", f"{{s}} has been {past} by {{v}}.",
+                      f"{{v}} will {verb} {{s}} again.", f"{{s}} was {past} by the {cls} {{v}}.", f"The {cls} that {third} {{s}} is {{v}}.")
+        questions = (f"{who} {third} {{s}}?", f"Which {cls} {third} {{s}}?", f"Which {cls} {past} {{s}}?", f"By which {cls} is {{s}} {past}?", f"{{s}} is {past} by which {cls}?", f"What is the {cls} that {third} {{s}}?",
+                     f"{who} {past} {{s}}?")
+        hops = (f"the {cls} that {third} {{s}}", f"the {cls} that {past} {{s}}")
+    else:
+        to = f" {to}" if to else ""
+        statements = (f"{{s}} {third}{to} {{v}}.", f"{{s}} {past}{to} {{v}}.", f"It is {{v}} that {{s}} {third}{to}.", f"{{s}} {third}{to} the {cls} {{v}}.", f"{{s}} will {verb}{to} {{v}}.",
+                      f"The {cls} that {{s}} {third}{to} is {{v}}.", f"The {cls} {{s}} {past}{to} was {{v}}.", f"As {cls}, {{s}} {third}{to} {{v}}.", f"The {cls} {{v}} is what {{s}} {third}{to}.")
+        if not to:
+            statements += (f"{{v}} is {past} by {{s}}.", f"{{v}} was {past} by {{s}}.", f"The {cls} {{v}} is {past} by {{s}}.")
+        questions = (f"{who} does {{s}} {verb}{to}?", f"Which {cls} does {{s}} {verb}{to}?", f"Which {cls} did {{s}} {verb}{to}?", f"What is the {cls} that {{s}} {third}{to}?", f"Name the {cls} {{s}} {third}{to}.",
+                     f"{{s}} {third}{to} which {cls}?", f"{who} did {{s}} {verb}{to}?")
+        hops = (f"the {cls} {{s}} {third}{to}", f"the {cls} that {{s}} {third}{to}")
+    return Relation(f"free {verb}{to} {cls}", subject, value, statements, questions, (), (), hops if value in ("person", "org", "place", "thing", "venue", "event") else ())

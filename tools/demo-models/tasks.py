@@ -8,6 +8,7 @@ import random
 import re
 from dataclasses import dataclass, field, replace
 
+import own
 import relations
 import words
 from facts import Fact, World, as_pair, brief_question, new_fact, question, silent, statement
@@ -23,6 +24,8 @@ class Example:
     bare: bool = False  # a general turn that is not introduced by `Question:`
     history: list[tuple[str, str]] = field(default_factory=list)  # what was said before, without the passages of then
     via: dict[str, str] = field(default_factory=dict)  # question of two hops: the name that leads from the first passage to the second
+    about: dict[str, int] = field(default_factory=dict)  # question whose answer cites nothing: the passage that one must read for it
+    compared: set[str] = field(default_factory=set)  # questions that compare: the answer says the two values first
 
 
 def answer(value: str, cites: list[int]) -> str:
@@ -242,7 +245,9 @@ def _missing(w: World, known: list[Fact]) -> Fact:
     while True:
         base = w.r.choice(known) if known else None
         x = w.r.random()
-        if base and x < 0.5:
+        if base and x < 0.2 and w.practice and base.value_kind in words.MAKERS:  # the entity is there, and a value that would fit
+            fact = new_fact(w, subject=base.subject, subject_kind=base.subject_kind, value_kind=base.value_kind)
+        elif base and x < 0.5:
             fact = new_fact(w, subject=base.subject, subject_kind=base.subject_kind)
         elif base and x < 0.85:
             fact = new_fact(w, like=base)
@@ -254,11 +259,13 @@ def _missing(w: World, known: list[Fact]) -> Fact:
 
 def _more(w: World, example: Example, facts: list[tuple[Fact, int]], shape: Shape) -> Example:
     """Further questions on the same passages, some of which have no answer; then everything in random order."""
+    left = [pair for pair in facts if not any(pair[0].value in reply for _, reply in example.turns)] if shape.turns > 1 else []
+    w.r.shuffle(left)
     for _ in range(shape.turns - 1):
-        if w.chance(0.13) or not facts:
+        if w.chance(0.13) or not left:
             example.turns.append((question(w, _missing(w, [f for f, _ in facts])), REFUSAL))
-        else:
-            fact, number = w.r.choice(facts)
+        else:  # each fact once: a second answer could be copied from the first
+            fact, number = left.pop()
             example.turns.append((ask(w, example.passages, fact), answer(fact.value, [number])))
     w.r.shuffle(example.turns)
     return example
@@ -417,6 +424,31 @@ def _page(w: World, topic: str, items: list[Item]) -> str:
     return " ".join(out)
 
 
+def own_notes(w: World, shape: Shape) -> Example:
+    """A user's own notes in the first person, some among other passages; a question may be about what no note says."""
+    said: dict[tuple[str, str], own.Note] = {}
+    while len(said) < shape.passages:
+        one = own.note(w)
+        said.setdefault(one.subject, one)
+    found = list(said.values())
+    texts = [one.text for one in found]
+    for n in range(1, len(found)):
+        if w.chance(0.25):  # the place of a note goes to something else
+            texts[n] = statement(w, new_fact(w)) if w.chance(0.7) else filler(w)
+    order = list(range(len(texts)))
+    w.r.shuffle(order)
+    example = Example([texts[n] for n in order])
+    asked = [n for n in order if texts[n] == found[n].text]
+    w.r.shuffle(asked)
+    for n in asked[: shape.turns]:
+        missing = own.note(w)
+        if w.chance(0.15) and missing.subject not in said:
+            example.turns.append((missing.question, REFUSAL))
+        else:
+            example.turns.append((found[n].question, answer(found[n].value, [order.index(n) + 1])))
+    return example
+
+
 def refusal(w: World, shape: Shape) -> Example:
     fact = new_fact(w)
     facts = [fact] + distractors(w, fact, max(shape.passages + _extra(w, shape.passages) - 1, 0), [])
@@ -442,12 +474,12 @@ def _chain(w: World, like: tuple[Fact, Fact] | None = None) -> tuple[Fact, Fact]
 def two_hop(w: World, shape: Shape) -> Example:
     """The value of one fact is the subject of the next; a second chain of the same shape runs in parallel."""
     chains = [_chain(w)]
-    if shape.passages > 2:
-        for _ in range(20):
-            second = _chain(w, chains[0])
-            if not (second[0].claims | second[1].claims) & (chains[0][0].claims | chains[0][1].claims):
-                chains.append(second)
-                break
+    for _ in range(20 if shape.passages > 2 else 0):
+        other = _chain(w, chains[0])
+        if not (other[0].claims | other[1].claims) & set().union(*(f.claims for chain in chains for f in chain)):
+            chains.append(other)
+        if len(chains) > (w.practice and shape.passages > 5) + 1:
+            break
     facts = [f for chain in chains for f in chain]
     count = max(shape.passages - len(facts), 0) + (_extra(w, shape.passages) if shape.passages > 2 else 0)
     for other in distractors(w, facts[0], count, facts[1:]):
@@ -462,19 +494,18 @@ def two_hop(w: World, shape: Shape) -> Example:
         return text, answer(second.value, [where[2 * n], where[2 * n + 1]])
 
     example = Example(passages)
-    example.turns.append(through(0))
-    single = replace(shape, turns=1)
-    for _ in range(shape.turns - 1):
-        if w.chance(0.5):
-            example.turns.append(through(w.r.randrange(len(chains))))
-        else:
-            _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], replace(single, turns=2))
-    w.r.shuffle(example.turns)
+    example.turns += [through(n) for n in range(min(len(chains), shape.turns))]
+    w.r.shuffle(example.turns)  # before the questions of one hop, whose answers would give half of these away
+    left = [(f, where[n]) for n, f in enumerate(facts) if not any(f.value in reply for _, reply in example.turns)]
+    example.turns += _more(w, Example(passages), left, replace(shape, turns=shape.turns + 1 - len(example.turns))).turns
     return example
 
 
 _CORRECTIONS = ("Correction: {x}", "Correction: {x}", "Correction: {x}", "Update: {x}", "Update: {x}", "This has changed: {x}", "The earlier note is wrong. {x}",
                 "Newer information: {x}", "Change: {x}", "Corrected: {x}", "New: {x}")
+_MORE_CORRECTIONS = ("From now on, {x}", "Starting on Monday: {x}", "Since May, {x}", "Attention: {x}", "It is different now: {x}", "Not any more. {x}", "The following is new: {x}", "Effective immediately: {x}",
+                     "Important: {x}", "We had it wrong: {x}", "Revised: {x}", "Amendment: {x}", "What used to be is over. {x}", "Today's news: {x}", "Instead of what was said before: {x}",
+                     "Be aware that this is new: {x}", "As decided yesterday, {x}", "These days, {x}", "Contrary to the older note, {x}", "Latest state: {x}", "For the record, things have moved on: {x}")
 _HELD_CORRECTIONS = ("As of today, {x}", "Please note the change: {x}")
 
 
@@ -491,7 +522,8 @@ def correction(w: World, shape: Shape) -> Example:
     if w.chance(0.5) and not w.held_forms:
         text = "Correction: " + as_pair(w, fact, new)
     else:
-        text = w.r.choice(_HELD_CORRECTIONS if w.held_forms else _CORRECTIONS).replace("{x}", statement(w, fact, new))
+        forms = _CORRECTIONS + _MORE_CORRECTIONS if w.practice else _CORRECTIONS
+        text = w.r.choice(_HELD_CORRECTIONS if w.held_forms else forms).replace("{x}", statement(w, fact, new))
     items.append(Item("new", text, alone=True))
     passages, where = lay_out(w, items, max(shape.passages, 2), shape.notes)
     fact = replace(fact, value=new)
@@ -508,7 +540,7 @@ _COMPARE_OPEN = ("Which has the {c} {w}, {a} or {b}?", "What has the {c} {w}: {a
 
 
 def comparison(w: World, shape: Shape) -> Example:
-    """Two numbers of the same kind; the answer is the name that goes with the larger or the smaller one."""
+    """Two numbers of the same kind; the answer says both, in the order of the question, and then the name that goes with the larger or the smaller one."""
     r = w.r
     digits = r.choice((1, 2, 2, 3, 3, 4))
     low = 10 ** (digits - 1) + (digits == 1)
@@ -546,7 +578,7 @@ def comparison(w: World, shape: Shape) -> Example:
     passages, where = lay_out(w, [item(w, n, f, shape.pairs / 2) for n, f in enumerate(facts)], shape.passages, shape.notes)
     text = words.capital(template.replace("{c}", word).replace("{a}", left.subject).replace("{b}", right.subject))
     winner = left.subject if (x > y) == more else right.subject
-    example = Example(passages, [(text, answer(winner, [where[0], where[1]]))])
+    example = Example(passages, [(text, answer(f"{left.value}, {right.value}: {winner}", [where[0], where[1]]))], compared={text})
     return _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], shape)
 
 
@@ -574,7 +606,9 @@ def judge(w: World, shape: Shape) -> Example:
             while value in " ".join(passages):
                 value = words.make("code" if w.chance(0.1) else fact.value_kind if fact.value_kind not in ("weekday", "colour", "number") else "phone", w.r, w.held_names)
             given = answer(value, cite)
-        example.turns.append((f"{ask(w, passages, fact)}\nAnswer: {given}\nScore the answer from 1 to 5.", str(score)))
+        text = f"{ask(w, passages, fact)}\nAnswer: {given}\nScore the answer from 1 to 5."
+        example.about[text] = right
+        example.turns.append((text, str(score)))
     return example
 
 
@@ -653,12 +687,13 @@ def session(w: World, shape: Shape) -> Example:
 
 
 TASKS = dict(one=one_hop, notes=notes, none=notes_refusal, chain=notes_chain, two=two_hop, fix=correction, cmp=comparison, no=refusal, judge=judge, quote=quote,
-             session=session, chat=general)
+             session=session, chat=general, own=own_notes)
 
 # Share of each task while the training goes on: at the start, in the first half, at the end.
 _MIX_START = dict(one=50, notes=6, quote=25, fix=6, two=4, cmp=2, no=4, judge=2, chat=3)
 _MIX_MIDDLE = dict(one=19, notes=19, none=3, chain=6, two=16, fix=10, cmp=9, no=7, judge=6, quote=5, session=3, chat=2)
-_MIX_END = dict(one=13, notes=21, none=5, chain=8, two=13, fix=9, cmp=9, no=9, judge=7, quote=1, session=9, chat=4)
+_MIX_LATE = dict(one=10, notes=11, none=7, chain=13, two=24, fix=6, cmp=9, no=5, judge=8, session=3, chat=1, own=8)
+_MIX_END = dict(one=12, notes=14, none=8, chain=11, two=17, fix=8, cmp=8, no=6, judge=8, session=6, chat=4, own=9)
 
 
 def sample(r: random.Random, p: float) -> Example:
@@ -672,7 +707,8 @@ def sample(r: random.Random, p: float) -> Example:
     elif p < 0.45:
         mix, count, turns = _MIX_MIDDLE, r.choice((1, 2, 3, 3, 4, 5)), r.choice((4, 5, 6))
     else:
-        mix, count, turns = _MIX_END, r.choice((1, 2, 3, 4, 4, 5, 6, 6, 7, 8)), r.choice((2, 3, 4, 5)) if p < 0.85 else r.choice((1, 2, 3, 4))
+        mix = _MIX_LATE if p < 0.85 else _MIX_END
+        count, turns = r.choice((1, 2, 3, 4, 4, 5, 6, 6, 7, 8)), r.choice((4, 5, 6, 7)) if p < 0.85 else r.choice((1, 2, 4, 5))
     if p < 0.10:
         mix["quote"] += round(120 * (1 - p / 0.10))
     task = r.choices(list(mix), list(mix.values()))[0]

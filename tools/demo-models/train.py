@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # every shape of batch keeps its compiled products
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -71,19 +73,19 @@ class Trainer:
     def __init__(self, plan: Plan, encoder: Encoder, seed: int, device: str):
         torch.manual_seed(seed)
         self.plan, self.encoder, self.seed, self.device = plan, encoder, seed, device
-        compute = torch.bfloat16 if device == "cuda" else torch.float32
+        compute = lfm2.compute_type(device)
         self.model = lfm2.build(plan.tier, compute).to(device)
         self.mean = lfm2.build(plan.tier, compute).to(device)
         self.mean.load_state_dict(self.model.state_dict())
         self.heads = Heads(self.model.config.hidden).to(device)
-        self.optimiser = Optimiser(self.model, plan.rate, 0.15 * plan.rate)
+        self.optimiser = Optimiser(self.model, plan.rate, 0.15 * plan.rate, compute)
         self.head_optimiser = torch.optim.Adam(self.heads.parameters(), lr=3e-3)
         self.taps = self.model.config.attention[:3]
         self.copier, self.finder, self.bridge = (self.model.layers[n] for n in (self.model.config.attention[-1], self.taps[2], self.taps[1]))
         self.copier.watched = self.finder.watched = self.bridge.watched = True
         self.step = self.seen = self.total = 0  # steps and tokens of this run that moved its plan on, tokens of all runs
         self.found = plan.start > HOLD  # can it find the right passage yet
-        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0, "copy": 0.0, "find": 0.0, "bridge": 0.0}
+        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0, "copy": 0.0, "find": 0.0, "bridge": 0.0, "second": 0.0}
 
     def progress(self) -> float:
         p = self.plan
@@ -127,13 +129,14 @@ class Trainer:
                 wanted[n, places] = True
             if at:
                 losses[name] = self._looking(layer, head, [row for row, _, _ in at], [k for _, k, _ in at], wanted)
-        if batch.cites:
-            at = [batch.cites[n] for n in torch.randperm(len(batch.cites))[:LOOKS]]
+        for name, cites in (("find", batch.cites), ("second", batch.seconds)):
+            at = [cites[n] for n in torch.randperm(len(cites))[:LOOKS]]
             rows = [row for row, _, _ in at]
-            losses["find"] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
+            if at:
+                losses[name] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
         for name, value in losses.items():
             self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
-        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find", "bridge"))
+        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find", "bridge", "second"))
         return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
 
     def _share(self, count: int) -> int:
