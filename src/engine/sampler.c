@@ -218,17 +218,28 @@ int32_t rv_sampler_next(rv_sampler *s, const rv_sampling *how, rv_rng *rng, rv_h
     if (top < 0 || how->temperature == 0) {
         return top;
     }
-    weigh(x, s->n_vocab, x[top], how->temperature, s->kernels);
-    float least = x[top] * how->min_p, floor = x[top] * NEVER;
+    /* Only what may be chosen is weighed: of a large vocabulary mostly a few tokens. The border is a little low; what is
+     * below after all is left out by its weight. */
     bool cut = how->top_k || how->top_p < 1;
-    if (!cut && least > floor) {
-        floor = least;
-    }
+    float ratio = !cut && how->min_p > NEVER ? how->min_p : NEVER, best = x[top];
+    float low = best + how->temperature * (logf(ratio) - 0.01f) - 8 * FLT_EPSILON * fabsf(best);
     candidate *c = s->candidates;
-    size_t n = 0;
+    size_t near = 0, n = 0;
     for (size_t i = 0; i < s->n_vocab; i++) {
+        if (x[i] >= low && x[i] <= FLT_MAX) {
+            x[near] = x[i];
+            c[near++].id = (int32_t)i;
+        }
+    }
+    weigh(x, near, best, how->temperature, s->kernels);
+    float most = 0;
+    for (size_t i = 0; i < near; i++) {
+        most = x[i] > most ? x[i] : most;
+    }
+    float least = most * how->min_p, floor = most * ratio;
+    for (size_t i = 0; i < near; i++) {
         if (x[i] >= floor) {
-            c[n++] = (candidate){ x[i], (int32_t)i };
+            c[n++] = (candidate){ x[i], c[i].id };
         }
     }
     if (cut) {
