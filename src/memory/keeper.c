@@ -59,6 +59,7 @@ static bool is_wanted(const rv_memory *m, size_t kind)
     return strcmp(want, "both") == 0 || strcmp(want, rv_fast_kinds[kind]) == 0;
 }
 
+/* Under state. */
 static rv_index_config config_for(const rv_memory *m, size_t kind, size_t n)
 {
     static const struct {
@@ -129,11 +130,13 @@ typedef struct rows {
     int64_t *ids;
     const float **at;
     size_t n;
+    rv_index_config config; /* that fits so many */
 } rows;
 
-static rv_err gather(rv_memory *m, fast *f, rows *r)
+static rv_err gather(rv_memory *m, size_t kind, fast *f, rows *r)
 {
     pthread_rwlock_rdlock(&m->state);
+    r->config = config_for(m, kind, m->n_live);
     r->ids = rv_new_array(m->mem, m->n_live + 1, sizeof *r->ids);
     r->at = rv_new_array(m->mem, m->n_live + 1, sizeof *r->at);
     rv_err e =
@@ -155,11 +158,8 @@ static rv_err gather(rv_memory *m, fast *f, rows *r)
 static rv_err build_into(rv_memory *m, size_t kind, fast *f)
 {
     rows r = { 0 };
-    rv_err e = gather(m, f, &r);
-    if (!e) {
-        rv_index_config config = config_for(m, kind, r.n);
-        e = rv_index_new(m->mem, &config, &f->index);
-    }
+    rv_err e = gather(m, kind, f, &r);
+    e = e ? e : rv_index_new(m->mem, &r.config, &f->index);
     e = e ? e : rv_index_build(f->index, NULL, r.ids, r.at, r.n, go_on, m);
     e = e ? e : rv_fast_gauge(f, r.at, r.n);
     f->n_built = f->n_unsaved = r.n;

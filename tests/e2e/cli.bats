@@ -316,3 +316,17 @@ fvecs_row() {
     [ "$status" -eq 1 ]
     [[ "$output" == *"no server answers"* ]]
 }
+
+@test "memory search says how it searched, and finds the part asked for" {
+    "$RUVLLM" memory add "The kiln is in the cellar."
+    "$RUVLLM" memory search --json --explain kiln | tail -1 | jq -e '.plan.path == "flat" and .plan.rows == 1 and (.plan.why | contains("no index"))'
+    run --separate-stderr "$RUVLLM" memory search --explain --recall exact kiln
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"kiln"* && "$output" != *"exactly"* && "$stderr" == *"exactly the nearest 10"* ]]
+    run --separate-stderr "$RUVLLM" memory search --recall most kiln
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"--recall"*"most"* ]]
+    run --separate-stderr "$RUVLLM" memory search --recall 0.3 kiln
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"0.5"* ]]
+}

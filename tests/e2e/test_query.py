@@ -164,6 +164,8 @@ def test_memories_are_added_found_listed_and_removed_in_their_scope(server):
         assert mine in ids and theirs not in ids, mode
     by_url = get(server, "/v1/memories/search?query=spare%20key&user=ann&k=1").json["data"]
     assert [m["id"] for m in by_url] == [mine]
+    plan = post(server, "/v1/memories/search", {"query": "spare key", "recall": 1, "explain": True}).json["plan"]
+    assert plan["path"] == "flat" and plan["recall_asked"] == 1 and "exactly" in plan["why"]
     assert [m["id"] for m in get(server, "/v1/memories?user=ann&tag=home").json["data"]] == [mine]
 
     for no_scope in ("", "?user=", "?tag=", "?usr=ann", "?user=ann&tagg=home"):
@@ -181,7 +183,8 @@ def test_ids_that_cannot_be_are_not_found(server, path):
 
 
 @pytest.mark.parametrize("path", ["/v1/memories?limit=0", "/v1/memories?usr=ann", "/v1/sessions?usr=ann", "/v1/memories?limit=x", "/v1/memories/search", "/v1/memories/search?query=a&k=1001",
-                                  "/v1/memories/search?query=a&mode=x", "/v1/sessions?limit=-1"])
+                                  "/v1/memories/search?query=a&mode=x", "/v1/memories/search?query=a&recall=0.2",
+                                  "/v1/memories/search?query=a&recall=x", "/v1/memories/search?query=a&explain=2", "/v1/sessions?limit=-1"])
 def test_parameters_are_checked(server, path):
     assert get(server, path).status == 400
 
