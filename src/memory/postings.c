@@ -249,7 +249,7 @@ static rv_err number_all(rv_postings *p, const rv_cut *cut, size_t *n)
 
 rv_err rv_postings_prepare(rv_postings *p, int64_t id, const rv_cut *cut)
 {
-    size_t doc = p->n_docs + p->n_prepared, n;
+    size_t doc = p->n_docs + p->n_prepared, n = 0;
     if (doc >= UINT32_MAX - 1) {
         return rv_fail(RV_E_FULL, "memory: too many texts for an index of words");
     }
