@@ -1,5 +1,6 @@
 """The loops as a user sees them: learn run, learn status, learn rollback."""
 import json
+import random
 import subprocess
 import time
 
@@ -49,3 +50,24 @@ def test_a_server_runs_the_background_loop_by_itself(make_server):
     assert "event=learn.loop loop=background state=done" in server.log.read_text()
     assert server.stop() == 0
     assert "background judge" in run(server, "learn", "status")
+
+
+def test_killed_while_learning_it_goes_on_and_no_half_version_is_left(make_server):
+    server = make_server()
+    for i in range(64):
+        post(server, "/v1/memories", {"text": f"Shop {i % 16} in street {i} opens at {i % 12}."}) if i % 4 == 0 else None
+        asked = post(server, "/v1/query", {"query": f"When does shop {i % 16} in street {i} open?"}).json
+        post(server, "/v1/feedback", {"request_id": asked["request_id"], "rating": 5 if i % 2 else 1})
+    assert server.stop() == 0
+    delays = random.Random(7)
+    for _ in range(10):
+        process = subprocess.Popen([RUVLLM, "learn", "run", "--data", server.folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=server.environment())
+        time.sleep(delays.uniform(0, 0.6))
+        process.kill()
+        process.wait()
+    done = json.loads(run(server, "learn", "run", "--json"))
+    assert done["failed"] == 0 and all(stage["state"] == "done" for stage in done["stages"])
+    run(server, "witness", "verify")
+    run(server, "memory", "check")
+    for version in json.loads(run(server, "learn", "status", "--json"))["versions"]:
+        assert version["bytes"] > 0 or not version["in_use"]
