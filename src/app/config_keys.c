@@ -113,9 +113,10 @@ const rv_config_key rv_config_keys[] = {
         "least breadth while searching the index; not set: the narrowest that finds the part asked for"),
     INT("memory", "max_nodes", 1, 10000000000.0, "10000000", later, "nodes the memory may hold"),
     INT("memory", "max_graph_hops", 0, 16, "2", later, "edges followed from what was found"),
-    INT("memory", "writeback_batch_size", 1, 1000000, "100", later, "answers written back together"),
-    INT("memory", "writeback_interval_ms", 0, 3600000, "1000", later,
-        "longest wait of an answer to be written back"),
+    INT("memory", "writeback_batch_size", 1, 1000, "100", now, "counts of use that are written together"),
+    INT("memory", "writeback_interval_ms", 0, 3600000, "1000", now, "longest wait of one of them"),
+    FLOAT("memory", "half_life_days", 0, 36500, "0", now,
+          "age at which what is not used has lost half of what age can take from its score, a half; 0: nothing fades"),
 
     INT("router", "input_dim", 1, 65536, "128", later, "features of a request"),
     INT("router", "hidden_dim", 1, 65536, "64", later, "size of the router's state"),

@@ -177,7 +177,10 @@ rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags)
 
 rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out)
 {
-    entry e = { .id = r->id, .created_ms = r->created_ms, .tags_at = (uint32_t)m->n_tags };
+    entry e = { .id = r->id,
+                .created_ms = r->created_ms,
+                .tags_at = (uint32_t)m->n_tags,
+                .confidence = (float)r->confidence };
     RV_TRY(rv_names_add(&m->names, r->type.at, r->type.n, &e.type));
     RV_TRY(rv_names_add(&m->names, r->user.at, r->user.n, &e.user));
     RV_TRY(rv_names_add(&m->names, r->source.at, r->source.n, &e.source));
@@ -620,6 +623,7 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
         &attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP); /* else searches starve changes */
     pthread_rwlock_init(&m->state, &attr);
     pthread_rwlockattr_destroy(&attr);
+    rv_memory_set_habits(m, &(rv_memory_habits){ .batch = 100, .batch_ms = 1000 });
     m->embedder_name = rv_strdup(mem, embedder.name);
     m->embedder.name = m->embedder_name;
     rv_err e = rv_words_new(mem, &m->cutter);

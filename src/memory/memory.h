@@ -346,6 +346,16 @@ rv_err rv_memory_reweigh(rv_memory *m, const rv_memory_outcome *outcome, size_t 
 void rv_memory_reweigh_later(rv_memory *m, const rv_memory_outcome *outcome);
 void rv_memory_flush(rv_memory *m);
 
+/** rv_memory_set_habits - how much is written back together, and how fast what is not used fades: a score is multiplied with something between
+ * .5 and 1, which is .75 when the node was made and last used half_life_days ago. 0: nothing fades. Pinned nodes never do. At open: 100, a
+ * second, 0. */
+typedef struct rv_memory_habits {
+    size_t batch; /* 1 .. 1000 */
+    int64_t batch_ms;
+    double half_life_days;
+} rv_memory_habits;
+void rv_memory_set_habits(rv_memory *m, const rv_memory_habits *habits);
+
 /** rv_memory_keep - what is said (not NULL) changes: pinned, and when the node ends (UTC ms; 0: never). Durable. RV_E_NOT_FOUND. */
 rv_err rv_memory_keep(rv_memory *m, int64_t id, const bool *pinned, const int64_t *expires_ms) RV_MUST_CHECK;
 /** rv_memory_expire - removes every node whose time is over and that is not pinned. Runs at open, and every minute once there is one

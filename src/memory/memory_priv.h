@@ -52,6 +52,7 @@ typedef struct entry {
     const float *row;         /* its vector as mapped; NULL: not searched */
     int64_t expires_ms, used_ms; /* 0: never */
     uint32_t used;
+    float confidence;
     bool pinned;
 } entry;
 
@@ -103,12 +104,15 @@ struct rv_memory {
     struct queued *queue; /* [n_queued], oldest first */
     size_t n_queued;
     bool back_runs, back_stop, back_now, back_busy;
+    size_t batch;
+    double batch_ms;
     pthread_t back;
     int64_t opened_wall_ms; /* time goes on from there, whatever the clock of the machine is set to */
     double opened_ms;
 
     uint64_t store; /* the number of this store, as in its vector files */
     pthread_rwlock_t state; /* all below */
+    int64_t half_life_ms;   /* 0: nothing fades */
     entry *entries;         /* [n_entries] ascending ids */
     size_t n_entries, entry_room;
     uint32_t *tags; /* [n_tags] of all entries; those of removed ones go with the next start */
@@ -268,6 +272,8 @@ void rv_use_take_over(rv_memory *m, const use_row *rows, size_t n);             
 void rv_memory_moved(const rv_memory *m, const rv_memory_outcome *o, link_row *rows, size_t *n, size_t room);
 
 int64_t rv_memory_now_ms(const rv_memory *m); /* UTC; does not jump */
+/** rv_memory_worth - what a score is multiplied with: .5 .. 1 by confidence, and .5 .. 1 by age, if anything fades. Under state. */
+double rv_memory_worth(const rv_memory *m, int64_t id, int64_t now_ms);
 /** rv_writeback_start - the thread that writes what is queued and removes what has ended.  rv_writeback_stop - what is queued is written
  * before. */
 void rv_writeback_start(rv_memory *m);

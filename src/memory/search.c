@@ -402,6 +402,7 @@ static void join(searching *s)
 static void fuse(searching *s)
 {
     double best = 0;
+    int64_t now = rv_memory_now_ms(s->m);
     for (size_t i = 0; i < s->n; i++) {
         best = s->at[i].words_score > best ? s->at[i].words_score : best;
     }
@@ -412,6 +413,7 @@ static void fuse(searching *s)
         case RV_MEMORY_WORDS: c->score = c->words_score; break;
         default: c->score = ((best > 0 ? c->words_score / best : 0) + c->vector_score) / 2; break;
         }
+        c->score = c->score > 0 ? c->score * rv_memory_worth(s->m, c->id, now) : c->score;
     }
 }
 

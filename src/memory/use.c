@@ -3,11 +3,35 @@
 #include "memory/memory_priv.h"
 #include "base/clock.h"
 
+#include <math.h>
 #include <string.h>
 
 int64_t rv_memory_now_ms(const rv_memory *m)
 {
     return m->opened_wall_ms + (int64_t)(rv_clock_ms() - m->opened_ms);
+}
+
+void rv_memory_set_habits(rv_memory *m, const rv_memory_habits *h)
+{
+    pthread_mutex_lock(&m->queueing);
+    m->batch = h->batch < 1 ? 1 : h->batch > 1000 ? 1000 : h->batch;
+    m->batch_ms = (double)h->batch_ms;
+    pthread_mutex_unlock(&m->queueing);
+    pthread_rwlock_wrlock(&m->state);
+    m->half_life_ms = h->half_life_days > 0 ? (int64_t)(h->half_life_days * 86400000) : 0;
+    pthread_rwlock_unlock(&m->state);
+}
+
+double rv_memory_worth(const rv_memory *m, int64_t id, int64_t now_ms)
+{
+    const entry *e = rv_memory_find(m, id);
+    if (!e) {
+        return 1;
+    }
+    double worth = 0.5 + 0.5 * (double)e->confidence;
+    int64_t age = now_ms - (e->used_ms > e->created_ms ? e->used_ms : e->created_ms);
+    bool fades = m->half_life_ms > 0 && !e->pinned && age > 0;
+    return fades ? worth * (0.5 + 0.5 * exp2(-(double)age / (double)m->half_life_ms)) : worth;
 }
 
 int64_t rv_use_sum(const use_row *u)

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { QUEUE_MAX = 1000, BATCH = 100, BATCH_MS = 1000, FULL_MS = 50, IDS_MAX = 64, EDGES_MAX = 8192, EXPIRE_MS = 60000 };
+enum { QUEUE_MAX = 1000, FULL_MS = 50, IDS_MAX = 64, EDGES_MAX = 8192, EXPIRE_MS = 60000 };
 
 typedef struct queued {
     int64_t anchor;
@@ -99,7 +99,7 @@ static rv_err write_batch(rv_memory *m, const queued *all, size_t n)
 /* Under queueing: takes what is queued, and lets those that wait for room go on. */
 static void write_queued(rv_memory *m, queued *batch)
 {
-    size_t n = m->n_queued < BATCH ? m->n_queued : BATCH;
+    size_t n = m->n_queued < m->batch ? m->n_queued : m->batch;
     memcpy(batch, m->queue, n * sizeof *batch);
     memmove(m->queue, m->queue + n, (m->n_queued - n) * sizeof *batch);
     m->n_queued -= n;
@@ -118,13 +118,13 @@ static void write_queued(rv_memory *m, queued *batch)
 static void *run(void *self)
 {
     rv_memory *m = self;
-    queued *batch = rv_new_array(m->mem, BATCH, sizeof *batch);
+    queued *batch = rv_new_array(m->mem, QUEUE_MAX, sizeof *batch);
     double expired_ms = rv_clock_ms();
     pthread_mutex_lock(&m->queueing);
     while (batch && !(m->back_stop && m->n_queued == 0)) {
         double now = rv_clock_ms();
-        double due = m->n_queued ? m->queue[0].queued_ms + BATCH_MS - now : EXPIRE_MS;
-        if (m->n_queued >= BATCH || (m->n_queued && (due <= 0 || m->back_now || m->back_stop))) {
+        double due = m->n_queued ? m->queue[0].queued_ms + m->batch_ms - now : EXPIRE_MS;
+        if (m->n_queued >= m->batch || (m->n_queued && (due <= 0 || m->back_now || m->back_stop))) {
             write_queued(m, batch);
         } else if (now - expired_ms >= EXPIRE_MS) {
             size_t removed;
@@ -184,7 +184,7 @@ void rv_memory_reweigh_later(rv_memory *m, const rv_memory_outcome *o)
     bool room = runs && m->n_queued < QUEUE_MAX;
     if (room) {
         m->queue[m->n_queued++] = q;
-        if (m->n_queued == 1 || m->n_queued >= BATCH) {
+        if (m->n_queued == 1 || m->n_queued >= m->batch) {
             pthread_cond_signal(&m->queued);
         }
     }

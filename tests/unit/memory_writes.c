@@ -1,6 +1,7 @@
 /* What is written is looked at first, ends when it should, and what recalls learn reaches the disk together. */
 #include "memory_helpers.h"
 
+#include <time.h>
 #include <unistd.h>
 
 static rv_arena *arena(void)
@@ -156,5 +157,36 @@ TEST(what_is_queued_is_written_when_the_store_closes)
     rv_memory_node node;
     CHECK_OK(rv_memory_get(s.m, id, arena(), &node));
     CHECK(node.used == 1, "%u", node.used);
+    store_close(&s);
+}
+
+static double score_of(rv_memory *m, const char *question, int64_t id)
+{
+    rv_memory_hits hits;
+    CHECK_OK(rv_memory_search(m, &(rv_memory_query){ .text = question, .k = 10, .mode = RV_MEMORY_HYBRID }, arena(), &hits));
+    for (size_t i = 0; i < hits.n; i++) {
+        if (hits.at[i].id == id) {
+            return hits.at[i].score;
+        }
+    }
+    return 0;
+}
+
+TEST(what_is_not_used_fades_when_asked_to)
+{
+    store s = store_open(temp_path("data"));
+    int64_t old, pinned, sure, now_ms = (int64_t)time(NULL) * 1000, week = (int64_t)7 * 86400000;
+    bool added;
+    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "the ferry to the island", .created_ms = now_ms - week }, &old, &added));
+    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "a ferry to the island", .created_ms = now_ms - week, .pinned = true }, &pinned, &added));
+    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "ferry to an island", .confidence = 0.5 }, &sure, &added));
+    double before = score_of(s.m, "ferry island", old), other = score_of(s.m, "ferry island", pinned);
+    rv_memory_set_habits(s.m, &(rv_memory_habits){ .batch = 100, .batch_ms = 1000, .half_life_days = 7 });
+    double after = score_of(s.m, "ferry island", old);
+    CHECK(fabs(after / before - 0.75) < 0.001, "%g of %g", after, before);
+    CHECK(fabs(score_of(s.m, "ferry island", pinned) - other) < 1e-9, "a pinned one fades");
+    rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .used = &old, .n_used = 1 });
+    rv_memory_flush(s.m);
+    CHECK(fabs(score_of(s.m, "ferry island", old) - before) < 0.001 * before, "used again, it is as new");
     store_close(&s);
 }
