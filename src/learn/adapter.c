@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "kernels/kernels.h"
 #include "store/witness.h"
 
@@ -133,8 +134,13 @@ static void free_keys(rv_adapters *a)
     }
 }
 
+static rv_metric damaged = { .kind = RV_COUNTER,
+                             .name = "ruvllm_adapters_damaged_total",
+                             .help = "Files of adapters that could not be read; the version before was used." };
+
 rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out)
 {
+    rv_metrics_register(&damaged, 1); /* again is without effect */
     RV_TRY(rv_db_migrate(db, "adapter", steps, RV_COUNT(steps)));
     rv_adapters *a = rv_new(mem, sizeof *a);
     if (!a) {
@@ -586,6 +592,7 @@ static rv_err open_version(rv_adapters *a, const rv_engine *engine, int64_t id, 
         if (!e || e == RV_E_NOMEM) {
             return e;
         }
+        rv_metric_add(&damaged, 1);
         rv_log(RV_LOG_WARN, "adapter.damaged", "error", rv_err_text(), "doing", "using the version before it",
                (char *)NULL);
     }

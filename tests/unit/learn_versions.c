@@ -1,5 +1,6 @@
 /* Versions of adapters: in use for whom, back again, after a restart, with a damaged file; and the loop that makes them. */
 #include "base/file.h"
+#include "base/metrics.h"
 #include "learn/adapter_loop.h"
 #include "model/lora_peft.h"
 #include "store/witness.h"
@@ -167,6 +168,11 @@ TEST(a_damaged_file_gives_way_to_the_version_before_it)
     close_store(&p);
     open_store(&p);
     CHECK(same(&p, first, logits(&p, NULL)), "not the version before");
+    rv_text metrics;
+    rv_text_init(&metrics, &rv_heap, 1 << 20);
+    rv_metrics_text(&metrics);
+    CHECK(strstr(rv_text_get(&metrics), "ruvllm_adapters_damaged_total 1"), "not counted once");
+    rv_text_deinit(&metrics);
     place_free(&p);
 }
 
