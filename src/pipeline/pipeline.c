@@ -224,12 +224,12 @@ static json_t *sources_json(const rv_request *r)
     return list;
 }
 
-/* The answer that was not shown, because it was not sure; null: there was none. */
+/* The answer that was not shown, because it was not sure; NULL: there was none, and no field. */
 static json_t *draft_json(const rv_request *r)
 {
-    return r->escalated_from ? json_pack("{s:s, s:f, s:I}", "model", r->escalated_from, "confidence", r->draft_confidence,
-                                         "tokens", (json_int_t)r->draft_tokens)
-                             : json_null();
+    return r->escalated_from ? json_pack("{s:s, s:f, s:I}", "model", r->escalated_from, "confidence",
+                                         r->draft_confidence, "tokens", (json_int_t)r->draft_tokens)
+                             : NULL;
 }
 
 static json_t *probs_json(const rv_request *r)
@@ -254,9 +254,9 @@ static json_t *notes_json(const rv_request *r)
 json_t *rv_request_json(const rv_request *r)
 {
     const double *ms = r->stage_ms;
-    /* "o" takes the reference, and a NULL among them makes the whole NULL. */
+    /* "o" takes the reference, and a NULL among them makes the whole NULL; "o*" leaves its field out. */
     return json_pack(
-        "{s:s, s:s, s:s, s:f, s:o, s:{s:s, s:I, s:f, s:f, s:f, s:o, s:b, s:s, s:o}, s:{s:I, s:I, s:I},"
+        "{s:s, s:s, s:s, s:f, s:o, s:{s:s, s:I, s:f, s:f, s:f, s:o, s:b, s:s, s:o*}, s:{s:I, s:I, s:I},"
         " s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o}",
         "request_id", r->request_id, "session_id", r->session_id, "text", r->text, "confidence",
         r->confidence, "sources", sources_json(r), "routing_info", "model", r->routed_model, "context_size",

@@ -154,7 +154,7 @@ def test_memories_are_added_found_listed_and_removed_in_their_scope(server):
     mine = add("The spare key lies under the blue pot.", user="ann", tags=["home"], metadata={"room": 7}, confidence=0.5)
     theirs = add("The spare key lies with the neighbour.", user="bob")
     same = post(server, "/v1/memories", {"text": "The spare key lies under the blue pot.", "user": "ann"})
-    assert same.status == 200 and same.json == {"id": mine, "added": False}
+    assert same.status == 200 and same.json == {"id": mine, "added": False, "memory": "durable"}
 
     node = get(server, f"/v1/memories/{mine}").json
     assert (node["user"], node["tags"], node["metadata"], node["confidence"], node["type"]) == ("ann", ["home"], {"room": 7}, 0.5, "note")
