@@ -1,9 +1,11 @@
-/* bench llm: prefill and decode speed of one model, each run timed alone, medians. */
+/* bench llm: prefill and decode speed of one model, each run timed alone, medians. bench loop: a request without its generation. */
 #include "cli/cli.h"
 
 #include "base/json.h"
+#include "router/cover.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { MAX_RUNS = 1000 };
 
@@ -60,5 +62,76 @@ int cmd_bench_llm(cmd_line *line)
     }
     rv_engine_close(engine);
     rv_pool_free(pool);
+    return e ? cmd_fail(e) : CMD_DONE;
+}
+
+/* ---- bench loop ---- */
+
+enum { LOOP_STAGES = 5, REQUEST_BYTES = 16 << 20, TEXTS = 1000, ASKED_WORDS = 8 };
+
+/* Words 3 to 10 of a text that is stored: what somebody might ask who remembers it dimly. */
+static rv_str words_of(const char *text)
+{
+    rv_str rest = rv_str_of(text, strlen(text)), word, out = { text, 0 };
+    for (int i = 0; i < 2 + ASKED_WORDS && rv_word_next(&rest, &word); i++) {
+        out.at = i <= 2 ? word.at : out.at;
+        out.n = (size_t)(word.at + word.n - out.at);
+    }
+    return out;
+}
+
+static rv_err time_request(const rv_pipeline *p, rv_str question, double *ms, size_t stride)
+{
+    static const rv_stage stages[] = { RV_STAGE_EMBED, RV_STAGE_MEMORY, RV_STAGE_ROUTER, RV_STAGE_ATTEND };
+    rv_arena *arena;
+    rv_request r;
+    RV_TRY(rv_arena_new(&rv_heap, REQUEST_BYTES, &arena));
+    rv_err e = rv_request_init(&r, arena);
+    r.query = question.at;
+    r.query_bytes = question.n;
+    e = e ? e : rv_pipeline_prepare(p, &r);
+    for (size_t s = 0; !e && s < RV_COUNT(stages); s++) {
+        ms[s * stride] = r.stage_ms[stages[s]];
+    }
+    ms[RV_COUNT(stages) * stride] = e ? 0 : r.total_ms;
+    rv_arena_free(arena);
+    return e;
+}
+
+int cmd_bench_loop(cmd_line *line)
+{
+    static const char *const names[LOOP_STAGES] = { "embed", "memory", "router", "attend", "all" };
+    int64_t requests = 1000;
+    if (!cmd_int(line, "requests", 1, 1000000, &requests)) {
+        return CMD_USAGE;
+    }
+    size_t n = (size_t)requests;
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    rv_arena *arena = NULL;
+    rv_memory_hits texts = { 0 };
+    rv_memory_stats stats = { 0 };
+    double *ms = calloc(n, LOOP_STAGES * sizeof *ms);
+    rv_err e = ms ? cmd_open(line, RV_APP_ALL, &config, &app) : rv_fail(RV_E_NOMEM, "bench loop");
+    const rv_pipeline *p = e ? NULL : rv_app_pipeline(app);
+    e = e ? e : rv_memory_get_stats(p->memory, &stats);
+    e = e ? e : rv_arena_new(&rv_heap, 1u << 30, &arena);
+    e = e ? e : rv_memory_list(p->memory, &(rv_memory_filter){ 0 }, TEXTS, 0, arena, &texts);
+    if (!e && texts.n == 0) {
+        e = rv_fail(RV_E_ARG, "bench loop: the memory is empty; add texts first (ruvllm memory import)");
+    }
+    for (size_t i = 0; !e && i < n + n / 10 + 1; i++) { /* a tenth before, to be warm */
+        e = time_request(p, words_of(texts.at[i * 7919 % texts.n].text), ms + i % n, n);
+    }
+    for (int s = 0; !e && s < LOOP_STAGES; s++) {
+        double *of = ms + (size_t)s * n;
+        qsort(of, n, sizeof *of, by_value);
+        cmd_print(json_pack("{s:s, s:s, s:f, s:f, s:I, s:I, s:s}", "test", "loop", "stage", names[s],
+                            "p50_ms", of[n / 2], "p99_ms", of[n * 99 / 100], "requests", (json_int_t)n,
+                            "nodes", (json_int_t)stats.nodes, "left_out", "generation"));
+    }
+    rv_arena_free(arena);
+    free(ms);
+    cmd_close(config, app);
     return e ? cmd_fail(e) : CMD_DONE;
 }

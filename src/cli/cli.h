@@ -169,6 +169,7 @@ int cmd_learn_attention(cmd_line *line);
 int cmd_learn_run(cmd_line *line);
 int cmd_learn_adapter(cmd_line *line); /* learn run for one model and user */
 int cmd_bench_llm(cmd_line *line);
+int cmd_bench_loop(cmd_line *line);
 int cmd_bench_ann(cmd_line *line);
 int cmd_doctor(cmd_line *line);
 int cmd_completion(cmd_line *line);

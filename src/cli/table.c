@@ -291,6 +291,10 @@ static const cmd_option bench_llm_options[] = {
     LAST,
 };
 
+static const cmd_option bench_loop_options[] = {
+    { "requests", 'n', "N", NULL, "default 1000" },
+    LAST,
+};
 static const cmd_option bench_ann_options[] = {
     { "base", 0, "FILE", NULL, "vectors to find, fvecs" },
     { "queries", 0, "FILE", NULL, "vectors to ask for, fvecs" },
@@ -470,6 +474,9 @@ const cmd cmd_table[] = {
       "  ruvllm eval retrieval --docs notes.docs.jsonl --queries notes.queries.jsonl --mode hybrid" },
     { "bench llm", "MODEL", 1, 1, cmd_bench_llm, bench_llm_options, "prefill and decode speed as JSON lines",
       NULL },
+    { "bench loop", "", 0, 0, cmd_bench_loop, bench_loop_options, "time of every stage of a request but generation",
+      "Asks the memory of the data folder for words of its own texts. Generation is left out.\n\n"
+      "  ruvllm bench loop --requests 1000" },
     { "bench ann", "", 0, 0, cmd_bench_ann, bench_ann_options,
       "recall and speed of a vector index as JSON lines",
       "Builds the index, saves and opens it once, then asks every query at each breadth. qps is per CPU "

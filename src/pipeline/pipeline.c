@@ -207,6 +207,34 @@ rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r)
     return e;
 }
 
+static rv_err prepare_stages(const rv_pipeline *p, rv_request *r)
+{
+    rv_engine *engine = NULL;
+    double since = rv_clock_ms();
+    end_soft_stage(r, RV_STAGE_EMBED, &since, rv_stage_embed(p, r));
+    end_soft_stage(r, RV_STAGE_MEMORY, &since, rv_stage_memory(p, r));
+    RV_TRY(end_stage(r, RV_STAGE_ROUTER, &since, rv_stage_router(p, r)));
+    RV_TRY(rv_backend_take(p->backend, r->routed_model, &engine));
+    since = rv_clock_ms();
+    rv_err e = end_stage(r, RV_STAGE_ATTEND, &since, rv_stage_attend(p, r, engine));
+    rv_backend_put(p->backend, engine);
+    for (int i = 0; i < RV_STAGES; i++) {
+        r->total_ms += r->stage_ms[i];
+    }
+    return e;
+}
+
+rv_err rv_pipeline_prepare(const rv_pipeline *p, rv_request *r)
+{
+    RV_TRY(check_request(r));
+    rv_pipeline_enter(p);
+    rv_err e = prepare_stages(p, r);
+    rv_router_put(p->routers, r->held);
+    r->held = NULL;
+    rv_pipeline_leave(p);
+    return e;
+}
+
 /* ---- the answer as JSON ---- */
 
 static json_t *sources_json(const rv_request *r)

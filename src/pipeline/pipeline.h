@@ -150,6 +150,10 @@ rv_err rv_request_init(rv_request *r, rv_arena *arena) RV_MUST_CHECK;
  */
 rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 
+/** rv_pipeline_prepare - a request up to where a model would begin to answer: embed, memory, router, attend, with their times. Nothing is
+ * generated or recorded; the model's file is loaded, and that is no stage's time. Errors and threads as rv_pipeline_run. */
+rv_err rv_pipeline_prepare(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
+
 /**
  * rv_pipeline_feedback - stored as rv_feedback_store says, durable when it returns; then learned from. What cannot be learned is a line
  * in the log, never an error. Any thread.
