@@ -42,7 +42,7 @@ fi
 [ -r "$model" ] || { say "cannot read $model"; exit 2; }
 work=$(mktemp -d)
 mkdir -p "$CHROOT/bench-model"
-inside=/bench-model/$(basename "$model")
+inside=/bench-model/$$-$(basename "$model") # of this run: another one may be waiting for the lock with the same model
 trap 'rm -rf "$work" "$CHROOT$inside"' EXIT
 rm -f "$CHROOT$inside"
 ln "$model" "$CHROOT$inside" 2> /dev/null || cp "$model" "$CHROOT$inside"

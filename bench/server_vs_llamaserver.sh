@@ -24,7 +24,7 @@ say() { echo "server_vs_llamaserver: $*" >&2; }
 mountpoint -q "$CHROOT/proc" || mount -t proc proc "$CHROOT/proc"
 work=$(mktemp -d)
 mkdir -p "$CHROOT/bench-model"
-inside=/bench-model/server-$(basename "$model")
+inside=/bench-model/$$-$(basename "$model")
 stop() {
     for pid in "$work"/*.pid; do kill "$(cat "$pid")" 2> /dev/null || true; done
     wait || true
