@@ -18,10 +18,11 @@ size_t rabitq_fine_bytes(const rabitq *r)
     return r->bits > 1 ? r->bits * r->rows->stride / 8 + sizeof(rabitq_fine) : 0;
 }
 
+/* In float up to the last step: a damaged file may hold what is no number. */
 static int level_of(float x, float to_steps, int half)
 {
-    int level = (int)floorf(x * to_steps);
-    return level < -half ? -half : level >= half ? half - 1 : level;
+    float level = floorf(x * to_steps);
+    return level >= (float)half ? half - 1 : level >= (float)-half ? (int)level : -half;
 }
 
 /* How well a step does: the cosine between r and y; <y, r> too. */

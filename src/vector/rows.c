@@ -275,8 +275,9 @@ void rv_rows_fetch(const rv_rows *r, uint32_t slot)
 float rv_rows_score(const rv_rows *r, const float *query, uint32_t slot, float *scratch)
 {
     const float *row = rv_rows_get(r, slot, scratch);
-    return r->metric == RV_INDEX_L2 ? -r->kernels->l2sq_f32(query, row, r->dim)
-                                    : r->kernels->dot_f32(query, row, r->dim);
+    float score = r->metric == RV_INDEX_L2 ? -r->kernels->l2sq_f32(query, row, r->dim)
+                                           : r->kernels->dot_f32(query, row, r->dim);
+    return score == score ? score : -INFINITY; /* a damaged file may hold what is no number */
 }
 
 /* ---- codes ---- */

@@ -69,7 +69,7 @@ static inline bool rv_rows_live(const rv_rows *rows, uint32_t slot)
  *  rv_rows_fetch - ask for its memory ahead of that. */
 const float *rv_rows_get(const rv_rows *rows, uint32_t slot, float *scratch);
 void rv_rows_fetch(const rv_rows *rows, uint32_t slot);
-/** rv_rows_score - exactly, larger is nearer. */
+/** rv_rows_score - exactly, larger is nearer; never NaN. */
 float rv_rows_score(const rv_rows *rows, const float *query, uint32_t slot, float *scratch);
 
 /* ---- by codes: base + weight * norm + pull * scale * dot; smaller is nearer ---- */
