@@ -179,7 +179,7 @@ breadths() { # breadths PART SIDE
     *-rabitq) case $1 in ten-million) echo 32,64,128,160,192,256 ;; *) echo 1,2,4,6,8,12,16,24,32,48,64,96,128 ;; esac ;;
     lake100kood-*) echo 512,768,1024,1536 ;;
     emb384c1-*) echo 96,128,192,256,384 ;;
-    filter-hnswlib) echo 32,64,128,256 ;;
+    filter-hnswlib) echo 10,16,24,32,64 ;;
     *) echo 16,24,32,48,64,96,128,256 ;;
     esac
 }

@@ -380,7 +380,7 @@ static rv_err search(rv_index *index, rv_scratch *scratch, const float *query, c
     rerank = rerank > how->k ? rerank : how->k;
     size_t ef = how->ef ? how->ef : index->config.ef;
     ef = ef > how->k ? ef : how->k;
-    size_t passing = how->filter && how->filter->bits ? rv_filter_count(how->filter) : rows->n_live;
+    size_t passing = scratch->passing;
     if (passing == 0) {
         *found = 0;
         return RV_OK;

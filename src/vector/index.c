@@ -316,6 +316,7 @@ rv_err rv_index_search(rv_index *index, const float *query, const rv_search *how
         return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", index->rows.n_live);
     }
     scratch->told = (rv_told){ .way = RV_WAY_INDEX };
+    scratch->passing = how->filter && how->filter->bits ? rv_filter_count(how->filter) : index->rows.n_live;
     rv_err e = RV_OK;
     switch (how->way) {
     case RV_WAY_EXACT: rv_index_scan_vectors(index, scratch, query, how, hits, found); break;

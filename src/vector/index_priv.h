@@ -34,7 +34,8 @@ typedef struct rv_scratch {
     rv_hit *heap;         /* [heap_room], and */
     uint32_t *ranked;     /* [heap_room] grown by rv_scratch_heap */
     size_t heap_room;
-    rv_told told; /* of this search */
+    rv_told told;   /* of this search, and */
+    size_t passing; /* how many ids its filter's bits let pass; without bits all rows */
 } rv_scratch;
 enum { RV_SCRATCH_BLOCK = 512 };
 

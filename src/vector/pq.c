@@ -448,7 +448,7 @@ static rv_err search(rv_index *index, rv_scratch *base, const float *query, cons
     pq_scratch *s = (pq_scratch *)base;
     const rv_filter *filter = how->filter;
     if (!p->books || how->k >= rows->n_live / 4 ||
-        (filter && filter->bits && rv_filter_count(filter) < rows->n_live / 8)) {
+        (filter && filter->bits && base->passing < rows->n_live / 8)) {
         return rv_index_scan(index, base, query, how, hits, found);
     }
     size_t keep = how->rerank ? how->rerank : how->k + how->k / 2 + 5;

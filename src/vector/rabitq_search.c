@@ -221,13 +221,11 @@ static size_t kept_for(const rabitq *r, size_t k)
 }
 
 /* Lists to probe, and whether to look at each row that passes instead. */
-static bool plan(const rv_index *index, const rv_search *how, size_t *probes)
+static bool plan(const rv_index *index, const rv_search *how, size_t passing, size_t *probes)
 {
     const size_t live = index->rows.n_live;
-    size_t passing = live;
     *probes = how->ef ? how->ef : index->config.probes;
     if (how->filter && how->filter->bits) {
-        passing = rv_filter_count(how->filter);
         *probes *= times(live, passing);
     }
     const rabitq *r = index->self;
@@ -243,7 +241,7 @@ rv_err rabitq_search(rv_index *index, rv_scratch *base, const float *query, cons
     const rv_rows *rows = &index->rows;
     rabitq_scratch *s = (rabitq_scratch *)base;
     size_t probes;
-    if (!plan(index, how, &probes)) {
+    if (!plan(index, how, base->passing, &probes)) {
         return rv_index_scan(index, base, query, how, hits, found);
     }
     size_t keep = how->rerank ? how->rerank : kept_for(r, how->k);

@@ -1,15 +1,23 @@
 /* The best k of everything: heaps of hits, ranking by the vectors themselves, and the scan that looks at every row. */
 #include "vector/index_priv.h"
 
+/* By adding halves: without a flag that not every CPU has, the compiler's own is a call for each word. */
+static inline size_t count_bits(uint64_t x)
+{
+    x -= (x >> 1) & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+    return ((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56;
+}
+
 size_t rv_filter_count(const rv_filter *filter)
 {
     size_t n = 0, whole = filter->n_bits / 64;
     for (size_t i = 0; i < whole; i++) {
-        n += (size_t)__builtin_popcountll(filter->bits[i]);
+        n += count_bits(filter->bits[i]);
     }
     uint64_t last =
         filter->n_bits % 64 ? filter->bits[whole] & (((uint64_t)1 << filter->n_bits % 64) - 1) : 0;
-    return n + (size_t)__builtin_popcountll(last);
+    return n + count_bits(last);
 }
 
 /* ---- the k best of what is pushed: a heap with the worst on top ---- */
@@ -90,10 +98,10 @@ typedef struct passing {
     uint64_t left;         /* left of the one before */
 } passing;
 
-static passing passing_begin(const rv_rows *rows, const rv_filter *filter)
+static passing passing_begin(const rv_rows *rows, const rv_filter *filter, const rv_scratch *scratch)
 {
     const rv_filter *bits = filter && filter->bits ? filter : NULL;
-    return (passing){ .rows = rows, .bits = bits, .few = bits && rv_filter_count(bits) < rows->n / 4 };
+    return (passing){ .rows = rows, .bits = bits, .few = bits && scratch->passing < rows->n / 4 };
 }
 
 /* The next slot, RV_ROWS_NONE after the last. */
@@ -129,7 +137,7 @@ void rv_index_scan_vectors(rv_index *index, rv_scratch *scratch, const float *qu
     const rv_filter *asked = how->filter && !how->filter->bits ? how->filter : NULL;
     size_t n = 0;
     scratch->told.way = RV_WAY_EXACT;
-    passing rest = passing_begin(rows, how->filter);
+    passing rest = passing_begin(rows, how->filter, scratch);
     for (uint32_t slot; (slot = passing_next(&rest)) != RV_ROWS_NONE;) {
         rv_hit hit = { rows->ids[slot], rv_rows_score(rows, query, slot, scratch->row) };
         scratch->told.ranked++;
@@ -195,7 +203,7 @@ static rv_err scan_codes(rv_index *index, rv_scratch *scratch, const float *quer
                0,
                keep,
                0 };
-    passing rest = passing_begin(rows, filter);
+    passing rest = passing_begin(rows, filter, scratch);
     for (uint32_t slot; (slot = passing_next(&rest)) != RV_ROWS_NONE;) {
         scan_slot(&s, slot);
     }
