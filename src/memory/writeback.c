@@ -170,8 +170,12 @@ void rv_memory_reweigh_later(rv_memory *m, const rv_memory_outcome *o)
                  .n_unused = (uint16_t)(o->n_unused < IDS_MAX ? o->n_unused : IDS_MAX),
                  .at_ms = rv_memory_now_ms(m),
                  .queued_ms = rv_clock_ms() };
-    memcpy(q.ids, o->used, q.n_used * sizeof *q.ids);
-    memcpy(q.ids + q.n_used, o->unused, q.n_unused * sizeof *q.ids);
+    for (size_t i = 0; i < q.n_used; i++) { /* either may be NULL when there are none */
+        q.ids[i] = o->used[i];
+    }
+    for (size_t i = 0; i < q.n_unused; i++) {
+        q.ids[q.n_used + i] = o->unused[i];
+    }
     pthread_mutex_lock(&m->queueing);
     bool runs = start(m);
     if (runs && m->n_queued == QUEUE_MAX) {

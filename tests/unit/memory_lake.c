@@ -51,12 +51,12 @@ static rv_lake *lake_of(const char *const *dirs, size_t n, rv_consistency consis
 
 TEST(several_bundles_give_what_one_of_all_would)
 {
-    const char *one = strdup(temp_path("one")), *parts[4];
+    const char *one = temp_path("one"), *parts[4];
     make_bundle(one, "all", 0, 200, 1);
     for (int i = 0; i < 4; i++) {
         char name[8];
         snprintf(name, sizeof name, "p%d", i);
-        parts[i] = strdup(temp_path(name));
+        parts[i] = temp_path(name);
         make_bundle(parts[i], name, i * 50, i * 50 + 50, 1); /* what is near lies in one of them: the worst case */
     }
     rv_lake *all = lake_of(&one, 1, RV_LAKE_FRESH, 0), *many = lake_of(parts, 4, RV_LAKE_FRESH, 0);
@@ -79,7 +79,7 @@ TEST(several_bundles_give_what_one_of_all_would)
 
 TEST(each_is_looked_at_as_often_as_was_asked_for)
 {
-    const char *dir = strdup(temp_path("bundle"));
+    const char *dir = temp_path("bundle");
     make_bundle(dir, "b", 0, 20, 1);
     rv_lake *fresh = lake_of(&dir, 1, RV_LAKE_FRESH, 0), *eventual = lake_of(&dir, 1, RV_LAKE_EVENTUAL, 100000),
             *frozen = lake_of(&dir, 1, RV_LAKE_FROZEN, 0), *short_ttl = lake_of(&dir, 1, RV_LAKE_EVENTUAL, 1);
@@ -122,7 +122,7 @@ TEST(each_is_looked_at_as_often_as_was_asked_for)
 
 TEST(equal_bundles_are_read_once_and_failures_are_told)
 {
-    const char *dirs[4] = { strdup(temp_path("a")), strdup(temp_path("b")), strdup(temp_path("missing")), NULL };
+    const char *dirs[4] = { temp_path("a"), temp_path("b"), temp_path("missing"), NULL };
     char command[9000];
     make_bundle(dirs[0], "x", 0, 20, 1);
     snprintf(command, sizeof command, "cp -r %s %s", dirs[0], dirs[1]);
@@ -145,7 +145,7 @@ TEST(equal_bundles_are_read_once_and_failures_are_told)
 
 TEST(what_is_not_in_use_goes_when_there_is_no_room)
 {
-    const char *dirs[2] = { strdup(temp_path("a")), strdup(temp_path("b")) };
+    const char *dirs[2] = { temp_path("a"), temp_path("b") };
     make_bundle(dirs[0], "a", 0, 20, 1);
     make_bundle(dirs[1], "b", 20, 40, 1);
     rv_lake *lake;
