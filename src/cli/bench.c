@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/json.h"
+#include "router/cover.h"
 
 #include <stdlib.h>
 #include <string.h>
