@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FOLDS = 5, LEAST_HELD = 8, MANY_HELD = 20, ARENA_BYTES = 512 << 20 };
+enum { FOLDS = 5, LEAST_HELD = 20, ARENA_BYTES = 512 << 20 };
 #define MARGIN 0.005
 /* An unrated answer that differs from an answer that was wrong: 0.21 and 0.29 of those of the two smaller demo tiers were right, of 3,000. */
 #define ELSE_RIGHT 0.25f
@@ -375,9 +375,7 @@ static void judge(const verdict *v, rv_routing_done *done)
     done->before = v->before / n;
     done->after = v->after / n;
     done->error = sqrt(fmax(0, v->squares / n - mean * mean) / n);
-    /* Half a standard error where many were asked; where few were, three. */
-    double sure = v->n >= MANY_HELD ? 0.5 : 3;
-    done->accepted = v->n >= LEAST_HELD && mean >= MARGIN && mean >= sure * done->error;
+    done->accepted = v->n >= LEAST_HELD && mean >= MARGIN && mean >= 0.5 * done->error;
     snprintf(done->why, sizeof done->why,
              "%s: utility on %zu held-out questions that every tier answered %.4f, before %.4f (difference "
              "%+.4f, its error %.4f)",

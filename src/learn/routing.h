@@ -43,8 +43,8 @@ typedef struct rv_routing_done {
  * tiers were asked for beside) are rated with the one that was: they said the same, or what the correction says, or something else.
  * Something else was wrong when what was shown was right, and right one time in four when it was not. One question in five (always the
  * same: the router in use must not have seen them either) is held out; of those the ones that every tier answered are the test. A candidate is used when its utility there,
- * drafts and larger tiers counted, is higher by 0.005 and by half a standard error (by three,
- * when fewer than 20 are held out; never with fewer than 8).
+ * drafts and larger tiers counted, is higher by 0.005 and by half a standard error, on 20
+ * or more of them.
  *
  * fresh    out: what to use from now on, or NULL when the candidate was refused; the caller's
  * Errors:  RV_E_ARG not enough to learn from, and what is missing.  Those of the store.  RV_E_NOMEM.

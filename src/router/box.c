@@ -1,6 +1,5 @@
 #include "router/box.h"
 
-#include <math.h>
 #include <pthread.h>
 
 struct rv_router_held {
@@ -121,8 +120,7 @@ void rv_router_count_rating(rv_router_box *box)
 double rv_router_explores(rv_router_box *box, double floor)
 {
     pthread_mutex_lock(&box->lock);
-    double share = box->rated, windows = (double)box->ratings / RV_ROUTER_WINDOW,
-           early = 1 / (1 + windows * sqrt(windows));
+    double share = box->rated, early = 1 / (1 + (double)box->ratings / RV_ROUTER_WINDOW);
     pthread_mutex_unlock(&box->lock);
     return floor > 0 ? share * (early > floor ? early : floor) : 0;
 }

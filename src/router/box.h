@@ -24,7 +24,7 @@ int64_t rv_router_held_version(const rv_router_held *held);
  * at first, less and less the more is known.
  * rv_router_set_rated - how many ratings there are, and which share of the last RV_ROUTER_WINDOW answers has one.
  * rv_router_count_answer, rv_router_count_rating - one more.
- * rv_router_explores - share of requests to try other tiers for: share rated * max(floor, 1 / (1 + (ratings / RV_ROUTER_WINDOW)^1.5)); 0 with floor 0 */
+ * rv_router_explores - share of requests to try other tiers for: share rated * max(floor, 1 / (1 + ratings / RV_ROUTER_WINDOW)); 0 with floor 0 */
 enum { RV_ROUTER_WINDOW = 64 };
 void rv_router_set_rated(rv_router_box *box, int64_t ratings, double share);
 void rv_router_count_answer(rv_router_box *box);
