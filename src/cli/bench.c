@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 
 #include "base/json.h"
-#include "router/cover.h"
 
 #include <stdlib.h>
 #include <string.h>
