@@ -159,6 +159,23 @@ static rv_err parse(page *p, const char *html, size_t n)
     return e;
 }
 
+/* The parser lets through what is no character in any encoding. */
+static void drop_malformed(rv_text *text, size_t from)
+{
+    size_t to = from;
+    for (size_t at = from; at < text->n;) {
+        uint32_t code;
+        size_t k = rv_utf8_decode(text->at + at, text->n - at, &code);
+        memmove(text->at + to, text->at + at, k);
+        to += k;
+        at += k ? k : 1;
+    }
+    if (text->n > to) {
+        text->n = to;
+        text->at[to] = 0;
+    }
+}
+
 rv_err rv_html_text(const char *html, size_t n, rv_text *out)
 {
     page p = { .out = out, .paragraph = out->n };
@@ -166,6 +183,8 @@ rv_err rv_html_text(const char *html, size_t n, rv_text *out)
     rv_text_init(&p.title, out->mem, TITLE_BYTES + 8);
     rv_err e = parse(&p, html, n);
     end_paragraph(&p);
+    drop_malformed(out, from);
+    drop_malformed(&p.title, 0);
     if (!e && !p.any_heading && p.title.n > 0 && !out->failed) {
         rv_text all;
         rv_text_init(&all, out->mem, out->max);
