@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_IDS = 1 << 24 };
+enum { MAX_IDS = 1 << 24, PERPLEXITY_WINDOW = 4096 };
 
 static rv_err write_floats(const char *path, const float *rows, size_t n)
 {
@@ -331,7 +331,7 @@ int cmd_eval_perplexity(cmd_line *line)
     cmd_bar_init(&bar);
     int32_t *window = NULL;
     size_t n_ctx = e ? 0 : rv_engine_get_info(engine)->n_ctx, bos = tok && rv_tok_bos(tok) >= 0;
-    n_ctx = n_ctx > 2048 ? 2048 : n_ctx;
+    n_ctx = n_ctx > PERPLEXITY_WINDOW ? PERPLEXITY_WINDOW : n_ctx;
     if (!e && ids.n + bos < 2) {
         e = rv_fail(RV_E_ARG, "%s: too short to measure", line->args[1]);
     }
