@@ -129,16 +129,17 @@ int main(int argc, char **argv)
     double plain = err ? 0 : median(sums[RV_DRAFTS_OFF].ms);
     for (int i = 0; i < WAYS && !err; i++) {
         sum *s = &sums[order[i]];
-        double ms = median(s->ms);
+        double ms = median(s->ms),
+               fewer = (double)sums[RV_DRAFTS_OFF].steps / (double)(s->steps ? s->steps : 1);
         printf(
             "{\"bench\":\"engine_drafts\",\"model\":\"%.*s\",\"drafts\":\"%s\",\"answers\":%zu,\"same_text\":"
             "%zu,"
             "\"tokens\":%zu,\"steps\":%zu,\"drafted\":%zu,\"accepted\":%zu,\"fewer_steps\":%.2f,\"ms\":%.1f,"
-            "\"faster\":%.2f,\"threads\":%d,\"level\":\"%s\"}\n",
+            "\"faster\":%.2f,\"threads\":%d,\"level\":\"%s\",\"figure\":%.2f,\"bar\":1.5,\"met\":%s}\n",
             (int)rv_engine_get_info(e)->name.n, rv_engine_get_info(e)->name.at, names[order[i]],
             s->answers / ROUNDS, s->same / ROUNDS, s->tokens / ROUNDS, s->steps / ROUNDS, s->drafted / ROUNDS,
-            s->accepted / ROUNDS, (double)sums[RV_DRAFTS_OFF].steps / (double)(s->steps ? s->steps : 1), ms,
-            plain / (ms > 0 ? ms : 1), rv_pool_threads(pool), rv_kernels_best()->name);
+            s->accepted / ROUNDS, fewer, ms, plain / (ms > 0 ? ms : 1), rv_pool_threads(pool),
+            rv_kernels_best()->name, fewer, fewer >= 1.5 && s->same == s->answers ? "true" : "false");
     }
     if (err) {
         fprintf(stderr, "engine_drafts: %s\n", rv_err_text());

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What a quantised cache costs in words: engine_kv.py RUVLLM MODEL [THREADS [WINDOWS]].
+"""What a quantised cache costs in words: engine_kv.py RUVLLM MODEL [THREADS [COUNT]].
 
 Perplexity over whole contexts of 4,096 tokens, or as many as the model holds, with keys and values in half precision, as q8
-and as q4. The text is the questions and answers of tests/data/qa, one behind the other, so that what is asked stands far
-behind what answers it. One JSON line a type: by how much of itself perplexity is off, and what is wanted (`bar`)."""
+and as q4. The text is the first COUNT (499) questions and answers of tests/data/qa, one behind the other. One JSON
+line a type: by how much of itself perplexity is off, in percent, and what is wanted (`bar`)."""
 import json, os, subprocess, sys, tempfile
 
 ours, model = sys.argv[1:3]
-threads, windows = (sys.argv[3:] + ["2", "12"][len(sys.argv) - 3:])[:2]
+threads, count = (sys.argv[3:] + ["2", "499"][len(sys.argv) - 3:])[:2]
 root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 
 
@@ -21,10 +21,8 @@ def perplexity(text, kv):
 
 
 with open(os.path.join(root, "tests/data/qa/test.jsonl")) as rows:
-    blocks = [row["messages"][-1]["content"] + "\n" + row["answer"] + "\n\n" for row in map(json.loads, rows)]
-few = perplexity("".join(blocks[:100]), "f16")  # tokens a block
-wanted = int(windows) * few["window"]
-text = "".join(blocks[:int(wanted / (few["tokens"] / 100))])
+    asked = [json.loads(next(rows)) for _ in range(int(count))]
+text = "".join(row["messages"][-1]["content"] + "\n" + row["answer"] + "\n\n" for row in asked)
 
 exact = perplexity(text, "f16")
 for kv, bar in (("q8", 0.1), ("q4", 1.0)):

@@ -1,6 +1,7 @@
 /* What does it cost to go on with a conversation after a restart? The time to the first token of TOKENS tokens and 16 new
  * ones: computed, and read back from disk by an engine that was just opened; medians of RUNS. Then SESSIONS conversations
- * of EACH tokens in a pool of POOL megabytes: failures, the most the pool held, how many were read back whole.
+ * of EACH tokens in a pool of POOL megabytes: failures, the most the pool held, how many were read back whole. Each line ends
+ * with the figure that counts and its bar: read back over computed; bytes that became resident meanwhile, and the pool.
  *
  *     bench_engine_sessions MODEL [TOKENS [SESSIONS [EACH [POOL]]]]      4096 tokens, no sessions, 1000 each, 512 MB
  *
@@ -123,9 +124,11 @@ static void resume(const char *path, const char *dir, rv_engine_options how, siz
     printf(
         "{\"bench\":\"engine_sessions\",\"test\":\"resume\",\"version\":\"%s\",\"level\":\"%s\",\"tokens\":%"
         "zu,"
-        "\"computed_ms\":%.1f,\"read_back_ms\":%.1f,\"ratio\":%.4f,\"file_bytes\":%llu,\"same_answer\":%s}\n",
+        "\"computed_ms\":%.1f,\"read_back_ms\":%.1f,\"ratio\":%.4f,\"file_bytes\":%llu,\"same_answer\":%s,"
+        "\"figure\":%.4f,\"bar\":0.1,\"met\":%s}\n",
         RV_VERSION, rv_kernels_best()->name, tokens + MORE, cold[RUNS / 2], warm[RUNS / 2],
-        warm[RUNS / 2] / cold[RUNS / 2], (unsigned long long)bytes, same ? "true" : "false");
+        warm[RUNS / 2] / cold[RUNS / 2], (unsigned long long)bytes, same ? "true" : "false",
+        warm[RUNS / 2] / cold[RUNS / 2], same && 10 * warm[RUNS / 2] <= cold[RUNS / 2] ? "true" : "false");
 }
 
 static size_t resident_bytes(void)
@@ -170,9 +173,10 @@ static void crowd(const char *path, const char *dir, rv_engine_options how, size
            "bytes\":%zu,"
            "\"pool_peak_bytes\":%zu,\"resident_before\":%zu,\"resident_peak\":%zu,\"failures\":0,\"asked_"
            "again\":%zu,"
-           "\"read_back_whole\":%zu,\"ms_each\":%.1f,\"files\":%zu}\n",
+           "\"read_back_whole\":%zu,\"ms_each\":%.1f,\"files\":%zu,\"figure\":%zu,\"bar\":%zu,\"met\":%s}\n",
            sessions, each, pool, rv_budget_peak(how.budget), before, most, asked, whole,
-           (rv_clock_ms() - start) / (double)(asked ? asked : 1), rv_shelf_get_stats(how.shelf).files);
+           (rv_clock_ms() - start) / (double)(asked ? asked : 1), rv_shelf_get_stats(how.shelf).files,
+           most - before, pool, most - before <= pool ? "true" : "false");
     rv_engine_close(e);
     rv_shelf_close(how.shelf);
     rv_budget_free(how.budget);

@@ -1,5 +1,5 @@
-/* Everything at once: callers of several models that take turns in memory, long prompts and short ones, readers that dawdle,
- * leave or cancel, drafts, measurements. Each answer is the one its request has alone. A short run by default; with
+/* Everything at once: callers of several models that take turns in memory and in a pool too small for them, long prompts and
+ * short ones, readers that dawdle, leave or cancel, drafts, adapters, measurements, conversations that go to disk and come back. Each answer is the one its request has alone. A short run by default; with
  * RUVLLM_TEST_LOAD=300 in the environment it goes on for 300 seconds (under ThreadSanitizer: the preset tsan). */
 #include "backend/backend.h"
 #include "base/clock.h"
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MODELS = 3, CALLERS = 8, REQUESTS = 24, LONGEST = 400, CONTEXT = 512, ROUNDS = 12 };
+enum { MODELS = 3, CALLERS = 8, REQUESTS = 24, LONGEST = 400, CONTEXT = 512, ROUNDS = 12, POOL = 1 << 20 };
 static const char *const ids[MODELS] = { "a", "b", "c" };
 
 typedef struct request {
@@ -23,9 +23,12 @@ typedef struct request {
     rv_bias bias[4];
     char text[4096]; /* what it says alone */
     size_t n_text;
+    char adapted[4096]; /* and with the adapter */
+    size_t n_adapted;
 } request;
 
-static request requests[REQUESTS]; /* written before the callers start */
+static request requests[REQUESTS]; /* written before the callers start, as is: */
+static const char *adapter;
 
 typedef struct answer {
     char text[4096];
@@ -66,6 +69,29 @@ static rv_err ask(rv_backend *b, const char *model, const request *r, rv_drafts 
     return rv_backend_generate(b, &ask, done);
 }
 
+static rv_err ask_adapted(rv_backend *b, const char *model, const request *r, answer *a, rv_generated *done)
+{
+    rv_engine *engine = NULL;
+    rv_lora *lora = NULL;
+    RV_TRY(rv_backend_take(b, model, &engine));
+    rv_err e = rv_engine_open_lora(engine, adapter, &lora);
+    if (!e) {
+        rv_generate how = { .prompt = r->prompt,
+                            .n_prompt = r->n,
+                            .max_tokens = r->max_tokens,
+                            .sampling = r->sampling,
+                            .lora = lora,
+                            .n_logprobs = -1,
+                            .ignore_end = true,
+                            .on_piece = take_piece,
+                            .self = a };
+        e = rv_engine_generate(engine, &how, done);
+    }
+    rv_lora_close(lora);
+    rv_backend_put(b, engine);
+    return e;
+}
+
 static void make_requests(rv_backend *b)
 {
     rv_rng rng;
@@ -91,6 +117,10 @@ static void make_requests(rv_backend *b)
         CHECK_OK(ask(b, ids[0], r, RV_DRAFTS_OFF, &a, &done));
         memcpy(r->text, a.text, a.n);
         r->n_text = a.n;
+        a = (answer){ .n = 0 };
+        CHECK_OK(ask_adapted(b, ids[0], r, &a, &done));
+        memcpy(r->adapted, a.text, a.n);
+        r->n_adapted = a.n;
     }
 }
 
@@ -125,6 +155,18 @@ static void one_answer(caller *c, rv_rng *rng)
     c->cut += cut;
 }
 
+static void one_adapted(caller *c, rv_rng *rng)
+{
+    const request *r = &requests[rv_rng_below(rng, REQUESTS)];
+    rv_generated done;
+    c->a = (answer){ .n = 0 };
+    rv_err e = ask_adapted(c->backend, ids[rv_rng_below(rng, MODELS)], r, &c->a, &done);
+    if (e || c->a.n != r->n_adapted || memcmp(c->a.text, r->adapted, c->a.n) != 0) {
+        snprintf(c->wrong, sizeof c->wrong, "request %zu with an adapter: %s, %zu bytes, alone %zu",
+                 (size_t)(r - requests), rv_err_name(e), c->a.n, r->n_adapted);
+    }
+}
+
 static void one_measurement(caller *c, rv_rng *rng)
 {
     rv_engine *engine = NULL;
@@ -149,10 +191,11 @@ static void *call(void *arg)
     rv_rng rng;
     rv_rng_init(&rng, c->seed);
     for (; !c->wrong[0] && (c->rounds < ROUNDS || rv_clock_ms() < c->until_ms); c->rounds++) {
-        if (rv_rng_below(&rng, 12)) {
-            one_answer(c, &rng);
-        } else {
-            one_measurement(c, &rng);
+        switch (rv_rng_below(&rng, 12)) {
+        case 0: one_measurement(c, &rng); break;
+        case 1:
+        case 2: one_adapted(c, &rng); break;
+        default: one_answer(c, &rng);
         }
         rv_backend_model models[MODELS];
         rv_backend_models(c->backend, models, MODELS);
@@ -174,13 +217,20 @@ TEST(a_mixed_load_says_what_each_request_says_alone)
     }
     rv_free(&rv_heap, bytes);
     rv_backend *b = NULL;
+    rv_budget *budget = NULL; /* small: what is idle has to go, and is read back from the shelf */
+    rv_shelf *shelf = NULL;
+    CHECK_OK(rv_budget_new(&rv_heap, POOL, &budget));
+    CHECK_OK(rv_shelf_open(&rv_heap, temp_path("kv"), 1 << 26, &shelf));
     rv_backend_options how = { .threads = 2,
                                .max_context = CONTEXT,
+                               .budget = budget,
+                               .shelf = shelf,
                                .kv_type = RV_F16,
                                .max_loaded = 2,
                                .files = files,
                                .n_files = MODELS };
     CHECK_OK(rv_backend_open(&rv_heap, &how, &b));
+    adapter = source_path("tests/data/golden/a-lora.gguf");
     make_requests(b);
     static caller callers[CALLERS];
     pthread_t threads[CALLERS];
@@ -197,5 +247,9 @@ TEST(a_mixed_load_says_what_each_request_says_alone)
     }
     print_message("# %zu whole answers, %zu cut short\n", whole, cut);
     CHECK(whole > 30 && cut > 5, "%zu whole answers, %zu cut: too tame", whole, cut);
+    CHECK(rv_budget_peak(budget) <= POOL, "%zu bytes of %d", rv_budget_peak(budget), POOL);
+    CHECK(rv_shelf_get_stats(shelf).files > 0, "nothing was saved: too tame");
     rv_backend_close(b);
+    rv_shelf_close(shelf);
+    rv_budget_free(budget);
 }
