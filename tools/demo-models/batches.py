@@ -144,9 +144,7 @@ class Encoder:
                 if places:
                     batch.bridges.append((row, digits[0] + 1, places))
             if digits:
-                parts = self._parts(ids, digits[-1] + 2, end) if turn.compared else [(digits[-1] + 2, end)]
-                for n_part, (a, b) in enumerate(parts[:2]):
-                    self._sources(row, ids, digits[-1] if len(parts) == 1 else digits[min(n_part, len(digits) - 1)], a, b, passage, batch.looks)
+                self._sources(row, ids, digits[-1], end, passage, batch.looks)
             n, begin = end + 1, 0
 
     @staticmethod
@@ -155,22 +153,13 @@ class Encoder:
             return []
         return [n for n in range(inside[0], inside[-1] + 2 - len(wanted)) if ids[n : n + len(wanted)] == wanted]
 
-    def _parts(self, ids: list[int], begin: int, end: int) -> list[tuple[int, int]]:
-        """The two values of a comparison and the name after them."""
-        parts = []
-        for n in range(begin, end):
-            if self.tokenizer.id_to_token(ids[n]) in (",", ":") and len(parts) < 2:
-                parts.append((begin, n))
-                begin = n + 1
-        return [*parts, (begin, end)]
-
-    def _sources(self, row: int, ids: list[int], digit: int, begin: int, end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]]) -> None:
-        """Where each token of a value stands in the passage of a citation."""
-        value = ids[begin:end]
+    def _sources(self, row: int, ids: list[int], digit: int, end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]]) -> None:
+        """Where each token of an answer stands in the passage that was cited last."""
+        value = ids[digit + 2 : end]
         inside = np.flatnonzero(passage == self.digits[ids[digit]])
         places = self._places(ids, value, inside)
         for k in range(len(value) if places else 0):
-            looks.append((row, begin - 1 + k, [p + k for p in places[:4]]))
+            looks.append((row, digit + 1 + k, [p + k for p in places[:4]]))
 
 
 def stream(encoder: Encoder, seed: int, progress, tokens: int) -> Iterator[Batch]:
