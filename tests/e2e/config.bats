@@ -83,7 +83,7 @@ stops() {
 @test "config show marks what is not used yet" {
     run "$RUVLLM" config show
     [ "$status" -eq 0 ]
-    [[ "$(grep hnsw_m <<<"$output")" == *"not used yet"* ]]
+    [[ "$(grep -w tls_cert <<<"$output")" == *"not used yet"* ]]
     [[ "$(grep -w max_queue <<<"$output")" != *"not used yet"* ]]
 }
 

@@ -150,7 +150,7 @@ TEST(the_answer_as_json_has_every_field_of_the_design)
     static const char *const fields[] = { "request_id",   "session_id", "text",    "confidence", "sources",
                                           "routing_info", "usage",      "latency", "stages" };
     static const char *const routing[] = { "model",      "context_size", "temperature", "top_p",
-                                           "confidence", "model_probs",  "fallback",    "reason", "draft" };
+                                           "confidence", "model_probs",  "fallback",    "reason" };
     static const char *const usage[] = { "prompt_tokens", "completion_tokens", "cached_tokens" };
     static const char *const latency[] = { "embedding_ms", "retrieval_ms",  "routing_ms",
                                            "attention_ms", "generation_ms", "total_ms" };
