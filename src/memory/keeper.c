@@ -18,13 +18,14 @@ enum {
     HNSW_FROM = 500000, /* below, rabitq answers as fast and is built and changed many times faster */
     TOGETHER = 16,      /* rows that are taken in while searches wait: some ms at most */
     REPAIR_ROWS = 256,
-    OUTGROWN = 4, /* as many times the rows it was built for */
     SAVE_CHANGES = 1024,
     ROUND_MS = 50,
     WORDS_FROM = 512,  /* texts; FTS5 takes a millisecond for twice as many */
     WORDS_DEAD = 1024, /* removed texts, and half of all: the index of words is made anew */
     LINKS_MAX = 128    /* that hnsw takes */
 };
+
+#define OUTGROWN 1.25 /* times the rows it was measured on: what a breadth finds falls as rows come, most where lists split */
 
 static rv_err path_of(const rv_memory *m, size_t kind, char out[PATH_MAX])
 {
@@ -161,7 +162,7 @@ static rv_err build_into(rv_memory *m, size_t kind, fast *f)
     rv_err e = gather(m, kind, f, &r);
     e = e ? e : rv_index_new(m->mem, &r.config, &f->index);
     e = e ? e : rv_index_build(f->index, NULL, r.ids, r.at, r.n, go_on, m);
-    e = e ? e : rv_fast_gauge(f, r.at, r.n);
+    e = e ? e : rv_fast_gauge(m, f, r.ids, r.at, r.n);
     f->n_built = f->n_unsaved = r.n;
     rv_free(m->mem, r.ids);
     rv_free(m->mem, r.at);
@@ -182,6 +183,28 @@ static rv_err build(rv_memory *m, size_t kind)
     }
     take_up(m, kind, f);
     return RV_OK;
+}
+
+/* An index that takes in rows as well as it was built is only measured again. */
+static rv_err measure_anew(rv_memory *m, size_t kind)
+{
+    fast *f = m->fasts[kind], now = { .mem = m->mem, .index = f->index };
+    rows r = { 0 };
+    rv_err e = gather(m, kind, &now, &r);
+    e = e ? e : rv_fast_gauge(m, &now, r.ids, r.at, r.n);
+    if (!e) {
+        pthread_rwlock_wrlock(&m->state);
+        memcpy(f->gauges, now.gauges, sizeof f->gauges);
+        f->n_gauges = now.n_gauges;
+        f->scan_ns = now.scan_ns;
+        f->flat_ns = m->flat_ns = now.flat_ns;
+        f->n_built = r.n;
+        pthread_rwlock_unlock(&m->state);
+    }
+    rv_idset_deinit(m->mem, &now.has);
+    rv_free(m->mem, r.ids);
+    rv_free(m->mem, r.at);
+    return e;
 }
 
 /* ---- following ---- */
@@ -279,7 +302,7 @@ static void save(rv_memory *m, size_t kind)
 
 /* What state says about a kind, at one moment. */
 typedef struct condition {
-    bool wanted, there, outgrown;
+    bool wanted, there, behind, outgrown; /* behind: quicker built anew than followed */
     size_t n_live;
 } condition;
 
@@ -288,8 +311,12 @@ static condition condition_of(rv_memory *m, size_t kind)
     pthread_rwlock_rdlock(&m->state);
     const fast *f = m->fasts[kind];
     condition c = { .wanted = is_wanted(m, kind), .there = f != NULL, .n_live = m->n_live };
-    c.outgrown = f && (m->n_live > OUTGROWN * f->n_built ||
-                       (f->n_missing > m->tuning.index_from && f->n_missing > m->n_live / 2));
+    c.outgrown = f && (double)m->n_live > OUTGROWN * (double)f->n_built;
+    c.behind = f && f->n_missing > m->tuning.index_from && f->n_missing > m->n_live / 2;
+    if (c.outgrown && (strcmp(rv_fast_kinds[kind], "hnsw") != 0 || f->n_built == 0 ||
+                       config_for(m, kind, m->n_live).m != rv_index_get_config(f->index)->m)) {
+        c.behind = true; /* lists are made for a number of rows, links as well but for few such numbers */
+    }
     pthread_rwlock_unlock(&m->state);
     return c;
 }
@@ -303,13 +330,16 @@ static void tend(rv_memory *m, size_t kind, bool save_now)
         c = condition_of(m, kind);
     }
     rv_err e = RV_OK;
-    if (c.wanted && (!c.there || c.outgrown) && c.n_live >= m->not_before[kind]) {
+    if (c.wanted && (!c.there || c.behind) && c.n_live >= m->not_before[kind]) {
         e = build(m, kind);
     } else if (!c.wanted && c.there && m->fasts[1 - kind]) {
         take_up(m, kind, NULL); /* the other one took its place */
     }
     fast *f = m->fasts[kind];
     e = e || !f ? e : follow(m, f);
+    if (f && !e && c.there && c.outgrown && !c.behind) {
+        e = measure_anew(m, kind);
+    }
     if (e && e != RV_E_CANCELLED) {
         m->not_before[kind] = 2 * c.n_live;
         warn("memory.index_failed", rv_fast_kinds[kind], "vectors are compared one by one");

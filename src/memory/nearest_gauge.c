@@ -1,5 +1,6 @@
 /* Measuring a fast index on the rows it holds: which breadth finds which part of the nearest, and how long that takes here. A question
- * is seldom a row, so half of another row is mixed into each that is asked for. */
+ * lies farther from the rows than they do from each other, and what is asked for here has to lie as far, or the index would be
+ * believed to find more than it does: so some words of a stored text are asked for. */
 #include "memory/memory_priv.h"
 #include "base/clock.h"
 #include "base/rng.h"
@@ -7,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ASKED = 48, K_MOST = 100, FLAT_ROWS = 20000 };
+enum { ASKED = 96, K_MOST = 100, FLAT_ROWS = 20000, QUESTION_WORDS = 5, QUESTION_BYTES = 512 };
 static const double good = 0.9995;
 
 static const uint32_t hnsw_ladder[RV_GAUGES_MAX] = { 10, 16,  24,  32,  40,  48,  64,  80,
@@ -24,22 +25,58 @@ typedef struct gauging {
     rv_hit *hits;   /* [K_MOST] */
 } gauging;
 
-static void make_queries(gauging *g, const float *const *rows)
+/* Some words of a text, drawn one by one, with a space behind each. Its bytes, 0: it has none. */
+static size_t draw_words(rv_rng *rng, rv_str text, char out[QUESTION_BYTES])
 {
-    rv_rng rng;
-    rv_rng_init(&rng, 1);
-    for (size_t q = 0; q < ASKED; q++) {
-        const float *a = rows[rv_rng_below(&rng, g->n)], *b = rows[rv_rng_below(&rng, g->n)];
-        float *out = g->queries + q * g->dim;
-        double length = 0;
-        for (size_t d = 0; d < g->dim; d++) {
-            out[d] = a[d] + b[d] / 2;
-            length += (double)out[d] * (double)out[d];
+    size_t n = 0;
+    for (int i = 0; i < QUESTION_WORDS && text.n > 0; i++) {
+        size_t from = rv_rng_below(rng, text.n), to;
+        while (from > 0 && text.at[from - 1] != ' ') {
+            from--;
         }
-        for (size_t d = 0; length > 0 && d < g->dim; d++) {
-            out[d] = (float)((double)out[d] / sqrt(length));
+        for (to = from; to < text.n && text.at[to] != ' ';) {
+            to++;
+        }
+        if (to - from < QUESTION_BYTES - n) {
+            memcpy(out + n, text.at + from, to - from);
+            n += to - from;
+            out[n++] = ' ';
         }
     }
+    return n;
+}
+
+/* The vector of such words of one node. False: there is no such node any more, or it cannot be embedded. */
+static bool ask_words(const rv_memory *m, sqlite3 *conn, rv_rng *rng, int64_t id, float *out)
+{
+    char question[QUESTION_BYTES];
+    sqlite3_stmt *stmt = NULL;
+    bool row = false;
+    size_t n = 0;
+    rv_err e = rv_db_prepare(conn, &stmt, "SELECT text FROM nodes WHERE id=?1", "i", id);
+    e = e ? e : rv_db_step(stmt, &row);
+    if (!e && row) {
+        const char *text = (const char *)sqlite3_column_text(stmt, 0);
+        n = text ? draw_words(rng, rv_str_of(text, (size_t)sqlite3_column_bytes(stmt, 0)), question) : 0;
+    }
+    sqlite3_finalize(stmt);
+    return n > 0 && m->embedder.text(m->embedder.self, question, n, out) == RV_OK;
+}
+
+static rv_err make_queries(const rv_memory *m, gauging *g, const int64_t *ids, const float *const *rows)
+{
+    rv_rng rng;
+    sqlite3 *conn;
+    rv_rng_init(&rng, 1);
+    RV_TRY(rv_db_reader(m->db, &conn));
+    for (size_t q = 0; q < ASKED; q++) {
+        size_t of = rv_rng_below(&rng, g->n);
+        if (!ask_words(m, conn, &rng, ids[of], g->queries + q * g->dim)) {
+            memcpy(g->queries + q * g->dim, rows[of], g->dim * sizeof *rows[of]);
+        }
+    }
+    rv_db_reader_done(m->db, conn);
+    return RV_OK;
 }
 
 /* By codes, with many times as many candidates compared exactly as are kept. */
@@ -124,7 +161,7 @@ static float flat_ns_of(const float *const *rows, size_t n, const gauging *g)
     return e ? 0 : (float)(ms * 1e6 / (double)n);
 }
 
-rv_err rv_fast_gauge(fast *f, const float *const *rows, size_t n)
+rv_err rv_fast_gauge(const rv_memory *m, fast *f, const int64_t *ids, const float *const *rows, size_t n)
 {
     const size_t dim = rv_index_get_config(f->index)->dim;
     gauging g = { .index = f->index, .dim = dim, .n = n };
@@ -134,9 +171,9 @@ rv_err rv_fast_gauge(fast *f, const float *const *rows, size_t n)
         g.queries && g.truth && n > 0 ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to measure an index");
     if (!e) {
         g.hits = g.truth + ASKED * K_MOST;
-        make_queries(&g, rows);
         double ms = 0;
-        e = find_truth(&g, &ms);
+        e = make_queries(m, &g, ids, rows);
+        e = e ? e : find_truth(&g, &ms);
         f->scan_ns = (float)(ms * 1e6 / (double)n);
         e = e ? e : climb(f, &g);
         f->flat_ns = flat_ns_of(rows, n, &g);

@@ -54,7 +54,7 @@ typedef struct fast {
     rv_map map; /* what it was opened from; empty: nothing of it is mapped */
     idset has;
     size_t n_missing, n_stale; /* live and not in it; in it and not live */
-    size_t n_built;            /* rows when it was built and measured */
+    size_t n_built;            /* rows when it was built, or last measured */
     size_t n_unsaved;          /* changes since it was saved */
     gauge gauges[RV_GAUGES_MAX];
     size_t n_gauges;
@@ -64,9 +64,10 @@ typedef struct fast {
 enum { RV_FASTS = 2 }; /* hnsw and rabitq */
 extern const char *const rv_fast_kinds[RV_FASTS];
 
-/** rv_fast_free - accepts NULL.  rv_fast_gauge - measure. rows [n]. */
+/** rv_fast_free - accepts NULL.  rv_fast_gauge - measure, with words of the texts of nodes; ids, rows [n]. */
 void rv_fast_free(fast *f);
-rv_err rv_fast_gauge(fast *f, const float *const *rows, size_t n) RV_MUST_CHECK;
+rv_err rv_fast_gauge(const rv_memory *m, fast *f, const int64_t *ids, const float *const *rows,
+                     size_t n) RV_MUST_CHECK;
 
 /** rv_fast_save - path is written beside and renamed over: the old file or the new.  rv_fast_open - what was saved, its bytes
  * checked; *out NULL without an error: there is none. Errors: RV_E_FORMAT, RV_E_CORRUPT: it is damaged, or of another store; it is
