@@ -534,7 +534,7 @@ static rv_err read_node(const rv_bundle *b, const json_t *o, rv_arena *arena, rv
     RV_TRY(rv_json_get_int(o, "length", 0, INT64_MAX, &length));
     RV_TRY(rv_json_get_bool(o, "pinned", &n.pinned));
     RV_TRY(rv_json_get_int(o, "expires_ms", 0, INT64_MAX / 2, &n.expires_ms));
-    RV_TRY(rv_json_get_int(o, "used", 0, INT64_MAX / 2, &n.used));
+    RV_TRY(rv_json_get_int(o, "used", 0, UINT32_MAX, &n.used));
     RV_TRY(rv_json_get_int(o, "used_ms", 0, INT64_MAX / 2, &n.used_ms));
     RV_TRY(rv_json_get_int(o, "vector", 0, (int64_t)b->head.n_vectors - 1, &n.vector));
     RV_TRY(read_tags(o, arena, &n.node));

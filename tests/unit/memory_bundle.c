@@ -222,6 +222,27 @@ TEST(a_changed_bundle_is_refused_by_name)
     store_close(&s);
 }
 
+/* The witness is no secret: whoever made the bundle made it fit. What a store could not be opened with again is refused. */
+TEST(a_use_that_a_store_cannot_hold_is_refused)
+{
+    static const struct {
+        const char *used;
+        rv_err e;
+    } cases[] = { { "0", RV_OK }, { "4294967295", RV_OK }, { "4294967296", RV_E_FORMAT }, { "-1", RV_E_FORMAT } };
+    for (size_t i = 0; i < RV_COUNT(cases); i++) {
+        char line[200];
+        int n = snprintf(line, sizeof line, "{\"id\":1,\"created_ms\":1,\"type\":\"note\",\"text\":\"one\",\"vector\":0,\"used\":%s}\n",
+                         cases[i].used);
+        rv_bundle b = { .head = { .data_ref = "made", .dim = TOY_DIM, .n_nodes = 1, .n_vectors = 1, .next_id = 2 } };
+        b.parts[RV_BUNDLE_NODES] = (rv_map){ (const uint8_t *)line, (size_t)n };
+        rv_bundle_node node;
+        bool more;
+        size_t at = 0;
+        rv_err e = rv_bundle_read_node(&b, &at, arena(), &node, &more);
+        CHECK(e == cases[i].e && (!e || strstr(rv_err_text(), "used")), "used %s: %s %s", cases[i].used, rv_err_name(e), rv_err_text());
+    }
+}
+
 static void part_path(const char *bundle, const char *begins, char out[4300])
 {
     DIR *dir = opendir(bundle);
