@@ -137,6 +137,7 @@ typedef struct rows {
 static rv_err gather(rv_memory *m, size_t kind, fast *f, rows *r)
 {
     pthread_rwlock_rdlock(&m->state);
+    f->scrubs = m->scrubs;
     r->config = config_for(m, kind, m->n_live);
     r->ids = rv_new_array(m->mem, m->n_live + 1, sizeof *r->ids);
     r->at = rv_new_array(m->mem, m->n_live + 1, sizeof *r->at);
@@ -302,7 +303,7 @@ static void save(rv_memory *m, size_t kind)
 
 /* What state says about a kind, at one moment. */
 typedef struct condition {
-    bool wanted, there, behind, outgrown; /* behind: quicker built anew than followed */
+    bool wanted, there, behind, outgrown; /* behind: has to be built anew, or is so quicker than by following */
     size_t n_live;
 } condition;
 
@@ -312,8 +313,8 @@ static condition condition_of(rv_memory *m, size_t kind)
     const fast *f = m->fasts[kind];
     condition c = { .wanted = is_wanted(m, kind), .there = f != NULL, .n_live = m->n_live };
     c.outgrown = f && (double)m->n_live > OUTGROWN * (double)f->n_built;
-    c.behind = f && f->n_missing > m->tuning.index_from && f->n_missing > m->n_live / 2;
-    if (c.outgrown && (strcmp(rv_fast_kinds[kind], "hnsw") != 0 || f->n_built == 0 ||
+    c.behind = f && (f->scrubs != m->scrubs || (f->n_missing > m->tuning.index_from && f->n_missing > m->n_live / 2));
+    if (c.outgrown && (strcmp(rv_fast_kinds[kind], "hnsw") != 0 ||
                        config_for(m, kind, m->n_live).m != rv_index_get_config(f->index)->m)) {
         c.behind = true; /* lists are made for a number of rows, links as well but for few such numbers */
     }

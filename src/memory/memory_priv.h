@@ -125,6 +125,7 @@ struct rv_memory {
     size_t n_live, span_room;
     rv_index *index; /* exact: all rows */
     fast *fasts[RV_FASTS];
+    size_t scrubs; /* how often the files were scrubbed since the memory opened */
     float flat_ns; /* of a row that is compared exactly */
     rv_memory_tuning tuning;
     rv_postings *postings;  /* words of all texts; NULL: FTS5 answers. Changed under writing too */

@@ -123,6 +123,20 @@ static rv_err write_all(rv_memory *m, const fast *f, const pledge *pledges, size
     return pwrite(s->fd, first, PAGE, 0) == PAGE ? RV_OK : fail_file(s->path, "cannot write");
 }
 
+/* Into its place, unless it may hold codes of rows that a scrub has erased. */
+static rv_err put_in_place(rv_memory *m, const fast *f, const char *beside, const char *path)
+{
+    rv_err e = RV_OK;
+    pthread_rwlock_rdlock(&m->state); /* a scrub counts itself first and removes files then */
+    if (f->scrubs != m->scrubs) {
+        unlink(beside);
+    } else if (rename(beside, path) < 0) {
+        e = fail_file(path, "cannot rename over it");
+    }
+    pthread_rwlock_unlock(&m->state);
+    return e;
+}
+
 /* Written, synced, renamed. The file beside has one name, so that a kill leaves one behind at most. */
 static rv_err write_file(rv_memory *m, const fast *f, const pledge *pledges, size_t n, const char *path)
 {
@@ -141,9 +155,7 @@ static rv_err write_file(rv_memory *m, const fast *f, const pledge *pledges, siz
     if (s.fd >= 0) {
         close(s.fd);
     }
-    if (!e && rename(beside, path) < 0) {
-        e = fail_file(path, "cannot rename over it");
-    }
+    e = e ? e : put_in_place(m, f, beside, path);
     if (e && s.fd >= 0) {
         unlink(beside);
     }
@@ -309,6 +321,9 @@ rv_err rv_fast_open(rv_memory *m, const char *path, const char *kind, fast **out
         return rv_fail(RV_E_NOMEM, "%s: opening", path);
     }
     f->mem = m->mem;
+    pthread_rwlock_rdlock(&m->state);
+    f->scrubs = m->scrubs;
+    pthread_rwlock_unlock(&m->state);
     rv_err e = rv_file_map(path, &f->map);
     e = e ? e : open_fast(m, path, kind, f);
     if (e) {
@@ -350,9 +365,11 @@ void rv_fast_free(fast *f)
 
 rv_err rv_fast_forget(const char *folder)
 {
-    for (size_t kind = 0; kind < RV_FASTS; kind++) {
+    static const char *const ends[] = { "", ".new" };
+    for (size_t i = 0; i < RV_FASTS * RV_COUNT(ends); i++) {
         char path[PATH_MAX];
-        if (snprintf(path, sizeof path, "%s/%s.idx", folder, rv_fast_kinds[kind]) >= (int)sizeof path) {
+        if (snprintf(path, sizeof path, "%s/%s.idx%s", folder, rv_fast_kinds[i % RV_FASTS], ends[i / RV_FASTS]) >=
+            (int)sizeof path) {
             return rv_fail(RV_E_ARG, "%s: the path is too long", folder);
         }
         if (unlink(path) < 0 && errno != ENOENT) {

@@ -53,6 +53,7 @@ typedef struct fast {
     rv_index *index;
     rv_map map; /* what it was opened from; empty: nothing of it is mapped */
     idset has;
+    size_t scrubs; /* of the memory before its rows were read; when there were more, it may hold codes of what is to be gone: not saved, made again */
     size_t n_missing, n_stale; /* live and not in it; in it and not live */
     size_t n_built;            /* rows when it was built, or last measured */
     size_t n_unsaved;          /* changes since it was saved */
@@ -69,12 +70,12 @@ void rv_fast_free(fast *f);
 rv_err rv_fast_gauge(const rv_memory *m, fast *f, const int64_t *ids, const float *const *rows,
                      size_t n) RV_MUST_CHECK;
 
-/** rv_fast_save - path is written beside and renamed over: the old file or the new.  rv_fast_open - what was saved, its bytes
+/** rv_fast_save - path is written beside and renamed over: the old file or the new; nothing when the files were scrubbed meanwhile.  rv_fast_open - what was saved, its bytes
  * checked; *out NULL without an error: there is none. Errors: RV_E_FORMAT, RV_E_CORRUPT: it is damaged, or of another store; it is
  * to be removed. Takes state, shared; without a lock that the keeper changes. */
 rv_err rv_fast_save(rv_memory *m, fast *f, const char *path) RV_MUST_CHECK;
 rv_err rv_fast_open(rv_memory *m, const char *path, const char *kind, fast **out) RV_MUST_CHECK;
-/** rv_fast_forget - removes what was saved in a folder of vector files. */
+/** rv_fast_forget - removes what was saved in a folder of vector files, also what a kill left half saved. */
 rv_err rv_fast_forget(const char *folder) RV_MUST_CHECK;
 /** rv_fast_thaw - a copy of what is mapped, which can be changed. */
 rv_err rv_fast_thaw(rv_memory *m, const fast *f, rv_index **out) RV_MUST_CHECK;

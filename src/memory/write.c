@@ -521,11 +521,7 @@ rv_err rv_memory_scrub(rv_memory *m, size_t *erased)
     if (!e) {
         pthread_rwlock_wrlock(&m->state); /* nobody is reading a row that is removed */
         e = rv_segments_scrub(m->segments, rows, (size_t)n, erased);
-        for (size_t kind = 0; kind < RV_FASTS; kind++) { /* dead places of an index hold what was removed */
-            if (m->fasts[kind]) {
-                m->fasts[kind]->n_built = 0;
-            }
-        }
+        m->scrubs++; /* dead places of an index hold what was removed: none of now is saved after this */
         pthread_rwlock_unlock(&m->state);
         e = e ? e : rv_fast_forget(m->folder);
     }

@@ -3,6 +3,7 @@
 #include "memory_helpers.h"
 #include "base/file.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -337,6 +338,92 @@ TEST(an_index_file_that_is_damaged_or_of_another_store_is_made_again)
         rv_free(&rv_heap, bytes);
         rv_free(&rv_heap, foreign);
     }
+}
+
+/* Memory whose next block of STALL_BYTES, the buffer of a file that is saved, is given out when the test says so. */
+enum { STALL_BYTES = 1 << 20 };
+typedef struct stall {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    pthread_t test; /* never waits itself */
+    bool armed, reached, let_go;
+} stall;
+
+static void *stalling_resize(void *self, void *old, size_t bytes)
+{
+    stall *s = self;
+    if (bytes == STALL_BYTES && !pthread_equal(pthread_self(), s->test)) {
+        pthread_mutex_lock(&s->lock);
+        if (s->armed) {
+            s->armed = false;
+            s->reached = true;
+            pthread_cond_broadcast(&s->changed);
+            while (!s->let_go) {
+                pthread_cond_wait(&s->changed, &s->lock);
+            }
+        }
+        pthread_mutex_unlock(&s->lock);
+    }
+    return rv_heap.resize(rv_heap.self, old, bytes);
+}
+
+static void *stalling_aligned(void *self, size_t align, size_t bytes)
+{
+    (void)self;
+    return rv_heap.aligned(rv_heap.self, align, bytes);
+}
+
+static void *settle(void *m)
+{
+    CHECK_OK(rv_memory_settle(m));
+    return NULL;
+}
+
+TEST(a_save_under_way_does_not_bring_back_what_a_scrub_removed)
+{
+    const char *dir = temp_path("data"), *texts = temp_dir();
+    stall s = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .test = pthread_self() };
+    rv_alloc mem = { &s, stalling_resize, stalling_aligned };
+    store t;
+    pthread_t settling;
+    size_t removed = 0, erased = 0;
+    CHECK_OK(store_open_with(&mem, dir, toy, &t));
+    CHECK_OK(rv_memory_tune(t.m, &(rv_memory_tuning){ .index = "hnsw", .index_from = 256 }));
+    import_rows(t.m, texts, "first", 51, 600, "first");
+    CHECK_OK(rv_memory_settle(t.m));
+    import_rows(t.m, texts, "second", 52, 60, "second");
+    s.armed = true; /* the second are in the index, or will be, and it has not been saved with them */
+    CHECK(pthread_create(&settling, NULL, settle, t.m) == 0, "no thread");
+    pthread_mutex_lock(&s.lock);
+    while (!s.reached) {
+        pthread_cond_wait(&s.changed, &s.lock);
+    }
+    pthread_mutex_unlock(&s.lock);
+    CHECK_OK(rv_memory_rm(t.m, 0, &(rv_memory_filter){ .tag = "second" }, &removed));
+    CHECK_OK(rv_memory_scrub(t.m, &erased));
+    CHECK(removed >= 60 && erased == 60, "%zu removed, %zu erased", removed, erased);
+    pthread_mutex_lock(&s.lock);
+    s.let_go = true;
+    pthread_cond_broadcast(&s.changed);
+    pthread_mutex_unlock(&s.lock);
+    pthread_join(settling, NULL);
+    CHECK(!rv_file_exists(index_path(dir, "hnsw")), "an index with the codes of removed rows was saved after the scrub");
+    CHECK(by_index(t.m, "hnsw"), "it was not made again");
+    store_close(&t);
+}
+
+TEST(a_scrub_removes_an_index_whose_save_was_killed)
+{
+    const char *dir = temp_path("data");
+    char left[4300];
+    size_t erased = 0;
+    store s = store_open(dir);
+    add_note(s.m, "one");
+    snprintf(left, sizeof left, "%s.new", index_path(dir, "rabitq"));
+    CHECK_OK(rv_file_replace(left, "half", 4));
+    CHECK_OK(rv_memory_scrub(s.m, &erased));
+    CHECK(!rv_file_exists(left), "%s is still there", left);
+    store_close(&s);
 }
 
 TEST(what_cannot_be_tuned_is_refused)
