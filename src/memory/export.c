@@ -162,10 +162,11 @@ static rv_err export_edges(exporting *x, sqlite3 *conn)
     return e;
 }
 
-static rv_err export_all(exporting *x)
+static rv_err export_all(exporting *x, const rv_memory_filter *filter)
 {
     sqlite3 *conn;
-    pthread_mutex_lock(&x->m->writing); /* entries change only under it */
+    pthread_mutex_lock(&x->m->writing); /* entries and names change only under it */
+    x->filter = rv_matcher_of(x->m, filter);
     x->head.next_id = x->m->next_id;
     rv_err e = rv_db_reader(x->m->db, &conn);
     if (!e) {
@@ -186,7 +187,6 @@ rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_op
     }
     rv_memory_flush(m);
     exporting x = { .m = m,
-                    .filter = rv_matcher_of(m, &how->filter),
                     .head = { .data_ref = how->name,
                               .space = m->embedder_name,
                               .memory_class = how->memory_class,
@@ -196,7 +196,7 @@ rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_op
                     .self = self };
     rv_text_init(&x.row, m->mem, ROW_BYTES);
     rv_err e = rv_bundle_create(m->mem, dir, &x.out);
-    e = e ? e : export_all(&x);
+    e = e ? e : export_all(&x, &how->filter);
     e = e ? e : rv_bundle_publish(x.out, &x.head, out->witness);
     rv_bundle_writer_free(x.out);
     rv_text_deinit(&x.row);
