@@ -2,12 +2,12 @@
  * that the two syncs of the disk, which are most of the time of an add, are paid once for all of them. */
 #include "memory/memory_priv.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "memory/sense.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     GROUP_MAX = 128,
@@ -389,11 +389,9 @@ static void wake(rv_memory *m, adding *first, const adding *end)
 static void await_more(rv_memory *m)
 {
     double ms = m->write_ms / 4 < AWAIT_MS ? m->write_ms / 4 : AWAIT_MS;
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    int64_t ns = until.tv_nsec + (int64_t)(ms * 1e6);
-    until = (struct timespec){ until.tv_sec + ns / 1000000000, ns % 1000000000 };
-    while (m->n_waiting < m->n_awaited && pthread_cond_timedwait(&m->arrived, &m->waiting, &until) == 0) {
+    double until = rv_clock_ms() + ms;
+    for (double left = ms; m->n_waiting < m->n_awaited && left > 0; left = until - rv_clock_ms()) {
+        rv_cond_wait_ms(&m->arrived, &m->waiting, left);
     }
 }
 

@@ -2,6 +2,7 @@
  * what was removed, saves. Searches are right without it: they compare exactly what it has not done yet. */
 #include "memory/memory_priv.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 
 #include <limits.h>
@@ -11,7 +12,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -387,13 +387,10 @@ static void *keep(void *arg)
         }
         tend_words(m);
         pthread_mutex_lock(&m->keeping);
-        struct timespec until; /* what is written in the meantime is taken in together */
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += ROUND_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
-        while (m->keeper_due && !m->keeper_stop && !m->keeper_settle &&
-               pthread_cond_timedwait(&m->kept, &m->keeping, &until) == 0) {
+        double until = rv_clock_ms() + ROUND_MS; /* what is written in the meantime is taken in together */
+        for (double left = ROUND_MS; m->keeper_due && !m->keeper_stop && !m->keeper_settle && left > 0;
+             left = until - rv_clock_ms()) {
+            rv_cond_wait_ms(&m->kept, &m->keeping, left);
         }
     }
     m->keeper_idle = true;

@@ -2,6 +2,7 @@
  * start, and every record and vector is checked against its sum on the way. */
 #include "memory/memory_priv.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -609,12 +610,12 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     pthread_mutex_init(&m->writing, NULL);
     pthread_mutex_init(&m->waiting, NULL);
     pthread_mutex_init(&m->keeping, NULL);
-    pthread_cond_init(&m->kept, NULL);
+    rv_cond_init(&m->kept);
     pthread_cond_init(&m->written, NULL);
-    pthread_cond_init(&m->arrived, NULL);
+    rv_cond_init(&m->arrived);
     pthread_mutex_init(&m->queueing, NULL);
-    pthread_cond_init(&m->queued, NULL);
-    pthread_cond_init(&m->drained, NULL);
+    rv_cond_init(&m->queued);
+    rv_cond_init(&m->drained);
     m->opened_wall_ms = rv_clock_wall_ms();
     m->opened_ms = rv_clock_ms();
     pthread_rwlockattr_t attr;

@@ -2,11 +2,11 @@
  * the last second of it in a crash harms nobody, so it is queued and written together. Records (adds, feedback) never come this way. */
 #include "memory/memory_priv.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { QUEUE_MAX = 1000, FULL_MS = 50, IDS_MAX = 64, EDGES_MAX = 8192, EXPIRE_MS = 60000 };
 
@@ -18,16 +18,6 @@ typedef struct queued {
     int64_t at_ms;    /* UTC */
     double queued_ms; /* monotonic */
 } queued;
-
-/* Waits on a condition for at most so long; the clock of the machine may be set meanwhile. */
-static void wait_ms(pthread_cond_t *cond, pthread_mutex_t *mutex, double ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    int64_t ns = t.tv_nsec + (int64_t)(ms > 0 ? ms * 1e6 : 0);
-    t = (struct timespec){ t.tv_sec + ns / 1000000000, ns % 1000000000 };
-    pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &t);
-}
 
 /* ---- one batch ---- */
 
@@ -136,7 +126,7 @@ static void *run(void *self)
             expired_ms = now;
         } else {
             double left = expired_ms + EXPIRE_MS - now;
-            wait_ms(&m->queued, &m->queueing, due < left ? due : left);
+            rv_cond_wait_ms(&m->queued, &m->queueing, due < left ? due : left);
         }
     }
     pthread_mutex_unlock(&m->queueing);
@@ -182,7 +172,7 @@ void rv_memory_reweigh_later(rv_memory *m, const rv_memory_outcome *o)
         rv_metric_add(&rv_memory_metrics[RV_MEMORY_WAITS], 1);
         double until = q.queued_ms + FULL_MS;
         for (double left = FULL_MS; m->n_queued == QUEUE_MAX && left > 0; left = until - rv_clock_ms()) {
-            wait_ms(&m->drained, &m->queueing, left);
+            rv_cond_wait_ms(&m->drained, &m->queueing, left);
         }
     }
     bool room = runs && m->n_queued < QUEUE_MAX;
