@@ -34,6 +34,9 @@ static const char *const first[] = {
     TAKE "SELECT 'request', request_id FROM episode WHERE user IN " OF_KIND("user"),
     TAKE "SELECT 'request', t.request_id FROM turns t JOIN sessions s ON s.number = t.session WHERE s.user "
          "IN " OF_KIND("user"),
+    /* with learning off there is no episode, and a conversation may have been deleted */
+    TAKE "SELECT 'request', request_id FROM witness WHERE kind = 'request' AND body <> '' AND json_extract(body, "
+         "'$.user') IN " OF_KIND("user"),
     TAKE "SELECT 'memory', id FROM nodes WHERE user IN " OF_KIND("user"),
 };
 
@@ -104,7 +107,9 @@ static rv_err note_seeds(sqlite3 *conn, const char *user, const int64_t *ids, si
                          "SELECT EXISTS (SELECT 1 FROM nodes WHERE user = ?1) + EXISTS (SELECT 1 FROM "
                          "sessions WHERE user = ?1)"
                          " + EXISTS (SELECT 1 FROM episode WHERE user = ?1) + EXISTS (SELECT 1 FROM adapter "
-                         "WHERE user = ?1)",
+                         "WHERE user = ?1)"
+                         " + EXISTS (SELECT 1 FROM witness WHERE kind = 'request' AND body <> '' AND "
+                         "json_extract(body, '$.user') = ?1)",
                          "t", user));
         if (!known) {
             return rv_fail(RV_E_NOT_FOUND, "nothing is stored for the user %s", user);
