@@ -488,9 +488,6 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
                           .created_ms = new->created_ms ? new->created_ms : rv_clock_wall_ms(),
                           .offset = (int64_t) new->offset,
                           .length = (int64_t) new->length };
-    if (new->ttl_ms) {
-        rv_writeback_start(m);
-    }
     a->n_near = a->vector ? rv_memory_near(m, a->vector, a->near_nodes) : 0;
     return RV_OK;
 }

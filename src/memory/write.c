@@ -324,6 +324,12 @@ rv_err rv_memory_apply(rv_memory *m, const change *c)
         pthread_rwlock_unlock(&m->state);
         rv_keeper_wake(m);
     }
+    for (size_t i = 0; !e && i < c->n_use; i++) {
+        if (c->use[i].expires_ms) { /* somebody has to see that its time is over */
+            rv_writeback_start(m);
+            break;
+        }
+    }
     free_scratch(m, &s);
     return e;
 }

@@ -1,6 +1,8 @@
 /* What is written is looked at first, ends when it should, and what recalls learn reaches the disk together. */
+#include "base/clock.h"
 #include "memory_helpers.h"
 
+#include <dirent.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -188,5 +190,30 @@ TEST(what_is_not_used_fades_when_asked_to)
     rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .used = &old, .n_used = 1 });
     rv_memory_flush(s.m);
     CHECK(fabs(score_of(s.m, "ferry island", old) - before) < 0.001 * before, "used again, it is as new");
+    store_close(&s);
+}
+
+static size_t threads(void)
+{
+    size_t n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK(tasks, "no /proc");
+    for (const struct dirent *at; (at = readdir(tasks));) {
+        n += at->d_name[0] != '.';
+    }
+    closedir(tasks);
+    return n;
+}
+
+TEST(however_a_node_gets_its_end_somebody_waits_for_it)
+{
+    int64_t end = rv_clock_wall_ms() + 3600000;
+    store s = store_open(temp_path("data"));
+    int64_t id = add_note(s.m, "the ferry leaves at noon");
+    size_t before = threads();
+    CHECK_OK(rv_memory_keep(s.m, id, &(bool){ true }, NULL));
+    CHECK(threads() == before, "a pin has no end");
+    CHECK_OK(rv_memory_keep(s.m, id, NULL, &end));
+    CHECK(threads() == before + 1, "nobody waits for the end of a kept node");
     store_close(&s);
 }
