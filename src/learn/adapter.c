@@ -451,6 +451,10 @@ static rv_err sweep(rv_adapters *a)
         return rv_fail(RV_E_IO, "%s: cannot read the folder: %s", a->folder, strerror(errno));
     }
     rv_err e = rv_db_reader(a->db, &conn);
+    if (e) {
+        closedir(folder);
+        return e;
+    }
     for (const struct dirent *entry; !e && (entry = readdir(folder));) {
         char *end = NULL;
         int64_t known = 0;

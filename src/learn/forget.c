@@ -292,7 +292,7 @@ static rv_err remove_history(const rv_forget_place *p)
                    ? rv_fail(RV_E_IO, "%s: cannot be removed: %s", path, strerror(errno))
                    : RV_OK;
     rv_free(&rv_heap, path);
-    return e;
+    return e ? e : rv_dir_sync(rv_db_dir(p->db)); /* or a power loss brings it back */
 }
 
 static void passing(const rv_forget_place *p, const char *step)

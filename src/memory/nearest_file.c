@@ -376,5 +376,5 @@ rv_err rv_fast_forget(const char *folder)
             return fail_file(path, "cannot be removed");
         }
     }
-    return RV_OK;
+    return rv_file_exists(folder) ? rv_dir_sync(folder) : RV_OK; /* or a power loss brings them back */
 }
