@@ -284,6 +284,7 @@ static rv_err choose(rv_lake *lake, shard *s, bool *stale)
 static rv_err acquire(rv_lake *lake, shard *s, bool *stale, cached **out)
 {
     pthread_mutex_lock(&lake->lock);
+    bool frozen = s->consistency == RV_LAKE_FROZEN && *s->witness; /* to what was read once, or refreshed to */
     rv_err e = choose(lake, s, stale);
     cached *c = e ? NULL : find_cached(lake, s->witness);
     bool shared = false;
@@ -317,6 +318,10 @@ static rv_err acquire(rv_lake *lake, shard *s, bool *stale, cached **out)
             e = read_bundle(lake, s->dir, c);
         }
         pthread_mutex_lock(&lake->lock);
+        if (!e && frozen && strcmp(s->witness, c->witness) != 0) {
+            e = rv_fail(RV_E_NOT_FOUND, "%s: it is frozen to a bundle that was published over, and there was no room to keep that one; refresh it",
+                        s->dir);
+        }
         if (!e) {
             memcpy(s->witness, c->witness, sizeof s->witness); /* published anew between look and read: this is what was read */
             c->used = ++lake->stats.searches;

@@ -10,7 +10,7 @@ typedef enum rv_consistency {
     RV_LAKE_FRESH,    /* looks at every search (a search over several: once each); a bundle that is gone is an error */
     RV_LAKE_EVENTUAL, /* looks when the last look is ttl_ms ago; what is gone or damaged then is served from what was read, for ten times
                          ttl_ms, and told (stale) */
-    RV_LAKE_FROZEN    /* looks once, and again only when refreshed */
+    RV_LAKE_FROZEN    /* looks once, and again only when refreshed; when it was not kept and is another one by then: RV_E_NOT_FOUND */
 } rv_consistency;
 
 typedef struct rv_lake rv_lake;

@@ -161,6 +161,26 @@ TEST(what_is_not_in_use_goes_when_there_is_no_room)
     rv_lake_free(lake);
 }
 
+TEST(frozen_stays_what_it_was_or_says_that_it_cannot)
+{
+    const char *dir = temp_path("bundle");
+    rv_lake *lake;
+    rv_lake_state found;
+    rv_lake_hits hits;
+    float vector[TOY_DIM];
+    make_bundle(dir, "b", 0, 20, 1);
+    CHECK_OK(rv_lake_new(&rv_heap, toy, 1, &lake)); /* nothing stays in memory */
+    CHECK_OK(rv_lake_add(lake, dir, RV_LAKE_FROZEN, 0));
+    CHECK(search(lake, "number", 100).n == 20 && search(lake, "number", 100).n == 20, "read again, the same");
+    make_bundle(dir, "b", 0, 30, 1);
+    CHECK_OK(toy_text(NULL, "number", 6, vector));
+    CHECK_ERR(rv_lake_search(lake, vector, 100, arena(), &hits), RV_E_NOT_FOUND);
+    CHECK(strstr(rv_err_text(), dir), "%s", rv_err_text());
+    CHECK_OK(rv_lake_refresh(lake, dir, &found));
+    CHECK(found == RV_LAKE_INVALIDATED && search(lake, "number", 100).n == 30, "refreshed");
+    rv_lake_free(lake);
+}
+
 TEST(what_is_corrected_in_its_bundle_is_left_out)
 {
     const char *dir = temp_path("bundle");
