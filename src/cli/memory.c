@@ -382,6 +382,18 @@ int cmd_memory_import(cmd_line *line)
     return with_memory(line, import_paths);
 }
 
+/* A filter that was passed over would show what it was to keep out. */
+static rv_err check_bundle_options(const cmd_line *line)
+{
+    static const char *const others[] = { "type", "tag", "source", "user", "since", "until", "mode", "recall", "explain" };
+    for (size_t i = 0; i < RV_COUNT(others); i++) {
+        if (cmd_has(line, others[i])) {
+            return rv_fail(RV_E_CONFIG, "--%s is of the store; with --bundle all of a bundle is searched, by meaning", others[i]);
+        }
+    }
+    return RV_OK;
+}
+
 /* The bundles that were named, as one list; what is in the store itself is not asked. */
 static rv_err search_bundles(memory_job *job, const char *const *dirs, size_t n, size_t k)
 {
@@ -432,6 +444,7 @@ static rv_err search(memory_job *job)
     const char *bundles[CMD_MAX_GIVEN];
     size_t n_bundles = values_of(job->line, "bundle", bundles);
     if (n_bundles > 0) {
+        RV_TRY(check_bundle_options(job->line));
         return search_bundles(job, bundles, n_bundles, (size_t)k);
     }
     q.k = (size_t)k;

@@ -212,6 +212,9 @@ fvecs_row() {
     run --separate-stderr "$RUVLLM" memory search tea --bundle "$home/people" --bundle "$home/nowhere"
     [ "$status" -eq 0 ]
     [[ "$output" == *"Ada"* && "$stderr" == *"nowhere"* ]]
+    run "$RUVLLM" memory search tea --bundle "$home/out" --tag people
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"--tag"* ]]
     sed -i 's/"n":5/"n":6/' "$home/out/table.rulake.json"
     run "$RUVLLM" --data "$home/three" memory import "$home/out"
     [ "$status" -eq 1 ]
