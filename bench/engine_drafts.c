@@ -1,5 +1,6 @@
 /* How much do guessed tokens save? engine_drafts MODEL QUESTIONS.jsonl [COUNT [THREADS]]: every question (one line each,
- * {"messages": [...]}) is answered without drafts, with as many as pay, and with all there are, in turns, greedily. One JSON line
+ * {"messages": [...]}) is answered without drafts, with as many as pay, and with all there are, in turns, greedily, each by an
+ * engine of its own, so that none learns from another how guesses do. One JSON line
  * per way: steps and milliseconds of all answers together, and how many of the texts are those without drafts (all, or it is
  * a fault). `ms` includes sampling; the median of ROUNDS counts. */
 #include "base/clock.h"
@@ -36,14 +37,14 @@ static bool keep(void *self, const rv_piece *p)
     return true;
 }
 
-static rv_err ask(rv_engine *e, const json_t *messages, int round, sum *sums)
+static rv_err ask(rv_engine *const *engines, const json_t *messages, int round, sum *sums)
 {
     static answer answers[WAYS];
     rv_ids ids;
     rv_text text;
     rv_ids_init(&ids, &rv_heap, 1 << 20);
     rv_text_init(&text, &rv_heap, 1 << 24);
-    rv_err err = rv_chat_render(rv_engine_tok(e), rv_engine_get_info(e)->family, messages, NULL,
+    rv_err err = rv_chat_render(rv_engine_tok(engines[0]), rv_engine_get_info(engines[0])->family, messages, NULL,
                                 (rv_chat_options){ .add_generation_prompt = true }, &text, &ids);
     for (int i = 0; i < WAYS && !err; i++) {
         rv_drafts way = order[i];
@@ -58,7 +59,7 @@ static rv_err ask(rv_engine *e, const json_t *messages, int round, sum *sums)
                             .self = a };
         how.sampling = (rv_sampling){ .top_p = 1, .repeat_penalty = 1 };
         rv_generated done;
-        err = rv_engine_generate(e, &how, &done);
+        err = rv_engine_generate(engines[way], &how, &done);
         if (!err) {
             sum *s = &sums[way];
             const answer *plain = &answers[RV_DRAFTS_OFF];
@@ -88,14 +89,14 @@ static double median(double *x)
     return x[ROUNDS / 2];
 }
 
-static rv_err run(rv_engine *e, FILE *f, size_t most, sum *sums)
+static rv_err run(rv_engine *const *engines, FILE *f, size_t most, sum *sums)
 {
     static char line[1 << 20];
     for (int round = 0; round < ROUNDS; round++) {
         rewind(f);
         for (size_t n = 0; n < most && fgets(line, sizeof line, f); n++) {
             json_t *row = json_loads(line, 0, NULL);
-            rv_err err = ask(e, json_object_get(row, "messages"), round, sums);
+            rv_err err = ask(engines, json_object_get(row, "messages"), round, sums);
             json_decref(row);
             RV_TRY(err);
         }
@@ -115,16 +116,16 @@ int main(int argc, char **argv)
         return 1;
     }
     rv_pool *pool = NULL;
-    rv_engine *e = NULL;
+    rv_engine *engines[WAYS] = { NULL };
     static sum sums[WAYS];
     rv_err err = rv_pool_new(&rv_heap, argc > 4 ? atoi(argv[4]) : rv_cpu_count(), &pool);
-    if (!err) {
+    for (int i = 0; i < WAYS && !err; i++) {
         rv_engine_options how = rv_engine_options_default();
         how.pool = pool;
-        err = rv_engine_open(&rv_heap, argv[1], how, &e);
+        err = rv_engine_open(&rv_heap, argv[1], how, &engines[i]);
     }
     if (!err) {
-        err = run(e, f, argc > 3 ? (size_t)atoi(argv[3]) : SIZE_MAX, sums);
+        err = run(engines, f, argc > 3 ? (size_t)atoi(argv[3]) : SIZE_MAX, sums);
     }
     double plain = err ? 0 : median(sums[RV_DRAFTS_OFF].ms);
     for (int i = 0; i < WAYS && !err; i++) {
@@ -136,7 +137,7 @@ int main(int argc, char **argv)
             "%zu,"
             "\"tokens\":%zu,\"steps\":%zu,\"drafted\":%zu,\"accepted\":%zu,\"fewer_steps\":%.2f,\"ms\":%.1f,"
             "\"faster\":%.2f,\"threads\":%d,\"level\":\"%s\",\"figure\":%.2f,\"bar\":1.5,\"met\":%s}\n",
-            (int)rv_engine_get_info(e)->name.n, rv_engine_get_info(e)->name.at, names[order[i]],
+            (int)rv_engine_get_info(engines[i])->name.n, rv_engine_get_info(engines[i])->name.at, names[order[i]],
             s->answers / ROUNDS, s->same / ROUNDS, s->tokens / ROUNDS, s->steps / ROUNDS, s->drafted / ROUNDS,
             s->accepted / ROUNDS, fewer, ms, plain / (ms > 0 ? ms : 1), rv_pool_threads(pool),
             rv_kernels_best()->name, fewer, fewer >= 1.5 && s->same == s->answers ? "true" : "false");
@@ -144,7 +145,9 @@ int main(int argc, char **argv)
     if (err) {
         fprintf(stderr, "engine_drafts: %s\n", rv_err_text());
     }
-    rv_engine_close(e);
+    for (int i = 0; i < WAYS; i++) {
+        rv_engine_close(engines[i]);
+    }
     rv_pool_free(pool);
     fclose(f);
     return err ? 1 : 0;

@@ -4,7 +4,6 @@
 #include "engine/seats_priv.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,7 +14,9 @@ enum {
     QUANTUM = 512, /* tokens of a prompt before the next one comes first */
     MARK_EVERY = 256,
     GATHER_MAX_MS = 20, /* to wait for answers that are being sampled */
-    STALE_MS = 2000     /* after which the time of a step is not believed any more */
+    TRIES = 3,          /* of a step of some size, before what was measured is believed */
+    TRIES_MAX = 32,     /* the weight of all before beside the last one */
+    RETRY_EVERY = 4096  /* steps every size is tried once again: what was found too dear may not be so any more */
 };
 #define GROWTH 0.08 /* of a step's time per token, where nothing has been measured: low, so that it will be */
 
@@ -157,32 +158,34 @@ static rv_call *next_ready(const rv_batch *b, bool answers, bool measuring)
 
 /* ---- drafts ---- */
 
-static bool knows_cost(const rv_batch *b, size_t n)
-{
-    return b->cost_at[n] > 0 && b->step_began - b->cost_at[n] < STALE_MS;
-}
-
-/* A step of n answering tokens beside one of a single token: measured, or from the nearest that was, smaller ones
- * first. */
+/* A step of n answering tokens beside others: measured, or, until that was done a few times, from the nearest smaller one
+ * that was. */
 static double cost_of(const rv_batch *b, size_t n)
 {
     size_t near = n < RV_COSTS ? n : RV_COSTS;
-    while (near && !knows_cost(b, near)) {
+    while (near && b->cost_tries[near] < TRIES) {
         near--;
     }
-    for (size_t up = n; !near && up < RV_COSTS;) {
-        near = knows_cost(b, ++up) ? up : 0;
-    }
-    return (near ? b->cost_ms[near] / (1 + GROWTH * (double)near) : 1) * (1 + GROWTH * (double)n);
+    return (near ? b->cost[near] / (1 + GROWTH * (double)near) : 1) * (1 + GROWTH * (double)n);
 }
 
-/* A step that was held up says little: it counts as twice what it should have taken at most. */
+/* How fast the machine is just now changes quickly, for steps of all sizes; how they compare does not. A step that was held up
+ * says little: it counts as twice what it should have taken at most. */
 static void learn_cost(rv_batch *b, size_t n, double ms)
 {
-    if (n <= RV_COSTS) {
-        double old = b->cost_ms[n], sane = ms < 2 * old ? ms : 2 * old;
-        b->cost_ms[n] = knows_cost(b, n) ? 0.75 * old + 0.25 * sane : ms;
-        b->cost_at[n] = b->step_began;
+    if (n > RV_COSTS) {
+        return;
+    }
+    double old = b->cost_tries[n] ? b->cost[n] : cost_of(b, n);
+    double unit = b->unit_ms > 0 ? b->unit_ms : ms / old;
+    double now = ms < 2 * old * unit ? ms / unit : 2 * old;
+    b->unit_ms = b->cost_tries[n] < TRIES ? unit : unit * (1 + (now / old - 1) / 8);
+    b->cost_tries[n] += b->cost_tries[n] < TRIES_MAX;
+    b->cost[n] = old + (now - old) / b->cost_tries[n];
+    if (++b->costs_learned % RETRY_EVERY == 0) {
+        for (size_t i = 0; i <= RV_COSTS; i++) {
+            b->cost_tries[i] = b->cost_tries[i] < TRIES ? b->cost_tries[i] : TRIES - 1;
+        }
     }
 }
 
@@ -208,7 +211,7 @@ static void choose_drafts(rv_batch *b, size_t room)
         for (size_t i = 0; i < b->how.max_sequences; i++) {
             rv_call *c = b->seats[i];
             if (c && c->state == RV_CALL_READY && !c->measuring && answering(c) && c->drafts < c->n_drafts) {
-                double p = c->all_drafts ? 2 : pow(c->chance, (double)c->drafts + 1);
+                double p = c->all_drafts ? 2 : c->chances[c->drafts];
                 if (p > hit[n]) {
                     hit[n] = p;
                     chosen[n] = c;

@@ -67,10 +67,10 @@ typedef struct rv_call {
     float *logits;
 
     /* set before any call, when the prompt is in: ids[until .. until + n_drafts - 1] are a guess, of which as many are
-     * fed as is worth while, or, with all_drafts, as there is room for. chance: that one of them is right if those
-     * before it are. */
+     * fed as is worth while, or, with all_drafts, as there is room for. chances: that the first 1, 2 .. of them are all
+     * right. */
     size_t n_drafts;
-    double chance;
+    double chances[RV_DRAFTS_MAX];
     bool all_drafts;
 
     /* results */

@@ -1,16 +1,32 @@
 #include "engine/draft_priv.h"
 
-enum { LONGEST = 8 }; /* an end that long says it all; more tokens would only cost time */
+enum {
+    LONGEST = 8,   /* an end that long says it all; more tokens would only cost time */
+    FULL = 64,     /* tries a count holds before it is halved: what was long ago counts less */
+    FULL_ALL = 200,
+    PRIOR = 4      /* tries that what is known of the kind is worth, beside those behind one token */
+};
 
 /* Before anything is known, from a set of questions about given passages (bench/engine_drafts). */
-static const double at_first[RV_DRAFT_CLASSES] = { 0.25, 0.5, 0.7, 0.85 };
+static const rv_draft_count at_first[RV_DRAFT_KINDS] = { { 2, 8 }, { 4, 8 }, { 6, 8 }, { 7, 8 } };
+
+void rv_habits_init(rv_habits *h)
+{
+    *h = (rv_habits){ .all = { { 0 } } };
+    pthread_mutex_init(&h->lock, NULL);
+    for (int i = 0; i < RV_DRAFT_KINDS; i++) {
+        h->all[i] = at_first[i];
+    }
+}
+
+void rv_habits_deinit(rv_habits *h)
+{
+    pthread_mutex_destroy(&h->lock);
+}
 
 void rv_draft_init(rv_draft *d)
 {
-    *d = (rv_draft){ .kind = 0 };
-    for (int i = 0; i < RV_DRAFT_CLASSES; i++) {
-        d->chance[i] = at_first[i];
-    }
+    *d = (rv_draft){ .from = SIZE_MAX };
 }
 
 /* Length of the common end of ids[0 .. at] and ids[0 .. n - 1], the last tokens being equal. */
@@ -26,10 +42,10 @@ static size_t common_end(const int32_t *ids, size_t at, size_t n)
 size_t rv_draft_guess(rv_draft *d, const int32_t *ids, size_t n, int32_t *out, size_t most)
 {
     size_t longest = 0, from = 0;
-    for (size_t at = n - 1; at-- > 0 && longest < LONGEST;) { /* of equals the last one */
+    for (size_t at = n - 1; at-- > 0 && (longest < LONGEST || at + 1 >= d->from);) {
         if (ids[at] == ids[n - 1]) {
             size_t same = common_end(ids, at, n);
-            if (same > longest) {
+            if (same > longest || (same == longest && at + 1 >= d->from)) {
                 longest = same;
                 from = at + 1;
             }
@@ -38,6 +54,7 @@ size_t rv_draft_guess(rv_draft *d, const int32_t *ids, size_t n, int32_t *out, s
     if (!longest) {
         return 0;
     }
+    d->from = from;
     d->kind = longest >= 5 ? 3 : longest >= 3 ? 2 : (int)longest - 1;
     for (size_t i = 0; i < most; i++) { /* a text that repeats itself goes on doing so */
         out[i] = from + i < n ? ids[from + i] : out[from + i - n];
@@ -45,13 +62,40 @@ size_t rv_draft_guess(rv_draft *d, const int32_t *ids, size_t n, int32_t *out, s
     return most;
 }
 
-double rv_draft_chance(const rv_draft *d)
+static size_t slot(int32_t token)
 {
-    return d->chance[d->kind];
+    return (uint32_t)token % RV_DRAFT_SLOTS;
 }
 
-void rv_draft_learn(rv_draft *d, bool right)
+void rv_draft_chances(const rv_draft *d, rv_habits *h, int32_t before, const int32_t *guess, size_t n,
+                      double *out)
 {
-    double *p = &d->chance[d->kind];
-    *p += ((right ? 1 : 0) - *p) / 8;
+    pthread_mutex_lock(&h->lock);
+    rv_draft_count all = h->all[d->kind];
+    double chance = 1, prior = PRIOR * ((double)all.right / all.tried);
+    for (size_t i = 0; i < n; i++) {
+        rv_draft_count c = h->after[d->kind][slot(i ? guess[i - 1] : before)];
+        chance *= (c.right + prior) / (c.tried + PRIOR);
+        out[i] = chance;
+    }
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void count(rv_draft_count *c, bool right, int full)
+{
+    if (c->tried == full) {
+        c->tried /= 2;
+        c->right /= 2;
+    }
+    c->tried++;
+    c->right += right;
+}
+
+void rv_draft_learn(rv_draft *d, rv_habits *h, int32_t before, bool right)
+{
+    d->from += right;
+    pthread_mutex_lock(&h->lock);
+    count(&h->all[d->kind], right, FULL_ALL);
+    count(&h->after[d->kind][slot(before)], right, FULL);
+    pthread_mutex_unlock(&h->lock);
 }

@@ -34,6 +34,7 @@ struct rv_engine {
     rv_sampler **samplers; /* [max_sequences] one for each seat of the batch */
     size_t max_sequences;
     bool no_drafts;
+    rv_habits habits;
     char *path;
     rv_engine_info info;
 
@@ -249,6 +250,7 @@ rv_err rv_engine_open(const rv_alloc *mem, const char *path, rv_engine_options h
         return rv_fail(RV_E_NOMEM, "%s: opening", path);
     }
     e->mem = mem;
+    rv_habits_init(&e->habits);
     e->no_drafts = how.no_drafts;
     e->max_sequences = how.max_sequences ? how.max_sequences : SEQUENCES_DEFAULT;
     rv_err err = open_parts(e, path, how);
@@ -276,6 +278,7 @@ void rv_engine_close(rv_engine *e)
     rv_tok_close(e->tok);
     rv_lfm2_file_close(e->file);
     rv_turn_free(e->own_turn);
+    rv_habits_deinit(&e->habits);
     rv_free(e->mem, e->path);
     rv_free(e->mem, e);
 }
@@ -380,7 +383,7 @@ static rv_err go_on(answer *a, int32_t token)
     rv_call *c = a->call;
     if (a->guessed) {
         bool right = c->ids[a->n] == token;
-        rv_draft_learn(&a->draft, right);
+        rv_draft_learn(&a->draft, &a->e->habits, c->ids[a->n - 1], right);
         a->guessed = right ? a->guessed - 1 : 0;
         if (right && a->n < c->fed) {
             a->done->accepted++;
@@ -396,7 +399,7 @@ static rv_err go_on(answer *a, int32_t token)
     bool off = a->how->drafts == RV_DRAFTS_OFF || (a->how->drafts == RV_DRAFTS_AUTO && a->e->no_drafts);
     a->guessed = off ? 0 : rv_draft_guess(&a->draft, c->ids, a->n, c->ids + a->n, most);
     c->n_drafts = a->guessed;
-    c->chance = rv_draft_chance(&a->draft);
+    rv_draft_chances(&a->draft, &a->e->habits, token, c->ids + a->n, a->guessed, c->chances);
     c->all_drafts = a->how->drafts == RV_DRAFTS_ALL;
     RV_TRY(rv_batch_feed(a->e->batch, c, a->n));
     a->done->steps++;

@@ -67,8 +67,10 @@ struct rv_batch {
     struct {
         uint64_t tenant, stamp;
     } tenants[RV_TENANTS];        /* who was let in when, the last ones */
-    double cost_ms[RV_COSTS + 1]; /* of a step of so many tokens, answers only */
-    double cost_at[RV_COSTS + 1]; /* rv_clock_ms of the last one; 0: there was none */
+    double cost[RV_COSTS + 1]; /* of a step of so many tokens, answers only, beside the others; in unit_ms */
+    int cost_tries[RV_COSTS + 1]; /* that went into it */
+    double unit_ms;               /* how slow the machine is */
+    size_t costs_learned;
 };
 static inline bool rv_call_is_cancelled(const rv_call *c)
 {

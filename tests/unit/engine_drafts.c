@@ -286,19 +286,50 @@ TEST(a_guess_is_what_followed_the_longest_end_last_time)
     }
 }
 
+/* The answer quoted a place once: of equal ends the next one behind it counts, else the last one. */
+TEST(a_guess_goes_on_where_the_answer_quotes)
+{
+    /* passages 1 and 2 end alike; the answer cites one and goes on with a token that stands in both */
+    int32_t ids[] = { 90, 1, 91, 40, 41, 42, 90, 2, 91, 40, 43, 44, 90, 1, 91, 40 }, out[3];
+    rv_draft d;
+    rv_draft_init(&d);
+    CHECK(rv_draft_guess(&d, ids, 14, out, 1) == 1 && out[0] == 91, "%d behind 90 1", out[0]);
+    CHECK(rv_draft_guess(&d, ids, 16, out, 3) == 3 && out[0] == 41 && out[1] == 42, "passage 1: %d %d",
+          out[0], out[1]);
+    int32_t two[] = { 90, 1, 91, 40, 41, 42, 90, 2, 91, 40, 43, 44, 92, 40, 45, 90, 1, 91, 70, 40 };
+    rv_draft_init(&d);
+    CHECK(rv_draft_guess(&d, two, 20, out, 1) == 1 && out[0] == 45, "nothing quoted: %d", out[0]);
+    rv_draft_init(&d);
+    CHECK(rv_draft_guess(&d, two, 18, out, 1) == 1 && out[0] == 40, "behind 90 1 91: %d", out[0]);
+    CHECK(rv_draft_guess(&d, two, 20, out, 2) == 2 && out[0] == 41, "in passage 1: %d", out[0]);
+}
+
 TEST(guesses_that_are_wrong_are_trusted_less)
 {
+    static rv_habits h;
     rv_draft d;
     int32_t ids[] = { 1, 2, 3, 1, 2 }, out[2];
+    double before[2], p[2], other;
+    rv_habits_init(&h);
     rv_draft_init(&d);
     CHECK(rv_draft_guess(&d, ids, 5, out, 2) == 2, "no guess");
-    double before = rv_draft_chance(&d);
-    for (int i = 0; i < 30; i++) {
-        rv_draft_learn(&d, false);
+    rv_draft_chances(&d, &h, 2, out, 2, before);
+    CHECK(before[0] == 0.5 && before[1] == 0.25, "%g %g", before[0], before[1]);
+    for (int i = 0; i < 300; i++) {
+        rv_draft_learn(&d, &h, 2, false);
     }
-    CHECK(rv_draft_chance(&d) < 0.02 && rv_draft_chance(&d) > 0, "%g", rv_draft_chance(&d));
-    for (int i = 0; i < 30; i++) {
-        rv_draft_learn(&d, true);
+    rv_draft_chances(&d, &h, 2, out, 2, p);
+    CHECK(p[0] < 0.02 && p[0] >= 0 && p[1] <= p[0], "%g %g", p[0], p[1]);
+    for (int i = 0; i < 300; i++) { /* behind another token they are right */
+        rv_draft_learn(&d, &h, 3, true);
     }
-    CHECK(rv_draft_chance(&d) > before && rv_draft_chance(&d) < 1, "%g", rv_draft_chance(&d));
+    rv_draft_chances(&d, &h, 3, out, 1, &other);
+    rv_draft_chances(&d, &h, 2, out, 2, p);
+    CHECK(other > 0.95 && other <= 1 && p[0] < 0.1, "behind 3 %g, behind 2 %g", other, p[0]);
+    for (int i = 0; i < 300; i++) {
+        rv_draft_learn(&d, &h, 2, true);
+    }
+    rv_draft_chances(&d, &h, 2, out, 2, p);
+    CHECK(p[0] > 0.95 && p[0] <= 1, "%g", p[0]);
+    rv_habits_deinit(&h);
 }
