@@ -15,10 +15,10 @@ enum {
     MARK_EVERY = 256,
     GATHER_MAX_MS = 20, /* to wait for answers that are being sampled */
     TRIES = 3,          /* of a step of some size, before what was measured is believed */
-    TRIES_MAX = 32,     /* the weight of all before beside the last one */
-    RETRY_EVERY = 4096  /* steps every size is tried once again: what was found too dear may not be so any more */
+    TRIES_MAX = 16,     /* the weight of all before beside the last one */
+    RETRY_EVERY = 512   /* steps one size is tried once again: what was found too dear may not be so any more */
 };
-#define GROWTH 0.08 /* of a step's time per token, where nothing has been measured: low, so that it will be */
+#define GROWTH 0.5 /* of a step's time per token, where nothing has been measured: so that it will be, small steps first */
 
 /* ---- making ---- */
 
@@ -170,7 +170,7 @@ static double cost_of(const rv_batch *b, size_t n)
 }
 
 /* How fast the machine is just now changes quickly, for steps of all sizes; how they compare does not. A step that was held up
- * says little: it counts as twice what it should have taken at most. */
+ * says little: when the size is known, it counts as four times what it should have taken at most. */
 static void learn_cost(rv_batch *b, size_t n, double ms)
 {
     if (n > RV_COSTS) {
@@ -178,14 +178,14 @@ static void learn_cost(rv_batch *b, size_t n, double ms)
     }
     double old = b->cost_tries[n] ? b->cost[n] : cost_of(b, n);
     double unit = b->unit_ms > 0 ? b->unit_ms : ms / old;
-    double now = ms < 2 * old * unit ? ms / unit : 2 * old;
-    b->unit_ms = b->cost_tries[n] < TRIES ? unit : unit * (1 + (now / old - 1) / 8);
+    bool known = b->cost_tries[n] >= TRIES;
+    double now = known && ms > 4 * old * unit ? 4 * old : ms / unit;
+    b->unit_ms = known ? unit * (1 + (now / old - 1) / 8) : unit;
     b->cost_tries[n] += b->cost_tries[n] < TRIES_MAX;
     b->cost[n] = old + (now - old) / b->cost_tries[n];
     if (++b->costs_learned % RETRY_EVERY == 0) {
-        for (size_t i = 0; i <= RV_COSTS; i++) {
-            b->cost_tries[i] = b->cost_tries[i] < TRIES ? b->cost_tries[i] : TRIES - 1;
-        }
+        int *tries = &b->cost_tries[b->costs_learned / RETRY_EVERY % (RV_COSTS + 1)];
+        *tries = *tries < TRIES ? *tries : TRIES - 1;
     }
 }
 
