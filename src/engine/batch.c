@@ -16,6 +16,9 @@ enum {
     GATHER_MAX_MS = 20, /* to wait for answers that are being sampled */
     TRIES = 3,          /* of a step of some size, before what was measured is believed */
     TRIES_MAX = 16,     /* the weight of all before beside the last one */
+    TRIAL_STEPS = 128,
+    TRIALS_FIRST = 8,
+    TRIALS_OTHER = 16,
     RETRY_EVERY = 512   /* steps one size is tried once again: what was found too dear may not be so any more */
 };
 #define GROWTH 0.5 /* of a step's time per token, where nothing has been measured: so that it will be, small steps first */
@@ -189,6 +192,23 @@ static void learn_cost(rv_batch *b, size_t n, double ms)
     }
 }
 
+/* Whether drafts pay is seen in the end only by doing without: steps of several sizes in turns are each slower than alone.
+ * So answers alone in their steps go TRIAL_STEPS with and without at first, then the faster way, and now and then the other one. */
+static void judge(rv_batch *b, double ms)
+{
+    b->trial_ms += ms;
+    if (++b->trial_steps < TRIAL_STEPS) {
+        return;
+    }
+    double *each = &b->token_each_ms[b->plain], now = b->trial_ms / (double)(b->said ? b->said : 1);
+    *each = *each > 0 ? *each + (now - *each) / 4 : now;
+    b->trial_ms = 0;
+    b->trial_steps = b->said = 0;
+    b->trials++;
+    bool better = b->token_each_ms[true] < b->token_each_ms[false];
+    b->plain = b->trials < TRIALS_FIRST ? b->trials % 2 : better ^ (b->trials % TRIALS_OTHER == 0);
+}
+
 /* Which of the answers' drafts this step takes in: one more at a time, the most likely first, up to where tokens per
  * time are most. */
 static void choose_drafts(rv_batch *b, size_t room)
@@ -196,14 +216,17 @@ static void choose_drafts(rv_batch *b, size_t room)
     double hit[RV_DRAFTS_STEP + 1], expected = 0, best;
     rv_call *chosen[RV_DRAFTS_STEP + 1];
     size_t n_answers = 0, n = 0, keep = 0;
+    bool all = false;
     for (size_t i = 0; i < b->how.max_sequences; i++) {
         rv_call *c = b->seats[i];
         if (c && c->state == RV_CALL_READY) {
             c->drafts = 0;
             n_answers += !c->measuring && answering(c);
+            all |= c->all_drafts;
         }
     }
-    room = room > n_answers ? smaller(room - n_answers, RV_DRAFTS_STEP) : 0;
+    b->alone = n_answers == 1 && !all;
+    room = room > n_answers && !(b->alone && b->plain) ? smaller(room - n_answers, RV_DRAFTS_STEP) : 0;
     expected = (double)n_answers;
     best = n_answers ? expected / cost_of(b, n_answers) : 0;
     for (; n < room; n++) {
@@ -238,7 +261,7 @@ static size_t collect(rv_batch *b)
 {
     size_t room = rv_lfm2_max_chunk(b->model), n_segments = 0;
     rv_call *c = next_ready(b, false, true);
-    b->pure = false;
+    b->pure = b->alone = false;
     b->answers = 0;
     b->measured_last =
         c && (!b->measured_last || (!next_ready(b, true, false) && !next_ready(b, false, false)));
@@ -266,6 +289,7 @@ static size_t collect(rv_batch *b)
         room -= n;
     }
     b->pure = n_segments == answers;
+    b->alone &= b->pure;
     b->answers = answers;
     return n_segments;
 }
@@ -311,6 +335,9 @@ static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
     }
     if (b->pure && !err && tokens) {
         learn_cost(b, tokens, ms);
+        if (b->alone) {
+            judge(b, ms);
+        }
     } else if (tokens >= LEAST_SHARE + n_segments) {
         double each = ms / (double)tokens, weight = each > b->token_ms ? 0.6 : 0.3; /* too long is worse */
         b->token_ms = b->token_ms > 0 ? (1 - weight) * b->token_ms + weight * each : each;
@@ -386,6 +413,7 @@ rv_err rv_batch_feed(rv_batch *b, rv_call *c, size_t until)
     assert(until <= c->most_tokens && c->most_tokens <= b->how.n_ctx);
     pthread_mutex_lock(&b->lock);
     assert(c->state == RV_CALL_OUT && (!c->entry || rv_call_tokens(c) < until));
+    b->said += b->alone && c->entry && !c->measuring ? until - c->until : 0;
     c->until = until;
     c->drafts = 0;
     c->err = RV_OK;
@@ -421,6 +449,7 @@ void rv_batch_end(rv_batch *b, rv_call *c)
         return;
     }
     pthread_mutex_lock(&b->lock);
+    b->said += b->alone && !c->measuring && c->fed > c->until ? c->fed - c->until : 0;
     c->entry->owner = NULL;
     c->entry->idle_since = rv_clock_ms();
     c->entry->used = ++b->stamps;

@@ -71,6 +71,11 @@ struct rv_batch {
     int cost_tries[RV_COSTS + 1]; /* that went into it */
     double unit_ms;               /* how slow the machine is */
     size_t costs_learned;
+    bool alone;              /* the last step had one answer, which may have drafts or not */
+    bool plain;              /* such answers go without */
+    double token_each_ms[2]; /* of such answers, with drafts and without */
+    double trial_ms;         /* of the steps since the way was chosen */
+    size_t trial_steps, said, trials;
 };
 static inline bool rv_call_is_cancelled(const rv_call *c)
 {
