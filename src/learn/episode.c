@@ -329,6 +329,7 @@ static rv_err add_node(job *j, const char *type, const char *text, const char *e
                            .text = text,
                            .source = "feedback",
                            .origin = j->episode.request_id,
+                           .examined = !corrects, /* a correction is kept as it was given */
                            .user = *j->episode.user ? j->episode.user : NULL };
     if (corrects) {
         node.corrects = first;

@@ -168,7 +168,8 @@ typedef struct rv_memory_hits {
 } rv_memory_hits;
 
 /**
- * rv_memory_search - nearest in meaning, in words, or both: the mean of BM25 / the best BM25 and of the cosine; with graph, a part
+ * rv_memory_search - nearest in meaning, in words, or both: the mean of BM25 / the best BM25 and of the cosine, weighted 1 to
+ * 1.5 times the best cosine; with graph, a part
  * of the score of the best five goes along their edges, two steps far. Never fewer than k when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
  *
  * A correction that passes the filter is a hit when what it corrects is one, with at least its score. When it does not pass,

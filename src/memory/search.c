@@ -20,6 +20,8 @@ enum {
     REACH_MOST = 256 /* nodes that only the graph found */
 };
 
+static const double VECTOR_WEIGHT = 1.5;
+
 static const char *const mode_names[RV_MEMORY_MODES] = { [RV_MEMORY_HYBRID] = "hybrid",
                                                          [RV_MEMORY_VECTOR] = "vector",
                                                          [RV_MEMORY_WORDS] = "words",
@@ -254,6 +256,7 @@ typedef struct searching {
     size_t n;
     size_t n_sorted; /* the first of them ascend by id */
     bool cut;        /* a side had more to give */
+    double vector_share; /* of the cosine in a score, 0 .. 1; the rest is the words' */
     rv_memory_plan plan;
 } searching;
 
@@ -397,21 +400,26 @@ static void join(searching *s)
     s->n = s->n_sorted = n;
 }
 
-/* Hybrid: the mean of BM25 / the best BM25 and of the cosine. Where a node stands in a list says less than by how much it is
- * better: joining by ranks lost against words alone (docs/guide/memory.md). */
+/* Hybrid: BM25 / the best BM25 and the cosine, weighted 1 to VECTOR_WEIGHT * the best cosine: where nothing is really near, the words
+ * decide. Where a node stands in a list says less than by how much it is better: joining by ranks lost against words alone
+ * (docs/guide/memory.md, where the weight was chosen too). */
 static void fuse(searching *s)
 {
-    double best = 0;
+    double best = 0, nearest = 0;
     int64_t now = rv_memory_now_ms(s->m);
     for (size_t i = 0; i < s->n; i++) {
         best = s->at[i].words_score > best ? s->at[i].words_score : best;
+        nearest = s->at[i].vector_score > nearest ? s->at[i].vector_score : nearest;
     }
+    double weight = VECTOR_WEIGHT * nearest;
+    s->vector_share = weight / (1 + weight);
     for (size_t i = 0; i < s->n; i++) {
         candidate *c = &s->at[i];
+        double by_words = best > 0 ? c->words_score / best : 0;
         switch (s->q->mode) {
         case RV_MEMORY_VECTOR: c->score = c->vector_score; break;
         case RV_MEMORY_WORDS: c->score = c->words_score; break;
-        default: c->score = ((best > 0 ? c->words_score / best : 0) + c->vector_score) / 2; break;
+        default: c->score = by_words + (c->vector_score - by_words) * s->vector_share; break;
         }
         c->score = c->score > 0 ? c->score * rv_memory_worth(s->m, c->id, now) : c->score;
     }
@@ -428,7 +436,7 @@ static void support(searching *s, int64_t id, double by)
             (void)rv_index_score(s->m->index, s->vector, id, &cosine);
         }
         c = &s->at[s->n++];
-        *c = (candidate){ .id = id, .vector_score = (double)cosine, .score = (double)cosine / 2 };
+        *c = (candidate){ .id = id, .vector_score = (double)cosine, .score = (double)cosine * s->vector_share };
     }
     if (c && c->support < by) {
         c->support = by;

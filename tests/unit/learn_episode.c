@@ -195,6 +195,22 @@ TEST(a_good_rating_writes_the_answer_back_without_its_citations)
     close_store(&f);
 }
 
+TEST(an_answer_is_examined_before_it_is_written_back)
+{
+    fixture f;
+    open_fixture(&f);
+    int64_t sources[] = { f.cafe, f.library };
+    put_episode(&f, "first", "", "It closes at 18:00", sources, 2);
+    put_episode(&f, "again", "", "It closes at 18:00!", sources, 2);
+    put_episode(&f, "odd", "", "18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18", sources, 2);
+    int64_t first = give(&f, "first", 5, NULL).qa;
+    CHECK(first > 0 && give(&f, "again", 5, NULL).qa == first, "the same in other words is one node");
+    CHECK(get(&f, first).confidence == 1, "%g", get(&f, first).confidence);
+    double odd = get(&f, give(&f, "odd", 5, NULL).qa).confidence;
+    CHECK(odd > 0 && odd < 0.5, "what repeats itself is kept with confidence %g", odd);
+    close_store(&f);
+}
+
 TEST(refusals_and_recalled_text_are_never_written_back)
 {
     fixture f;
