@@ -44,8 +44,8 @@ static rv_err ask(rv_engine *const *engines, const json_t *messages, int round, 
     rv_text text;
     rv_ids_init(&ids, &rv_heap, 1 << 20);
     rv_text_init(&text, &rv_heap, 1 << 24);
-    rv_err err = rv_chat_render(rv_engine_tok(engines[0]), rv_engine_get_info(engines[0])->family, messages, NULL,
-                                (rv_chat_options){ .add_generation_prompt = true }, &text, &ids);
+    rv_err err = rv_chat_render(rv_engine_tok(engines[0]), rv_engine_get_info(engines[0])->family, messages,
+                                NULL, (rv_chat_options){ .add_generation_prompt = true }, &text, &ids);
     for (int i = 0; i < WAYS && !err; i++) {
         rv_drafts way = order[i];
         answer *a = &answers[way];
@@ -137,10 +137,11 @@ int main(int argc, char **argv)
             "%zu,"
             "\"tokens\":%zu,\"steps\":%zu,\"drafted\":%zu,\"accepted\":%zu,\"fewer_steps\":%.2f,\"ms\":%.1f,"
             "\"faster\":%.2f,\"threads\":%d,\"level\":\"%s\",\"figure\":%.2f,\"bar\":1.5,\"met\":%s}\n",
-            (int)rv_engine_get_info(engines[i])->name.n, rv_engine_get_info(engines[i])->name.at, names[order[i]],
-            s->answers / ROUNDS, s->same / ROUNDS, s->tokens / ROUNDS, s->steps / ROUNDS, s->drafted / ROUNDS,
-            s->accepted / ROUNDS, fewer, ms, plain / (ms > 0 ? ms : 1), rv_pool_threads(pool),
-            rv_kernels_best()->name, fewer, fewer >= 1.5 && s->same == s->answers ? "true" : "false");
+            (int)rv_engine_get_info(engines[i])->name.n, rv_engine_get_info(engines[i])->name.at,
+            names[order[i]], s->answers / ROUNDS, s->same / ROUNDS, s->tokens / ROUNDS, s->steps / ROUNDS,
+            s->drafted / ROUNDS, s->accepted / ROUNDS, fewer, ms, plain / (ms > 0 ? ms : 1),
+            rv_pool_threads(pool), rv_kernels_best()->name, fewer,
+            fewer >= 1.5 && s->same == s->answers ? "true" : "false");
     }
     if (err) {
         fprintf(stderr, "engine_drafts: %s\n", rv_err_text());

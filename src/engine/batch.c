@@ -16,12 +16,12 @@ enum {
     GATHER_MAX_MS = 20, /* to wait for answers that are being sampled */
     TRIES = 3,          /* of a step of some size, before what was measured is believed */
     TRIES_MAX = 16,     /* the weight of all before beside the last one */
-    TRIAL_STEPS = 128,
-    TRIALS_FIRST = 8,
-    TRIALS_OTHER = 16,
-    RETRY_EVERY = 512   /* steps one size is tried once again: what was found too dear may not be so any more */
+    TRIAL_STEPS = 128,  /* with drafts or without, before the two are compared */
+    TRIALS_FIRST = 8,   /* in turns */
+    TRIALS_OTHER = 16,  /* of so many one goes the slower way */
+    RETRY_EVERY = 512 /* steps one size is tried once again: what was found too dear may not be so any more */
 };
-#define GROWTH 0.5 /* of a step's time per token, where nothing has been measured: so that it will be, small steps first */
+#define GROWTH 0.5 /* of a step's time per token, before it is measured: small steps are tried first */
 
 /* ---- making ---- */
 

@@ -13,7 +13,7 @@
  * An answer may bring a draft: a guess at the tokens that follow, which are fed together with the one that is known
  * and can be taken back. Reading the weights once for several tokens costs less than reading them for each, but not
  * nothing, so a step takes in as many drafts as promise the most tokens in its time. What a step of so many tokens
- * costs is measured as it goes.
+ * costs is measured as it goes, and whether answers alone in their steps are sooner done without any.
  *
  * A caller is let in when there is a seat (max_sequences) and the cache can promise it all it may ever hold, so
  * no running sequence can fail for want of room; until then it waits. Next is the first in line of the tenant that

@@ -1,10 +1,10 @@
 #include "engine/draft_priv.h"
 
 enum {
-    LONGEST = 8,   /* an end that long says it all; more tokens would only cost time */
-    FULL = 64,     /* tries a count holds before it is halved: what was long ago counts less */
+    LONGEST = 8, /* an end that long says it all; more tokens would only cost time */
+    FULL = 64,   /* tries a count holds before it is halved: what was long ago counts less */
     FULL_ALL = 200,
-    PRIOR = 4      /* tries that what is known of the kind is worth, beside those behind one token */
+    PRIOR = 4 /* tries that what is known of the kind is worth, beside those behind one token */
 };
 
 /* Before anything is known, from a set of questions about given passages (bench/engine_drafts). */

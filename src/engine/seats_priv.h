@@ -66,7 +66,7 @@ struct rv_batch {
     double step_end;     /* rv_clock_ms; 0: there was no answer in it */
     struct {
         uint64_t tenant, stamp;
-    } tenants[RV_TENANTS];        /* who was let in when, the last ones */
+    } tenants[RV_TENANTS];     /* who was let in when, the last ones */
     double cost[RV_COSTS + 1]; /* of a step of so many tokens, answers only, beside the others; in unit_ms */
     int cost_tries[RV_COSTS + 1]; /* that went into it */
     double unit_ms;               /* how slow the machine is */
