@@ -146,8 +146,8 @@ static bool other_word(const char *text, char *out)
         const char *from = sentences[pick(n_sentences)];
         size_t count2 = split(from, at2, n2), w2 = pick(count2);
         char word[64];
-        if (count && count2 && all_letters(text + at[w], n[w]) && all_letters(from + at2[w2], n2[w2]) && n2[w2] < sizeof word &&
-            (n[w] != n2[w2] || memcmp(text + at[w], from + at2[w2], n[w]) != 0)) {
+        if (count && count2 && all_letters(text + at[w], n[w]) && all_letters(from + at2[w2], n2[w2]) &&
+            n2[w2] < sizeof word && (n[w] != n2[w2] || memcmp(text + at[w], from + at2[w2], n[w]) != 0)) {
             snprintf(word, sizeof word, "%.*s", (int)n2[w2], from + at2[w2]);
             return put(out, text, at[w], n[w], word);
         }
@@ -187,7 +187,8 @@ static bool repeated(const char *text, char *out)
         return false;
     }
     for (int i = 0; i < 10; i++) {
-        length += (size_t)snprintf(out + length, TEXT - length, "%.*s ", (int)(at[2] + n[2] > 60 ? 60 : at[2] + n[2]), text);
+        length += (size_t)snprintf(out + length, TEXT - length, "%.*s ",
+                                   (int)(at[2] + n[2] > 60 ? 60 : at[2] + n[2]), text);
     }
     return true;
 }
@@ -197,7 +198,8 @@ static bool encoded(const char *text, char *out)
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t n = 0;
     for (size_t i = 0; text[i] && text[i + 1] && text[i + 2] && n + 5 < TEXT; i += 3) {
-        uint32_t bits = (uint32_t)(unsigned char)text[i] << 16 | (uint32_t)(unsigned char)text[i + 1] << 8 | (unsigned char)text[i + 2];
+        uint32_t bits = (uint32_t)(unsigned char)text[i] << 16 | (uint32_t)(unsigned char)text[i + 1] << 8 |
+                        (unsigned char)text[i + 2];
         for (int k = 3; k >= 0; k--) {
             out[n++] = letters[bits >> 6 * k & 63];
         }
@@ -239,9 +241,10 @@ static void measure(rv_words *w, const char *name, bool (*edit)(const char *, ch
         same += key && how == RV_SENSE_SAME;
         opposite += key && how == RV_SENSE_OPPOSITE;
     }
-    printf("{\"edit\":\"%s\",\"texts\":%zu,\"key_shared\":%.4f,\"same\":%.4f,\"opposite\":%.4f,\"odd\":%.4f}\n", name, n,
-           (double)shared / (double)(n ? n : 1), (double)same / (double)(n ? n : 1), (double)opposite / (double)(n ? n : 1),
-           (double)odd / (double)(n ? n : 1));
+    printf(
+        "{\"edit\":\"%s\",\"texts\":%zu,\"key_shared\":%.4f,\"same\":%.4f,\"opposite\":%.4f,\"odd\":%.4f}\n",
+        name, n, (double)shared / (double)(n ? n : 1), (double)same / (double)(n ? n : 1),
+        (double)opposite / (double)(n ? n : 1), (double)odd / (double)(n ? n : 1));
 }
 
 int main(int argc, char **argv)
@@ -257,8 +260,9 @@ int main(int argc, char **argv)
     while (n_sentences < most && getline(&line, &room, in) > 0) {
         json_t *o = NULL;
         const char *text = NULL;
-        if (rv_json_parse(line, strlen(line), &o) == RV_OK && rv_json_get_string(o, "text", &text, NULL) == RV_OK && text &&
-            strlen(text) > 20 && strlen(text) < TEXT / 2) {
+        if (rv_json_parse(line, strlen(line), &o) == RV_OK &&
+            rv_json_get_string(o, "text", &text, NULL) == RV_OK && text && strlen(text) > 20 &&
+            strlen(text) < TEXT / 2) {
             snprintf(sentences[n_sentences++], TEXT, "%s", text);
         }
         json_decref(o);
@@ -270,11 +274,21 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         bool (*edit)(const char *, char *);
-    } edits[] = { { "unchanged", unchanged },       { "upper case", upper },         { "no punctuation", no_signs },
-                  { "common words before", prefix }, { "one typo", typo },            { "one word left out", one_dropped },
-                  { "another number", other_number }, { "negated", negated },          { "another word", other_word },
-                  { "another sentence added", longer }, { "another sentence", another }, { "letters shuffled", shuffled },
-                  { "first words ten times", repeated }, { "base64", encoded },         { "signs", signs } };
+    } edits[] = { { "unchanged", unchanged },
+                  { "upper case", upper },
+                  { "no punctuation", no_signs },
+                  { "common words before", prefix },
+                  { "one typo", typo },
+                  { "one word left out", one_dropped },
+                  { "another number", other_number },
+                  { "negated", negated },
+                  { "another word", other_word },
+                  { "another sentence added", longer },
+                  { "another sentence", another },
+                  { "letters shuffled", shuffled },
+                  { "first words ten times", repeated },
+                  { "base64", encoded },
+                  { "signs", signs } };
     for (size_t i = 0; i < RV_COUNT(edits); i++) {
         measure(w, edits[i].name, edits[i].edit);
     }

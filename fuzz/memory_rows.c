@@ -26,9 +26,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     static size_t runs;
     if (!m) {
         static char dir[64];
-        snprintf(dir, sizeof dir, "%s", access("/dev/shm", W_OK) == 0 ? "/dev/shm/ruvllm-fuzz.XXXXXX" : "/tmp/ruvllm-fuzz.XXXXXX");
+        snprintf(dir, sizeof dir, "%s",
+                 access("/dev/shm", W_OK) == 0 ? "/dev/shm/ruvllm-fuzz.XXXXXX" : "/tmp/ruvllm-fuzz.XXXXXX");
         if (!mkdtemp(dir) || rv_db_open(&rv_heap, dir, &db) ||
-            rv_memory_open(&rv_heap, db, dir, (rv_memory_embedder){ .name = "toy", .dim = 4, .text = toy }, &m)) {
+            rv_memory_open(&rv_heap, db, dir, (rv_memory_embedder){ .name = "toy", .dim = 4, .text = toy },
+                           &m)) {
             abort();
         }
     }
@@ -36,7 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     }
     rv_memory_import done = { 0 };
-    rv_err e = rv_memory_import_bytes(m, names[data[0] % 4], (const char *)data + 1, n - 1, NULL, NULL, 0, &done);
+    rv_err e =
+        rv_memory_import_bytes(m, names[data[0] % 4], (const char *)data + 1, n - 1, NULL, NULL, 0, &done);
     assert(e == RV_OK || e == RV_E_FORMAT || e == RV_E_ARG || e == RV_E_TOO_LARGE || e == RV_E_NOMEM);
     if (++runs % 512 == 0) {
         size_t removed;

@@ -12,8 +12,9 @@
 #include <unistd.h>
 
 enum { MADE_DIM = 4, MADE_TOKENS = 12, MADE_MAX = 2048 };
-static const char *const made_tokens[MADE_TOKENS] = { "[UNK]", "the", "cat", "##s", "un",   "##believ",
-                                                      "##able", ",",  "be",  "a",   "\xe4\xb8\xad", "unbe" };
+static const char *const made_tokens[MADE_TOKENS] = { "[UNK]", "the",      "cat",          "##s",
+                                                      "un",    "##believ", "##able",       ",",
+                                                      "be",    "a",        "\xe4\xb8\xad", "unbe" };
 
 typedef struct made_file {
     uint8_t at[MADE_MAX];

@@ -6,7 +6,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { TAGS_MAX = 64, LIST_MAX = 1000, LIST_USUAL = 100, SEARCH_USUAL = 10, TTL_MAX_S = 2000000000, FORGET_MAX = 1024 };
+enum {
+    TAGS_MAX = 64,
+    LIST_MAX = 1000,
+    LIST_USUAL = 100,
+    SEARCH_USUAL = 10,
+    TTL_MAX_S = 2000000000,
+    FORGET_MAX = 1024
+};
 
 /* ---- shapes ---- */
 
@@ -143,8 +150,8 @@ static rv_err read_tags(rv_api_call *call, rv_memory_new *node)
 
 static rv_err read_new(rv_api_call *call, rv_memory_new *node)
 {
-    static const char *const fields[] = { "text",       "type",     "source",   "user",  "tags",
-                                          "confidence", "metadata", "corrects", "parent", "pinned", "ttl_s", "as_is" };
+    static const char *const fields[] = { "text",     "type",     "source", "user",   "tags",  "confidence",
+                                          "metadata", "corrects", "parent", "pinned", "ttl_s", "as_is" };
     const json_t *o = call->body;
     int64_t ttl_s = 0;
     bool as_is = false;
@@ -221,7 +228,8 @@ void rv_api_memory_add(rv_api_call *call)
         rv_api_fail(call, e);
         return;
     }
-    json_t *o = json_pack("{s:I, s:b, s:s}", "id", (json_int_t)a.id, "added", (int)a.added, "memory", "durable");
+    json_t *o =
+        json_pack("{s:I, s:b, s:s}", "id", (json_int_t)a.id, "added", (int)a.added, "memory", "durable");
     if (a.near) {
         json_object_set_new(o, "near", json_true());
     }
@@ -257,14 +265,17 @@ void rv_api_memory_import(rv_api_call *call)
     if (!e && base64) {
         e = decode(call, base64, n_base64, &text, &n);
     }
-    e = e ? e : rv_memory_import_bytes(call->pipeline->memory, name, text, n, scope.user, scope.tags, scope.n_tags, &done);
+    e = e ? e
+          : rv_memory_import_bytes(call->pipeline->memory, name, text, n, scope.user, scope.tags,
+                                   scope.n_tags, &done);
     if (e) {
         rv_api_fail(call, e);
         return;
     }
     rv_api_send(call, 200,
-                json_pack("{s:b, s:I, s:I, s:I}", "unchanged", (int)(done.unchanged > 0), "chunks_added", (json_int_t)done.chunks_added,
-                          "chunks_removed", (json_int_t)done.chunks_removed, "notes_added", (json_int_t)done.notes_added));
+                json_pack("{s:b, s:I, s:I, s:I}", "unchanged", (int)(done.unchanged > 0), "chunks_added",
+                          (json_int_t)done.chunks_added, "chunks_removed", (json_int_t)done.chunks_removed,
+                          "notes_added", (json_int_t)done.notes_added));
 }
 
 /* {"pinned"?, "ttl_s"?: seconds from now, 0 never} */
@@ -284,7 +295,9 @@ void rv_api_memory_keep(rv_api_call *call)
         e = rv_fail(RV_E_ARG, "pinned: expected pinned or ttl_s");
     }
     ends = ttl_s > 0 ? rv_clock_wall_ms() + 1000 * ttl_s : 0;
-    e = e ? e : rv_memory_keep(call->pipeline->memory, id, json_object_get(call->body, "pinned") ? &pinned : NULL, ttl_s >= 0 ? &ends : NULL);
+    e = e ? e
+          : rv_memory_keep(call->pipeline->memory, id, json_object_get(call->body, "pinned") ? &pinned : NULL,
+                           ttl_s >= 0 ? &ends : NULL);
     if (e == RV_E_NOT_FOUND) {
         rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);
     } else if (e) {
@@ -329,8 +342,9 @@ void rv_api_memory_list(rv_api_call *call)
 
 static rv_err read_search(rv_api_call *call, rv_memory_query *q, bool *explain)
 {
-    static const char *const fields[] = { "query", "k",        "mode",     "type",           "tag",    "source",
-                                          "user",  "since_ms", "until_ms", "with_corrected", "recall", "explain" };
+    static const char *const fields[] = { "query",  "k",      "mode",     "type",     "tag",
+                                          "source", "user",   "since_ms", "until_ms", "with_corrected",
+                                          "recall", "explain" };
     static const char *const names[] = { FILTER_NAMES, "query", "k", "mode", "recall", "explain" };
     int64_t k = SEARCH_USUAL, explained = 0;
     const char *mode = "graph";
@@ -350,7 +364,8 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q, bool *explain)
         RV_TRY(rv_api_query_string(call, "mode", &mode));
         const char *recall = NULL;
         RV_TRY(rv_api_query_string(call, "recall", &recall));
-        if (recall && !(rv_parse_f64(rv_str_from(recall), &q->recall) && q->recall >= 0.5 && q->recall <= 1)) {
+        if (recall &&
+            !(rv_parse_f64(rv_str_from(recall), &q->recall) && q->recall >= 0.5 && q->recall <= 1)) {
             return rv_fail(RV_E_ARG, "recall: expected a number from 0.5 to 1, found \"%s\"", recall);
         }
         RV_TRY(rv_api_query_int(call, "explain", 0, 1, &explained));

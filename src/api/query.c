@@ -123,7 +123,9 @@ void rv_api_query(rv_api_call *call)
     e = rv_pipeline_run(call->pipeline, &r);
     rv_api_count_tokens(&r.generated);
     if (!e && durable && call->pipeline->memory) {
-        rv_memory_flush(call->pipeline->memory); /* turn, episode and witness are durable anyway; now the counts of use too */
+        rv_memory_flush(
+            call->pipeline
+                ->memory); /* turn, episode and witness are durable anyway; now the counts of use too */
     }
     if (atomic_load(rv_http_gone(call->http))) {
         rv_api_gone(call);

@@ -246,9 +246,10 @@ static rv_err open_memory(rv_app *app, bool reembed)
                                 .ef_build = when_set(c, "memory.hnsw_ef_construction"),
                                 .ef = when_set(c, "memory.hnsw_ef_search") };
     RV_TRY(rv_memory_tune(p->memory, &tuning));
-    rv_memory_set_habits(p->memory, &(rv_memory_habits){ .batch = (size_t)rv_config_int(c, "memory.writeback_batch_size"),
-                                                         .batch_ms = rv_config_int(c, "memory.writeback_interval_ms"),
-                                                         .half_life_days = rv_config_float(c, "memory.half_life_days") });
+    rv_memory_set_habits(
+        p->memory, &(rv_memory_habits){ .batch = (size_t)rv_config_int(c, "memory.writeback_batch_size"),
+                                        .batch_ms = rv_config_int(c, "memory.writeback_interval_ms"),
+                                        .half_life_days = rv_config_float(c, "memory.half_life_days") });
     return rv_adapters_open(app->mem, p->db, &p->adapters);
 }
 

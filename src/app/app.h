@@ -17,7 +17,12 @@ typedef struct rv_app rv_app;
 
 /* What a command needs; opening more than that costs time and locks. Reembed, beside memory: all its vectors are made anew from
  * the texts, by the embedder that is configured now. */
-typedef enum rv_app_parts { RV_APP_MODELS = 1, RV_APP_MEMORY = 2, RV_APP_ALL = 3, RV_APP_REEMBED = 4 } rv_app_parts;
+typedef enum rv_app_parts {
+    RV_APP_MODELS = 1,
+    RV_APP_MEMORY = 2,
+    RV_APP_ALL = 3,
+    RV_APP_REEMBED = 4
+} rv_app_parts;
 
 /**
  * rv_app_open - open the parts, from configuration. No model is read yet.

@@ -116,7 +116,8 @@ const rv_config_key rv_config_keys[] = {
     INT("memory", "writeback_batch_size", 1, 1000, "100", now, "counts of use that are written together"),
     INT("memory", "writeback_interval_ms", 0, 3600000, "1000", now, "longest wait of one of them"),
     FLOAT("memory", "half_life_days", 0, 36500, "0", now,
-          "age at which what is not used has lost half of what age can take from its score, a half; 0: nothing fades"),
+          "age at which what is not used has lost half of what age can take from its score, a half; 0: "
+          "nothing fades"),
 
     INT("router", "input_dim", 1, 65536, "128", later, "features of a request"),
     INT("router", "hidden_dim", 1, 65536, "64", later, "size of the router's state"),
@@ -125,8 +126,10 @@ const rv_config_key rv_config_keys[] = {
     FLOAT("router", "confidence_threshold", 0, 1, "0.7", now, "below it the default model answers"),
     FLOAT("router", "cost_share", 0.01, 1, "0.41", now,
           "cost its decisions and drafts may have, as a share of always taking the largest tier"),
-    FLOAT("router", "explore", 0, 1, "0.01", now, "least share of rated requests that other tiers are asked too; 0: never"),
-    BOOL("router", "cascade", "true", now, "a larger tier answers again when the answer was not sure of itself"),
+    FLOAT("router", "explore", 0, 1, "0.01", now,
+          "least share of rated requests that other tiers are asked too; 0: never"),
+    BOOL("router", "cascade", "true", now,
+         "a larger tier answers again when the answer was not sure of itself"),
     TEXT("router", "weights_path", PATH, NULL, now, "weights to route with instead of those learned here"),
 
     INT("attention", "max_sources", 1, 8, "5", now, "passages given to the model"),

@@ -298,7 +298,8 @@ static void *run_learner(void *self)
             learn_in_background(l);
             looped_ms = rv_clock_ms();
         }
-        if (rv_routing_rated(l->app->pipeline.db, &rated) || rated - learned < (least > learned / 5 ? least : learned / 5)) {
+        if (rv_routing_rated(l->app->pipeline.db, &rated) ||
+            rated - learned < (least > learned / 5 ? least : learned / 5)) {
             continue;
         }
         learned = rated;

@@ -130,7 +130,8 @@ static rv_err start_loop(rv_app *app)
     if (rv_config_bool(app->config, "learning.adapters")) {
         RV_TRY(rv_adapter_loop_new(app->mem, &how, &p->adapter_loop));
     }
-    rv_err e = p->learning && p->db && p->explore > 0 ? rv_tries_new(app->mem, p->db, p->backend, &p->tries) : RV_OK;
+    rv_err e =
+        p->learning && p->db && p->explore > 0 ? rv_tries_new(app->mem, p->db, p->backend, &p->tries) : RV_OK;
     if (e) {
         stop_loop(app);
     }

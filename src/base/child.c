@@ -20,7 +20,8 @@ char *rv_child_find(const rv_alloc *mem, const char *name)
     const char *path = getenv("PATH");
     for (const char *at = path ? path : "/usr/bin:/bin"; *at;) {
         size_t n = strcspn(at, ":");
-        char *folder = n ? rv_strndup(mem, at, n) : NULL; /* an empty part would be the folder one stands in: left out */
+        char *folder =
+            n ? rv_strndup(mem, at, n) : NULL; /* an empty part would be the folder one stands in: left out */
         char *file = folder ? rv_path_join(mem, folder, name) : NULL;
         rv_free(mem, folder);
         if (file && access(file, X_OK) == 0) {
@@ -56,7 +57,8 @@ static rv_err input_file(const void *input, size_t n, int *out)
 }
 
 /* In the child: only what is safe after a fork among threads. input and output are above 3. */
-static void become(const char *path, const char *const *argv, int input, int output, const rv_child_limits *limits)
+static void become(const char *path, const char *const *argv, int input, int output,
+                   const rv_child_limits *limits)
 {
     const struct {
         int what;
@@ -105,15 +107,16 @@ static rv_err collect(const char *name, int from, const rv_child_limits *limits,
         }
         total += n > 0 ? (size_t)n : 0;
         if (total > limits->output_bytes) {
-            return rv_fail(RV_E_TOO_LARGE, "%s wrote more than %zu bytes and was stopped", name, limits->output_bytes);
+            return rv_fail(RV_E_TOO_LARGE, "%s wrote more than %zu bytes and was stopped", name,
+                           limits->output_bytes);
         }
         rv_text_add(out, piece, n > 0 ? (size_t)n : 0);
         RV_TRY(rv_text_check(out));
     }
 }
 
-rv_err rv_child_run(const char *path, const char *const *argv, const void *input, size_t n, const rv_child_limits *limits,
-                    rv_text *out, int *exit_code)
+rv_err rv_child_run(const char *path, const char *const *argv, const void *input, size_t n,
+                    const rv_child_limits *limits, rv_text *out, int *exit_code)
 {
     int ends[2], file = -1;
     RV_TRY(input_file(input, n, &file));
@@ -122,7 +125,8 @@ rv_err rv_child_run(const char *path, const char *const *argv, const void *input
         return rv_fail(RV_E_IO, "%s: no pipe: %s", path, strerror(errno));
     }
     /* Above 3, so that neither stands in the way of the other when they are moved to their places. */
-    int input_high = fcntl(file, F_DUPFD_CLOEXEC, INPUT_FD + 1), output_high = fcntl(ends[1], F_DUPFD_CLOEXEC, INPUT_FD + 1);
+    int input_high = fcntl(file, F_DUPFD_CLOEXEC, INPUT_FD + 1),
+        output_high = fcntl(ends[1], F_DUPFD_CLOEXEC, INPUT_FD + 1);
     close(file);
     close(ends[1]);
     pid_t child = input_high >= 0 && output_high >= 0 ? fork() : -1;

@@ -25,6 +25,6 @@ char *rv_child_find(const rv_alloc *mem, const char *name);
  *          cases the child has ended when it returns.
  * Threads: any thread.
  */
-rv_err rv_child_run(const char *path, const char *const *argv, const void *input, size_t n, const rv_child_limits *limits,
-                    rv_text *out, int *exit_code) RV_MUST_CHECK;
+rv_err rv_child_run(const char *path, const char *const *argv, const void *input, size_t n,
+                    const rv_child_limits *limits, rv_text *out, int *exit_code) RV_MUST_CHECK;
 #endif

@@ -32,7 +32,8 @@ void rv_clock_iso(int64_t wall_ms, char out[32])
     time_t seconds = (time_t)((ms - part) / 1000);
     struct tm d;
     gmtime_r(&seconds, &d);
-    char text[96] = ""; /* the compiler cannot know that no field has more digits than the calendar gives it */
+    char text[96] =
+        ""; /* the compiler cannot know that no field has more digits than the calendar gives it */
     snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", d.tm_year + 1900, d.tm_mon + 1,
              d.tm_mday, d.tm_hour, d.tm_min, d.tm_sec, (int)part);
     memcpy(out, text, 31);

@@ -383,13 +383,14 @@ static void print_learned(const cmd_line *line, const rv_adapter_learned *d)
 {
     if (line->json) {
         cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:s}", "corrections",
-                            (json_int_t)d->corrections, "anchors", (json_int_t)d->anchors, "spared", (json_int_t)d->spared, "steps",
-                            (json_int_t)d->steps, "held_before", d->before, "held_after", d->after,
-                            "anchors_before", d->anchors_before, "anchors_after", d->anchors_after, "version",
-                            (json_int_t)d->version, "outcome", d->why));
+                            (json_int_t)d->corrections, "anchors", (json_int_t)d->anchors, "spared",
+                            (json_int_t)d->spared, "steps", (json_int_t)d->steps, "held_before", d->before,
+                            "held_after", d->after, "anchors_before", d->anchors_before, "anchors_after",
+                            d->anchors_after, "version", (json_int_t)d->version, "outcome", d->why));
         return;
     }
-    printf("%zu corrections, %zu answers that stood to questions like them (%zu to others, which are left alone), %zu steps\n",
+    printf("%zu corrections, %zu answers that stood to questions like them (%zu to others, which are left "
+           "alone), %zu steps\n",
            d->corrections, d->anchors, d->spared, d->steps);
     if (d->steps) {
         printf(

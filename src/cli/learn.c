@@ -368,7 +368,8 @@ int cmd_router_stats(cmd_line *line)
                             (json_int_t)t.escalated, "models", t.models));
     } else if (!e) {
         const char *name;
-        printf("last %zu requests: %zu decided by the router, %zu of them remembered, %zu with other tiers tried beside, %zu left to "
+        printf("last %zu requests: %zu decided by the router, %zu of them remembered, %zu with other tiers "
+               "tried beside, %zu left to "
                "the default, %zu gone "
                "on to a larger model\n",
                t.n, t.decided, t.seen, t.explored, t.fallback, t.escalated);

@@ -226,7 +226,10 @@ static rv_err add(memory_job *job)
         cmd_print(row);
         return RV_OK;
     }
-    printf("%lld%s", (long long)a.id, a.near ? " (was there already, in other words)" : a.added ? "" : " (was there already)");
+    printf("%lld%s", (long long)a.id,
+           a.near    ? " (was there already, in other words)"
+           : a.added ? ""
+                     : " (was there already)");
     if (a.corrects) {
         printf(" (corrects %lld)", (long long)a.corrects);
     }
@@ -284,7 +287,8 @@ static bool bundle_progress(void *self, size_t done, size_t total)
 static rv_err export_bundle(memory_job *job)
 {
     const char *dir = job->line->args[0], *slash = strrchr(dir, '/');
-    rv_memory_export_options how = { .name = cmd_value(job->line, "name", slash && slash[1] ? slash + 1 : dir),
+    rv_memory_export_options how = { .name =
+                                         cmd_value(job->line, "name", slash && slash[1] ? slash + 1 : dir),
                                      .memory_class = cmd_value(job->line, "class", NULL) };
     rv_memory_exported done;
     cmd_bar bar;
@@ -297,11 +301,12 @@ static rv_err export_bundle(memory_job *job)
     cmd_bar_end(&bar);
     RV_TRY(e);
     if (job->line->json) {
-        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:s}", "nodes", (json_int_t)done.nodes, "edges", (json_int_t)done.edges, "vectors",
-                            (json_int_t)done.vectors, "generation", (json_int_t)done.generation, "witness", done.witness));
+        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:s}", "nodes", (json_int_t)done.nodes, "edges",
+                            (json_int_t)done.edges, "vectors", (json_int_t)done.vectors, "generation",
+                            (json_int_t)done.generation, "witness", done.witness));
     } else {
-        printf("%zu nodes, %zu edges, %zu vectors; generation %llu, witness %s\n", done.nodes, done.edges, done.vectors,
-               (unsigned long long)done.generation, done.witness);
+        printf("%zu nodes, %zu edges, %zu vectors; generation %llu, witness %s\n", done.nodes, done.edges,
+               done.vectors, (unsigned long long)done.generation, done.witness);
     }
     return RV_OK;
 }
@@ -324,8 +329,8 @@ static rv_err import_bundle(memory_job *job, const char *dir)
     cmd_bar_end(&bar);
     RV_TRY(e);
     if (job->line->json) {
-        cmd_print(json_pack("{s:I, s:I, s:I}", "nodes", (json_int_t)done.nodes, "unchanged", (json_int_t)done.there, "edges",
-                            (json_int_t)done.edges));
+        cmd_print(json_pack("{s:I, s:I, s:I}", "nodes", (json_int_t)done.nodes, "unchanged",
+                            (json_int_t)done.there, "edges", (json_int_t)done.edges));
     } else {
         printf("%zu nodes restored, %zu were there; %zu edges\n", done.nodes, done.there, done.edges);
     }
@@ -342,14 +347,15 @@ static bool import_progress(void *self, const char *path, size_t done, size_t n_
 static void print_import(const cmd_line *line, const rv_memory_import *done)
 {
     if (line->json) {
-        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)done->files, "unchanged",
-                            (json_int_t)done->unchanged, "replaced", (json_int_t)done->replaced, "chunks_added",
-                            (json_int_t)done->chunks_added, "chunks_removed", (json_int_t)done->chunks_removed, "notes_added",
-                            (json_int_t)done->notes_added, "failed", (json_int_t)done->failed));
+        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)done->files,
+                            "unchanged", (json_int_t)done->unchanged, "replaced", (json_int_t)done->replaced,
+                            "chunks_added", (json_int_t)done->chunks_added, "chunks_removed",
+                            (json_int_t)done->chunks_removed, "notes_added", (json_int_t)done->notes_added,
+                            "failed", (json_int_t)done->failed));
         return;
     }
-    printf("%zu files: %zu chunks added, %zu removed; %zu files unchanged", done->files, done->chunks_added, done->chunks_removed,
-           done->unchanged);
+    printf("%zu files: %zu chunks added, %zu removed; %zu files unchanged", done->files, done->chunks_added,
+           done->chunks_removed, done->unchanged);
     printf(done->notes_added ? "; %zu notes added\n" : "\n", done->notes_added);
 }
 
@@ -370,7 +376,7 @@ static rv_err import_paths(memory_job *job)
                                   n_tags, import_progress, &bar, &done);
     }
     cmd_bar_end(&bar);
-    if (!e || done.files > 0) { /* what was done before an error is done */
+    if (!e || done.files > 0) {                /* what was done before an error is done */
         RV_TRY(rv_memory_settle(job->memory)); /* the next start finds the index */
         print_import(job->line, &done);
     }
@@ -385,10 +391,13 @@ int cmd_memory_import(cmd_line *line)
 /* A filter that was passed over would show what it was to keep out. */
 static rv_err check_bundle_options(const cmd_line *line)
 {
-    static const char *const others[] = { "type", "tag", "source", "user", "since", "until", "mode", "recall", "explain" };
+    static const char *const others[] = { "type",  "tag",  "source", "user",   "since",
+                                          "until", "mode", "recall", "explain" };
     for (size_t i = 0; i < RV_COUNT(others); i++) {
         if (cmd_has(line, others[i])) {
-            return rv_fail(RV_E_CONFIG, "--%s is of the store; with --bundle all of a bundle is searched, by meaning", others[i]);
+            return rv_fail(RV_E_CONFIG,
+                           "--%s is of the store; with --bundle all of a bundle is searched, by meaning",
+                           others[i]);
         }
     }
     return RV_OK;

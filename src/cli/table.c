@@ -160,9 +160,11 @@ static const cmd_option memory_import_options[] = {
 static const cmd_option memory_search_options[] = {
     FILTER_OPTIONS,
     { "mode", 0, "MODE", NULL, "graph (default), hybrid, vector or words" },
-    { "bundle", 0, "DIR", NULL, "search what `memory export` wrote there, by meaning, and not the store; may be repeated" },
+    { "bundle", 0, "DIR", NULL,
+      "search what `memory export` wrote there, by meaning, and not the store; may be repeated" },
     { "limit", 'k', "N", NULL, "how many; default 10" },
-    { "recall", 0, "PART", NULL, "part of the nearest vectors to find, 0.5 to 1, or exact; default memory.recall" },
+    { "recall", 0, "PART", NULL,
+      "part of the nearest vectors to find, 0.5 to 1, or exact; default memory.recall" },
     { "explain", 0, NULL, NULL, "say how the vectors were searched, and why so" },
     LAST,
 };
@@ -312,7 +314,8 @@ static const cmd_option bench_ann_options[] = {
     { "attr", 0, "FILE", NULL, "a 32-bit number for each vector, and" },
     { "below", 0, "N", NULL, "only those whose number is less may be found; truth knows that" },
     { "saved", 0, "FILE", NULL, "build once: the index is saved there, or opened from there" },
-    { "mapped", 0, NULL, NULL, "leave an index that was opened in its file, as a start of the program would" },
+    { "mapped", 0, NULL, NULL,
+      "leave an index that was opened in its file, as a start of the program would" },
     { "k", 'k', "N", NULL, "how many to find; default 10" },
     { "threads", 't', "N", NULL, "threads that build, and that ask one query at a time each; default 1" },
     { "seed", 0, "N", NULL, "of the index; default 0" },
@@ -363,9 +366,12 @@ const cmd cmd_table[] = {
       "running\n"
       "server does this by itself." },
     { "learn status", "", 0, 0, cmd_learn_status, NULL,
-      "what each stage of the loops did last, and the versions of what was learned: measured how, accepted or refused", NULL },
+      "what each stage of the loops did last, and the versions of what was learned: measured how, accepted "
+      "or refused",
+      NULL },
     { "learn rollback", "[KIND]", 0, 1, cmd_learn_rollback, NULL, "take the version before back into use",
-      "KIND is router (when none is given), retrieval, attention or patterns.\n\n  ruvllm learn rollback attention" },
+      "KIND is router (when none is given), retrieval, attention or patterns.\n\n  ruvllm learn rollback "
+      "attention" },
     { "list", "", 0, 0, cmd_list, NULL, "models that can be used", NULL },
     { "ps", "", 0, 0, cmd_ps, ps_options, "models that a running server has in memory", NULL },
     { "show", "FILE", 1, 1, cmd_show, NULL, "check a model file completely and print what it is",
@@ -373,23 +379,27 @@ const cmd cmd_table[] = {
       "sentence." },
     { "embed", "TEXT", 1, 1, cmd_embed, embed_options, "print the vector of a text", NULL },
     { "memory add", "TEXT", 1, 1, cmd_memory_add, memory_add_options, "remember a text",
-      "What is there in other words is not added again. What contradicts a text (one number or one `not` is different) corrects it:\n"
+      "What is there in other words is not added again. What contradicts a text (one number or one `not` is "
+      "different) corrects it:\n"
       "both are kept, the new one is found.\n\n"
       "  ruvllm memory add 'The workshop closes at six.' --tag hours" },
     { "memory import", "PATH...", 1, 1024, cmd_memory_import, memory_import_options,
       "read .txt, .md, .html, .pdf and .jsonl files, folders, or what export wrote",
-      "An unchanged file adds nothing; a changed one replaces what it had. A line {\"text\": ...} of .jsonl becomes a note. What\n"
-      "`memory export` wrote comes back as it was, into an empty store. Interrupted, the same command goes on.\n\n"
+      "An unchanged file adds nothing; a changed one replaces what it had. A line {\"text\": ...} of .jsonl "
+      "becomes a note. What\n"
+      "`memory export` wrote comes back as it was, into an empty store. Interrupted, the same command goes "
+      "on.\n\n"
       "  ruvllm memory import ~/notes --tag notes\n"
       "  ruvllm memory import backup --data new" },
     { "memory export", "DIR", 1, 1, cmd_memory_export, memory_export_options,
       "write everything, or what passes a filter, as files with a witness",
-      "Lines of JSON and vectors (fvecs) that `memory import` reads back without loss and `memory search --bundle` searches as they\n"
+      "Lines of JSON and vectors (fvecs) that `memory import` reads back without loss and `memory search "
+      "--bundle` searches as they\n"
       "are. A bundle that is in DIR is replaced in one step.\n\n"
       "  ruvllm memory export backup\n"
       "  ruvllm memory export /srv/handbook --tag handbook --name handbook" },
-    { "memory keep", "ID...", 1, 1024, cmd_memory_keep, memory_keep_options, "pin nodes, or say when they end",
-      "  ruvllm memory keep 17 --pin\n  ruvllm memory keep 18 --ttl 7d" },
+    { "memory keep", "ID...", 1, 1024, cmd_memory_keep, memory_keep_options,
+      "pin nodes, or say when they end", "  ruvllm memory keep 17 --pin\n  ruvllm memory keep 18 --ttl 7d" },
     { "memory search", "TEXT", 1, 1, cmd_memory_search, memory_search_options, "find what is remembered",
       NULL },
     { "memory get", "ID", 1, 1, cmd_memory_get, NULL, "one node with its links", NULL },
@@ -431,11 +441,15 @@ const cmd cmd_table[] = {
       NULL },
     { "adapter export", "ID|FILE", 1, 1, cmd_adapter_export, adapter_export_options,
       "write an adapter for PEFT", NULL },
-    { "learn run", "", 0, 0, cmd_learn_run, learn_run_options, "learn from what was asked, answered and said about it, now",
-      "Runs the background loop, which a server runs by itself every hour: answers that nobody rated are judged; router, order of\n"
-      "passages, adapters (if they are on) and patterns learn, at most 10 seconds. With --deep the weekly one. A run that was cut short goes on\n"
+    { "learn run", "", 0, 0, cmd_learn_run, learn_run_options,
+      "learn from what was asked, answered and said about it, now",
+      "Runs the background loop, which a server runs by itself every hour: answers that nobody rated are "
+      "judged; router, order of\n"
+      "passages, adapters (if they are on) and patterns learn, at most 10 seconds. With --deep the weekly "
+      "one. A run that was cut short goes on\n"
       "where it was. `learn status` shows what each stage did.\n\n"
-      "With --model or --user it trains the adapter of that model and user alone, from the corrections so far.\n"
+      "With --model or --user it trains the adapter of that model and user alone, from the corrections so "
+      "far.\n"
       "What was trained is used only when it is better on wordings of the corrected questions that it was "
       "not trained on, and\n"
       "when answers that nobody complained about have not changed for the worse. `adapter rollback` undoes "
@@ -474,7 +488,8 @@ const cmd cmd_table[] = {
       "  ruvllm eval retrieval --docs notes.docs.jsonl --queries notes.queries.jsonl --mode hybrid" },
     { "bench llm", "MODEL", 1, 1, cmd_bench_llm, bench_llm_options, "prefill and decode speed as JSON lines",
       NULL },
-    { "bench loop", "", 0, 0, cmd_bench_loop, bench_loop_options, "time of every stage of a request but generation",
+    { "bench loop", "", 0, 0, cmd_bench_loop, bench_loop_options,
+      "time of every stage of a request but generation",
       "Asks the memory of the data folder for words of its own texts. Generation is left out.\n\n"
       "  ruvllm bench loop --requests 1000" },
     { "bench ann", "", 0, 0, cmd_bench_ann, bench_ann_options,

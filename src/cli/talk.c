@@ -176,9 +176,9 @@ void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total)
     double share = (double)done / (double)total;
     int cells = (int)(share * 24);
     double left_s = done ? spent / 1000 * (1 - share) / share : 0;
-    fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %llu/%llu  %.0f/s  %.0f s left  ", cells, "########################",
-            24 - cells, "", share * 100, (unsigned long long)done, (unsigned long long)total,
-            (double)done / (spent / 1000), left_s);
+    fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %llu/%llu  %.0f/s  %.0f s left  ", cells,
+            "########################", 24 - cells, "", share * 100, (unsigned long long)done,
+            (unsigned long long)total, (double)done / (spent / 1000), left_s);
     cmd_safe(stderr, what, strlen(what) > 40 ? 40 : strlen(what));
     fflush(stderr);
 }

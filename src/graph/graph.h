@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 #define RV_GRAPH_EDGES_MAX  ((size_t)1 << 30)
-#define RV_GRAPH_TYPES_MAX  64   /* of edges */
-#define RV_GRAPH_TYPE_BYTES 32   /* of a type's name */
+#define RV_GRAPH_TYPES_MAX  64 /* of edges */
+#define RV_GRAPH_TYPE_BYTES 32 /* of a type's name */
 #define RV_GRAPH_REACH_MAX  65536
 
 typedef struct rv_graph rv_graph;
@@ -48,7 +48,8 @@ typedef struct rv_graph_cursor {
     bool begun;
     uint32_t at;
 } rv_graph_cursor;
-bool rv_graph_next(const rv_graph *graph, int64_t node, rv_graph_side side, rv_graph_cursor *cursor, rv_graph_edge *out);
+bool rv_graph_next(const rv_graph *graph, int64_t node, rv_graph_side side, rv_graph_cursor *cursor,
+                   rv_graph_edge *out);
 
 typedef struct rv_graph_reach {
     int64_t node;

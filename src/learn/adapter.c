@@ -136,7 +136,8 @@ static void free_keys(rv_adapters *a)
 
 static rv_metric damaged = { .kind = RV_COUNTER,
                              .name = "ruvllm_adapters_damaged_total",
-                             .help = "Files of adapters that could not be read; the version before was used." };
+                             .help =
+                                 "Files of adapters that could not be read; the version before was used." };
 
 rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out)
 {

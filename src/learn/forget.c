@@ -35,8 +35,9 @@ static const char *const first[] = {
     TAKE "SELECT 'request', t.request_id FROM turns t JOIN sessions s ON s.number = t.session WHERE s.user "
          "IN " OF_KIND("user"),
     /* with learning off there is no episode, and a conversation may have been deleted */
-    TAKE "SELECT 'request', request_id FROM witness WHERE kind = 'request' AND body <> '' AND json_extract(body, "
-         "'$.user') IN " OF_KIND("user"),
+    TAKE
+    "SELECT 'request', request_id FROM witness WHERE kind = 'request' AND body <> '' AND json_extract(body, "
+    "'$.user') IN " OF_KIND("user"),
     TAKE "SELECT 'memory', id FROM nodes WHERE user IN " OF_KIND("user"),
 };
 

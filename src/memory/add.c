@@ -70,7 +70,8 @@ rv_err rv_memory_check_new(const rv_memory_new *new, size_t text_bytes)
     if (!(new->confidence >= 0 && new->confidence <= 1)) {
         return rv_fail(RV_E_ARG, "confidence: %g, expected 0 .. 1", new->confidence);
     }
-    if (new->ttl_ms < 0 || new->ttl_ms > INT64_MAX / 4 || new->created_ms < 0 || new->created_ms > INT64_MAX / 4) {
+    if (new->ttl_ms < 0 || new->ttl_ms > INT64_MAX / 4 || new->created_ms < 0 ||
+        new->created_ms > INT64_MAX / 4) {
         return rv_fail(RV_E_ARG, "ttl_ms, created_ms: out of range");
     }
     if (new->metadata && !json_is_object(new->metadata)) {
@@ -217,7 +218,10 @@ static rv_err wanted_links(group *g, const adding *a)
     for (size_t i = 0; a->added && i < a->n_near; i++) {
         if (a->near_nodes[i].id != a->corrects &&
             rv_memory_find(m, a->near_nodes[i].id)) { /* it may be gone meanwhile */
-            g->links[n++] = (link_row){ .from = a->id, .to = a->near_nodes[i].id, .type = "same_topic", .weight = (double)a->near_nodes[i].cosine };
+            g->links[n++] = (link_row){ .from = a->id,
+                                        .to = a->near_nodes[i].id,
+                                        .type = "same_topic",
+                                        .weight = (double)a->near_nodes[i].cosine };
         }
     }
     g->n_links = n;
@@ -238,7 +242,10 @@ static void put_use(group *g, const adding *a)
     bool known = !a->added;
     use_row now = before;
     now.pinned |= a->new->pinned;
-    now.expires_ms = !known ? ends : !ends || !before.expires_ms ? 0 : ends > before.expires_ms ? ends : before.expires_ms;
+    now.expires_ms = !known                        ? ends
+                     : !ends || !before.expires_ms ? 0
+                     : ends > before.expires_ms    ? ends
+                                                   : before.expires_ms;
     if (now.pinned != before.pinned || now.expires_ms != before.expires_ms) {
         g->use[at] = now;
         g->n_use = at == g->n_use ? at + 1 : g->n_use;
@@ -492,7 +499,8 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
     return RV_OK;
 }
 
-rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_memory_added *out, size_t *done)
+rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_memory_added *out,
+                          size_t *done)
 {
     double from = rv_clock_ms();
     adding *all = rv_new_array(m->mem, n + 1, sizeof *all);
@@ -501,7 +509,8 @@ rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_m
     }
     rv_err e = RV_OK;
     size_t ready = 0, prepared = 0;
-    for (; !e && prepared < n; prepared++) { /* those before the first that is refused are added all the same */
+    for (; !e && prepared < n;
+         prepared++) { /* those before the first that is refused are added all the same */
         e = prepare(m, &new[prepared], &all[prepared]);
         ready += !e;
     }

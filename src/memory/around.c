@@ -310,21 +310,24 @@ static double moved(double weight, bool used, double rating)
 }
 
 /* Moves the edges between anchor and node; what is among rows already moves on from there. */
-static void move_between(const rv_memory *m, const rv_memory_outcome *o, int64_t node, bool used, link_row *rows, size_t *n,
-                         size_t room)
+static void move_between(const rv_memory *m, const rv_memory_outcome *o, int64_t node, bool used,
+                         link_row *rows, size_t *n, size_t room)
 {
     rv_graph_edge e;
     for (int side = 0; side < 2; side++) {
         for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, o->anchor, (rv_graph_side)side, &c, &e);) {
-            if ((side == RV_GRAPH_OUT ? e.to : e.from) != node || e.type == m->contains || e.type == m->corrects) {
+            if ((side == RV_GRAPH_OUT ? e.to : e.from) != node || e.type == m->contains ||
+                e.type == m->corrects) {
                 continue;
             }
             const char *type = rv_graph_type_name(m->graph, e.type);
             size_t at = 0;
-            while (at < *n && !(rows[at].from == e.from && rows[at].to == e.to && strcmp(rows[at].type, type) == 0)) {
+            while (at < *n &&
+                   !(rows[at].from == e.from && rows[at].to == e.to && strcmp(rows[at].type, type) == 0)) {
                 at++;
             }
-            double before = at < *n ? rows[at].weight : (double)e.weight, weight = (double)(float)moved(before, used, o->rating);
+            double before = at < *n ? rows[at].weight : (double)e.weight,
+                   weight = (double)(float)moved(before, used, o->rating);
             if (weight != before && at < room) {
                 rows[at] = (link_row){ .from = e.from, .to = e.to, .type = type, .weight = weight };
                 *n = at == *n ? *n + 1 : *n;

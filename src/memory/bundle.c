@@ -18,7 +18,9 @@ enum { HASH = RV_BUNDLE_HASH, DIM_MAX = 8192 };
 #define BYTES_MAX ((int64_t)16 << 30)
 #define ID_MAX    ((int64_t)1 << 33)
 
-const struct rv_bundle_part_name rv_bundle_parts[RV_BUNDLE_PARTS] = { { "nodes", "jsonl" }, { "vectors", "fvecs" }, { "edges", "jsonl" } };
+const struct rv_bundle_part_name rv_bundle_parts[RV_BUNDLE_PARTS] = { { "nodes", "jsonl" },
+                                                                      { "vectors", "fvecs" },
+                                                                      { "edges", "jsonl" } };
 
 /* ---- hashes ---- */
 
@@ -62,8 +64,8 @@ void rv_hex(const unsigned char *bytes, size_t n, char *out)
 }
 
 /* Over all parts: the length and the hash of each. */
-rv_err rv_bundle_content_hash(const uint64_t bytes[RV_BUNDLE_PARTS], unsigned char hashes[RV_BUNDLE_PARTS][HASH],
-                              char out[RV_BUNDLE_HEX + 1])
+rv_err rv_bundle_content_hash(const uint64_t bytes[RV_BUNDLE_PARTS],
+                              unsigned char hashes[RV_BUNDLE_PARTS][HASH], char out[RV_BUNDLE_HEX + 1])
 {
     unsigned char all[HASH];
     EVP_MD_CTX *ctx = rv_shake_begin();
@@ -125,8 +127,10 @@ static bool is_hex(const char *text, size_t n)
 bool rv_bundle_good_name(rv_bundle_part part, const char *name)
 {
     size_t n = strlen(rv_bundle_parts[part].name);
-    return strlen(name) == n + 1 + RV_BUNDLE_SHORT + 1 + strlen(rv_bundle_parts[part].end) && strncmp(name, rv_bundle_parts[part].name, n) == 0 &&
-           name[n] == '-' && strspn(name + n + 1, "0123456789abcdef") == RV_BUNDLE_SHORT && name[n + 1 + RV_BUNDLE_SHORT] == '.' &&
+    return strlen(name) == n + 1 + RV_BUNDLE_SHORT + 1 + strlen(rv_bundle_parts[part].end) &&
+           strncmp(name, rv_bundle_parts[part].name, n) == 0 && name[n] == '-' &&
+           strspn(name + n + 1, "0123456789abcdef") == RV_BUNDLE_SHORT &&
+           name[n + 1 + RV_BUNDLE_SHORT] == '.' &&
            strcmp(name + n + 1 + RV_BUNDLE_SHORT + 1, rv_bundle_parts[part].end) == 0;
 }
 
@@ -135,7 +139,8 @@ static rv_err get_text(const json_t *o, const char *field, bool needed, rv_arena
     const char *text = "";
     RV_TRY(needed ? rv_json_need_string(o, field, &text, NULL) : rv_json_get_string(o, field, &text, NULL));
     if (strlen(text) > RV_BUNDLE_TEXT_BYTES || (needed && !*text)) {
-        return rv_fail(RV_E_FORMAT, "%s: %zu bytes, expected %d .. %d", field, strlen(text), needed, RV_BUNDLE_TEXT_BYTES);
+        return rv_fail(RV_E_FORMAT, "%s: %zu bytes, expected %d .. %d", field, strlen(text), needed,
+                       RV_BUNDLE_TEXT_BYTES);
     }
     *out = rv_arena_strdup(arena, text);
     return *out ? RV_OK : rv_fail(RV_E_NOMEM, "no memory for a bundle");
@@ -167,8 +172,9 @@ static rv_err get_fixed(const json_t *o, const char *field, const char *only)
 {
     const char *text;
     RV_TRY(rv_json_need_string(o, field, &text, NULL));
-    return strcmp(text, only) == 0 ? RV_OK
-                                   : rv_fail(RV_E_UNSUPPORTED, "%s: expected \"%s\", found \"%.40s\"", field, only, text);
+    return strcmp(text, only) == 0
+               ? RV_OK
+               : rv_fail(RV_E_UNSUPPORTED, "%s: expected \"%s\", found \"%.40s\"", field, only, text);
 }
 
 static rv_err get_files(const json_t *o, part_file files[RV_BUNDLE_PARTS])
@@ -186,8 +192,8 @@ static rv_err get_files(const json_t *o, part_file files[RV_BUNDLE_PARTS])
         }
         RV_TRY(rv_json_need_string(file, "name", &name, NULL));
         if (!rv_bundle_good_name((rv_bundle_part)p, name)) {
-            return rv_fail(RV_E_FORMAT, "files: expected %s-, %d hexadecimal digits and .%s, found \"%.80s\"", rv_bundle_parts[p].name,
-                           RV_BUNDLE_SHORT, rv_bundle_parts[p].end, name);
+            return rv_fail(RV_E_FORMAT, "files: expected %s-, %d hexadecimal digits and .%s, found \"%.80s\"",
+                           rv_bundle_parts[p].name, RV_BUNDLE_SHORT, rv_bundle_parts[p].end, name);
         }
         memcpy(files[p].name, name, strlen(name) + 1);
         RV_TRY(get_number(file, "bytes", 0, BYTES_MAX, &files[p].bytes));
@@ -201,8 +207,10 @@ static rv_err read_fields(const json_t *o, rv_bundle *b, part_file files[RV_BUND
     uint64_t version, dim, seed, rerank, bits, next_id, created;
     RV_TRY(get_number(o, "format_version", 1, INT64_MAX, &version));
     if (version != RV_BUNDLE_VERSION) {
-        return rv_fail(RV_E_UNSUPPORTED, "format_version: %llu, we read %d%s", (unsigned long long)version, RV_BUNDLE_VERSION,
-                       version < RV_BUNDLE_VERSION ? "; older ones hold no bytes that could be verified" : "");
+        return rv_fail(RV_E_UNSUPPORTED, "format_version: %llu, we read %d%s", (unsigned long long)version,
+                       RV_BUNDLE_VERSION,
+                       version < RV_BUNDLE_VERSION ? "; older ones hold no bytes that could be verified"
+                                                   : "");
     }
     RV_TRY(get_text(o, "data_ref", true, b->arena, &h->data_ref));
     RV_TRY(get_text(o, "space", true, b->arena, &h->space));
@@ -227,10 +235,12 @@ static rv_err read_fields(const json_t *o, rv_bundle *b, part_file files[RV_BUND
     h->next_id = (int64_t)next_id;
     h->created_ms = (int64_t)created;
     RV_TRY(get_files(o, files));
-    uint64_t expected = h->n_vectors * (4 + 4 * dim); /* 1e8 rows of at most 32,772 bytes: far from wrapping */
+    uint64_t expected =
+        h->n_vectors * (4 + 4 * dim); /* 1e8 rows of at most 32,772 bytes: far from wrapping */
     if (files[RV_BUNDLE_VECTORS].bytes != expected) {
-        return rv_fail(RV_E_FORMAT, "files: %llu vectors of %zu numbers are %llu bytes, found %llu", (unsigned long long)h->n_vectors,
-                       h->dim, (unsigned long long)expected, (unsigned long long)files[RV_BUNDLE_VECTORS].bytes);
+        return rv_fail(RV_E_FORMAT, "files: %llu vectors of %zu numbers are %llu bytes, found %llu",
+                       (unsigned long long)h->n_vectors, h->dim, (unsigned long long)expected,
+                       (unsigned long long)files[RV_BUNDLE_VECTORS].bytes);
     }
     return RV_OK;
 }
@@ -243,7 +253,8 @@ static int open_beside(int folder, const char *name)
 static rv_err open_folder(const char *dir, int *out)
 {
     *out = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return *out >= 0 ? RV_OK : rv_fail(errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s: %s", dir, strerror(errno));
+    return *out >= 0 ? RV_OK
+                     : rv_fail(errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s: %s", dir, strerror(errno));
 }
 
 static rv_err read_head_bytes(const char *dir, int folder, char text[RV_BUNDLE_JSON_BYTES + 1], size_t *n)
@@ -251,15 +262,17 @@ static rv_err read_head_bytes(const char *dir, int folder, char text[RV_BUNDLE_J
     int fd = open_beside(folder, RV_BUNDLE_FILE);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        rv_err e = rv_fail(fd < 0 && errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s: there is no bundle here, %s: %s", dir,
-                           RV_BUNDLE_FILE, fd < 0 ? strerror(errno) : "not a plain file");
+        rv_err e = rv_fail(fd < 0 && errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO,
+                           "%s: there is no bundle here, %s: %s", dir, RV_BUNDLE_FILE,
+                           fd < 0 ? strerror(errno) : "not a plain file");
         if (fd >= 0) {
             close(fd);
         }
         return e;
     }
     size_t at = 0;
-    for (ssize_t k; at <= RV_BUNDLE_JSON_BYTES && (k = read(fd, text + at, RV_BUNDLE_JSON_BYTES + 1 - at)) != 0;) {
+    for (ssize_t k;
+         at <= RV_BUNDLE_JSON_BYTES && (k = read(fd, text + at, RV_BUNDLE_JSON_BYTES + 1 - at)) != 0;) {
         if (k < 0 && errno != EINTR) {
             close(fd);
             return rv_fail(RV_E_IO, "%s/%s: %s", dir, RV_BUNDLE_FILE, strerror(errno));
@@ -274,7 +287,8 @@ static rv_err read_head_bytes(const char *dir, int folder, char text[RV_BUNDLE_J
 }
 
 /* Head into b, whose arena is made here, and the witness checked. */
-static rv_err read_head(const rv_alloc *mem, const char *dir, int folder, rv_bundle *b, part_file files[RV_BUNDLE_PARTS])
+static rv_err read_head(const rv_alloc *mem, const char *dir, int folder, rv_bundle *b,
+                        part_file files[RV_BUNDLE_PARTS])
 {
     char text[RV_BUNDLE_JSON_BYTES + 1], witness[RV_BUNDLE_HEX + 1];
     size_t n = 0;
@@ -291,10 +305,11 @@ static rv_err read_head(const rv_alloc *mem, const char *dir, int folder, rv_bun
         return rv_fail(e == RV_E_ARG ? RV_E_FORMAT : e, "%s/%s: %s", dir, RV_BUNDLE_FILE, rv_err_text());
     }
     RV_TRY(rv_bundle_witness_of(&b->head, b->content_hash, witness));
-    return strcmp(witness, b->witness) == 0
-               ? RV_OK
-               : rv_fail(RV_E_CORRUPT, "%s/%s: rvf_witness is not that of its fields: it was changed; take it from its publisher again",
-                         dir, RV_BUNDLE_FILE);
+    return strcmp(witness, b->witness) == 0 ? RV_OK
+                                            : rv_fail(RV_E_CORRUPT,
+                                                      "%s/%s: rvf_witness is not that of its fields: it was "
+                                                      "changed; take it from its publisher again",
+                                                      dir, RV_BUNDLE_FILE);
 }
 
 static rv_err map_part(const char *dir, int folder, const part_file *file, rv_map *out)
@@ -303,7 +318,8 @@ static rv_err map_part(const char *dir, int folder, const part_file *file, rv_ma
     struct stat st;
     rv_err e = RV_OK;
     if (fd < 0 || fstat(fd, &st) != 0) {
-        e = rv_fail(fd < 0 && errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s/%s: %s", dir, file->name, strerror(errno));
+        e = rv_fail(fd < 0 && errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s/%s: %s", dir, file->name,
+                    strerror(errno));
     } else if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != file->bytes) {
         e = rv_fail(RV_E_CORRUPT, "%s/%s: expected a plain file of %llu bytes, found %lld", dir, file->name,
                     (unsigned long long)file->bytes, (long long)st.st_size);
@@ -332,9 +348,11 @@ static rv_err check_bytes(const char *dir, const rv_bundle *b)
         bytes[p] = b->parts[p].n;
     }
     RV_TRY(rv_bundle_content_hash(bytes, hashes, all));
-    return strcmp(all, b->content_hash) == 0
-               ? RV_OK
-               : rv_fail(RV_E_CORRUPT, "%s: the files are not the ones that were published (content_hash); take them from their publisher again", dir);
+    return strcmp(all, b->content_hash) == 0 ? RV_OK
+                                             : rv_fail(RV_E_CORRUPT,
+                                                       "%s: the files are not the ones that were published "
+                                                       "(content_hash); take them from their publisher again",
+                                                       dir);
 }
 
 static rv_err check_vectors(const char *dir, const rv_bundle *b)
@@ -452,7 +470,8 @@ static rv_err next_line(const rv_bundle *b, rv_bundle_part part, size_t *at, jso
     return RV_OK;
 }
 
-static rv_err copy_text(const json_t *o, const char *field, size_t most, const char *otherwise, rv_arena *arena, const char **out)
+static rv_err copy_text(const json_t *o, const char *field, size_t most, const char *otherwise,
+                        rv_arena *arena, const char **out)
 {
     const char *text = otherwise;
     RV_TRY(rv_json_get_string(o, field, &text, NULL));
@@ -515,7 +534,8 @@ static rv_err read_digest(const json_t *o, unsigned char out[HASH])
 
 static rv_err need_int(const json_t *o, const char *field, int64_t low, int64_t high, int64_t *out)
 {
-    return json_object_get(o, field) ? rv_json_get_int(o, field, low, high, out) : rv_fail(RV_E_FORMAT, "%s: it is missing", field);
+    return json_object_get(o, field) ? rv_json_get_int(o, field, low, high, out)
+                                     : rv_fail(RV_E_FORMAT, "%s: it is missing", field);
 }
 
 static rv_err read_node(const rv_bundle *b, const json_t *o, rv_arena *arena, rv_bundle_node *out)
@@ -551,8 +571,8 @@ static rv_err read_node(const rv_bundle *b, const json_t *o, rv_arena *arena, rv
 
 static rv_err in_line(const rv_bundle *b, rv_bundle_part part, size_t at, rv_err e)
 {
-    return rv_fail(e == RV_E_ARG ? RV_E_FORMAT : e, "%s of bundle %.100s: line at byte %zu: %s", rv_bundle_parts[part].name, b->head.data_ref, at,
-                   rv_err_text());
+    return rv_fail(e == RV_E_ARG ? RV_E_FORMAT : e, "%s of bundle %.100s: line at byte %zu: %s",
+                   rv_bundle_parts[part].name, b->head.data_ref, at, rv_err_text());
 }
 
 rv_err rv_bundle_read_node(const rv_bundle *b, size_t *at, rv_arena *arena, rv_bundle_node *out, bool *more)

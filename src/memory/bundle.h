@@ -11,12 +11,17 @@
 #define RV_BUNDLE_TEXT_BYTES 4096 /* of a text field */
 #define RV_BUNDLE_HEX        64
 
-typedef enum rv_bundle_part { RV_BUNDLE_NODES, RV_BUNDLE_VECTORS, RV_BUNDLE_EDGES, RV_BUNDLE_PARTS } rv_bundle_part;
+typedef enum rv_bundle_part {
+    RV_BUNDLE_NODES,
+    RV_BUNDLE_VECTORS,
+    RV_BUNDLE_EDGES,
+    RV_BUNDLE_PARTS
+} rv_bundle_part;
 
 /* What the witness is over, beside the bytes. */
 typedef struct rv_bundle_head {
-    const char *data_ref;                             /* what the collection is called */
-    const char *space;                                /* the embedder: only vectors of one space can be compared */
+    const char *data_ref; /* what the collection is called */
+    const char *space;    /* the embedder: only vectors of one space can be compared */
     const char *pii_policy, *lineage_id, *memory_class; /* of the publisher; "": none; not in the witness */
     size_t dim;
     uint64_t generation; /* higher each time it is published into the same folder */
@@ -65,8 +70,10 @@ typedef struct rv_bundle_edge {
     const char *type;
     double weight;
 } rv_bundle_edge;
-rv_err rv_bundle_read_node(const rv_bundle *b, size_t *at, rv_arena *arena, rv_bundle_node *out, bool *more) RV_MUST_CHECK;
-rv_err rv_bundle_read_edge(const rv_bundle *b, size_t *at, rv_arena *arena, rv_bundle_edge *out, bool *more) RV_MUST_CHECK;
+rv_err rv_bundle_read_node(const rv_bundle *b, size_t *at, rv_arena *arena, rv_bundle_node *out,
+                           bool *more) RV_MUST_CHECK;
+rv_err rv_bundle_read_edge(const rv_bundle *b, size_t *at, rv_arena *arena, rv_bundle_edge *out,
+                           bool *more) RV_MUST_CHECK;
 
 /* ---- writing: all parts, then the head, which is what makes them a bundle ---- */
 
@@ -75,6 +82,7 @@ rv_err rv_bundle_create(const rv_alloc *mem, const char *dir, rv_bundle_writer *
 rv_err rv_bundle_write(rv_bundle_writer *w, rv_bundle_part part, const void *bytes, size_t n) RV_MUST_CHECK;
 /** rv_bundle_publish - everything synced, then the head put in place of the one before, in one step: a reader sees the old bundle or
  * the new one. generation is set here. The files of the old one go. */
-rv_err rv_bundle_publish(rv_bundle_writer *w, rv_bundle_head *head, char witness[RV_BUNDLE_HEX + 1]) RV_MUST_CHECK;
+rv_err rv_bundle_publish(rv_bundle_writer *w, rv_bundle_head *head,
+                         char witness[RV_BUNDLE_HEX + 1]) RV_MUST_CHECK;
 void rv_bundle_writer_free(rv_bundle_writer *w); /* accepts NULL; what was not published goes */
 #endif

@@ -51,7 +51,9 @@ rv_err rv_bundle_create(const rv_alloc *mem, const char *dir, rv_bundle_writer *
     if (!w) {
         return rv_fail(RV_E_NOMEM, "%s: no memory to write a bundle", dir);
     }
-    *w = (rv_bundle_writer){ .mem = mem, .dir = rv_strdup(mem, dir), .folder = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
+    *w = (rv_bundle_writer){ .mem = mem,
+                             .dir = rv_strdup(mem, dir),
+                             .folder = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
     rv_err e = w->dir ? RV_OK : rv_fail(RV_E_NOMEM, "%s: no memory to write a bundle", dir);
     if (!e && w->folder < 0) {
         e = rv_fail(RV_E_IO, "%s: %s", dir, strerror(errno));
@@ -71,7 +73,8 @@ rv_err rv_bundle_create(const rv_alloc *mem, const char *dir, rv_bundle_writer *
 
 static rv_err write_failed(const struct part *p)
 {
-    return rv_fail(errno == ENOSPC || errno == EDQUOT ? RV_E_NO_SPACE : RV_E_IO, "%s: %s", p->path, strerror(errno));
+    return rv_fail(errno == ENOSPC || errno == EDQUOT ? RV_E_NO_SPACE : RV_E_IO, "%s: %s", p->path,
+                   strerror(errno));
 }
 
 rv_err rv_bundle_write(rv_bundle_writer *w, rv_bundle_part part, const void *bytes, size_t n)
@@ -103,7 +106,8 @@ static rv_err finish_part(rv_bundle_writer *w, rv_bundle_part which)
     }
     char hex[RV_BUNDLE_HEX + 1];
     rv_hex(p->digest, RV_BUNDLE_HASH, hex);
-    snprintf(p->name, sizeof p->name, "%s-%.*s.%s", rv_bundle_parts[which].name, RV_BUNDLE_SHORT, hex, rv_bundle_parts[which].end);
+    snprintf(p->name, sizeof p->name, "%s-%.*s.%s", rv_bundle_parts[which].name, RV_BUNDLE_SHORT, hex,
+             rv_bundle_parts[which].end);
     char *to = rv_path_join(w->mem, w->dir, p->name);
     if (!to) {
         return rv_fail(RV_E_NOMEM, "%s: no memory to write a bundle", w->dir);
@@ -117,26 +121,31 @@ static rv_err finish_part(rv_bundle_writer *w, rv_bundle_part which)
     return e;
 }
 
-static rv_err head_text(const rv_bundle_writer *w, const rv_bundle_head *h, const char *content_hash, const char *witness,
-                        rv_text *out)
+static rv_err head_text(const rv_bundle_writer *w, const rv_bundle_head *h, const char *content_hash,
+                        const char *witness, rv_text *out)
 {
     json_t *files = json_object();
     for (int p = 0; p < RV_BUNDLE_PARTS; p++) {
-        json_object_set_new(files, rv_bundle_parts[p].name,
-                            json_pack("{s:s, s:I}", "name", w->parts[p].name, "bytes", (json_int_t)w->parts[p].bytes));
+        json_object_set_new(
+            files, rv_bundle_parts[p].name,
+            json_pack("{s:s, s:I}", "name", w->parts[p].name, "bytes", (json_int_t)w->parts[p].bytes));
     }
-    json_t *o = json_pack("{s:i, s:s, s:I, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "format_version",
-                          RV_BUNDLE_VERSION, "data_ref", h->data_ref, "dim", (json_int_t)h->dim, "rotation_seed", 0, "rerank_factor",
-                          RV_BUNDLE_RERANK, "generation", (json_int_t)h->generation, "rvf_witness", witness, "content_hash", content_hash,
-                          "rotation_kind", "none", "bits", 32, "metric", "cosine", "space", h->space, "n", (json_int_t)h->n_nodes,
-                          "vectors", (json_int_t)h->n_vectors, "edges", (json_int_t)h->n_edges, "next_id", (json_int_t)h->next_id,
-                          "created_ms", (json_int_t)h->created_ms, "files", files);
+    json_t *o = json_pack(
+        "{s:i, s:s, s:I, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}",
+        "format_version", RV_BUNDLE_VERSION, "data_ref", h->data_ref, "dim", (json_int_t)h->dim,
+        "rotation_seed", 0, "rerank_factor", RV_BUNDLE_RERANK, "generation", (json_int_t)h->generation,
+        "rvf_witness", witness, "content_hash", content_hash, "rotation_kind", "none", "bits", 32, "metric",
+        "cosine", "space", h->space, "n", (json_int_t)h->n_nodes, "vectors", (json_int_t)h->n_vectors,
+        "edges", (json_int_t)h->n_edges, "next_id", (json_int_t)h->next_id, "created_ms",
+        (json_int_t)h->created_ms, "files", files);
     if (!o) {
         return rv_fail(RV_E_ARG, "%s: a name in the bundle is not UTF-8", w->dir);
     }
     const struct {
         const char *name, *text;
-    } optional[] = { { "pii_policy", h->pii_policy }, { "lineage_id", h->lineage_id }, { "memory_class", h->memory_class } };
+    } optional[] = { { "pii_policy", h->pii_policy },
+                     { "lineage_id", h->lineage_id },
+                     { "memory_class", h->memory_class } };
     for (size_t i = 0; i < RV_COUNT(optional); i++) {
         if (optional[i].text && *optional[i].text) {
             json_object_set_new(o, optional[i].name, json_string(optional[i].text));
@@ -185,7 +194,8 @@ rv_err rv_bundle_publish(rv_bundle_writer *w, rv_bundle_head *head, char witness
     rv_text text;
     rv_text_init(&text, w->mem, RV_BUNDLE_JSON_BYTES);
     char *path = rv_path_join(w->mem, w->dir, RV_BUNDLE_FILE);
-    rv_err e = path ? head_text(w, head, content_hash, own, &text) : rv_fail(RV_E_NOMEM, "%s: no memory to write a bundle", w->dir);
+    rv_err e = path ? head_text(w, head, content_hash, own, &text)
+                    : rv_fail(RV_E_NOMEM, "%s: no memory to write a bundle", w->dir);
     e = e ? e : rv_file_replace(path, rv_text_get(&text), text.n);
     rv_free(w->mem, path);
     rv_text_deinit(&text);

@@ -62,7 +62,8 @@ static rv_err write_vector(exporting *x, const entry *e)
 }
 
 /* path, digest: of an imported file, else NULL */
-static rv_err write_node(exporting *x, const record *r, const entry *e, const char *path, const unsigned char *digest)
+static rv_err write_node(exporting *x, const record *r, const entry *e, const char *path,
+                         const unsigned char *digest)
 {
     rv_text *row = &x->row;
     rv_text_addf(row, "{\"id\":%lld", (long long)r->id);
@@ -103,7 +104,9 @@ static rv_err export_nodes(exporting *x, sqlite3 *conn)
 {
     sqlite3_stmt *stmt;
     RV_TRY(rv_db_prepare(conn, &stmt,
-                         "SELECT " RV_RECORD_COLUMNS ", path, digest FROM nodes LEFT JOIN (SELECT node, path, digest FROM documents) ON node=id ORDER BY id", ""));
+                         "SELECT " RV_RECORD_COLUMNS ", path, digest FROM nodes LEFT JOIN (SELECT node, "
+                                                     "path, digest FROM documents) ON node=id ORDER BY id",
+                         ""));
     rv_err e = RV_OK;
     size_t seen = 0;
     for (bool row = true; !e && row;) {
@@ -119,7 +122,9 @@ static rv_err export_nodes(exporting *x, sqlite3 *conn)
         if (!e && !found) {
             e = rv_fail(RV_E_CORRUPT, "node %lld on the disk is not in memory", (long long)r.id);
         } else if (!e && rv_matcher_takes(&x->filter, found)) {
-            e = write_node(x, &r, found, file ? (const char *)sqlite3_column_text(stmt, RV_RECORD_N_COLUMNS) : NULL, digest);
+            e = write_node(x, &r, found,
+                           file ? (const char *)sqlite3_column_text(stmt, RV_RECORD_N_COLUMNS) : NULL,
+                           digest);
         }
         if (!e && ++seen % TELL_EVERY == 0 && x->progress && !x->progress(x->self, seen, x->m->n_entries)) {
             e = rv_fail(RV_E_CANCELLED, "stopped; nothing was published");
@@ -138,18 +143,24 @@ static bool exported(const exporting *x, int64_t id)
 static rv_err export_edges(exporting *x, sqlite3 *conn)
 {
     sqlite3_stmt *stmt;
-    RV_TRY(rv_db_prepare(conn, &stmt, "SELECT from_id, to_id, type, weight, created_ms, sum FROM edges ORDER BY created_ms, from_id, to_id, type", ""));
+    RV_TRY(rv_db_prepare(conn, &stmt,
+                         "SELECT from_id, to_id, type, weight, created_ms, sum FROM edges ORDER BY "
+                         "created_ms, from_id, to_id, type",
+                         ""));
     rv_err e = RV_OK;
     for (bool row = true; !e && row;) {
         e = rv_db_step(stmt, &row);
         if (e || !row) {
             break;
         }
-        int64_t from = sqlite3_column_int64(stmt, 0), to = sqlite3_column_int64(stmt, 1), created = sqlite3_column_int64(stmt, 4);
-        rv_str type = rv_str_of((const char *)sqlite3_column_text(stmt, 2), (size_t)sqlite3_column_bytes(stmt, 2));
+        int64_t from = sqlite3_column_int64(stmt, 0), to = sqlite3_column_int64(stmt, 1),
+                created = sqlite3_column_int64(stmt, 4);
+        rv_str type =
+            rv_str_of((const char *)sqlite3_column_text(stmt, 2), (size_t)sqlite3_column_bytes(stmt, 2));
         double weight = sqlite3_column_double(stmt, 3);
         if (rv_edge_sum(from, to, type, weight, created) != sqlite3_column_int64(stmt, 5)) {
-            e = rv_fail(RV_E_CORRUPT, "the edge from %lld to %lld does not fit its checksum", (long long)from, (long long)to);
+            e = rv_fail(RV_E_CORRUPT, "the edge from %lld to %lld does not fit its checksum", (long long)from,
+                        (long long)to);
         } else if (exported(x, from) && exported(x, to)) {
             rv_text_addf(&x->row, "{\"from\":%lld,\"to\":%lld", (long long)from, (long long)to);
             add_field(&x->row, "type", type);
@@ -178,8 +189,8 @@ static rv_err export_all(exporting *x, const rv_memory_filter *filter)
     return e;
 }
 
-rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_options *how, rv_memory_export_progress progress,
-                        void *self, rv_memory_exported *out)
+rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_options *how,
+                        rv_memory_export_progress progress, void *self, rv_memory_exported *out)
 {
     size_t name_bytes = strlen(how->name);
     if (name_bytes < 1 || name_bytes > RV_BUNDLE_TEXT_BYTES || !rv_utf8_valid(how->name, name_bytes)) {

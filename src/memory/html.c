@@ -12,7 +12,7 @@ typedef struct page {
     rv_text title;
     size_t skipping; /* elements open inside one that is left out, itself included; 0: text counts */
     bool in_title;
-    int heading;     /* level of the one at hand, 0: none */
+    int heading; /* level of the one at hand, 0: none */
     bool any_heading;
     size_t paragraph; /* where the one at hand begins */
     bool space;       /* one is due before the next word */
@@ -31,17 +31,20 @@ static bool one_of(const char *name, const char *const *names, size_t n)
 /* Elements that stand inside a line. All others part paragraphs, unknown ones too. */
 static bool is_inline(const char *name)
 {
-    static const char *const names[] = { "a",    "abbr", "acronym", "b",     "bdi",   "bdo",    "big",    "br",   "cite", "code", "data", "del",
-                                         "dfn",  "em",   "font",    "i",     "img",   "ins",    "kbd",    "label", "mark", "q",    "rp",
-                                         "rt",   "ruby", "s",       "samp",  "small", "span",   "strike", "strong", "sub", "sup",  "time",
-                                         "tt",   "u",    "var",     "wbr" };
+    static const char *const names[] = { "a",    "abbr",   "acronym", "b",    "bdi", "bdo",   "big",
+                                         "br",   "cite",   "code",    "data", "del", "dfn",   "em",
+                                         "font", "i",      "img",     "ins",  "kbd", "label", "mark",
+                                         "q",    "rp",     "rt",      "ruby", "s",   "samp",  "small",
+                                         "span", "strike", "strong",  "sub",  "sup", "time",  "tt",
+                                         "u",    "var",    "wbr" };
     return one_of(name, names, RV_COUNT(names));
 }
 
 static bool is_left_out(const char *name)
 {
-    static const char *const names[] = { "script", "style",  "noscript", "template", "nav",   "svg",    "math",   "head",
-                                         "select", "button", "textarea", "iframe",   "audio", "video",  "canvas", "object" };
+    static const char *const names[] = { "script", "style", "noscript", "template", "nav",      "svg",
+                                         "math",   "head",  "select",   "button",   "textarea", "iframe",
+                                         "audio",  "video", "canvas",   "object" };
     return one_of(name, names, RV_COUNT(names));
 }
 
@@ -102,7 +105,8 @@ static void add_text(page *p, rv_text *to, const char *at, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)at[i];
-        bool wide = c == 0xc2 && i + 1 < n && (unsigned char)at[i + 1] == 0xa0; /* a space that does not break */
+        bool wide =
+            c == 0xc2 && i + 1 < n && (unsigned char)at[i + 1] == 0xa0; /* a space that does not break */
         if (is_space(c) || wide) {
             p->space = true;
             i += wide;
@@ -139,22 +143,25 @@ static pthread_once_t parser_once = PTHREAD_ONCE_INIT;
 
 static rv_err parse(page *p, const char *html, size_t n)
 {
-    htmlSAXHandler on = { .startElement = on_start, .endElement = on_end, .characters = on_text, .ignorableWhitespace = on_text };
+    htmlSAXHandler on = {
+        .startElement = on_start, .endElement = on_end, .characters = on_text, .ignorableWhitespace = on_text
+    };
     pthread_once(&parser_once, xmlInitParser);
     bool utf8 = rv_utf8_valid(html, n);
-    htmlParserCtxtPtr parser =
-        htmlCreatePushParserCtxt(&on, p, NULL, 0, NULL, utf8 ? XML_CHAR_ENCODING_UTF8 : XML_CHAR_ENCODING_NONE);
+    htmlParserCtxtPtr parser = htmlCreatePushParserCtxt(
+        &on, p, NULL, 0, NULL, utf8 ? XML_CHAR_ENCODING_UTF8 : XML_CHAR_ENCODING_NONE);
     if (!parser) {
         return rv_fail(RV_E_NOMEM, "no memory to read HTML");
     }
-    htmlCtxtUseOptions(parser, HTML_PARSE_RECOVER | HTML_PARSE_NONET | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
-                                   (utf8 ? HTML_PARSE_IGNORE_ENC : 0));
+    htmlCtxtUseOptions(parser, HTML_PARSE_RECOVER | HTML_PARSE_NONET | HTML_PARSE_NOERROR |
+                                   HTML_PARSE_NOWARNING | (utf8 ? HTML_PARSE_IGNORE_ENC : 0));
     for (size_t at = 0; at < n && !p->out->failed; at += FEED_BYTES) {
         htmlParseChunk(parser, html + at, (int)(n - at < FEED_BYTES ? n - at : FEED_BYTES), 0);
     }
     htmlParseChunk(parser, NULL, 0, 1);
     const xmlError *last = xmlCtxtGetLastError(parser);
-    rv_err e = last && last->code == XML_ERR_NO_MEMORY ? rv_fail(RV_E_NOMEM, "no memory to read HTML") : RV_OK;
+    rv_err e =
+        last && last->code == XML_ERR_NO_MEMORY ? rv_fail(RV_E_NOMEM, "no memory to read HTML") : RV_OK;
     htmlFreeParserCtxt(parser);
     return e;
 }

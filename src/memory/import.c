@@ -37,12 +37,16 @@ typedef struct file {
 static rv_err digest_of(const importing *job, file *f)
 {
     unsigned char version = CHUNKING;
-    size_t mark = (f->kind == RV_FILE_TEXT || f->kind == RV_FILE_MARKDOWN) && f->n >= 3 && memcmp(f->bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    size_t mark = (f->kind == RV_FILE_TEXT || f->kind == RV_FILE_MARKDOWN) && f->n >= 3 &&
+                          memcmp(f->bytes, "\xef\xbb\xbf", 3) == 0
+                      ? 3
+                      : 0;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     bool good = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
                 EVP_DigestUpdate(ctx, &version, 1) == 1 &&
                 EVP_DigestUpdate(ctx, rv_text_get(&job->joined_tags), job->joined_tags.n + 1) == 1 &&
-                EVP_DigestUpdate(ctx, f->bytes + mark, f->n - mark) == 1 && EVP_DigestFinal_ex(ctx, f->digest, NULL) == 1;
+                EVP_DigestUpdate(ctx, f->bytes + mark, f->n - mark) == 1 &&
+                EVP_DigestFinal_ex(ctx, f->digest, NULL) == 1;
     EVP_MD_CTX_free(ctx);
     return good ? RV_OK : rv_fail(RV_E_NOMEM, "%s: SHA-256 failed", f->path);
 }
@@ -164,7 +168,8 @@ static rv_err carry_over(rv_memory *m, change *c, link_row *links, size_t room)
 }
 
 /* Of a paged text: {"page": N} of the page that a byte stands on. *page and *seen go along with ascending bytes. */
-static const char *page_metadata(const read_text *text, size_t at, size_t *page, size_t *seen, rv_arena *arena)
+static const char *page_metadata(const read_text *text, size_t at, size_t *page, size_t *seen,
+                                 rv_arena *arena)
 {
     for (; *seen < at; ++*seen) {
         *page += text->at[*seen] == '\f';
@@ -172,7 +177,8 @@ static const char *page_metadata(const read_text *text, size_t at, size_t *page,
     return rv_arena_printf(arena, "{\"page\":%zu}", *page);
 }
 
-static rv_err fill_records(const importing *job, const file *f, const chunks *parts, int64_t first, rv_arena *arena, record *records)
+static rv_err fill_records(const importing *job, const file *f, const chunks *parts, int64_t first,
+                           rv_arena *arena, record *records)
 {
     const char *slash = strrchr(f->path, '/');
     rv_str name = rv_str_from(slash ? slash + 1 : f->path);
@@ -237,9 +243,12 @@ static rv_err import_chunks(importing *job, const file *f, const chunks *parts, 
                  .documents = &document,
                  .n_documents = 1 };
     for (size_t i = 1; i <= n; i++) {
-        links[c.n_link++] = (link_row){ .from = first, .to = first + (int64_t)i, .type = "contains", .weight = 1 };
+        links[c.n_link++] =
+            (link_row){ .from = first, .to = first + (int64_t)i, .type = "contains", .weight = 1 };
         if (i > 1) {
-            links[c.n_link++] = (link_row){ .from = first + (int64_t)i, .to = first + (int64_t)i - 1, .type = "follows", .weight = 1 };
+            links[c.n_link++] = (link_row){
+                .from = first + (int64_t)i, .to = first + (int64_t)i - 1, .type = "follows", .weight = 1
+            };
         }
     }
     if (outer) {
@@ -308,7 +317,8 @@ static rv_err import_document(importing *job, file *f, size_t *n_chunks)
     return e;
 }
 
-static rv_err import_bytes(importing *job, const char *path, file_kind kind, const char *bytes, size_t n, size_t *n_chunks)
+static rv_err import_bytes(importing *job, const char *path, file_kind kind, const char *bytes, size_t n,
+                           size_t *n_chunks)
 {
     file f = { .path = path, .bytes = bytes, .n = n, .kind = kind };
     RV_TRY(kind == RV_FILE_ROWS ? rv_import_rows(job, path, bytes, n) : import_document(job, &f, n_chunks));
@@ -408,7 +418,8 @@ static rv_err list_files(const char *path, list *files)
     if (!S_ISDIR(st.st_mode)) {
         return rv_file_kind_of(path) != RV_FILE_KINDS
                    ? put_path(files, rv_strdup(files->mem, path))
-                   : rv_fail(RV_E_ARG, "%s: expected a .txt, .md, .html, .pdf or .jsonl file, or a folder", path);
+                   : rv_fail(RV_E_ARG, "%s: expected a .txt, .md, .html, .pdf or .jsonl file, or a folder",
+                             path);
     }
     list folders = { .mem = files->mem };
     rv_err e = read_folder(path, files, &folders);
@@ -425,8 +436,8 @@ static rv_err list_files(const char *path, list *files)
 /* Is what went wrong this file's own affair, so that the others can still be read? */
 static bool about_the_file(rv_err e)
 {
-    return e == RV_E_FORMAT || e == RV_E_TOO_LARGE || e == RV_E_UNSUPPORTED || e == RV_E_TIMEOUT || e == RV_E_NOT_FOUND ||
-           e == RV_E_ARG;
+    return e == RV_E_FORMAT || e == RV_E_TOO_LARGE || e == RV_E_UNSUPPORTED || e == RV_E_TIMEOUT ||
+           e == RV_E_NOT_FOUND || e == RV_E_ARG;
 }
 
 /* A file that cannot be read does not keep the others out; the first of them is told at the end. */
@@ -448,12 +459,15 @@ static rv_err import_files(importing *job, const list *files, rv_memory_progress
         failed += e != RV_OK;
         job->done->failed += e != RV_OK;
         if (progress && !progress(self, files->at[i], i + 1, files->n, n_chunks)) {
-            return rv_fail(RV_E_CANCELLED, "stopped after %zu of %zu files; the same command goes on from here", i + 1, files->n);
+            return rv_fail(RV_E_CANCELLED,
+                           "stopped after %zu of %zu files; the same command goes on from here", i + 1,
+                           files->n);
         }
     }
-    return !first          ? RV_OK
-           : files->n == 1 ? rv_err_set_text(first, why)
-                           : rv_fail(first, "%zu of %zu files were left out, the first: %s", failed, files->n, why);
+    return !first ? RV_OK
+           : files->n == 1
+               ? rv_err_set_text(first, why)
+               : rv_fail(first, "%zu of %zu files were left out, the first: %s", failed, files->n, why);
 }
 
 static rv_err begin(importing *job, const char *const *tags, size_t n_tags)
@@ -495,7 +509,9 @@ static rv_err check_name(const char *name)
         at += part + (at[part] == '/');
     }
     if (!good || name[n - 1] == '/') {
-        return rv_fail(RV_E_ARG, "name: expected a relative path like notes/trip.md, of at most %d bytes, no part of which begins with a period",
+        return rv_fail(RV_E_ARG,
+                       "name: expected a relative path like notes/trip.md, of at most %d bytes, no part of "
+                       "which begins with a period",
                        NAME_BYTES);
     }
     return rv_file_kind_of(name) != RV_FILE_KINDS

@@ -3,7 +3,14 @@
 #define RV_MEMORY_IMPORT_PRIV_H
 #include "memory/memory_priv.h"
 
-typedef enum file_kind { RV_FILE_TEXT, RV_FILE_MARKDOWN, RV_FILE_HTML, RV_FILE_PDF, RV_FILE_ROWS, RV_FILE_KINDS } file_kind;
+typedef enum file_kind {
+    RV_FILE_TEXT,
+    RV_FILE_MARKDOWN,
+    RV_FILE_HTML,
+    RV_FILE_PDF,
+    RV_FILE_ROWS,
+    RV_FILE_KINDS
+} file_kind;
 
 /** rv_file_kind_of - by the end of its name; RV_FILE_KINDS: we do not read it. */
 file_kind rv_file_kind_of(const char *path);
@@ -19,7 +26,7 @@ typedef struct importing {
 
 /* A file as text. */
 typedef struct read_text {
-    const char *at; /* valid UTF-8 without zero bytes */
+    const char *at;    /* valid UTF-8 without zero bytes */
     size_t n, skipped; /* skipped: bytes of the file before it */
     text_kind kind;
     bool placed;  /* its bytes are those of the file */
@@ -33,7 +40,8 @@ typedef struct read_text {
  * Errors: RV_E_FORMAT not UTF-8 (byte), or a PDF that is damaged, locked or without text.  RV_E_UNSUPPORTED a PDF, and pdftotext is
  *         not installed.  RV_E_TIMEOUT, RV_E_TOO_LARGE a PDF took more time or gives more text than it may.  RV_E_NOMEM.
  */
-rv_err rv_import_read(const rv_alloc *mem, const char *path, file_kind kind, const char *bytes, size_t n, read_text *out) RV_MUST_CHECK;
+rv_err rv_import_read(const rv_alloc *mem, const char *path, file_kind kind, const char *bytes, size_t n,
+                      read_text *out) RV_MUST_CHECK;
 
 /** rv_import_rows - lines of JSON objects as nodes. RV_E_FORMAT, RV_E_ARG, RV_E_TOO_LARGE with path and line; lines before it are in
  * the memory. */

@@ -54,7 +54,9 @@ static rv_err read_row(const rows *r, const json_t *o, const char **tags, rv_mem
     RV_TRY(node.text_bytes ? RV_OK : rv_fail(RV_E_ARG, "text: expected a text, found an empty one"));
     RV_TRY(rv_json_get_string(o, "type", &node.type, NULL));
     RV_TRY(rv_json_get_string(o, "source", &node.source, NULL));
-    RV_TRY(*r->job->user ? RV_OK : rv_json_get_string(o, "user", &node.user, NULL)); /* --user says whose all of it is */
+    RV_TRY(*r->job->user
+               ? RV_OK
+               : rv_json_get_string(o, "user", &node.user, NULL)); /* --user says whose all of it is */
     RV_TRY(rv_json_get_string(o, "origin", &node.origin, NULL));
     RV_TRY(rv_json_get_double(o, "confidence", 0, 1, &node.confidence));
     RV_TRY(rv_json_get_int(o, "created_ms", 0, INT64_MAX / 2, &node.created_ms));

@@ -41,11 +41,14 @@ static rv_err read_pdf(const rv_alloc *mem, const char *path, const char *bytes,
     static const rv_child_limits limits = {
         .output_bytes = TEXT_BYTES, .memory_bytes = PDF_MEMORY, .cpu_s = PDF_CPU_S, .wall_s = PDF_WALL_S
     };
-    static const char *const argv[] = { "pdftotext", "-q", "-enc", "UTF-8", "-eol", "unix", "/dev/fd/3", "-", NULL };
+    static const char *const argv[] = { "pdftotext", "-q",        "-enc", "UTF-8", "-eol",
+                                        "unix",      "/dev/fd/3", "-",    NULL };
     char *program = rv_child_find(mem, argv[0]);
     if (!program) {
         return rv_fail(RV_E_UNSUPPORTED,
-                       "%s: PDF is read with pdftotext, which is not installed; on Debian: apt-get install poppler-utils", path);
+                       "%s: PDF is read with pdftotext, which is not installed; on Debian: apt-get install "
+                       "poppler-utils",
+                       path);
     }
     int code = 0;
     rv_err e = rv_child_run(program, argv, bytes, n, &limits, out, &code);
@@ -54,15 +57,20 @@ static rv_err read_pdf(const rv_alloc *mem, const char *path, const char *bytes,
         return rv_fail(e, "%s: %s", path, rv_err_text());
     }
     if (code != 0) {
-        return rv_fail(RV_E_FORMAT, "%s: pdftotext cannot read it (exit code %d): it is damaged, needs a password, or needs more than %d MiB or %d s",
+        return rv_fail(RV_E_FORMAT,
+                       "%s: pdftotext cannot read it (exit code %d): it is damaged, needs a password, or "
+                       "needs more than %d MiB or %d s",
                        path, code, PDF_MEMORY >> 20, PDF_CPU_S);
     }
     const char *text = rv_text_get(out);
-    return text[strspn(text, " \n\r\t\f")] ? RV_OK
-                                           : rv_fail(RV_E_FORMAT, "%s: there is no text in it, only images; run it through OCR first", path);
+    return text[strspn(text, " \n\r\t\f")]
+               ? RV_OK
+               : rv_fail(RV_E_FORMAT, "%s: there is no text in it, only images; run it through OCR first",
+                         path);
 }
 
-rv_err rv_import_read(const rv_alloc *mem, const char *path, file_kind kind, const char *bytes, size_t n, read_text *out)
+rv_err rv_import_read(const rv_alloc *mem, const char *path, file_kind kind, const char *bytes, size_t n,
+                      read_text *out)
 {
     *out = (read_text){ .kind = kind == RV_FILE_MARKDOWN ? RV_TEXT_MARKDOWN : RV_TEXT_PLAIN };
     rv_text_init(&out->made, mem, TEXT_BYTES);
@@ -74,7 +82,8 @@ rv_err rv_import_read(const rv_alloc *mem, const char *path, file_kind kind, con
     } else {
         out->paged = kind == RV_FILE_PDF;
         out->kind = kind == RV_FILE_HTML ? RV_TEXT_HEADED : RV_TEXT_PLAIN;
-        rv_err e = kind == RV_FILE_HTML ? rv_html_text(bytes, n, &out->made) : read_pdf(mem, path, bytes, n, &out->made);
+        rv_err e = kind == RV_FILE_HTML ? rv_html_text(bytes, n, &out->made)
+                                        : read_pdf(mem, path, bytes, n, &out->made);
         if (e) {
             return e;
         }
@@ -85,7 +94,8 @@ rv_err rv_import_read(const rv_alloc *mem, const char *path, file_kind kind, con
     if (bad == out->n) {
         return RV_OK;
     }
-    return out->placed ? rv_fail(RV_E_FORMAT, "%s: byte %zu is not UTF-8 text; convert the file, for example with iconv", path,
-                                 bad + out->skipped)
+    return out->placed ? rv_fail(RV_E_FORMAT,
+                                 "%s: byte %zu is not UTF-8 text; convert the file, for example with iconv",
+                                 path, bad + out->skipped)
                        : rv_fail(RV_E_FORMAT, "%s: what was read from it is not text", path);
 }

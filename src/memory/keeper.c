@@ -25,7 +25,8 @@ enum {
     LINKS_MAX = 128    /* that hnsw takes */
 };
 
-#define OUTGROWN 1.25 /* times the rows it was measured on: what a breadth finds falls as rows come, most where lists split */
+#define OUTGROWN                                                                                             \
+    1.25 /* times the rows it was measured on: what a breadth finds falls as rows come, most where lists split */
 
 static rv_err path_of(const rv_memory *m, size_t kind, char out[PATH_MAX])
 {
@@ -303,7 +304,8 @@ static void save(rv_memory *m, size_t kind)
 
 /* What state says about a kind, at one moment. */
 typedef struct condition {
-    bool wanted, there, behind, outgrown; /* behind: has to be built anew, or is so quicker than by following */
+    bool wanted, there, behind,
+        outgrown; /* behind: has to be built anew, or is so quicker than by following */
     size_t n_live;
 } condition;
 
@@ -313,7 +315,8 @@ static condition condition_of(rv_memory *m, size_t kind)
     const fast *f = m->fasts[kind];
     condition c = { .wanted = is_wanted(m, kind), .there = f != NULL, .n_live = m->n_live };
     c.outgrown = f && (double)m->n_live > OUTGROWN * (double)f->n_built;
-    c.behind = f && (f->scrubs != m->scrubs || (f->n_missing > m->tuning.index_from && f->n_missing > m->n_live / 2));
+    c.behind = f && (f->scrubs != m->scrubs ||
+                     (f->n_missing > m->tuning.index_from && f->n_missing > m->n_live / 2));
     if (c.outgrown && (strcmp(rv_fast_kinds[kind], "hnsw") != 0 ||
                        config_for(m, kind, m->n_live).m != rv_index_get_config(f->index)->m)) {
         c.behind = true; /* lists are made for a number of rows, links as well but for few such numbers */

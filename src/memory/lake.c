@@ -19,9 +19,9 @@ typedef struct cached {
     struct row {
         int64_t id;
         size_t at; /* of its line */
-    } *rows; /* [n] */
+    } * rows;      /* [n] */
     size_t n, bytes;
-    size_t refs; /* shards that point here do not count, searches do */
+    size_t refs;   /* shards that point here do not count, searches do */
     uint64_t used; /* when last, in searches */
     struct cached *next;
 } cached;
@@ -38,8 +38,9 @@ struct rv_lake {
     const rv_alloc *mem;
     rv_memory_embedder embedder;
     size_t cache_bytes;
-    pthread_mutex_t lock;    /* all below */
-    pthread_mutex_t priming; /* held while a bundle is read, so that two that want the same read it once; before lock */
+    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t
+        priming; /* held while a bundle is read, so that two that want the same read it once; before lock */
     shard shards[RV_LAKE_SHARDS];
     size_t n_shards;
     cached *first;
@@ -99,9 +100,10 @@ static shard *find_shard(rv_lake *lake, const char *dir)
 rv_err rv_lake_add(rv_lake *lake, const char *dir, rv_consistency consistency, int64_t ttl_ms)
 {
     pthread_mutex_lock(&lake->lock);
-    rv_err e = find_shard(lake, dir)              ? rv_fail(RV_E_ARG, "%s: it was added already", dir)
-               : lake->n_shards == RV_LAKE_SHARDS ? rv_fail(RV_E_FULL, "%s: %d bundles are searched already", dir, RV_LAKE_SHARDS)
-                                                  : RV_OK;
+    rv_err e = find_shard(lake, dir) ? rv_fail(RV_E_ARG, "%s: it was added already", dir)
+               : lake->n_shards == RV_LAKE_SHARDS
+                   ? rv_fail(RV_E_FULL, "%s: %d bundles are searched already", dir, RV_LAKE_SHARDS)
+                   : RV_OK;
     char *copy = e ? NULL : rv_strdup(lake->mem, dir);
     if (copy) {
         lake->shards[lake->n_shards++] = (shard){ .dir = copy, .consistency = consistency, .ttl_ms = ttl_ms };
@@ -152,7 +154,8 @@ static rv_err read_corrected(rv_lake *lake, const rv_bundle *b, rv_arena *arena,
     return RV_OK;
 }
 
-static rv_err read_rows(const rv_bundle *b, rv_arena *arena, const int64_t *corrected, size_t n_corrected, cached *c)
+static rv_err read_rows(const rv_bundle *b, rv_arena *arena, const int64_t *corrected, size_t n_corrected,
+                        cached *c)
 {
     int64_t last = 0;
     size_t lines = 0;
@@ -163,13 +166,15 @@ static rv_err read_rows(const rv_bundle *b, rv_arena *arena, const int64_t *corr
         rv_arena_reset(arena);
         RV_TRY(rv_bundle_read_node(b, &at, arena, &node, &more));
         if (!more) {
-            return lines == b->head.n_nodes ? RV_OK
-                                            : rv_fail(RV_E_FORMAT, "%s: %zu nodes, %llu by its head", b->head.data_ref, lines,
-                                                      (unsigned long long)b->head.n_nodes);
+            return lines == b->head.n_nodes
+                       ? RV_OK
+                       : rv_fail(RV_E_FORMAT, "%s: %zu nodes, %llu by its head", b->head.data_ref, lines,
+                                 (unsigned long long)b->head.n_nodes);
         }
         lines++;
         if (node.node.id <= last || lines > b->head.n_nodes) {
-            return rv_fail(RV_E_FORMAT, "%s: node %lld: expected ids that ascend", b->head.data_ref, (long long)node.node.id);
+            return rv_fail(RV_E_FORMAT, "%s: node %lld: expected ids that ascend", b->head.data_ref,
+                           (long long)node.node.id);
         }
         last = node.node.id;
         bool hidden = n_corrected && bsearch(&last, corrected, n_corrected, sizeof last, by_id);
@@ -192,13 +197,17 @@ static rv_err read_bundle(rv_lake *lake, const char *dir, cached *c)
     RV_TRY(rv_bundle_open(lake->mem, dir, &c->bundle));
     const rv_bundle_head *h = &c->bundle.head;
     if (h->dim != lake->embedder.dim || strcmp(h->space, lake->embedder.name) != 0) {
-        return rv_fail(RV_E_CONFIG, "%s: its vectors are by embedder \"%.63s\" with %zu dimensions, and \"%s\" with %zu is configured: they cannot be compared",
+        return rv_fail(RV_E_CONFIG,
+                       "%s: its vectors are by embedder \"%.63s\" with %zu dimensions, and \"%s\" with %zu "
+                       "is configured: they cannot be compared",
                        dir, h->space, h->dim, lake->embedder.name, lake->embedder.dim);
     }
     size_t n = (size_t)h->n_vectors;
     c->rows = rv_new_array(lake->mem, n + 1, sizeof *c->rows);
     rv_err e = c->rows ? RV_OK : rv_fail(RV_E_NOMEM, "%s: no memory for %zu rows", dir, n);
-    e = e ? e : rv_index_new(lake->mem, &(rv_index_config){ .kind = "flat", .dim = h->dim, .keep = RV_KEEP_F32 }, &c->index);
+    e = e ? e
+          : rv_index_new(lake->mem, &(rv_index_config){ .kind = "flat", .dim = h->dim, .keep = RV_KEEP_F32 },
+                         &c->index);
     e = e ? e : rv_index_reserve(c->index, n);
     e = e ? e : rv_arena_new(lake->mem, LINE_BYTES, &arena);
     e = e ? e : read_corrected(lake, &c->bundle, arena, &corrected, &n_corrected);
@@ -271,9 +280,11 @@ static rv_err look(rv_lake *lake, shard *s)
 static rv_err choose(rv_lake *lake, shard *s, bool *stale)
 {
     double age = rv_clock_ms() - s->checked_ms;
-    bool due = !*s->witness || s->consistency == RV_LAKE_FRESH || (s->consistency == RV_LAKE_EVENTUAL && age > (double)s->ttl_ms);
+    bool due = !*s->witness || s->consistency == RV_LAKE_FRESH ||
+               (s->consistency == RV_LAKE_EVENTUAL && age > (double)s->ttl_ms);
     rv_err e = due ? look(lake, s) : RV_OK;
-    if (e && s->consistency == RV_LAKE_EVENTUAL && find_cached(lake, s->witness) && age <= STALE_TIMES * (double)s->ttl_ms) {
+    if (e && s->consistency == RV_LAKE_EVENTUAL && find_cached(lake, s->witness) &&
+        age <= STALE_TIMES * (double)s->ttl_ms) {
         *stale = true;
         return RV_OK;
     }
@@ -284,7 +295,8 @@ static rv_err choose(rv_lake *lake, shard *s, bool *stale)
 static rv_err acquire(rv_lake *lake, shard *s, bool *stale, cached **out)
 {
     pthread_mutex_lock(&lake->lock);
-    bool frozen = s->consistency == RV_LAKE_FROZEN && *s->witness; /* to what was read once, or refreshed to */
+    bool frozen =
+        s->consistency == RV_LAKE_FROZEN && *s->witness; /* to what was read once, or refreshed to */
     rv_err e = choose(lake, s, stale);
     cached *c = e ? NULL : find_cached(lake, s->witness);
     bool shared = false;
@@ -319,11 +331,14 @@ static rv_err acquire(rv_lake *lake, shard *s, bool *stale, cached **out)
         }
         pthread_mutex_lock(&lake->lock);
         if (!e && frozen && strcmp(s->witness, c->witness) != 0) {
-            e = rv_fail(RV_E_NOT_FOUND, "%s: it is frozen to a bundle that was published over, and there was no room to keep that one; refresh it",
+            e = rv_fail(RV_E_NOT_FOUND,
+                        "%s: it is frozen to a bundle that was published over, and there was no room to keep "
+                        "that one; refresh it",
                         s->dir);
         }
         if (!e) {
-            memcpy(s->witness, c->witness, sizeof s->witness); /* published anew between look and read: this is what was read */
+            memcpy(s->witness, c->witness,
+                   sizeof s->witness); /* published anew between look and read: this is what was read */
             c->used = ++lake->stats.searches;
             c->next = lake->first;
             lake->first = c;
@@ -369,7 +384,8 @@ static rv_err read_hits(const found *all, size_t n, size_t k, rv_arena *arena, r
         return rv_fail(RV_E_NOMEM, "no memory for a result");
     }
     for (size_t i = 0; i < n && out->n < k; i++) {
-        bool known = false; /* equal nodes have equal scores unless two generations are searched: look at all before */
+        bool known =
+            false; /* equal nodes have equal scores unless two generations are searched: look at all before */
         for (size_t j = 0; !known && j < i; j++) {
             known = same_node(&all[i], &all[j]);
         }
@@ -402,12 +418,15 @@ rv_err rv_lake_search(rv_lake *lake, const float *vector, size_t k, rv_arena *ar
         length += (double)vector[d] * (double)vector[d];
     }
     if (k < 1 || k > K_MAX || !(length > 0) || !isfinite(length)) {
-        return rv_fail(RV_E_ARG, "k: %zu, expected 1 .. %d, and a vector of finite numbers that are not all 0", k, K_MAX);
+        return rv_fail(RV_E_ARG,
+                       "k: %zu, expected 1 .. %d, and a vector of finite numbers that are not all 0", k,
+                       K_MAX);
     }
     float *unit = rv_new_array(lake->mem, dim, sizeof *unit);
     found *all = rv_new_array(lake->mem, k * RV_LAKE_SHARDS, sizeof *all);
     rv_hit *near = rv_new_array(lake->mem, k, sizeof *near);
-    rv_err e = unit && all && near ? RV_OK : rv_fail(RV_E_NOMEM, "no memory to search bundles"), first = RV_OK;
+    rv_err e = unit && all && near ? RV_OK : rv_fail(RV_E_NOMEM, "no memory to search bundles"),
+           first = RV_OK;
     for (size_t d = 0; !e && d < dim; d++) {
         unit[d] = (float)((double)vector[d] / sqrt(length));
     }
@@ -421,7 +440,8 @@ rv_err rv_lake_search(rv_lake *lake, const float *vector, size_t k, rv_arena *ar
         rv_err one = acquire(lake, &lake->shards[i], &stale, &c);
         if (one) {
             first = hits.failed ? first : one;
-            snprintf(hits.first_failure, sizeof hits.first_failure, "%s", hits.failed ? hits.first_failure : rv_err_text());
+            snprintf(hits.first_failure, sizeof hits.first_failure, "%s",
+                     hits.failed ? hits.first_failure : rv_err_text());
             hits.failed++;
             continue;
         }
@@ -460,7 +480,9 @@ rv_err rv_lake_refresh(rv_lake *lake, const char *dir, rv_lake_state *out)
         char before[RV_BUNDLE_HEX + 1];
         memcpy(before, s->witness, sizeof before);
         e = look(lake, s);
-        *out = e == RV_E_NOT_FOUND ? RV_LAKE_MISSING : strcmp(before, s->witness) == 0 ? RV_LAKE_UP_TO_DATE : RV_LAKE_INVALIDATED;
+        *out = e == RV_E_NOT_FOUND               ? RV_LAKE_MISSING
+               : strcmp(before, s->witness) == 0 ? RV_LAKE_UP_TO_DATE
+                                                 : RV_LAKE_INVALIDATED;
         e = e == RV_E_NOT_FOUND ? RV_OK : e;
     } else if (s) {
         *out = RV_LAKE_UP_TO_DATE;

@@ -7,17 +7,18 @@
 #define RV_LAKE_SHARDS 64
 
 typedef enum rv_consistency {
-    RV_LAKE_FRESH,    /* looks at every search (a search over several: once each); a bundle that is gone is an error */
+    RV_LAKE_FRESH, /* looks at every search (a search over several: once each); a bundle that is gone is an error */
     RV_LAKE_EVENTUAL, /* looks when the last look is ttl_ms ago; what is gone or damaged then is served from what was read, for ten times
                          ttl_ms, and told (stale) */
-    RV_LAKE_FROZEN    /* looks once, and again only when refreshed; when it was not kept and is another one by then: RV_E_NOT_FOUND */
+    RV_LAKE_FROZEN /* looks once, and again only when refreshed; when it was not kept and is another one by then: RV_E_NOT_FOUND */
 } rv_consistency;
 
 typedef struct rv_lake rv_lake;
 
 /** rv_lake_new - cache_bytes: of what is kept without being in use; the least recently used goes. embedder: as for rv_memory_open; bundles of
  * another are refused. rv_lake_free accepts NULL; nothing may be in use. Threads: all calls below: any thread, locks inside. */
-rv_err rv_lake_new(const rv_alloc *mem, rv_memory_embedder embedder, size_t cache_bytes, rv_lake **out) RV_MUST_CHECK;
+rv_err rv_lake_new(const rv_alloc *mem, rv_memory_embedder embedder, size_t cache_bytes,
+                   rv_lake **out) RV_MUST_CHECK;
 void rv_lake_free(rv_lake *lake);
 
 /** rv_lake_add - a folder; nothing is read yet. RV_E_ARG it is there already, RV_E_FULL RV_LAKE_SHARDS are. */
@@ -30,8 +31,8 @@ typedef struct rv_lake_hit {
 typedef struct rv_lake_hits {
     rv_lake_hit *at; /* [n] best first, in arena */
     size_t n;
-    size_t failed;          /* folders that could not be searched */
-    size_t stale;           /* folders served from what was read before */
+    size_t failed;           /* folders that could not be searched */
+    size_t stale;            /* folders served from what was read before */
     char first_failure[512]; /* the sentence of the first of them */
 } rv_lake_hits;
 /**
@@ -41,7 +42,8 @@ typedef struct rv_lake_hits {
  * vector  [dim], made by the same embedder; any length but 0
  * Errors: RV_E_ARG k or vector.  When no folder could be searched, the error of the first.  RV_E_NOMEM also when the arena is full.
  */
-rv_err rv_lake_search(rv_lake *lake, const float *vector, size_t k, rv_arena *arena, rv_lake_hits *out) RV_MUST_CHECK;
+rv_err rv_lake_search(rv_lake *lake, const float *vector, size_t k, rv_arena *arena,
+                      rv_lake_hits *out) RV_MUST_CHECK;
 
 typedef enum rv_lake_state { RV_LAKE_UP_TO_DATE, RV_LAKE_INVALIDATED, RV_LAKE_MISSING } rv_lake_state;
 /** rv_lake_refresh - look now, whatever the consistency: unchanged (also when it was not read yet), changed (the next search reads it), or
@@ -49,7 +51,8 @@ typedef enum rv_lake_state { RV_LAKE_UP_TO_DATE, RV_LAKE_INVALIDATED, RV_LAKE_MI
 rv_err rv_lake_refresh(rv_lake *lake, const char *dir, rv_lake_state *out) RV_MUST_CHECK;
 
 typedef struct rv_lake_stats {
-    uint64_t searches, hits, primes, shared_hits, invalidations, checks, evictions; /* primes: bundles read; checks: heads looked at */
+    uint64_t searches, hits, primes, shared_hits, invalidations, checks,
+        evictions; /* primes: bundles read; checks: heads looked at */
     double prime_ms;
     size_t cached, cached_bytes;
 } rv_lake_stats;

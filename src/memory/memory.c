@@ -31,9 +31,12 @@ static const char *const steps[] = {
     "CREATE VIEW searched AS SELECT id, text FROM nodes WHERE segment IS NOT NULL;"
     "CREATE VIRTUAL TABLE words USING fts5(text, content='searched', content_rowid='id',"
     " tokenize='porter unicode61 remove_diacritics 2')",
-    "CREATE TABLE node_use(node INTEGER PRIMARY KEY REFERENCES nodes ON DELETE CASCADE, pinned INTEGER NOT NULL,"
-    " expires_ms INTEGER NOT NULL, used INTEGER NOT NULL, used_ms INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;"
-    "CREATE TABLE near_keys(key INTEGER NOT NULL, node INTEGER NOT NULL, PRIMARY KEY(key, node)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE node_use(node INTEGER PRIMARY KEY REFERENCES nodes ON DELETE CASCADE, pinned INTEGER NOT "
+    "NULL,"
+    " expires_ms INTEGER NOT NULL, used INTEGER NOT NULL, used_ms INTEGER NOT NULL, sum INTEGER NOT NULL) "
+    "STRICT;"
+    "CREATE TABLE near_keys(key INTEGER NOT NULL, node INTEGER NOT NULL, PRIMARY KEY(key, node)) STRICT, "
+    "WITHOUT ROWID",
     "CREATE TABLE fresh(id INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT",
 };
 
@@ -64,7 +67,8 @@ rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS] = {
                           .help = "Outcomes whose sender had to wait because the queue was full." },
     [RV_MEMORY_DROPPED] = { .kind = RV_COUNTER,
                             .name = "ruvllm_memory_writeback_dropped_total",
-                            .help = "Outcomes that were given up: the queue stayed full, or they could not be written." },
+                            .help = "Outcomes that were given up: the queue stayed full, or they could not "
+                                    "be written." },
     [RV_MEMORY_EXPIRED] = { .kind = RV_COUNTER,
                             .name = "ruvllm_memory_expired_total",
                             .help = "Nodes that were removed because their time was over." },
@@ -637,7 +641,8 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     size_t removed;
     e = rv_memory_expire(m, &removed);
     if (e == RV_E_NO_SPACE || e == RV_E_IO) {
-        rv_log(RV_LOG_WARN, "memory.expire_failed", "error", rv_err_text(), "doing", "leaving what has ended for later", (char *)NULL);
+        rv_log(RV_LOG_WARN, "memory.expire_failed", "error", rv_err_text(), "doing",
+               "leaving what has ended for later", (char *)NULL);
     } else if (e) {
         rv_memory_close(m);
         return e;

@@ -25,8 +25,9 @@ typedef struct rv_memory_embedder {
  * Errors: RV_E_CONFIG the store was filled by another embedder (both names, and the command that helps).
  *         RV_E_CORRUPT a segment's checksum is wrong (file and offset).
  */
-rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory_embedder embedder, rv_memory **out) RV_MUST_CHECK;
-void rv_memory_close(rv_memory *m); /* accepts NULL */
+rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory_embedder embedder,
+                      rv_memory **out) RV_MUST_CHECK;
+void rv_memory_close(rv_memory *m);                            /* accepts NULL */
 rv_memory_embedder rv_memory_get_embedder(const rv_memory *m); /* borrowed from m */
 
 /* How vectors are indexed. Zeros mean the defaults. */
@@ -34,8 +35,8 @@ typedef struct rv_memory_tuning {
     /* "auto": rabitq to 500,000 vectors, then hnsw, where they are the cheapest way. "hnsw", "rabitq": that one, whenever there is no
      * filter. "both": the cheaper one. "flat": none */
     const char *index;
-    double recall;     /* of a search that names none, 0.5 .. 1; 0.99 */
-    size_t index_from; /* vectors from which on there is an index, 1024 */
+    double recall;      /* of a search that names none, 0.5 .. 1; 0.99 */
+    size_t index_from;  /* vectors from which on there is an index, 1024 */
     size_t m, ef_build; /* of hnsw; by the number of vectors */
     size_t ef;          /* of hnsw, least breadth of a search; the narrowest that finds enough */
 } rv_memory_tuning;
@@ -51,24 +52,25 @@ rv_err rv_memory_forget_vectors(rv_db *db) RV_MUST_CHECK;
  * "qa" (a rated question and answer). Edges: contains, follows, corrects, derived, cites, same_topic, agent_step, or a name of
  * one's own. */
 typedef struct rv_memory_new {
-    const char *type;           /* required, [a-z_]{1,32} */
-    const char *text;           /* required, valid UTF-8, 1 .. 1 MiB */
-    size_t text_bytes;          /* 0: text is zero-terminated */
-    const char *source;         /* file path, "user", "feedback" ...; may be NULL */
-    const char *user;           /* scope; NULL: everybody's */
-    const char *const *tags;    /* [n_tags] */
+    const char *type;        /* required, [a-z_]{1,32} */
+    const char *text;        /* required, valid UTF-8, 1 .. 1 MiB */
+    size_t text_bytes;       /* 0: text is zero-terminated */
+    const char *source;      /* file path, "user", "feedback" ...; may be NULL */
+    const char *user;        /* scope; NULL: everybody's */
+    const char *const *tags; /* [n_tags] */
     size_t n_tags;
-    const char *origin;         /* request id it came from; may be NULL */
-    double confidence;          /* 0..1; 0 means not said: stored as 1 */
-    const json_t *metadata;     /* object or NULL */
-    int64_t parent;             /* contains-edge from there, 0: none */
-    int64_t corrects;           /* corrects-edge to that node, 0: none. It ranks below this one from now on */
-    int64_t derived_from;       /* derived-edge, 0: none */
-    uint64_t offset, length;    /* bytes in the source */
-    int64_t created_ms;         /* 0: now */
-    int64_t ttl_ms;             /* it is removed so long after it was added, unless pinned; 0: never */
+    const char *origin;      /* request id it came from; may be NULL */
+    double confidence;       /* 0..1; 0 means not said: stored as 1 */
+    const json_t *metadata;  /* object or NULL */
+    int64_t parent;          /* contains-edge from there, 0: none */
+    int64_t corrects;        /* corrects-edge to that node, 0: none. It ranks below this one from now on */
+    int64_t derived_from;    /* derived-edge, 0: none */
+    uint64_t offset, length; /* bytes in the source */
+    int64_t created_ms;      /* 0: now */
+    int64_t ttl_ms;          /* it is removed so long after it was added, unless pinned; 0: never */
     bool pinned;
-    bool examined;              /* looked at before it is kept: a text without letters or digits is refused (RV_E_ARG); one that repeats
+    bool
+        examined; /* looked at before it is kept: a text without letters or digits is refused (RV_E_ARG); one that repeats
                                    itself, or is made of no words, gets a third of its confidence; one that is there in other words
                                    is not added again; one that contradicts another corrects it, and both are kept */
 } rv_memory_new;
@@ -91,7 +93,8 @@ typedef struct rv_memory_added {
     int64_t corrects; /* what it corrects, as told or as found; 0: nothing */
     const char *odd;  /* why its confidence is less; "" when it is not. A fixed text */
 } rv_memory_added;
-rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_memory_added *out, size_t *done) RV_MUST_CHECK;
+rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_memory_added *out,
+                          size_t *done) RV_MUST_CHECK;
 /** rv_memory_link - weight > 0; an edge of that type is there already: it gets this weight. RV_E_NOT_FOUND an end. */
 rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, double weight) RV_MUST_CHECK;
 
@@ -101,16 +104,17 @@ typedef struct rv_memory_node {
     const char *const *tags;
     size_t n_tags;
     double confidence;
-    int64_t created_ms;     /* UTC */
-    bool pinned;            /* neither its time nor its age count */
-    int64_t expires_ms;     /* UTC; 0: never */
-    uint32_t used;          /* how often it stood in a prompt, and when last (UTC; 0: never) */
+    int64_t created_ms; /* UTC */
+    bool pinned;        /* neither its time nor its age count */
+    int64_t expires_ms; /* UTC; 0: never */
+    uint32_t used;      /* how often it stood in a prompt, and when last (UTC; 0: never) */
     int64_t used_ms;
-    int64_t corrected_by;   /* newest node that corrects this one (for the user of the filter), 0: none */
+    int64_t corrected_by; /* newest node that corrects this one (for the user of the filter), 0: none */
     uint64_t offset, length;
-    const char *metadata;   /* JSON text, "{}" when none */
-    double score;           /* of a search, else 0 */
-    double vector_score, words_score; /* cosine; BM25 (higher is better); NaN when that side did not find it */
+    const char *metadata; /* JSON text, "{}" when none */
+    double score;         /* of a search, else 0 */
+    double vector_score,
+        words_score;         /* cosine; BM25 (higher is better); NaN when that side did not find it */
     const char *origin_side; /* "vector", "words", "both", "graph"; "" outside a search */
 } rv_memory_node;
 
@@ -138,24 +142,27 @@ typedef struct rv_memory_filter {
 
 typedef struct rv_memory_query {
     const char *text;
-    size_t text_bytes;          /* 0: zero-terminated */
-    const float *vector;        /* [dim] or NULL: made from text */
+    size_t text_bytes;   /* 0: zero-terminated */
+    const float *vector; /* [dim] or NULL: made from text */
     rv_memory_mode mode;
-    size_t k;                   /* 1 .. 1000 */
+    size_t k; /* 1 .. 1000 */
     rv_memory_filter filter;
-    bool with_corrected;        /* what has been corrected stands behind its correction; false: it is left out */
-    double recall;              /* part of the nearest that the vector side has to find, on average: 0.5 .. 1; 1: exactly all; 0: as
+    bool with_corrected; /* what has been corrected stands behind its correction; false: it is left out */
+    double
+        recall; /* part of the nearest that the vector side has to find, on average: 0.5 .. 1; 1: exactly all; 0: as
                                  * tuned */
 } rv_memory_query;
 
 /* How the vector side went about a search, and why: what each way would have cost, as measured on this store. */
 typedef struct rv_memory_plan {
-    const char *path;       /* "hnsw", "rabitq", "scan" (all that pass, by codes), "flat" (all that pass, exactly), "none" */
+    const char *
+        path; /* "hnsw", "rabitq", "scan" (all that pass, by codes), "flat" (all that pass, exactly), "none" */
     size_t rows, passing;   /* searched nodes; those that pass the filter */
     size_t recent;          /* of these, not in the index yet: compared exactly beside it */
     size_t k, breadth;      /* of hnsw its ef, of rabitq lists */
     double asked, expected; /* recall */
-    double ms, scan_ms, flat_ms; /* expected of this path, of a scan, of comparing all; NaN: there is no index to scan */
+    double ms, scan_ms,
+        flat_ms; /* expected of this path, of a scan, of comparing all; NaN: there is no index to scan */
 } rv_memory_plan;
 
 /** rv_memory_plan_json - its fields and `why`, a sentence. NULL without memory. */
@@ -179,11 +186,12 @@ typedef struct rv_memory_hits {
  * Errors:  RV_E_ARG k, text or vector.  RV_E_NOMEM also when the arena is full.  RV_E_CORRUPT a node does not fit its checksum.
  * Threads: any thread, together with writers.
  */
-rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena, rv_memory_hits *out) RV_MUST_CHECK;
+rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena,
+                        rv_memory_hits *out) RV_MUST_CHECK;
 
 /** rv_memory_list - newest first. after: continue below this id, 0: from the top. */
-rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit, int64_t after, rv_arena *arena,
-                      rv_memory_hits *out) RV_MUST_CHECK;
+rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit, int64_t after,
+                      rv_arena *arena, rv_memory_hits *out) RV_MUST_CHECK;
 
 /** rv_memory_rm - by id (> 0; together with a filter only when it passes) or everything that passes the filter (id 0; an
  * empty filter is RV_E_ARG: name a scope). A document takes its chunks along. A user in the filter means that user's alone,
@@ -191,9 +199,10 @@ rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit
 rv_err rv_memory_rm(rv_memory *m, int64_t id, const rv_memory_filter *filter, size_t *removed) RV_MUST_CHECK;
 
 typedef struct rv_memory_import {
-    size_t files, unchanged, replaced, chunks_added, chunks_removed; /* files: all that were read, unchanged ones too */
-    size_t notes_added;                                              /* rows of .jsonl files */
-    size_t failed;                                                   /* files that were left out */
+    size_t files, unchanged, replaced, chunks_added,
+        chunks_removed; /* files: all that were read, unchanged ones too */
+    size_t notes_added; /* rows of .jsonl files */
+    size_t failed;      /* files that were left out */
 } rv_memory_import;
 /* After each file; false ends the import there. */
 typedef bool (*rv_memory_progress)(void *self, const char *path, size_t done, size_t n_files, size_t chunks);
@@ -210,8 +219,9 @@ typedef bool (*rv_memory_progress)(void *self, const char *path, size_t done, si
  *          RV_E_UNSUPPORTED a .pdf, and pdftotext is not installed.  RV_E_CANCELLED progress said so; importing again goes on.
  *          Of several files that were left out the first is told.
  */
-rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, const char *const *tags, size_t n_tags,
-                             rv_memory_progress progress, void *self, rv_memory_import *done) RV_MUST_CHECK;
+rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, const char *const *tags,
+                             size_t n_tags, rv_memory_progress progress, void *self,
+                             rv_memory_import *done) RV_MUST_CHECK;
 /** rv_memory_import_bytes - the same for the bytes of one file that somebody sent. name: a relative path without "..", which becomes the
  * source; RV_E_ARG else. */
 rv_err rv_memory_import_bytes(rv_memory *m, const char *name, const char *bytes, size_t n, const char *user,
@@ -241,8 +251,9 @@ typedef bool (*rv_memory_export_progress)(void *self, size_t done, size_t total)
  * Errors: RV_E_CORRUPT, RV_E_FORMAT what is there is damaged: remove it first.  RV_E_BUSY somebody else publishes there.
  *         RV_E_NO_SPACE, RV_E_IO; RV_E_CANCELLED by progress.
  */
-rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_options *how, rv_memory_export_progress progress,
-                        void *self, rv_memory_exported *out) RV_MUST_CHECK;
+rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_options *how,
+                        rv_memory_export_progress progress, void *self,
+                        rv_memory_exported *out) RV_MUST_CHECK;
 
 typedef struct rv_memory_restored {
     size_t nodes, there, edges; /* there: nodes that an earlier try had brought in */
@@ -253,7 +264,8 @@ typedef struct rv_memory_restored {
  * Errors: those of rv_bundle_open.  RV_E_CONFIG other embedder.  RV_E_ARG another node has the id.  RV_E_FORMAT a line.
  *         RV_E_CANCELLED by progress.
  */
-rv_err rv_memory_restore(rv_memory *m, const char *dir, rv_memory_export_progress progress, void *self, rv_memory_restored *done) RV_MUST_CHECK;
+rv_err rv_memory_restore(rv_memory *m, const char *dir, rv_memory_export_progress progress, void *self,
+                         rv_memory_restored *done) RV_MUST_CHECK;
 bool rv_memory_is_bundle(const char *dir);
 
 typedef struct rv_memory_stats {
@@ -269,7 +281,7 @@ rv_err rv_memory_get_stats(rv_memory *m, rv_memory_stats *out) RV_MUST_CHECK;
  * 1e-6: of equal ones any will do. */
 typedef struct rv_memory_recall_report {
     size_t asked;
-    double recall, least; /* mean, and of the worst one */
+    double recall, least;       /* mean, and of the worst one */
     double search_ms, exact_ms; /* of one, mean */
     const char *index;
 } rv_memory_recall_report;
@@ -281,7 +293,8 @@ typedef struct rv_memory_edge {
     const char *type;
     double weight;
 } rv_memory_edge;
-rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_edge **out, size_t *n) RV_MUST_CHECK;
+rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_edge **out,
+                            size_t *n) RV_MUST_CHECK;
 
 /* ---- graph ---- */
 
@@ -319,8 +332,8 @@ rv_err rv_memory_subgraph_of(rv_memory *m, const rv_memory_hits *hits, const rv_
 
 /** rv_memory_path - a shortest way from one node to another along edges in both directions, of at most max_hops (1 .. 16);
  * *n edges in arena, in order, each as it is directed; 0 when there is none. RV_E_NOT_FOUND an end. */
-rv_err rv_memory_path(rv_memory *m, int64_t from, int64_t to, unsigned max_hops, rv_arena *arena, rv_memory_edge **out,
-                      size_t *n) RV_MUST_CHECK;
+rv_err rv_memory_path(rv_memory *m, int64_t from, int64_t to, unsigned max_hops, rv_arena *arena,
+                      rv_memory_edge **out, size_t *n) RV_MUST_CHECK;
 
 /**
  * rv_memory_reweigh - what became of an answer moves the edges, in either direction, between its anchor and what was retrieved for

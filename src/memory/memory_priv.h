@@ -48,8 +48,8 @@ bool rv_names_find(const names *t, const char *name, uint32_t *out);
 typedef struct entry {
     int64_t id, created_ms;
     uint32_t type, user, source;
-    uint32_t tags_at, n_tags; /* in tags */
-    const float *row;         /* its vector as mapped; NULL: not searched */
+    uint32_t tags_at, n_tags;    /* in tags */
+    const float *row;            /* its vector as mapped; NULL: not searched */
     int64_t expires_ms, used_ms; /* 0: never */
     uint32_t used;
     float confidence;
@@ -96,8 +96,9 @@ struct rv_memory {
     pthread_cond_t kept;     /* due or stop was set, or idle */
     pthread_t keeper;
     bool keeper_runs, keeper_due, keeper_settle, keeper_stop, keeper_idle;
-    bool looked[RV_FASTS];        /* the keeper's own: a saved index was looked for */
-    size_t words_not_before, not_before[RV_FASTS];  /* nor is one built again with fewer rows, after it failed */
+    bool looked[RV_FASTS]; /* the keeper's own: a saved index was looked for */
+    size_t words_not_before,
+        not_before[RV_FASTS]; /* nor is one built again with fewer rows, after it failed */
 
     pthread_mutex_t queueing; /* all to the next blank line; writeback.c */
     pthread_cond_t queued, drained;
@@ -110,7 +111,7 @@ struct rv_memory {
     int64_t opened_wall_ms; /* time goes on from there, whatever the clock of the machine is set to */
     double opened_ms;
 
-    uint64_t store; /* the number of this store, as in its vector files */
+    uint64_t store;         /* the number of this store, as in its vector files */
     pthread_rwlock_t state; /* all below */
     int64_t half_life_ms;   /* 0: nothing fades */
     entry *entries;         /* [n_entries] ascending ids */
@@ -120,8 +121,8 @@ struct rv_memory {
     names names;
     holders *holders[RV_BYS]; /* [n_holders] by the number of the name */
     size_t n_holders[RV_BYS];
-    idset live;   /* nodes that are searched, n_live of them */
-    span *spans;  /* [live.n] */
+    idset live;  /* nodes that are searched, n_live of them */
+    span *spans; /* [live.n] */
     size_t n_live, span_room;
     rv_index *index; /* exact: all rows */
     fast *fasts[RV_FASTS];
@@ -169,7 +170,7 @@ void rv_live_remove(rv_memory *m, int64_t id);
 
 /* The searched nodes that pass, as bits by id. */
 typedef struct passing {
-    uint64_t *bits; /* NULL: no filter, all pass */
+    uint64_t *bits;   /* NULL: no filter, all pass */
     size_t n_bits, n; /* n of them are set */
 } passing;
 /** rv_passing_of - to be freed with rv_passing_deinit. Under state. */
@@ -242,7 +243,8 @@ typedef struct near_found {
 } near_found;
 /** rv_near_find - among the nodes of its type and user. Under writing.  rv_near_write - the keys by which these are found; in the
  * transaction at hand. */
-rv_err rv_near_find(rv_memory *m, sqlite3 *conn, const record *r, const float *vector, near_found *out) RV_MUST_CHECK;
+rv_err rv_near_find(rv_memory *m, sqlite3 *conn, const record *r, const float *vector,
+                    near_found *out) RV_MUST_CHECK;
 rv_err rv_near_write(rv_memory *m, const record *rows, size_t n, bool remove) RV_MUST_CHECK;
 
 /* ---- what becomes of a node: use.c ---- */
@@ -265,8 +267,9 @@ use_row rv_use_of(const entry *e);
 /** rv_use_load - of all entries, at the start.  rv_use_check - the disk says what memory says. */
 rv_err rv_use_load(rv_memory *m, sqlite3 *conn) RV_MUST_CHECK;
 rv_err rv_use_check(const rv_memory *m, sqlite3 *conn) RV_MUST_CHECK;
-rv_err rv_use_write(rv_memory *m, const use_row *rows, size_t n) RV_MUST_CHECK; /* in the transaction at hand */
-void rv_use_take_over(rv_memory *m, const use_row *rows, size_t n);             /* under state, alone */
+rv_err rv_use_write(rv_memory *m, const use_row *rows,
+                    size_t n) RV_MUST_CHECK;                        /* in the transaction at hand */
+void rv_use_take_over(rv_memory *m, const use_row *rows, size_t n); /* under state, alone */
 
 /** rv_memory_moved - the edges that an outcome moves, with their new weights, added to rows [room]; an edge that is among them already
  * moves on from there. Under writing. */
@@ -313,7 +316,8 @@ typedef struct change {
  * [n][dim]. Errors: as rv_segments_sync; RV_E_NOMEM. Under writing.
  *  rv_fresh_get - the copy of a vector [dim]; *found false: there is none, or it is damaged.
  *  rv_fresh_count - at the start. */
-rv_err rv_fresh_keep(rv_memory *m, sqlite3 *conn, const int64_t *ids, const float *vectors, size_t n) RV_MUST_CHECK;
+rv_err rv_fresh_keep(rv_memory *m, sqlite3 *conn, const int64_t *ids, const float *vectors,
+                     size_t n) RV_MUST_CHECK;
 rv_err rv_fresh_get(const rv_memory *m, sqlite3 *conn, int64_t id, float *out, bool *found) RV_MUST_CHECK;
 rv_err rv_fresh_count(rv_memory *m, sqlite3 *conn) RV_MUST_CHECK;
 

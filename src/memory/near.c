@@ -53,7 +53,9 @@ rv_err rv_near_write(rv_memory *m, const record *rows, size_t n, bool remove)
 {
     sqlite3_stmt *stmt;
     struct near_work *w = NULL;
-    RV_TRY(rv_db_kept(m->db, &stmt, remove ? "DELETE FROM near_keys WHERE key=?1 AND node=?2" : "INSERT OR IGNORE INTO near_keys VALUES(?1,?2)"));
+    RV_TRY(rv_db_kept(m->db, &stmt,
+                      remove ? "DELETE FROM near_keys WHERE key=?1 AND node=?2"
+                             : "INSERT OR IGNORE INTO near_keys VALUES(?1,?2)"));
     rv_err e = RV_OK;
     for (size_t i = 0; !e && i < n; i++) {
         int64_t keys[RV_SENSE_KEYS];
@@ -85,7 +87,8 @@ static float cosine_of(const rv_memory *m, const entry *e, const float *vector)
     return (float)sum;
 }
 
-static rv_err compare(struct near_work *w, rv_memory *m, sqlite3_stmt *node, int64_t id, const record *r, const float *vector, near_found *out)
+static rv_err compare(struct near_work *w, rv_memory *m, sqlite3_stmt *node, int64_t id, const record *r,
+                      const float *vector, near_found *out)
 {
     const entry *e = rv_memory_find(m, id);
     bool row;
@@ -99,8 +102,8 @@ static rv_err compare(struct near_work *w, rv_memory *m, sqlite3_stmt *node, int
         return RV_OK;
     }
     RV_TRY(rv_record_read(node, &other));
-    if (other.type.n != r->type.n || memcmp(other.type.at, r->type.at, r->type.n) != 0 || other.user.n != r->user.n ||
-        memcmp(other.user.at, r->user.at, r->user.n) != 0) {
+    if (other.type.n != r->type.n || memcmp(other.type.at, r->type.at, r->type.n) != 0 ||
+        other.user.n != r->user.n || memcmp(other.user.at, r->user.at, r->user.n) != 0) {
         return RV_OK; /* two scopes with one hash */
     }
     rv_sense_of(w->words, other.text.at, other.text.n, &w->older);
@@ -126,8 +129,11 @@ rv_err rv_near_find(rv_memory *m, sqlite3 *conn, const record *r, const float *v
     RV_TRY(new_work(m, &w));
     rv_sense_of(w->words, r->text.at, r->text.n, &w->newer);
     size_t n_keys = rv_sense_keys(&w->newer, scope_of(r->type, r->user), keys);
-    rv_err e = n_keys ? rv_db_prepare(conn, &by_key, "SELECT node FROM near_keys WHERE key=?1 ORDER BY node DESC", "") : RV_OK;
-    e = e || !n_keys ? e : rv_db_prepare(conn, &node, "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1", "");
+    rv_err e = n_keys ? rv_db_prepare(conn, &by_key,
+                                      "SELECT node FROM near_keys WHERE key=?1 ORDER BY node DESC", "")
+                      : RV_OK;
+    e = e || !n_keys ? e
+                     : rv_db_prepare(conn, &node, "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1", "");
     for (size_t k = 0; !e && k < n_keys; k++) {
         e = rv_db_bind(by_key, "i", keys[k]);
         for (bool row = true; !e && row && n_seen < LOOK_MOST;) {

@@ -368,8 +368,8 @@ rv_err rv_fast_forget(const char *folder)
     static const char *const ends[] = { "", ".new" };
     for (size_t i = 0; i < RV_FASTS * RV_COUNT(ends); i++) {
         char path[PATH_MAX];
-        if (snprintf(path, sizeof path, "%s/%s.idx%s", folder, rv_fast_kinds[i % RV_FASTS], ends[i / RV_FASTS]) >=
-            (int)sizeof path) {
+        if (snprintf(path, sizeof path, "%s/%s.idx%s", folder, rv_fast_kinds[i % RV_FASTS],
+                     ends[i / RV_FASTS]) >= (int)sizeof path) {
             return rv_fail(RV_E_ARG, "%s: the path is too long", folder);
         }
         if (unlink(path) < 0 && errno != ENOENT) {

@@ -21,7 +21,7 @@ typedef struct restoring {
     rv_bundle_node nodes[BATCH];
     link_row links[BATCH];
     size_t n, n_documents, n_use;
-    bool searched; /* those in the batch have vectors */
+    bool searched;  /* those in the batch have vectors */
     float *vectors; /* [BATCH][dim] */
 } restoring;
 
@@ -39,7 +39,8 @@ static rv_err check_fields(const restoring *r, const rv_bundle_node *n)
                              .offset = at->offset,
                              .length = at->length };
     if (at->id <= r->last || at->id >= r->b->head.next_id) {
-        return rv_fail(RV_E_FORMAT, "node %lld: expected ids that ascend, below %lld", (long long)at->id, (long long)r->b->head.next_id);
+        return rv_fail(RV_E_FORMAT, "node %lld: expected ids that ascend, below %lld", (long long)at->id,
+                       (long long)r->b->head.next_id);
     }
     rv_err e = rv_memory_check_new(&as_new, strlen(at->text));
     if (e) {
@@ -50,7 +51,8 @@ static rv_err check_fields(const restoring *r, const rv_bundle_node *n)
     }
     return (n->vector >= 0) == (strcmp(at->type, "document") != 0)
                ? RV_OK
-               : rv_fail(RV_E_FORMAT, "node %lld: a document has no vector, and everything else has one", (long long)at->id);
+               : rv_fail(RV_E_FORMAT, "node %lld: a document has no vector, and everything else has one",
+                         (long long)at->id);
 }
 
 static rv_err record_of(const restoring *r, const rv_bundle_node *n, record *out)
@@ -90,8 +92,10 @@ static rv_err check_same(const restoring *r, const record *wanted)
     return e || sum == rv_record_sum(wanted)
                ? e
                : rv_fail(RV_E_ARG,
-                         "node %lld of this store is another one: restore into an empty data folder (--data DIR), search in the bundle "
-                         "as it is (memory search --bundle DIR), or import its texts as new nodes (memory import DIR/nodes-*.jsonl)",
+                         "node %lld of this store is another one: restore into an empty data folder (--data "
+                         "DIR), search in the bundle "
+                         "as it is (memory search --bundle DIR), or import its texts as new nodes (memory "
+                         "import DIR/nodes-*.jsonl)",
                          (long long)wanted->id);
 }
 
@@ -157,9 +161,10 @@ static rv_err restore_nodes(restoring *r)
             RV_TRY(rv_bundle_read_node(r->b, &at, r->arena, &n, &more));
         }
         if (!more) {
-            return seen == r->b->head.n_nodes ? RV_OK
-                                              : rv_fail(RV_E_FORMAT, "%zu nodes in the bundle, %llu by its head", seen,
-                                                        (unsigned long long)r->b->head.n_nodes);
+            return seen == r->b->head.n_nodes
+                       ? RV_OK
+                       : rv_fail(RV_E_FORMAT, "%zu nodes in the bundle, %llu by its head", seen,
+                                 (unsigned long long)r->b->head.n_nodes);
         }
         RV_TRY(put_node(r, &n));
         if (r->n == 0) {
@@ -167,7 +172,8 @@ static rv_err restore_nodes(restoring *r)
         }
         if (seen % BATCH == 0 && r->progress && !r->progress(r->self, seen, (size_t)r->b->head.n_nodes)) {
             RV_TRY(write_batch(r));
-            return rv_fail(RV_E_CANCELLED, "stopped after %zu of %llu nodes; the same command goes on from here", seen + 1,
+            return rv_fail(RV_E_CANCELLED,
+                           "stopped after %zu of %llu nodes; the same command goes on from here", seen + 1,
                            (unsigned long long)r->b->head.n_nodes);
         }
     }
@@ -175,11 +181,13 @@ static rv_err restore_nodes(restoring *r)
 
 static rv_err check_edge(const restoring *r, const rv_bundle_edge *e)
 {
-    bool good = rv_memory_good_type(e->type) && e->weight > 0 && e->from != e->to && rv_memory_find(r->m, e->from) &&
-                rv_memory_find(r->m, e->to);
+    bool good = rv_memory_good_type(e->type) && e->weight > 0 && e->from != e->to &&
+                rv_memory_find(r->m, e->from) && rv_memory_find(r->m, e->to);
     return good ? RV_OK
-                : rv_fail(RV_E_FORMAT, "edge from %lld to %lld: expected two nodes of the bundle, a type and a weight above 0",
-                          (long long)e->from, (long long)e->to);
+                : rv_fail(
+                      RV_E_FORMAT,
+                      "edge from %lld to %lld: expected two nodes of the bundle, a type and a weight above 0",
+                      (long long)e->from, (long long)e->to);
 }
 
 static rv_err restore_edges(restoring *r)
@@ -199,9 +207,10 @@ static rv_err restore_edges(restoring *r)
             continue;
         }
         if (!more) {
-            return r->done->edges == r->b->head.n_edges ? RV_OK
-                                                        : rv_fail(RV_E_FORMAT, "%zu edges in the bundle, %llu by its head", r->done->edges,
-                                                                  (unsigned long long)r->b->head.n_edges);
+            return r->done->edges == r->b->head.n_edges
+                       ? RV_OK
+                       : rv_fail(RV_E_FORMAT, "%zu edges in the bundle, %llu by its head", r->done->edges,
+                                 (unsigned long long)r->b->head.n_edges);
         }
         RV_TRY(check_edge(r, &e));
         r->links[n++] = (link_row){ e.from, e.to, e.type, e.weight, e.created_ms };
@@ -217,8 +226,12 @@ static rv_err raise_ids(restoring *r)
         return RV_OK;
     }
     RV_TRY(rv_db_begin(r->m->db, &conn));
-    rv_err e = rv_db_exec(conn, "INSERT INTO sqlite_sequence(name, seq) SELECT 'nodes', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name='nodes')", "");
-    e = e ? e : rv_db_exec(conn, "UPDATE sqlite_sequence SET seq=?1 WHERE name='nodes' AND seq<?1", "i", last);
+    rv_err e = rv_db_exec(conn,
+                          "INSERT INTO sqlite_sequence(name, seq) SELECT 'nodes', 0 WHERE NOT EXISTS (SELECT "
+                          "1 FROM sqlite_sequence WHERE name='nodes')",
+                          "");
+    e = e ? e
+          : rv_db_exec(conn, "UPDATE sqlite_sequence SET seq=?1 WHERE name='nodes' AND seq<?1", "i", last);
     if (e) {
         rv_db_rollback(r->m->db);
         return e;
@@ -233,7 +246,8 @@ static rv_err restore(restoring *r)
     const rv_bundle_head *h = &r->b->head;
     if (strcmp(h->space, r->m->embedder_name) != 0 || h->dim != r->m->embedder.dim) {
         return rv_fail(RV_E_CONFIG,
-                       "the bundle holds vectors of embedder \"%.63s\" with %zu dimensions, and \"%s\" with %zu is configured: choose that one "
+                       "the bundle holds vectors of embedder \"%.63s\" with %zu dimensions, and \"%s\" with "
+                       "%zu is configured: choose that one "
                        "in [embedding], or import its texts alone (memory import DIR/nodes-*.jsonl)",
                        h->space, h->dim, r->m->embedder_name, r->m->embedder.dim);
     }
@@ -242,7 +256,8 @@ static rv_err restore(restoring *r)
     return raise_ids(r);
 }
 
-rv_err rv_memory_restore(rv_memory *m, const char *dir, rv_memory_export_progress progress, void *self, rv_memory_restored *done)
+rv_err rv_memory_restore(rv_memory *m, const char *dir, rv_memory_export_progress progress, void *self,
+                         rv_memory_restored *done)
 {
     rv_bundle b;
     RV_TRY(rv_bundle_open(m->mem, dir, &b));
@@ -250,7 +265,9 @@ rv_err rv_memory_restore(rv_memory *m, const char *dir, rv_memory_export_progres
     float *vectors = rv_new_array(m->mem, BATCH * b.head.dim, sizeof *vectors); /* dim is at most 8,192 */
     rv_err e = r && vectors ? RV_OK : rv_fail(RV_E_NOMEM, "no memory to restore");
     if (!e) {
-        *r = (restoring){ .m = m, .b = &b, .progress = progress, .self = self, .done = done, .vectors = vectors };
+        *r = (restoring){
+            .m = m, .b = &b, .progress = progress, .self = self, .done = done, .vectors = vectors
+        };
         e = rv_arena_new(m->mem, ARENA_BYTES, &r->arena);
     }
     if (!e) {

@@ -254,8 +254,8 @@ typedef struct searching {
     rv_hit *hits;        /* [side] */
     candidate *at;       /* [4 * side + 2 * REACH_MOST] */
     size_t n;
-    size_t n_sorted; /* the first of them ascend by id */
-    bool cut;        /* a side had more to give */
+    size_t n_sorted;     /* the first of them ascend by id */
+    bool cut;            /* a side had more to give */
     double vector_share; /* of the cosine in a score, 0 .. 1; the rest is the words' */
     rv_memory_plan plan;
 } searching;
@@ -436,7 +436,9 @@ static void support(searching *s, int64_t id, double by)
             (void)rv_index_score(s->m->index, s->vector, id, &cosine);
         }
         c = &s->at[s->n++];
-        *c = (candidate){ .id = id, .vector_score = (double)cosine, .score = (double)cosine * s->vector_share };
+        *c = (candidate){ .id = id,
+                          .vector_score = (double)cosine,
+                          .score = (double)cosine * s->vector_share };
     }
     if (c && c->support < by) {
         c->support = by;

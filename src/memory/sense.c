@@ -3,7 +3,14 @@
 
 #include <string.h>
 
-enum { LOOK_BYTES = 65536, TOKEN_BYTES = 100, REPEAT_LEAST = 12, VALUE_WORDS = 3, TYPO_BYTES = 5, HASHES = 18 };
+enum {
+    LOOK_BYTES = 65536,
+    TOKEN_BYTES = 100,
+    REPEAT_LEAST = 12,
+    VALUE_WORDS = 3,
+    TYPO_BYTES = 5,
+    HASHES = 18
+};
 
 /* ---- quality ---- */
 
@@ -18,8 +25,10 @@ static bool is_vowel(unsigned char c)
 }
 
 typedef struct tally {
-    size_t chars, letters, bytes, longest; /* chars without spaces; letters: and digits, and all that is not ASCII */
-    size_t tokens, latin, odd;             /* words of ASCII letters; without a vowel or with four consonants in a row at their beginning */
+    size_t chars, letters, bytes,
+        longest; /* chars without spaces; letters: and digits, and all that is not ASCII */
+    size_t tokens, latin,
+        odd; /* words of ASCII letters; without a vowel or with four consonants in a row at their beginning */
     size_t words, distinct;
 } tally;
 
@@ -58,17 +67,19 @@ double rv_sense_quality(const char *text, size_t n, const char **why)
             uint64_t hash = rv_hash64(text + from, at - from, 1);
             uint64_t *slot = &seen[hash % 1024];
             t.words++;
-            t.distinct += *slot != hash; /* a slot that two words share counts them anew: fewer repetitions are seen, never more */
+            t.distinct +=
+                *slot !=
+                hash; /* a slot that two words share counts them anew: fewer repetitions are seen, never more */
             *slot = hash;
         }
         at += at < n && is_space((unsigned char)text[at]);
     }
-    const char *found = t.letters == 0                                         ? "no letters or digits"
-                        : t.longest > TOKEN_BYTES && t.longest * 2 > t.chars   ? "one long token"
-                        : t.letters * 2 < t.chars                              ? "mostly signs"
-                        : t.latin >= 4 && t.odd * 2 > t.latin                  ? "made of no words"
-                        : t.words >= REPEAT_LEAST && t.distinct * 4 < t.words  ? "repeats itself"
-                                                                               : NULL;
+    const char *found = t.letters == 0                                        ? "no letters or digits"
+                        : t.longest > TOKEN_BYTES && t.longest * 2 > t.chars  ? "one long token"
+                        : t.letters * 2 < t.chars                             ? "mostly signs"
+                        : t.latin >= 4 && t.odd * 2 > t.latin                 ? "made of no words"
+                        : t.words >= REPEAT_LEAST && t.distinct * 4 < t.words ? "repeats itself"
+                                                                              : NULL;
     *why = found ? found : "";
     return !found ? 1 : t.letters == 0 ? 0 : 0.3;
 }
@@ -88,23 +99,27 @@ static bool one_of(const char *at, size_t n, const char *const *list, size_t n_l
 /* Folded, as stems come; "t" is what "isn't" and "don't" end in. */
 static bool is_negation(rv_str stem)
 {
-    static const char *const list[] = { "not", "no", "never", "t", "cannot", "nicht", "kein", "nie", "pas", "jamais", "non", "mai", "niet", "geen",
-                                        "nooit", "int", "inte", "ing", "ikk", "ikke", "ei", "nem", "nao", "nunc", "nunca", "не", "нет", "degil" };
+    static const char *const list[] = { "not",   "no",  "never",  "t",     "cannot", "nicht", "kein",
+                                        "nie",   "pas", "jamais", "non",   "mai",    "niet",  "geen",
+                                        "nooit", "int", "inte",   "ing",   "ikk",    "ikke",  "ei",
+                                        "nem",   "nao", "nunc",   "nunca", "не",     "нет",   "degil" };
     return one_of(stem.at, stem.n, list, RV_COUNT(list));
 }
 
 /* What stands before the t of a negation. */
 static bool is_half(rv_str stem)
 {
-    static const char *const list[] = { "isn", "aren", "wasn", "weren", "don", "doesn", "didn", "won", "wouldn", "couldn", "shouldn", "hasn", "haven", "hadn" };
+    static const char *const list[] = { "isn", "aren",   "wasn",   "weren",   "don",  "doesn", "didn",
+                                        "won", "wouldn", "couldn", "shouldn", "hasn", "haven", "hadn" };
     return one_of(stem.at, stem.n, list, RV_COUNT(list));
 }
 
 /* A value comes next. Room 7 and page 7 are names; "in 2019" says when. */
 static bool leads_to_value(const char *at, size_t n)
 {
-    static const char *const list[] = { "is", "are", "was", "were", "at", "until", "till", "has", "have", "had", "costs", "cost", "equals",
-                                        "ist", "sind", "um", "bis", "hat", "kostet", "est", "a", "es", "ha" };
+    static const char *const list[] = { "is",   "are", "was",    "were", "at",     "until", "till", "has",
+                                        "have", "had", "costs",  "cost", "equals", "ist",   "sind", "um",
+                                        "bis",  "hat", "kostet", "est",  "a",      "es",    "ha" };
     char lower[16];
     for (size_t i = 0; i < n && n <= sizeof lower; i++) {
         lower[i] = (char)(at[i] >= 'A' && at[i] <= 'Z' ? at[i] + 32 : at[i]);
@@ -159,7 +174,8 @@ size_t rv_sense_keys(const rv_sense *s, uint64_t scope, int64_t out[RV_SENSE_KEY
             if (s->words[i].number || s->words[i].negation) {
                 continue;
             }
-            uint64_t x = (s->words[i].hash ^ (h + 1) * 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u; /* splitmix64 */
+            uint64_t x =
+                (s->words[i].hash ^ (h + 1) * 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u; /* splitmix64 */
             x = (x ^ x >> 27) * 0x94d049bb133111ebu;
             x ^= x >> 31;
             least[h] = x < least[h] ? x : least[h];
@@ -169,7 +185,8 @@ size_t rv_sense_keys(const rv_sense *s, uint64_t scope, int64_t out[RV_SENSE_KEY
         }
     }
     for (size_t k = 0; k < RV_SENSE_KEYS; k++) {
-        out[k] = (int64_t)rv_hash64(&least[k * (HASHES / RV_SENSE_KEYS)], HASHES / RV_SENSE_KEYS * sizeof *least, scope + k);
+        out[k] = (int64_t)rv_hash64(&least[k * (HASHES / RV_SENSE_KEYS)],
+                                    HASHES / RV_SENSE_KEYS * sizeof *least, scope + k);
     }
     return RV_SENSE_KEYS;
 }
@@ -244,7 +261,8 @@ static bool other_value(const rv_sense *newer, const rv_sense *older)
     for (size_t i = 0; i < newer->n; i++) {
         if (newer->words[i].hash != older->words[i].hash) {
             different++;
-            if (!newer->words[i].number || !older->words[i].number || !newer->words[i].after_verb || i + VALUE_WORDS < newer->n) {
+            if (!newer->words[i].number || !older->words[i].number || !newer->words[i].after_verb ||
+                i + VALUE_WORDS < newer->n) {
                 return false;
             }
         }
@@ -257,7 +275,7 @@ rv_sense_relation rv_sense_compare(const rv_sense *newer, const rv_sense *older)
     if (newer->n < RV_SENSE_LEAST || older->n < RV_SENSE_LEAST - 1) {
         return RV_SENSE_OTHER;
     }
-    return says_no_more(newer, older)                                   ? RV_SENSE_SAME
+    return says_no_more(newer, older)                                                    ? RV_SENSE_SAME
            : negated(newer, older) || negated(older, newer) || other_value(newer, older) ? RV_SENSE_OPPOSITE
-                                                                        : RV_SENSE_OTHER;
+                                                                                         : RV_SENSE_OTHER;
 }

@@ -17,8 +17,9 @@ typedef struct rv_sense {
     size_t n; /* 0: too long to be compared, or nothing is left */
     struct sense_word {
         uint64_t hash;
-        uint16_t at, n;  /* in letters */
-        bool number, negation, after_verb; /* after_verb: a value stands here, as in "is 7", "costs 7", "at 7" */
+        uint16_t at, n; /* in letters */
+        bool number, negation,
+            after_verb; /* after_verb: a value stands here, as in "is 7", "costs 7", "at 7" */
     } words[RV_SENSE_WORDS];
     char letters[4096];
 } rv_sense;
@@ -31,7 +32,7 @@ size_t rv_sense_keys(const rv_sense *s, uint64_t scope, int64_t out[RV_SENSE_KEY
 
 typedef enum rv_sense_relation {
     RV_SENSE_OTHER,
-    RV_SENSE_SAME,     /* says nothing that the older one does not say: its words are those of the older one in the same order, up to a
+    RV_SENSE_SAME, /* says nothing that the older one does not say: its words are those of the older one in the same order, up to a
                           fifth of which it may leave out (no number and no negation), each with at most one typing error */
     RV_SENSE_OPPOSITE, /* the same words, but one negation more or less, or another number where a value stands at the end */
 } rv_sense_relation;

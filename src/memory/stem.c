@@ -16,58 +16,73 @@ static const struct {
 } languages[RV_LANGUAGES] = {
     [RV_LANGUAGE_UNKNOWN] = { "unknown", NULL },
     [RV_LANGUAGE_ENGLISH] = { "english",
-      "a the of and to is that it was for with as are this be by have from or had not but what "
-      "which were there when who will how has been would your their they you he she his her its "
-      "where why does do did can an if at on we i my me about into than then so no" },
-    [RV_LANGUAGE_DANISH] = { "danish",
-      "og at det som en et er på for med af den ikke til har om var jeg de han hun men så fra "
-      "eller når vi kan skal hvordan hvad hvem hvor efter ved her sig sin også dette være blev "
-      "blive nogle" },
-    [RV_LANGUAGE_DUTCH] = { "dutch",
-      "de het een en van is dat niet te op voor met zijn aan er om ook als maar door bij uit naar "
-      "dan nog wel geen wordt worden deze dit heeft hebben wat waar wanneer wie hoe ik je hij zij "
-      "wij ze werd tot over" },
+                              "a the of and to is that it was for with as are this be by have from or had "
+                              "not but what "
+                              "which were there when who will how has been would your their they you he she "
+                              "his her its "
+                              "where why does do did can an if at on we i my me about into than then so no" },
+    [RV_LANGUAGE_DANISH] = { "danish", "og at det som en et er på for med af den ikke til har om var jeg de "
+                                       "han hun men så fra "
+                                       "eller når vi kan skal hvordan hvad hvem hvor efter ved her sig sin "
+                                       "også dette være blev "
+                                       "blive nogle" },
+    [RV_LANGUAGE_DUTCH] = { "dutch", "de het een en van is dat niet te op voor met zijn aan er om ook als "
+                                     "maar door bij uit naar "
+                                     "dan nog wel geen wordt worden deze dit heeft hebben wat waar wanneer "
+                                     "wie hoe ik je hij zij "
+                                     "wij ze werd tot over" },
     [RV_LANGUAGE_FINNISH] = { "finnish",
-      "ja on ei se että hän oli olla ovat mutta tai kun niin kuin jos joka myös mitä missä kuka "
-      "miten milloin minä sinä me te he tämä sen siitä jo vain kanssa ole olen" },
-    [RV_LANGUAGE_FRENCH] = { "french",
-      "a le la les de des du et est un une que qui dans pour pas sur au aux avec ce cette il elle "
-      "ne se par plus son sa ses nous vous ils je mais ou où comme sont été être quand quel "
-      "quelle pourquoi leur leurs d l" },
+                              "ja on ei se että hän oli olla ovat mutta tai kun niin kuin jos joka myös mitä "
+                              "missä kuka "
+                              "miten milloin minä sinä me te he tämä sen siitä jo vain kanssa ole olen" },
+    [RV_LANGUAGE_FRENCH] = { "french", "a le la les de des du et est un une que qui dans pour pas sur au aux "
+                                       "avec ce cette il elle "
+                                       "ne se par plus son sa ses nous vous ils je mais ou où comme sont été "
+                                       "être quand quel "
+                                       "quelle pourquoi leur leurs d l" },
     [RV_LANGUAGE_GERMAN] = { "german",
-      "der die das und ist nicht ein eine einen einem einer zu den dem des mit sich auf für im "
-      "von als auch es an werden aus er hat dass sie nach wird bei noch wie über wir ich war "
-      "haben wenn oder aber man wann wo warum wer welche kann sind zum zur vom am" },
+                             "der die das und ist nicht ein eine einen einem einer zu den dem des mit sich "
+                             "auf für im "
+                             "von als auch es an werden aus er hat dass sie nach wird bei noch wie über wir "
+                             "ich war "
+                             "haben wenn oder aber man wann wo warum wer welche kann sind zum zur vom am" },
     [RV_LANGUAGE_HUNGARIAN] = { "hungarian",
-      "a az és hogy nem is egy van volt meg ez de csak ki mint már mi ha vagy azt el még aki ami "
-      "mert kell lesz mikor hol miért hogyan ezt minden után szerint között" },
-    [RV_LANGUAGE_ITALIAN] = { "italian",
-      "a il lo la gli le di del della dei delle e è un una che non per con si da in come più ma "
-      "anche sono nel nella al alla dal dalla questo questa suo sua ha hanno quando dove perché "
-      "chi quale cosa io noi essere era" },
-    [RV_LANGUAGE_NORWEGIAN] = { "norwegian",
-      "og at det som en et er på for med av den ikke til har om var jeg de han hun men så fra "
-      "eller når vi kan skal hvordan hva hvem hvor etter ved her seg sin også dette være ble bli "
-      "noen ei ikkje eg" },
-    [RV_LANGUAGE_PORTUGUESE] = { "portuguese",
-      "a o os as de do da dos das e é um uma que não em no na nos nas por com se para ao aos mais "
-      "como mas foi ele ela seu sua ou quando muito já está também pelo pela até isso quem onde "
-      "são você ser tem" },
+                                "a az és hogy nem is egy van volt meg ez de csak ki mint már mi ha vagy azt "
+                                "el még aki ami "
+                                "mert kell lesz mikor hol miért hogyan ezt minden után szerint között" },
+    [RV_LANGUAGE_ITALIAN] = { "italian", "a il lo la gli le di del della dei delle e è un una che non per "
+                                         "con si da in come più ma "
+                                         "anche sono nel nella al alla dal dalla questo questa suo sua ha "
+                                         "hanno quando dove perché "
+                                         "chi quale cosa io noi essere era" },
+    [RV_LANGUAGE_NORWEGIAN] = { "norwegian", "og at det som en et er på for med av den ikke til har om var "
+                                             "jeg de han hun men så fra "
+                                             "eller når vi kan skal hvordan hva hvem hvor etter ved her seg "
+                                             "sin også dette være ble bli "
+                                             "noen ei ikkje eg" },
+    [RV_LANGUAGE_PORTUGUESE] = { "portuguese", "a o os as de do da dos das e é um uma que não em no na nos "
+                                               "nas por com se para ao aos mais "
+                                               "como mas foi ele ela seu sua ou quando muito já está também "
+                                               "pelo pela até isso quem onde "
+                                               "são você ser tem" },
     [RV_LANGUAGE_ROMANIAN] = { "romanian",
-      "a și de la în cu nu o un pe este că din care mai se au fost sau dar pentru prin ca sunt "
-      "lui ei când unde cine cum ce această acest fi dintre după între fără sa" },
+                               "a și de la în cu nu o un pe este că din care mai se au fost sau dar pentru "
+                               "prin ca sunt "
+                               "lui ei când unde cine cum ce această acest fi dintre după între fără sa" },
     [RV_LANGUAGE_RUSSIAN] = { "russian", NULL },
-    [RV_LANGUAGE_SPANISH] = { "spanish",
-      "a el la los las de del y es en que un una por con no se su para al lo como más pero sus le "
-      "ya o este esta porque cuando muy sin sobre también me hasta hay donde quien desde todo nos "
-      "durante son cómo cuándo dónde qué fue está" },
-    [RV_LANGUAGE_SWEDISH] = { "swedish",
-      "och att det som en ett är på för med av den inte till har om var jag de han hon men så "
-      "från eller när vi kan ska hur vad vem där efter vid här sig sin under utan också skall "
-      "detta" },
-    [RV_LANGUAGE_TURKISH] = { "turkish",
-      "ve bir bu da de için ile o ne ama gibi çok daha en mi mu kadar ben sen biz siz olan olarak "
-      "var yok ya ki her değil sonra nasıl nerede kim zaman göre olduğu" },
+    [RV_LANGUAGE_SPANISH] = { "spanish", "a el la los las de del y es en que un una por con no se su para al "
+                                         "lo como más pero sus le "
+                                         "ya o este esta porque cuando muy sin sobre también me hasta hay "
+                                         "donde quien desde todo nos "
+                                         "durante son cómo cuándo dónde qué fue está" },
+    [RV_LANGUAGE_SWEDISH] = { "swedish", "och att det som en ett är på för med av den inte till har om var "
+                                         "jag de han hon men så "
+                                         "från eller när vi kan ska hur vad vem där efter vid här sig sin "
+                                         "under utan också skall "
+                                         "detta" },
+    [RV_LANGUAGE_TURKISH] = { "turkish", "ve bir bu da de için ile o ne ama gibi çok daha en mi mu kadar ben "
+                                         "sen biz siz olan olarak "
+                                         "var yok ya ki her değil sonra nasıl nerede kim zaman göre olduğu" },
 };
 
 const char *rv_language_name(rv_language language)
@@ -259,8 +274,7 @@ static size_t fold(const char *at, size_t n, char out[STEM_BYTES])
         }
         utf8proc_int32_t parts[FOLD_MAX];
         int boundary = 0;
-        utf8proc_option_t how =
-            UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT | UTF8PROC_CASEFOLD | UTF8PROC_STRIPMARK;
+        utf8proc_option_t how = UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT | UTF8PROC_CASEFOLD | UTF8PROC_STRIPMARK;
         utf8proc_ssize_t n_parts =
             utf8proc_decompose_char((utf8proc_int32_t)code, parts, FOLD_MAX, how, &boundary);
         for (utf8proc_ssize_t p = 0; p < n_parts && p < FOLD_MAX; p++) {

@@ -47,12 +47,15 @@ use_row rv_use_of(const entry *e)
 
 static rv_err read_row(const rv_memory *m, sqlite3_stmt *stmt, use_row *out)
 {
-    *out = (use_row){ sqlite3_column_int64(stmt, 0), sqlite3_column_int64(stmt, 1) != 0, sqlite3_column_int64(stmt, 2),
-                      sqlite3_column_int64(stmt, 3), sqlite3_column_int64(stmt, 4) };
+    *out = (use_row){ sqlite3_column_int64(stmt, 0), sqlite3_column_int64(stmt, 1) != 0,
+                      sqlite3_column_int64(stmt, 2), sqlite3_column_int64(stmt, 3),
+                      sqlite3_column_int64(stmt, 4) };
     return rv_use_sum(out) == sqlite3_column_int64(stmt, 5) && out->used >= 0 && out->used <= UINT32_MAX &&
                    rv_memory_find(m, out->id)
                ? RV_OK
-               : rv_fail(RV_E_CORRUPT, "%s: what is kept of the use of node %lld does not fit its checksum or its node; restore the file from a backup",
+               : rv_fail(RV_E_CORRUPT,
+                         "%s: what is kept of the use of node %lld does not fit its checksum or its node; "
+                         "restore the file from a backup",
                          sqlite3_db_filename(sqlite3_db_handle(stmt), "main"), (long long)out->id);
 }
 
@@ -105,7 +108,8 @@ rv_err rv_use_check(const rv_memory *m, sqlite3 *conn)
             use_row held = rv_use_of(rv_memory_find(m, u.id));
             e = rv_use_sum(&held) == rv_use_sum(&u)
                     ? RV_OK
-                    : rv_fail(RV_E_CORRUPT, "the use of node %lld on the disk is not the one in memory", (long long)u.id);
+                    : rv_fail(RV_E_CORRUPT, "the use of node %lld on the disk is not the one in memory",
+                              (long long)u.id);
             n += held.pinned || held.expires_ms || held.used;
         }
     }
@@ -113,19 +117,24 @@ rv_err rv_use_check(const rv_memory *m, sqlite3 *conn)
     for (size_t i = 0; i < m->n_entries; i++) {
         expected += m->entries[i].pinned || m->entries[i].expires_ms || m->entries[i].used;
     }
-    return e || n == expected ? e : rv_fail(RV_E_CORRUPT, "%zu nodes with a use on the disk, %zu in memory", n, expected);
+    return e || n == expected
+               ? e
+               : rv_fail(RV_E_CORRUPT, "%zu nodes with a use on the disk, %zu in memory", n, expected);
 }
 
 rv_err rv_use_write(rv_memory *m, const use_row *rows, size_t n)
 {
-    static const char sql[] = "INSERT INTO node_use VALUES(?1,?2,?3,?4,?5,?6) ON CONFLICT(node) DO UPDATE SET pinned=excluded.pinned,"
-                              " expires_ms=excluded.expires_ms, used=excluded.used, used_ms=excluded.used_ms, sum=excluded.sum";
+    static const char sql[] =
+        "INSERT INTO node_use VALUES(?1,?2,?3,?4,?5,?6) ON CONFLICT(node) DO UPDATE SET "
+        "pinned=excluded.pinned,"
+        " expires_ms=excluded.expires_ms, used=excluded.used, used_ms=excluded.used_ms, sum=excluded.sum";
     sqlite3_stmt *stmt = NULL;
     for (size_t i = 0; i < n; i++) {
         const use_row *u = &rows[i];
         bool row;
         RV_TRY(stmt ? RV_OK : rv_db_kept(m->db, &stmt, sql));
-        RV_TRY(rv_db_bind(stmt, "iiiiii", u->id, (int64_t)u->pinned, u->expires_ms, u->used, u->used_ms, rv_use_sum(u)));
+        RV_TRY(rv_db_bind(stmt, "iiiiii", u->id, (int64_t)u->pinned, u->expires_ms, u->used, u->used_ms,
+                          rv_use_sum(u)));
         RV_TRY(rv_db_step(stmt, &row));
     }
     return RV_OK;

@@ -220,8 +220,8 @@ static rv_err write_rows(rv_memory *m, const change *c, const scratch *s)
     }
     for (size_t i = 0; !e && i < c->n_documents; i++) {
         const document_row *d = &c->documents[i];
-        e = rv_db_exec(conn, "INSERT INTO documents VALUES(?1,?2,?3,?4)", "istb", d->node, d->user.at, d->user.n,
-                       d->path, d->digest, (size_t)32);
+        e = rv_db_exec(conn, "INSERT INTO documents VALUES(?1,?2,?3,?4)", "istb", d->node, d->user.at,
+                       d->user.n, d->path, d->digest, (size_t)32);
     }
     e = e ? e : rv_use_write(m, c->use, c->n_use);
     if (!e && s->n_searched > 0) {

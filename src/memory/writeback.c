@@ -15,8 +15,8 @@ typedef struct queued {
     double rating;
     uint16_t n_used, n_unused;
     int64_t ids[2 * IDS_MAX]; /* used, then unused */
-    int64_t at_ms;    /* UTC */
-    double queued_ms; /* monotonic */
+    int64_t at_ms;            /* UTC */
+    double queued_ms;         /* monotonic */
 } queued;
 
 /* ---- one batch ---- */
@@ -98,7 +98,8 @@ static void write_queued(rv_memory *m, queued *batch)
     pthread_mutex_unlock(&m->queueing);
     rv_err e = write_batch(m, batch, n);
     if (e) {
-        rv_log(RV_LOG_WARN, "memory.writeback_failed", "error", rv_err_text(), "doing", "leaving out what was to be written", (char *)NULL);
+        rv_log(RV_LOG_WARN, "memory.writeback_failed", "error", rv_err_text(), "doing",
+               "leaving out what was to be written", (char *)NULL);
     }
     pthread_mutex_lock(&m->queueing);
     m->back_busy = false;
@@ -120,7 +121,8 @@ static void *run(void *self)
             size_t removed;
             pthread_mutex_unlock(&m->queueing);
             if (rv_memory_expire(m, &removed)) {
-                rv_log(RV_LOG_WARN, "memory.expire_failed", "error", rv_err_text(), "doing", "trying again in a minute", (char *)NULL);
+                rv_log(RV_LOG_WARN, "memory.expire_failed", "error", rv_err_text(), "doing",
+                       "trying again in a minute", (char *)NULL);
             }
             pthread_mutex_lock(&m->queueing);
             expired_ms = now;

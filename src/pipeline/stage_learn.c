@@ -55,10 +55,10 @@ static void add_decision(const rv_request *r, json_t *body)
     json_object_set_new(body, "p_right", floats_json(r->routed.p_right, r->routed.tiers));
     json_object_set_new(body, "cost", floats_json(r->routed.cost, r->routed.tiers));
     if (r->escalated_from) {
-        json_object_set_new(
-            body, "draft",
-            json_pack("{s:s, s:f, s:s, s:I}", "model", r->escalated_from, "confidence", r->draft_confidence, "text",
-                      r->draft_text, "tokens", (json_int_t)r->draft_tokens));
+        json_object_set_new(body, "draft",
+                            json_pack("{s:s, s:f, s:s, s:I}", "model", r->escalated_from, "confidence",
+                                      r->draft_confidence, "text", r->draft_text, "tokens",
+                                      (json_int_t)r->draft_tokens));
     }
 }
 
@@ -66,8 +66,8 @@ static void add_decision(const rv_request *r, json_t *body)
 static const char *route_text(const rv_request *r)
 {
     json_t *body =
-        json_pack("{s:b, s:b, s:s, s:o, s:o}", "explored", (int)r->explored, "fallback", (int)r->fallback, "reason", r->reason,
-                  "hits", hits_json(r), "cover", floats_json(r->cover, RV_COVER));
+        json_pack("{s:b, s:b, s:s, s:o, s:o}", "explored", (int)r->explored, "fallback", (int)r->fallback,
+                  "reason", r->reason, "hits", hits_json(r), "cover", floats_json(r->cover, RV_COVER));
     const char *out = NULL;
     rv_text text;
     rv_text_init(&text, &rv_heap, RECORD_MAX_BYTES);

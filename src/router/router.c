@@ -296,11 +296,12 @@ rv_choice rv_router_choose(const rv_routed *routed, const rv_choice_how *how)
 /* ---- an answer is there ---- */
 
 /* What makes one tier fail makes the others fail too: a part of the surprise is carried over. */
-void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, float confidence, size_t other, float *now,
-                        float *then)
+void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, float confidence,
+                        size_t other, float *now, float *then)
 {
     const float *w = r->drafts[tier];
-    float before = router_log_odds(routed->p_right[tier]), z = w[0] * before + w[1] * router_log_odds(confidence) + w[2];
+    float before = router_log_odds(routed->p_right[tier]),
+          z = w[0] * before + w[1] * router_log_odds(confidence) + w[2];
     *now = logistic(z);
     *then = logistic(r->carry[0] * router_log_odds(routed->p_right[other]) + r->carry[1] * (z - before));
 }

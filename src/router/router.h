@@ -16,7 +16,8 @@
 
 #define RV_ROUTER_TIERS RV_PAST_TIERS
 enum { RV_ROUTER_NAME = 48, RV_ROUTER_PARTS = 5 };
-extern const char *const rv_router_part_names[RV_ROUTER_PARTS]; /* "cell" "lexical" "words" "meaning" "cover" */
+extern const char
+    *const rv_router_part_names[RV_ROUTER_PARTS]; /* "cell" "lexical" "words" "meaning" "cover" */
 
 typedef struct rv_router rv_router;
 
@@ -30,9 +31,10 @@ typedef struct rv_router_row {
     float cost[RV_ROUTER_TIERS];    /* any unit, NaN: not known */
     float draft
         [RV_ROUTER_TIERS]; /* the answer's own confidence (exp of its mean log-probability), NaN: not known */
-    uint32_t second;       /* bit t: t answered because a smaller tier was not sure. Such questions are harder than they look, so what
+    uint32_t
+        second; /* bit t: t answered because a smaller tier was not sure. Such questions are harder than they look, so what
                               became of it says nothing of what to expect before an answer is there */
-    float weight;          /* how much it counts, usually 1 */
+    float weight;           /* how much it counts, usually 1 */
     const float *distances; /* [n_hits] what memory had found, as in rv_slot_input */
     const uint8_t *kinds;
     size_t n_hits;
@@ -52,7 +54,8 @@ typedef struct rv_router_how {
     size_t hidden, rank;
     double sparsity;
     bool int8;
-    double cost_share; /* the cost a request may have on average, drafts included, as a share of always taking the last tier; 0.45.
+    double
+        cost_share; /* the cost a request may have on average, drafts included, as a share of always taking the last tier; 0.45.
                           Where that is hardly more than the cheapest tier alone costs: that and 0.15 of what lies between */
     uint64_t seed;
     void (*progress)(void *self, size_t done, size_t total);
@@ -87,9 +90,8 @@ typedef struct rv_routed {
     float cost[RV_ROUTER_TIERS];                  /* expected, the last tier's mean is 1 */
     float part[RV_ROUTER_TIERS][RV_ROUTER_PARTS]; /* log odds as each part sees them */
     size_t tier;
-    float
-        confidence; /* probability that no other tier would have answered better */
-    bool seen;      /* remembered: nearest is the same request */
+    float confidence; /* probability that no other tier would have answered better */
+    bool seen;        /* remembered: nearest is the same request */
     bool any_past;    /* nearest is there */
     uint32_t nearest; /* of the past rows, by words */
     float likeness;

@@ -11,7 +11,7 @@ enum {
     ROUTER_DRAFTS = 3,                  /* of an answer that is there */
     ROUTER_CARRY = 2,
     ROUTER_COVER = 2 * RV_COVER + 1, /* numbers, their squares, and a constant */
-    ROUTER_DOUBTS = 4 /* of the confidence: constant, chance of the chosen, lead, remembered */
+    ROUTER_DOUBTS = 4                /* of the confidence: constant, chance of the chosen, lead, remembered */
 };
 
 typedef struct router_history {
@@ -37,15 +37,17 @@ struct rv_router {
     float votes[RV_ROUTER_TIERS][ROUTER_VOTES];
     float costs[RV_ROUTER_TIERS][ROUTER_COSTS]; /* of the logarithm */
     float base[RV_ROUTER_TIERS];                /* share of right answers, of those that are known */
-    float level[RV_ROUTER_TIERS];               /* mean log odds of all rows: a tier that was asked only what is easy is not better */
+    float level
+        [RV_ROUTER_TIERS]; /* mean log odds of all rows: a tier that was asked only what is easy is not better */
     float doubts[ROUTER_DOUBTS];
     float lambda;
     float
         pool; /* how much of what only one tier's parts say is believed: 1 all, 0 only what all tiers' parts say together */
     float drafts[RV_ROUTER_TIERS]
                 [ROUTER_DRAFTS]; /* of an answer that is there: chance before, its confidence, constant */
-    float carry[ROUTER_CARRY];   /* to a larger tier, of what a draft's confidence said: chance before, surprise */
-    float trust;                 /* in a remembered outcome when some words are missing */
+    float carry
+        [ROUTER_CARRY]; /* to a larger tier, of what a draft's confidence said: chance before, surprise */
+    float trust;        /* in a remembered outcome when some words are missing */
 };
 
 static inline size_t router_lexical_size(size_t dim)
@@ -90,8 +92,8 @@ void router_fill_history(const rv_router *r, int cluster, rv_slot_input *in);
 /** router_chances - p_right of all tiers from their parts. */
 void router_chances(const rv_router *r, rv_routed *out);
 /** router_judge_draft - chances of the tier that answered and of another one, now that the answer's own confidence is known. */
-void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, float confidence, size_t other, float *now,
-                        float *then);
+void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, float confidence,
+                        size_t other, float *now, float *then);
 /** router_judge - votes, costs and parts of routed are there: probabilities, tier and confidence. */
 void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, rv_routed *out);
 #endif

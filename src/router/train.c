@@ -834,7 +834,8 @@ static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *rout
     if (!rv_router_checks(t->r, routed, routed->tier, UINT32_MAX)) {
         return 0;
     }
-    bool thrown = rv_router_escalates(t->r, routed, routed->tier, draft > 0 ? draft : 0.5f, UINT32_MAX, &next);
+    bool thrown =
+        rv_router_escalates(t->r, routed, routed->tier, draft > 0 ? draft : 0.5f, UINT32_MAX, &next);
     if (!(draft > 0)) {
         of->unknown_cost += true_cost(t, i, next);
         return 0;

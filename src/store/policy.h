@@ -65,6 +65,7 @@ rv_err rv_policy_read(rv_db *db, const rv_alloc *mem, const char *kind, int64_t 
  * take     reads bytes; what it makes is the caller's. RV_E_NOMEM and RV_E_IO end the search and are returned
  * version  out: read, 0: none is in use, or none is sound
  */
-rv_err rv_policy_open(rv_db *db, const rv_alloc *mem, const char *kind, rv_err (*take)(void *self, const uint8_t *bytes, size_t n),
-                      void *self, int64_t *version) RV_MUST_CHECK;
+rv_err rv_policy_open(rv_db *db, const rv_alloc *mem, const char *kind,
+                      rv_err (*take)(void *self, const uint8_t *bytes, size_t n), void *self,
+                      int64_t *version) RV_MUST_CHECK;
 #endif

@@ -21,8 +21,8 @@ typedef struct rv_turn {
 rv_err rv_session_append(sqlite3 *conn, const char *session, const rv_turn *turn) RV_MUST_CHECK;
 /** rv_session_recent - the last n turns of this user's session, oldest first, in arena. Unknown session: none. user NULL is "".
  * Errors: RV_E_CORRUPT a turn does not fit its checksum.  RV_E_NOMEM the arena is full.  Threads: any thread. */
-rv_err rv_session_recent(rv_db *db, const char *session, const char *user, size_t n, rv_arena *arena, rv_turn **out,
-                         size_t *found) RV_MUST_CHECK;
+rv_err rv_session_recent(rv_db *db, const char *session, const char *user, size_t n, rv_arena *arena,
+                         rv_turn **out, size_t *found) RV_MUST_CHECK;
 typedef struct rv_session_info {
     const char *id;
     size_t turns;

@@ -297,7 +297,8 @@ TEST(a_memory_takes_along_what_was_made_of_it)
 /* With learning off, or after the conversation was deleted, the record is all there is of a request. */
 TEST(of_a_request_that_only_its_record_knows_nothing_is_left)
 {
-    static const char body[] = "{\"user\":\"carla\",\"question\":\"what is quibbledonk?\",\"answer\":\"a word\",\"sources\":[]}";
+    static const char body[] =
+        "{\"user\":\"carla\",\"question\":\"what is quibbledonk?\",\"answer\":\"a word\",\"sources\":[]}";
     const char *dir = temp_dir();
     fill(dir);
     place p;
@@ -306,12 +307,14 @@ TEST(of_a_request_that_only_its_record_knows_nothing_is_left)
     sqlite3 *conn;
     CHECK_OK(place_open(dir, &p));
     CHECK_OK(rv_db_begin(p.s.db, &conn));
-    CHECK_OK(rv_witness_append(conn, "request", "00000000-0000-4000-8000-000000000099", body, sizeof body - 1));
+    CHECK_OK(
+        rv_witness_append(conn, "request", "00000000-0000-4000-8000-000000000099", body, sizeof body - 1));
     CHECK_OK(rv_db_commit(p.s.db));
     CHECK(files_with(dir, "quibbledonk") > 0, "nothing to forget");
     CHECK_OK(rv_forget(&p.how, "carla", NULL, 0, &done));
     CHECK(done.requests == 1 && done.records == 1, "%zu requests, %zu records", done.requests, done.records);
-    CHECK(files_with(dir, "quibbledonk") == 0 && files_with(dir, KEPT) > 0, "%zu files hold it", files_with(dir, "quibbledonk"));
+    CHECK(files_with(dir, "quibbledonk") == 0 && files_with(dir, KEPT) > 0, "%zu files hold it",
+          files_with(dir, "quibbledonk"));
     CHECK_OK(rv_witness_verify(p.s.db, &count));
     place_close(&p);
 }

@@ -7,9 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static const rv_child_limits usual = { .output_bytes = 1 << 20, .memory_bytes = 256 << 20, .cpu_s = 5, .wall_s = 20 };
+static const rv_child_limits usual = {
+    .output_bytes = 1 << 20, .memory_bytes = 256 << 20, .cpu_s = 5, .wall_s = 20
+};
 
-static rv_err run_shell(const char *script, const char *input, const rv_child_limits *limits, rv_text *out, int *code)
+static rv_err run_shell(const char *script, const char *input, const rv_child_limits *limits, rv_text *out,
+                        int *code)
 {
     const char *const argv[] = { "sh", "-c", script, NULL };
     return rv_child_run("/bin/sh", argv, input, strlen(input), limits, out, code);

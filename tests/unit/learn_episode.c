@@ -202,7 +202,9 @@ TEST(an_answer_is_examined_before_it_is_written_back)
     int64_t sources[] = { f.cafe, f.library };
     put_episode(&f, "first", "", "It closes at 18:00", sources, 2);
     put_episode(&f, "again", "", "It closes at 18:00!", sources, 2);
-    put_episode(&f, "odd", "", "18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18", sources, 2);
+    put_episode(&f, "odd", "",
+                "18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18 18",
+                sources, 2);
     int64_t first = give(&f, "first", 5, NULL).qa;
     CHECK(first > 0 && give(&f, "again", 5, NULL).qa == first, "the same in other words is one node");
     CHECK(get(&f, first).confidence == 1, "%g", get(&f, first).confidence);

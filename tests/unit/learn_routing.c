@@ -45,7 +45,8 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
         bool right = w->chance ? rv_rng_below(&rng, 2) : !(sum && small);
         bool other = w->chance ? rv_rng_below(&rng, 2) : !(sum && !small);
         char id[37], question[128], route[160];
-        snprintf(route, sizeof route, "{\"tries\": [{\"model\": \"%s\", \"confidence\": 0.8, \"text\": \"%s\"}]}",
+        snprintf(route, sizeof route,
+                 "{\"tries\": [{\"model\": \"%s\", \"confidence\": 0.8, \"text\": \"%s\"}]}",
                  tiers[small ? 1 : 0], other ? "[2] X" : "other");
         snprintf(id, sizeof id, "00000000-0000-4000-8000-%012lld", (long long)w->made);
         int a = (int)rv_rng_below(&rng, 100000), b = (int)rv_rng_below(&rng, 100000);
@@ -182,7 +183,8 @@ TEST(too_little_to_learn_from_is_said)
     json_t *list;
     CHECK_OK(rv_routing_decisions(db, 5, &list));
     CHECK(json_array_size(list) == 5 &&
-              json_array_size(json_object_get(json_object_get(json_array_get(list, 0), "routing"), "tries")) == 1,
+              json_array_size(
+                  json_object_get(json_object_get(json_array_get(list, 0), "routing"), "tries")) == 1,
           "%zu decisions", json_array_size(list));
     json_decref(list);
     rv_db_close(db);

@@ -27,16 +27,30 @@ static store full_store(const char *dir)
     char path[4200];
     snprintf(path, sizeof path, "%s-page.md", dir);
     FILE *f = fopen(path, "w");
-    CHECK(f && fputs("# Library\n\nIt opens at ten.\n\n## Rooms\n\nThere is one hall.\n", f) >= 0 && fclose(f) == 0, "%s", path);
+    CHECK(f && fputs("# Library\n\nIt opens at ten.\n\n## Rooms\n\nThere is one hall.\n", f) >= 0 &&
+              fclose(f) == 0,
+          "%s", path);
     rv_memory_import done = { 0 };
-    CHECK_OK(rv_memory_import_path(s.m, path, "ann", (const char *const[]){ "b", "a" }, 2, NULL, NULL, &done));
+    CHECK_OK(
+        rv_memory_import_path(s.m, path, "ann", (const char *const[]){ "b", "a" }, 2, NULL, NULL, &done));
     json_t *metadata = json_loads("{\"x\": [1, 2.5, \"\\u00e9\"], \"a\": null}", 0, NULL);
     int64_t id, gone;
     bool added;
-    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "line\none \"two\" \xc3\xa9", .source = "user", .origin = "r-1", .confidence = 0.3,
-                                                  .metadata = metadata, .pinned = true, .created_ms = 1700000000001 }, &id, &added));
+    CHECK_OK(rv_memory_add(s.m,
+                           &(rv_memory_new){ .type = "note",
+                                             .text = "line\none \"two\" \xc3\xa9",
+                                             .source = "user",
+                                             .origin = "r-1",
+                                             .confidence = 0.3,
+                                             .metadata = metadata,
+                                             .pinned = true,
+                                             .created_ms = 1700000000001 },
+                           &id, &added));
     json_decref(metadata);
-    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "fact", .text = "It opens at nine.", .corrects = 2, .ttl_ms = 1000000 }, &id, &added));
+    CHECK_OK(rv_memory_add(
+        s.m,
+        &(rv_memory_new){ .type = "fact", .text = "It opens at nine.", .corrects = 2, .ttl_ms = 1000000 },
+        &id, &added));
     CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "this one goes" }, &gone, &added));
     for (int i = 0; i < 700; i++) {
         char text[64];
@@ -46,7 +60,8 @@ static store full_store(const char *dir)
     size_t removed;
     CHECK_OK(rv_memory_rm(s.m, gone, NULL, &removed));
     CHECK_OK(rv_memory_link(s.m, id, 4, "my_edge", 0.123456789));
-    rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .anchor = 3, .used = (const int64_t[]){ 2 }, .n_used = 1 });
+    rv_memory_reweigh_later(s.m,
+                            &(rv_memory_outcome){ .anchor = 3, .used = (const int64_t[]){ 2 }, .n_used = 1 });
     rv_memory_flush(s.m);
     CHECK_OK(rv_memory_rm(s.m, add_note(s.m, "the last id is given and gone"), NULL, &removed));
     return s;
@@ -75,18 +90,22 @@ TEST(a_store_comes_back_as_it_was)
     const char *dir = temp_path("data"), *bundle = temp_path("bundle"), *again = temp_path("again");
     store s = full_store(dir);
     rv_memory_exported out = export_to(s.m, bundle);
-    CHECK(out.nodes > 700 && out.edges >= 5 && out.vectors == out.nodes - 1 && out.generation == 1, "%zu nodes", out.nodes);
+    CHECK(out.nodes > 700 && out.edges >= 5 && out.vectors == out.nodes - 1 && out.generation == 1,
+          "%zu nodes", out.nodes);
     int64_t next = add_note(s.m, "what would be next");
     store_close(&s);
 
     store t = store_open(temp_path("other"));
     rv_memory_restored done = { 0 };
     CHECK_OK(rv_memory_restore(t.m, bundle, NULL, NULL, &done));
-    CHECK(done.nodes == out.nodes && done.there == 0 && done.edges == out.edges, "%zu nodes, %zu edges", done.nodes, done.edges);
+    CHECK(done.nodes == out.nodes && done.there == 0 && done.edges == out.edges, "%zu nodes, %zu edges",
+          done.nodes, done.edges);
     CHECK_OK(rv_memory_check(t.m));
     rv_memory_exported back = export_to(t.m, again);
-    CHECK(back.nodes == out.nodes && back.edges == out.edges && back.vectors == out.vectors, "%zu nodes", back.nodes);
-    for (int p = 0; p < RV_BUNDLE_PARTS; p++) { /* byte for byte: ids, times, tags, edges, provenance, pins, vectors */
+    CHECK(back.nodes == out.nodes && back.edges == out.edges && back.vectors == out.vectors, "%zu nodes",
+          back.nodes);
+    for (int p = 0; p < RV_BUNDLE_PARTS;
+         p++) { /* byte for byte: ids, times, tags, edges, provenance, pins, vectors */
         rv_str x = part_of(bundle, (rv_bundle_part)p), y = part_of(again, (rv_bundle_part)p);
         CHECK(x.n == y.n && memcmp(x.at, y.at, x.n) == 0, "part %d differs", p);
         free((char *)x.at);
@@ -94,9 +113,11 @@ TEST(a_store_comes_back_as_it_was)
     }
     rv_memory_node node;
     CHECK_OK(rv_memory_get(t.m, 2, arena(), &node));
-    CHECK(node.corrected_by == 5 && node.used == 1 && node.used_ms > 0, "corrected by %lld, used %u", (long long)node.corrected_by, node.used);
+    CHECK(node.corrected_by == 5 && node.used == 1 && node.used_ms > 0, "corrected by %lld, used %u",
+          (long long)node.corrected_by, node.used);
     CHECK_OK(rv_memory_get(t.m, 4, arena(), &node));
-    CHECK(node.pinned && node.created_ms == 1700000000001 && strcmp(node.origin, "r-1") == 0, "%s", node.origin);
+    CHECK(node.pinned && node.created_ms == 1700000000001 && strcmp(node.origin, "r-1") == 0, "%s",
+          node.origin);
     int64_t id = add_note(t.m, "what would be next");
     CHECK(id == next, "the next id is %lld, was %lld", (long long)id, (long long)next);
     store_close(&t);
@@ -122,7 +143,8 @@ TEST(a_restore_that_was_stopped_goes_on)
     CHECK_OK(rv_memory_check(t.m));
     rv_memory_restored rest = { 0 };
     CHECK_OK(rv_memory_restore(t.m, bundle, NULL, NULL, &rest));
-    CHECK(rest.there == done.nodes && rest.there + rest.nodes == out.nodes && rest.edges == out.edges, "%zu there", rest.there);
+    CHECK(rest.there == done.nodes && rest.there + rest.nodes == out.nodes && rest.edges == out.edges,
+          "%zu there", rest.there);
     CHECK_OK(rv_memory_check(t.m));
     store_close(&t);
     store u = store_open(temp_path("third"));
@@ -143,7 +165,8 @@ TEST(a_filter_makes_a_collection_with_its_edges)
     CHECK(out.nodes == 3 && out.vectors == 2 && out.edges == 3, "%zu nodes, %zu edges", out.nodes, out.edges);
     rv_bundle b;
     CHECK_OK(rv_bundle_open(&rv_heap, bundle, &b));
-    CHECK(strcmp(b.head.memory_class, "handbook") == 0 && strcmp(b.head.data_ref, "page") == 0, "%s", b.head.data_ref);
+    CHECK(strcmp(b.head.memory_class, "handbook") == 0 && strcmp(b.head.data_ref, "page") == 0, "%s",
+          b.head.data_ref);
     rv_bundle_close(&b);
     store_close(&s);
 }
@@ -156,7 +179,8 @@ TEST(publishing_again_replaces_the_old_and_leaves_nothing_behind)
     rv_memory_exported first = export_to(s.m, bundle);
     add_note(s.m, "two");
     rv_memory_exported second = export_to(s.m, bundle);
-    CHECK(second.generation == 2 && strcmp(first.witness, second.witness) != 0, "%llu", (unsigned long long)second.generation);
+    CHECK(second.generation == 2 && strcmp(first.witness, second.witness) != 0, "%llu",
+          (unsigned long long)second.generation);
     size_t files = 0;
     DIR *dir = opendir(bundle);
     for (struct dirent *at; (at = readdir(dir));) {
@@ -217,7 +241,8 @@ TEST(a_changed_bundle_is_refused_by_name)
         change_head(bundle, cases[i].from, cases[i].to);
         rv_bundle b;
         rv_err e = rv_bundle_open(&rv_heap, bundle, &b);
-        CHECK(e == cases[i].e && strstr(rv_err_text(), cases[i].says), "%zu: %s %s", i, rv_err_name(e), rv_err_text());
+        CHECK(e == cases[i].e && strstr(rv_err_text(), cases[i].says), "%zu: %s %s", i, rv_err_name(e),
+              rv_err_text());
     }
     store_close(&s);
 }
@@ -228,18 +253,25 @@ TEST(a_use_that_a_store_cannot_hold_is_refused)
     static const struct {
         const char *used;
         rv_err e;
-    } cases[] = { { "0", RV_OK }, { "4294967295", RV_OK }, { "4294967296", RV_E_FORMAT }, { "-1", RV_E_FORMAT } };
+    } cases[] = {
+        { "0", RV_OK }, { "4294967295", RV_OK }, { "4294967296", RV_E_FORMAT }, { "-1", RV_E_FORMAT }
+    };
     for (size_t i = 0; i < RV_COUNT(cases); i++) {
         char line[200];
-        int n = snprintf(line, sizeof line, "{\"id\":1,\"created_ms\":1,\"type\":\"note\",\"text\":\"one\",\"vector\":0,\"used\":%s}\n",
-                         cases[i].used);
-        rv_bundle b = { .head = { .data_ref = "made", .dim = TOY_DIM, .n_nodes = 1, .n_vectors = 1, .next_id = 2 } };
+        int n = snprintf(
+            line, sizeof line,
+            "{\"id\":1,\"created_ms\":1,\"type\":\"note\",\"text\":\"one\",\"vector\":0,\"used\":%s}\n",
+            cases[i].used);
+        rv_bundle b = {
+            .head = { .data_ref = "made", .dim = TOY_DIM, .n_nodes = 1, .n_vectors = 1, .next_id = 2 }
+        };
         b.parts[RV_BUNDLE_NODES] = (rv_map){ (const uint8_t *)line, (size_t)n };
         rv_bundle_node node;
         bool more;
         size_t at = 0;
         rv_err e = rv_bundle_read_node(&b, &at, arena(), &node, &more);
-        CHECK(e == cases[i].e && (!e || strstr(rv_err_text(), "used")), "used %s: %s %s", cases[i].used, rv_err_name(e), rv_err_text());
+        CHECK(e == cases[i].e && (!e || strstr(rv_err_text(), "used")), "used %s: %s %s", cases[i].used,
+              rv_err_name(e), rv_err_text());
     }
 }
 
@@ -301,16 +333,18 @@ TEST(a_kill_while_publishing_leaves_the_old_bundle_or_the_new_one)
         CHECK(child >= 0, "fork");
         if (child == 0) {
             rv_memory_exported out;
-            while (rv_memory_export(s.m, bundle, &(rv_memory_export_options){ .name = "all" }, NULL, NULL, &out) == RV_OK) {
+            while (rv_memory_export(s.m, bundle, &(rv_memory_export_options){ .name = "all" }, NULL, NULL,
+                                    &out) == RV_OK) {
             }
             _exit(1);
         }
-        usleep((useconds_t)(takes_us * (1 + round * 7 % 40) / 10)); /* from a tenth of a publication to four */
+        usleep(
+            (useconds_t)(takes_us * (1 + round * 7 % 40) / 10)); /* from a tenth of a publication to four */
         kill(child, SIGKILL);
         waitpid(child, NULL, 0);
         CHECK_OK(rv_bundle_open(&rv_heap, bundle, &b));
-        CHECK(b.head.generation >= last && b.head.n_nodes == 50, "generation %llu after %llu", (unsigned long long)b.head.generation,
-              (unsigned long long)last);
+        CHECK(b.head.generation >= last && b.head.n_nodes == 50, "generation %llu after %llu",
+              (unsigned long long)b.head.generation, (unsigned long long)last);
         moved += b.head.generation > last;
         last = b.head.generation;
         rv_bundle_close(&b);

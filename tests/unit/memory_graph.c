@@ -121,14 +121,15 @@ TEST(what_is_around_a_node_comes_with_its_way)
         CHECK_OK(toy_text(NULL, g.at[i].node.text, strlen(g.at[i].node.text), expected));
         CHECK(memcmp(g.at[i].vector, expected, sizeof expected) == 0, "vector %zu", i);
     }
-    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, (rv_memory_bounds){ 8, 2, 16 },
-                                   arena, &g));
+    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL,
+                                   (rv_memory_bounds){ 8, 2, 16 }, arena, &g));
     CHECK(g.n == 2, "%zu", g.n);
-    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, (rv_memory_bounds){ 9, 2, 16 },
-                                arena, &g) == RV_E_ARG,
+    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL,
+                                (rv_memory_bounds){ 9, 2, 16 }, arena, &g) == RV_E_ARG,
           "too many steps");
     start.id = 99;
-    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, two, arena, &g) == RV_E_NOT_FOUND,
+    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, two, arena, &g) ==
+              RV_E_NOT_FOUND,
           "no such node");
 
     rv_memory_edge *way;

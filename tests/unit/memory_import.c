@@ -265,8 +265,10 @@ TEST(files_that_cannot_be_imported_are_named)
 TEST(html_is_read_as_its_text_with_headings)
 {
     static const char page[] =
-        "<!DOCTYPE html><html><head><title>Ignored</title><style>p { x: y }</style><script>var a = '<p>no';</script></head>"
-        "<body><nav><ul><li>Menu<br>more</ul></nav><h1>Library</h1><p>Open at <b>nine</b>,\n closed&nbsp;at six.<br>Not on Sundays"
+        "<!DOCTYPE html><html><head><title>Ignored</title><style>p { x: y }</style><script>var a = "
+        "'<p>no';</script></head>"
+        "<body><nav><ul><li>Menu<br>more</ul></nav><h1>Library</h1><p>Open at <b>nine</b>,\n closed&nbsp;at "
+        "six.<br>Not on Sundays"
         "<h2>Rooms &amp; halls</h2><table><tr><th>room<th>floor<tr><td>hall<td>1</table>"
         "<p>caf\xc3\xa9 &eacute;t&eacute; \x02 end</p></body></html>";
     static const char *const expected[] = {
@@ -287,12 +289,17 @@ static const char *make_pdf(void)
 {
     static char pdf[2000];
     snprintf(pdf, sizeof pdf,
-             "%%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R 6 0 R]/Count 2>>endobj\n"
-             "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 300]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>endobj\n"
-             "4 0 obj<</Length 53>>stream\nBT /F 12 Tf 20 200 Td (The first page is short.) Tj ET\nendstream endobj\n"
+             "%%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R 6 0 "
+             "R]/Count 2>>endobj\n"
+             "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 300]/Contents 4 0 R/Resources<</Font<</F 5 0 "
+             "R>>>>>>endobj\n"
+             "4 0 obj<</Length 53>>stream\nBT /F 12 Tf 20 200 Td (The first page is short.) Tj ET\nendstream "
+             "endobj\n"
              "5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj\n"
-             "6 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 300]/Contents 7 0 R/Resources<</Font<</F 5 0 R>>>>>>endobj\n"
-             "7 0 obj<</Length 54>>stream\nBT /F 12 Tf 20 200 Td (The second page is last.) Tj ET\nendstream endobj\n"
+             "6 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 300]/Contents 7 0 R/Resources<</Font<</F 5 0 "
+             "R>>>>>>endobj\n"
+             "7 0 obj<</Length 54>>stream\nBT /F 12 Tf 20 200 Td (The second page is last.) Tj ET\nendstream "
+             "endobj\n"
              "trailer<</Root 1 0 R>>\n%%%%EOF\n");
     return pdf;
 }
@@ -307,8 +314,9 @@ TEST(a_pdf_is_read_by_another_program_with_its_pages)
     rv_memory_import done = import(s.m, path);
     CHECK(done.files == 1 && done.chunks_added == 1, "%zu chunks", done.chunks_added);
     rv_memory_hits hits = chunks(s.m);
-    CHECK(strstr(hits.at[0].text, "The first page is short.") && strstr(hits.at[0].text, "The second page is last."), "%s",
-          hits.at[0].text);
+    CHECK(strstr(hits.at[0].text, "The first page is short.") &&
+              strstr(hits.at[0].text, "The second page is last."),
+          "%s", hits.at[0].text);
     CHECK(strcmp(hits.at[0].metadata, "{\"page\":1}") == 0, "%s", hits.at[0].metadata);
     done = import(s.m, path);
     CHECK(done.unchanged == 1, "%zu", done.unchanged);
@@ -328,9 +336,11 @@ TEST(a_pdf_is_read_by_another_program_with_its_pages)
 TEST(rows_of_jsonl_become_nodes_once)
 {
     store s = store_open(temp_path("data"));
-    static const char rows[] = "{\"text\":\"Tea at four.\",\"tags\":[\"tea\"],\"created_ms\":1700000000123,\"user\":\"ann\",\"extra\":1}\n\n"
-                               "{\"text\":\"It is the ninth.\",\"type\":\"fact\",\"confidence\":0.5,\"metadata\":{\"a\":1}}\n"
-                               "{\"text\":\"part of a file\",\"type\":\"chunk\"}\n";
+    static const char rows[] =
+        "{\"text\":\"Tea at "
+        "four.\",\"tags\":[\"tea\"],\"created_ms\":1700000000123,\"user\":\"ann\",\"extra\":1}\n\n"
+        "{\"text\":\"It is the ninth.\",\"type\":\"fact\",\"confidence\":0.5,\"metadata\":{\"a\":1}}\n"
+        "{\"text\":\"part of a file\",\"type\":\"chunk\"}\n";
     const char *path = write_file(temp_dir(), "a.jsonl", rows);
     rv_memory_import done = import(s.m, path);
     CHECK(done.files == 1 && done.notes_added == 2, "%zu", done.notes_added);
@@ -338,15 +348,19 @@ TEST(rows_of_jsonl_become_nodes_once)
     CHECK(done.notes_added == 0, "%zu", done.notes_added);
     rv_memory_node node;
     CHECK_OK(rv_memory_get(s.m, 1, arena(), &node));
-    CHECK(node.created_ms == 1700000000123 && strcmp(node.user, "ann") == 0 && node.n_tags == 1, "%s", node.user);
+    CHECK(node.created_ms == 1700000000123 && strcmp(node.user, "ann") == 0 && node.n_tags == 1, "%s",
+          node.user);
     CHECK_OK(rv_memory_get(s.m, 2, arena(), &node));
-    CHECK(node.confidence == 0.5 && strcmp(node.type, "fact") == 0 && strcmp(node.metadata, "{\"a\":1}") == 0, "%s", node.metadata);
-    static const char *const bad[] = { "{\"text\":\"fine\"}\n{\"text\":3}\n", "{\"text\":\"fine\"}\n[", "{\"text\":\"fine\"}\n{}",
+    CHECK(node.confidence == 0.5 && strcmp(node.type, "fact") == 0 && strcmp(node.metadata, "{\"a\":1}") == 0,
+          "%s", node.metadata);
+    static const char *const bad[] = { "{\"text\":\"fine\"}\n{\"text\":3}\n", "{\"text\":\"fine\"}\n[",
+                                       "{\"text\":\"fine\"}\n{}",
                                        "{\"text\":\"fine\"}\n{\"text\":\"x\",\"type\":\"A\"}" };
     for (size_t i = 0; i < RV_COUNT(bad); i++) {
         path = write_file(temp_dir(), "bad.jsonl", bad[i]);
         rv_err e = rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done);
-        CHECK((e == RV_E_ARG || e == RV_E_FORMAT) && strstr(rv_err_text(), "line 2"), "%zu: %s", i, rv_err_text());
+        CHECK((e == RV_E_ARG || e == RV_E_FORMAT) && strstr(rv_err_text(), "line 2"), "%zu: %s", i,
+              rv_err_text());
     }
     rv_memory_stats stats;
     CHECK_OK(rv_memory_get_stats(s.m, &stats));
@@ -389,8 +403,9 @@ TEST(an_import_that_was_stopped_goes_on_where_it_was)
 
 TEST(names_from_outside_stay_inside)
 {
-    static const char *const bad[] = { "", "/etc/a.md", "../a.md", "a/../b.md", "a//b.md", "a/./b.md", ".a.md", "a/.b.md", "a\\b.md",
-                                       "a\nb.md", "a\xff.md", "a.exe", "a", "a.md/" };
+    static const char *const bad[] = { "",         "/etc/a.md", "../a.md", "a/../b.md", "a//b.md",
+                                       "a/./b.md", ".a.md",     "a/.b.md", "a\\b.md",   "a\nb.md",
+                                       "a\xff.md", "a.exe",     "a",       "a.md/" };
     store s = store_open(temp_path("data"));
     rv_memory_import done = { 0 };
     for (size_t i = 0; i < RV_COUNT(bad); i++) {

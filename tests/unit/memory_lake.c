@@ -18,11 +18,13 @@ static rv_arena *arena(void)
 /* A bundle called name of the notes first, first + step ... below last, each with its words. */
 static void make_bundle(const char *dir, const char *name, int first, int last, int step)
 {
-    static const char *const words[] = { "amber", "birch", "cedar", "dune", "ember", "fjord", "grove", "heath", "islet", "jetty" };
+    static const char *const words[] = { "amber", "birch", "cedar", "dune",  "ember",
+                                         "fjord", "grove", "heath", "islet", "jetty" };
     store s = store_open(temp_path("data"));
     for (int i = first; i < last; i += step) {
         char text[128];
-        snprintf(text, sizeof text, "%s %s %s number %d", words[i % 10], words[i / 10 % 10], words[i / 7 % 10], i);
+        snprintf(text, sizeof text, "%s %s %s number %d", words[i % 10], words[i / 10 % 10],
+                 words[i / 7 % 10], i);
         add_note(s.m, text);
     }
     rv_memory_exported out;
@@ -57,10 +59,12 @@ TEST(several_bundles_give_what_one_of_all_would)
         char name[8];
         snprintf(name, sizeof name, "p%d", i);
         parts[i] = temp_path(name);
-        make_bundle(parts[i], name, i * 50, i * 50 + 50, 1); /* what is near lies in one of them: the worst case */
+        make_bundle(parts[i], name, i * 50, i * 50 + 50,
+                    1); /* what is near lies in one of them: the worst case */
     }
     rv_lake *all = lake_of(&one, 1, RV_LAKE_FRESH, 0), *many = lake_of(parts, 4, RV_LAKE_FRESH, 0);
-    static const char *const questions[] = { "amber birch cedar", "number", "jetty jetty islet dune", "heath" };
+    static const char *const questions[] = { "amber birch cedar", "number", "jetty jetty islet dune",
+                                             "heath" };
     for (size_t q = 0; q < RV_COUNT(questions); q++) {
         rv_lake_hits x = search(all, questions[q], 10);
         double scores[10];
@@ -70,7 +74,8 @@ TEST(several_bundles_give_what_one_of_all_would)
         }
         rv_lake_hits y = search(many, questions[q], 10);
         for (size_t i = 0; i < 10; i++) {
-            CHECK(y.n == 10 && fabs(scores[i] - y.at[i].node.score) < 1e-6, "%s %zu: %g %g", questions[q], i, scores[i], y.at[i].node.score);
+            CHECK(y.n == 10 && fabs(scores[i] - y.at[i].node.score) < 1e-6, "%s %zu: %g %g", questions[q], i,
+                  scores[i], y.at[i].node.score);
         }
     }
     rv_lake_free(all);
@@ -81,7 +86,8 @@ TEST(each_is_looked_at_as_often_as_was_asked_for)
 {
     const char *dir = temp_path("bundle");
     make_bundle(dir, "b", 0, 20, 1);
-    rv_lake *fresh = lake_of(&dir, 1, RV_LAKE_FRESH, 0), *eventual = lake_of(&dir, 1, RV_LAKE_EVENTUAL, 100000),
+    rv_lake *fresh = lake_of(&dir, 1, RV_LAKE_FRESH, 0),
+            *eventual = lake_of(&dir, 1, RV_LAKE_EVENTUAL, 100000),
             *frozen = lake_of(&dir, 1, RV_LAKE_FROZEN, 0), *short_ttl = lake_of(&dir, 1, RV_LAKE_EVENTUAL, 1);
     rv_lake *const lakes[] = { fresh, eventual, frozen, short_ttl };
     for (size_t i = 0; i < RV_COUNT(lakes); i++) {
@@ -101,7 +107,8 @@ TEST(each_is_looked_at_as_often_as_was_asked_for)
     CHECK_ERR(rv_lake_refresh(frozen, "/another", &found), RV_E_NOT_FOUND);
     rv_lake_stats s;
     rv_lake_get_stats(fresh, &s);
-    CHECK(s.checks == 3 && s.primes == 2 && s.invalidations == 1 && s.hits == 1, "%llu checks", (unsigned long long)s.checks);
+    CHECK(s.checks == 3 && s.primes == 2 && s.invalidations == 1 && s.hits == 1, "%llu checks",
+          (unsigned long long)s.checks);
     rv_lake_get_stats(frozen, &s);
     CHECK(s.checks == 3 && s.primes == 2, "%llu checks", (unsigned long long)s.checks);
 
@@ -112,7 +119,8 @@ TEST(each_is_looked_at_as_often_as_was_asked_for)
     rv_lake_hits hits;
     CHECK_OK(toy_text(NULL, "number", 6, vector));
     CHECK_ERR(rv_lake_search(fresh, vector, 3, arena(), &hits), RV_E_NOT_FOUND);
-    CHECK(search(eventual, "number", 100).n == 20 && search(frozen, "number", 100).n == 30, "they do not look");
+    CHECK(search(eventual, "number", 100).n == 20 && search(frozen, "number", 100).n == 30,
+          "they do not look");
     CHECK_OK(rv_lake_refresh(frozen, dir, &found));
     CHECK(found == RV_LAKE_MISSING, "%d", found);
     for (size_t i = 0; i < RV_COUNT(lakes); i++) {
@@ -130,12 +138,14 @@ TEST(equal_bundles_are_read_once_and_failures_are_told)
     rv_lake *lake = lake_of(dirs, 3, RV_LAKE_FRESH, 0);
     CHECK_ERR(rv_lake_add(lake, dirs[0], RV_LAKE_FRESH, 0), RV_E_ARG);
     rv_lake_hits hits = search(lake, "number", 100);
-    CHECK(hits.n == 20 && hits.failed == 1 && strstr(hits.first_failure, "missing"), "%zu, %s", hits.n, hits.first_failure);
+    CHECK(hits.n == 20 && hits.failed == 1 && strstr(hits.first_failure, "missing"), "%zu, %s", hits.n,
+          hits.first_failure);
     rv_lake_stats s;
     rv_lake_get_stats(lake, &s);
     CHECK(s.primes == 1 && s.shared_hits == 1 && s.cached == 1, "%llu primes", (unsigned long long)s.primes);
     rv_lake_free(lake);
-    CHECK_OK(rv_lake_new(&rv_heap, (rv_memory_embedder){ .name = "other", .dim = TOY_DIM, .text = toy_text }, 0, &lake));
+    CHECK_OK(rv_lake_new(&rv_heap, (rv_memory_embedder){ .name = "other", .dim = TOY_DIM, .text = toy_text },
+                         0, &lake));
     CHECK_OK(rv_lake_add(lake, dirs[0], RV_LAKE_FRESH, 0));
     float vector[TOY_DIM] = { 1 };
     CHECK_ERR(rv_lake_search(lake, vector, 3, arena(), &hits), RV_E_CONFIG);
@@ -187,7 +197,9 @@ TEST(what_is_corrected_in_its_bundle_is_left_out)
     store s = store_open(temp_path("data"));
     int64_t old = add_note(s.m, "the library opens at nine"), id;
     bool added;
-    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "fact", .text = "the library opens at ten", .corrects = old }, &id, &added));
+    CHECK_OK(rv_memory_add(
+        s.m, &(rv_memory_new){ .type = "fact", .text = "the library opens at ten", .corrects = old }, &id,
+        &added));
     rv_memory_exported out;
     CHECK_OK(rv_memory_export(s.m, dir, &(rv_memory_export_options){ .name = "n" }, NULL, NULL, &out));
     store_close(&s);

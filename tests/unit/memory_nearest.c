@@ -382,7 +382,9 @@ static void *settle(void *m)
 TEST(a_save_under_way_does_not_bring_back_what_a_scrub_removed)
 {
     const char *dir = temp_path("data"), *texts = temp_dir();
-    stall s = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .test = pthread_self() };
+    stall s = { .lock = PTHREAD_MUTEX_INITIALIZER,
+                .changed = PTHREAD_COND_INITIALIZER,
+                .test = pthread_self() };
     rv_alloc mem = { &s, stalling_resize, stalling_aligned };
     store t;
     pthread_t settling;
@@ -407,7 +409,8 @@ TEST(a_save_under_way_does_not_bring_back_what_a_scrub_removed)
     pthread_cond_broadcast(&s.changed);
     pthread_mutex_unlock(&s.lock);
     pthread_join(settling, NULL);
-    CHECK(!rv_file_exists(index_path(dir, "hnsw")), "an index with the codes of removed rows was saved after the scrub");
+    CHECK(!rv_file_exists(index_path(dir, "hnsw")),
+          "an index with the codes of removed rows was saved after the scrub");
     CHECK(by_index(t.m, "hnsw"), "it was not made again");
     store_close(&t);
 }

@@ -45,7 +45,8 @@ static void fill(corpus *c, uint64_t seed)
     for (size_t i = 0; i < TEXTS; i++) {
         rv_text text;
         rv_text_init(&text, &rv_heap, 1 << 16);
-        write_text(&rng, 1 + (size_t)rv_rng_below(&rng, WORDS) * (i < TEXTS / 2 ? 1 : 3), &text); /* the mean grows */
+        write_text(&rng, 1 + (size_t)rv_rng_below(&rng, WORDS) * (i < TEXTS / 2 ? 1 : 3),
+                   &text); /* the mean grows */
         c->texts[i] = rv_strdup(&rv_heap, rv_text_get(&text));
         rv_text_deinit(&text);
         add(c, i);
@@ -117,11 +118,13 @@ static void compare(corpus *c, const char *question, double mean)
     memcpy(sorted, scores, sizeof sorted);
     qsort(sorted, TEXTS, sizeof *sorted, descending);
     rv_words_hit hits[K];
-    CHECK_OK(rv_postings_search(c->p, c->words, question, strlen(question), c->bits, 2 * TEXTS + 3, K, hits, &found));
+    CHECK_OK(rv_postings_search(c->p, c->words, question, strlen(question), c->bits, 2 * TEXTS + 3, K, hits,
+                                &found));
     CHECK(found == (matching < K ? matching : K), "\"%s\": %zu found of %zu", question, found, matching);
     for (size_t i = 0; i < found; i++) {
         double own = scores[hits[i].id / 2 - 1];
-        CHECK(fabs((double)hits[i].score - own) <= 1e-4 * own + 1e-5 && fabs(own - sorted[i]) <= 1e-4 * own + 1e-5,
+        CHECK(fabs((double)hits[i].score - own) <= 1e-4 * own + 1e-5 &&
+                  fabs(own - sorted[i]) <= 1e-4 * own + 1e-5,
               "\"%s\", place %zu: text %lld with %g, by hand %g, best %g", question, i, (long long)hits[i].id,
               (double)hits[i].score, own, sorted[i]);
     }

@@ -29,21 +29,25 @@ TEST(what_is_there_in_other_words_is_not_added_again)
 {
     store s = store_open(temp_path("data"));
     int64_t first = examine(s.m, "The workshop in Ghent closes at six on Saturdays.", NULL).id;
-    static const char *const same[] = { "the workshop in ghent CLOSES at six, on saturdays", "The workshop in Ghent closes at six on Saturdays!!",
+    static const char *const same[] = { "the workshop in ghent CLOSES at six, on saturdays",
+                                        "The workshop in Ghent closes at six on Saturdays!!",
                                         "The workshpo in Ghent closes at six on Saturdays." };
     for (size_t i = 0; i < RV_COUNT(same); i++) {
         rv_memory_added a = examine(s.m, same[i], NULL);
         CHECK(a.id == first && !a.added && a.near, "%zu: %lld", i, (long long)a.id);
     }
-    static const char *const other[] = { "The workshop in Bruges closes at six on Saturdays.", "The workshop in Ghent closes at six on Saturdays and sells bread.",
+    static const char *const other[] = { "The workshop in Bruges closes at six on Saturdays.",
+                                         "The workshop in Ghent closes at six on Saturdays and sells bread.",
                                          "On Saturdays the workshop of Ghent has six closets." };
     for (size_t i = 0; i < RV_COUNT(other); i++) {
         CHECK(examine(s.m, other[i], NULL).added, "%zu", i);
     }
-    CHECK(examine(s.m, "The workshop in Ghent closes at six on Saturdays!", "ann").added, "another user's is another");
+    CHECK(examine(s.m, "The workshop in Ghent closes at six on Saturdays!", "ann").added,
+          "another user's is another");
     size_t removed;
     CHECK_OK(rv_memory_rm(s.m, first, NULL, &removed));
-    CHECK(examine(s.m, "the workshop in Ghent closes at six on saturdays", NULL).added, "what it was like is gone");
+    CHECK(examine(s.m, "the workshop in Ghent closes at six on saturdays", NULL).added,
+          "what it was like is gone");
     CHECK_OK(rv_memory_check(s.m));
     store_close(&s);
 }
@@ -62,7 +66,8 @@ TEST(a_contradiction_keeps_both_and_corrects)
     int64_t open = examine(s.m, "The museum garden is open in winter", NULL).id;
     CHECK(examine(s.m, "The museum garden is not open in winter", NULL).corrects == open, "not");
     (void)examine(s.m, "Meeting room 1 has twenty chairs", NULL);
-    CHECK(examine(s.m, "Meeting room 2 has twenty chairs", NULL).corrects == 0, "rooms have numbers for names");
+    CHECK(examine(s.m, "Meeting room 2 has twenty chairs", NULL).corrects == 0,
+          "rooms have numbers for names");
     store_close(&s);
 }
 
@@ -92,7 +97,11 @@ TEST(nodes_end_unless_they_are_pinned)
     for (int i = 0; i < 3; i++) {
         char text[32];
         snprintf(text, sizeof text, "ends %d", i);
-        CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = text, .ttl_ms = i == 2 ? 1000000 : 1, .pinned = i == 1 }, &ids[i], &added));
+        CHECK_OK(rv_memory_add(
+            s.m,
+            &(rv_memory_new){
+                .type = "note", .text = text, .ttl_ms = i == 2 ? 1000000 : 1, .pinned = i == 1 },
+            &ids[i], &added));
     }
     usleep(5000);
     size_t removed = 9;
@@ -123,13 +132,16 @@ TEST(what_recalls_learn_is_written_together)
 {
     const char *dir = temp_path("data");
     store s = store_open(dir);
-    int64_t a = add_note(s.m, "anchor of the recall"), b = add_note(s.m, "one that was used"), c = add_note(s.m, "one that was not");
+    int64_t a = add_note(s.m, "anchor of the recall"), b = add_note(s.m, "one that was used"),
+            c = add_note(s.m, "one that was not");
     CHECK_OK(rv_memory_link(s.m, a, b, "cites", 0.5));
     CHECK_OK(rv_memory_link(s.m, c, a, "cites", 0.5));
     for (int i = 0; i < 250; i++) {
-        rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .anchor = a, .used = &b, .n_used = 1, .unused = &c, .n_unused = 1 });
+        rv_memory_reweigh_later(
+            s.m, &(rv_memory_outcome){ .anchor = a, .used = &b, .n_used = 1, .unused = &c, .n_unused = 1 });
     }
-    rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .used = (const int64_t[]){ 12345 }, .n_used = 1 }); /* gone: passed over */
+    rv_memory_reweigh_later(
+        s.m, &(rv_memory_outcome){ .used = (const int64_t[]){ 12345 }, .n_used = 1 }); /* gone: passed over */
     rv_memory_flush(s.m);
     CHECK_OK(rv_memory_check(s.m));
     store_close(&s);
@@ -165,7 +177,8 @@ TEST(what_is_queued_is_written_when_the_store_closes)
 static double score_of(rv_memory *m, const char *question, int64_t id)
 {
     rv_memory_hits hits;
-    CHECK_OK(rv_memory_search(m, &(rv_memory_query){ .text = question, .k = 10, .mode = RV_MEMORY_HYBRID }, arena(), &hits));
+    CHECK_OK(rv_memory_search(m, &(rv_memory_query){ .text = question, .k = 10, .mode = RV_MEMORY_HYBRID },
+                              arena(), &hits));
     for (size_t i = 0; i < hits.n; i++) {
         if (hits.at[i].id == id) {
             return hits.at[i].score;
@@ -179,9 +192,18 @@ TEST(what_is_not_used_fades_when_asked_to)
     store s = store_open(temp_path("data"));
     int64_t old, pinned, sure, now_ms = (int64_t)time(NULL) * 1000, week = (int64_t)7 * 86400000;
     bool added;
-    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "the ferry to the island", .created_ms = now_ms - week }, &old, &added));
-    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "a ferry to the island", .created_ms = now_ms - week, .pinned = true }, &pinned, &added));
-    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "ferry to an island", .confidence = 0.5 }, &sure, &added));
+    CHECK_OK(rv_memory_add(
+        s.m,
+        &(rv_memory_new){ .type = "note", .text = "the ferry to the island", .created_ms = now_ms - week },
+        &old, &added));
+    CHECK_OK(rv_memory_add(
+        s.m,
+        &(rv_memory_new){
+            .type = "note", .text = "a ferry to the island", .created_ms = now_ms - week, .pinned = true },
+        &pinned, &added));
+    CHECK_OK(rv_memory_add(
+        s.m, &(rv_memory_new){ .type = "note", .text = "ferry to an island", .confidence = 0.5 }, &sure,
+        &added));
     double before = score_of(s.m, "ferry island", old), other = score_of(s.m, "ferry island", pinned);
     rv_memory_set_habits(s.m, &(rv_memory_habits){ .batch = 100, .batch_ms = 1000, .half_life_days = 7 });
     double after = score_of(s.m, "ferry island", old);
