@@ -69,7 +69,7 @@ const rv_config_key rv_config_keys[] = {
     INT("inference", "max_context", 64, 1048576, "4096", now,
         "tokens one conversation may hold, at most the model's"),
     INT("inference", "threads", 0, 256, "0", now, "compute threads; 0: one per processor"),
-    INT("inference", "max_loaded_models", 1, 64, "2", now, "models in memory at once"),
+    INT("inference", "max_loaded_models", 1, 64, "4", now, "models in memory at once"),
     INT("inference", "load_wait_ms", 0, 3600000, "20000", now,
         "how long a request waits for its model to be loaded before 503 and Retry-After; 0: as long as it "
         "takes"),

@@ -110,6 +110,17 @@ static void stop_loop(rv_app *app)
     app->pipeline.tries = NULL;
 }
 
+/* Tries ask all tiers; where they would push each other out of memory, requests would wait for that. */
+static bool tiers_fit(const rv_app *app)
+{
+    rv_backend_model models[RV_TIERS];
+    size_t n = rv_backend_models(app->pipeline.backend, models, RV_COUNT(models)), tiers = 0;
+    for (size_t i = 0; i < n && i < RV_COUNT(models); i++) {
+        tiers += models[i].tier >= 0;
+    }
+    return (int64_t)tiers <= rv_config_int(app->config, "inference.max_loaded_models");
+}
+
 /* Rank 2 and two seconds: enough for the newest corrections, `learn run` does the rest. */
 static rv_err start_loop(rv_app *app)
 {
@@ -130,8 +141,8 @@ static rv_err start_loop(rv_app *app)
     if (rv_config_bool(app->config, "learning.adapters")) {
         RV_TRY(rv_adapter_loop_new(app->mem, &how, &p->adapter_loop));
     }
-    rv_err e =
-        p->learning && p->db && p->explore > 0 ? rv_tries_new(app->mem, p->db, p->backend, &p->tries) : RV_OK;
+    bool tries = p->learning && p->db && p->explore > 0 && tiers_fit(app);
+    rv_err e = tries ? rv_tries_new(app->mem, p->db, p->backend, &p->tries) : RV_OK;
     if (e) {
         stop_loop(app);
     }
