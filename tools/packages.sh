@@ -1,19 +1,21 @@
 #!/bin/sh
 # The Debian 12 packages each task needs. Prints and installs what is missing; says and does nothing when all is there.
-# Usage: tools/packages.sh run|test|dev        (each includes the ones before)
+# Usage: tools/packages.sh run|test|dev|ci        (run, test, dev: each includes the ones before; ci: test and what trains the demo models)
 set -eu
 
 run="gcc libc6-dev cmake ninja-build pkg-config libevent-dev libssl-dev libjansson-dev libsqlite3-dev libutf8proc-dev
      libmd4c-dev libxml2-dev libstemmer-dev libedit-dev libxxhash-dev poppler-utils jq curl"
-test="libcmocka-dev bats python3-venv"
+test="libcmocka-dev bats python3-venv mandoc"
 dev="clang clang-format libclang-rt-14-dev llvm gcovr"
+train="python3 python3-torch python3-numpy"
 
 case ${1:-} in
 run) wanted=$run ;;
 test) wanted="$run $test" ;;
 dev) wanted="$run $test $dev" ;;
+ci) wanted="$run $test $train" ;;
 *)
-    echo "usage: tools/packages.sh run|test|dev" >&2
+    echo "usage: tools/packages.sh run|test|dev|ci" >&2
     exit 2
     ;;
 esac
