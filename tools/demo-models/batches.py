@@ -24,8 +24,8 @@ class Batch:
     asked: np.ndarray  # the same number, on all tokens of the question
     looks: list[tuple[int, int, list[int]]]  # row, token before a copied one, the places in the passage it is copied from
     cites: list[tuple[int, int, int]]  # row, token before the first cited number, that number
-    seconds: list[tuple[int, int, int]]  # the same for the second one
-    bridges: list[tuple[int, int, list[int]]]  # row, end of a first citation, the places of the name that leads to the second
+    bridges: list[tuple[int, int, list[int]]]  # row, token before the second cited number, the places in the first passage of the name that leads there
+    named: list[tuple[int, int, list[int]]]  # row, that token, the places of the same name in the second passage
 
 
 @dataclass
@@ -137,12 +137,13 @@ class Encoder:
             asked[begin or n : n] = -1 if turn.compared else cited
             for place, k in enumerate(digits):
                 target[k - 1] = self.digits[ids[k]]
-                (batch.seconds if place else batch.cites).append((row, k - 1, self.digits[ids[k]]))
-            if turn.via and len(digits) > 1:
-                inside = np.flatnonzero(passage == cited)
+                if not place:
+                    batch.cites.append((row, k - 1, self.digits[ids[k]]))
+            for k, looks in zip(digits, (batch.bridges, batch.named)) if turn.via and len(digits) > 1 else ():
+                inside = np.flatnonzero(passage == self.digits[ids[k]])
                 places = [p + k for p in self._places(ids, turn.via, inside) for k in range(len(turn.via))]
                 if places:
-                    batch.bridges.append((row, digits[0] + 1, places))
+                    looks.append((row, digits[1] - 1, places))
             if digits:
                 self._sources(row, ids, digits[-1], end, passage, batch.looks)
             n, begin = end + 1, 0

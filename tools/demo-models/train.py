@@ -32,11 +32,12 @@ from optimiser import Optimiser
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parent.parent / "models"
-BATCH = {"xs": 2000, "s": 2500, "m": 3500, "l": 7000}
+BATCH = {"xs": 2000, "s": 2500, "m": 3500, "l": 4000}
 BUDGET = {"xs": 40, "s": 60, "m": 20, "l": 20}  # million tokens
 GROWN = {"m": "s", "l": "m"}  # tiers that --full begins with the weights of a smaller one
 WARM_UP = 40
 LOOKS = 200  # copied tokens and citations of a batch whose attention is supervised
+SECOND_WEIGHT = 2.5  # of the way to the second passage among the auxiliary losses, because it is the last thing to be learned
 OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
 HOLD, FOUND = 0.14, 60  # the curriculum waits here until so many per cent of the citations over three passages are right
 EMA = 0.998  # the running mean of the weights is what is measured and shipped
@@ -59,8 +60,10 @@ class Heads(nn.Module):
     """Linear readers that exist while training only, one per step of the look-up: after the first attention layer, in which passage does this
     token stand (`passage`); after the second, on the words of a question, which passage that speaks of them is to be cited (`asked`); after the
     third, on the last tokens before the answer, which one is to be cited (`target`).
-    Beside them one attention head of the last attention layer is told where the next copied token stands (`copy`), one of the third in which
-    passage the next cited number is (`find`), and one of the second, at the end of a first citation, where the name stands that leads to the second (`bridge`)."""
+    Beside them one attention head of the last attention layer is told where the next copied token stands (`copy`) and one of the third in which
+    passage the first cited number is (`find`). For the second number one of the second is told where the name stands that leads from the first passage
+    to it (`bridge`), and one of the third where the same name stands in the second passage (`second`): not just in which passage, or it would learn
+    to look for what is asked, which stands in a wrong passage too, and guess between them."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -122,21 +125,21 @@ class Trainer:
             if len(at):
                 logits = F.linear(tap.reshape(-1, tap.shape[-1])[at].float(), getattr(self.heads, name))
                 losses[name] = F.cross_entropy(logits, labels.reshape(-1)[at])
-        for name, layer, head, known in (("copy", self.copier, 0, batch.looks), ("bridge", self.bridge, self.model.config.heads - 1, batch.bridges)):
+        last = self.model.config.heads - 1
+        for name, layer, head, known in (("copy", self.copier, 0, batch.looks), ("bridge", self.bridge, last, batch.bridges), ("second", self.finder, last, batch.named)):
             at = [known[n] for n in torch.randperm(len(known))[:LOOKS]]
             wanted = torch.zeros(len(at), width, dtype=torch.bool)
             for n, (_, _, places) in enumerate(at):
                 wanted[n, places] = True
             if at:
                 losses[name] = self._looking(layer, head, [row for row, _, _ in at], [k for _, k, _ in at], wanted)
-        for name, cites in (("find", batch.cites), ("second", batch.seconds)):
-            at = [cites[n] for n in torch.randperm(len(cites))[:LOOKS]]
-            rows = [row for row, _, _ in at]
-            if at:
-                losses[name] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
+        at = [batch.cites[n] for n in torch.randperm(len(batch.cites))[:LOOKS]]
+        rows = [row for row, _, _ in at]
+        if at:
+            losses["find"] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
         for name, value in losses.items():
             self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
-        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find", "bridge", "second"))
+        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find", "bridge")) + SECOND_WEIGHT * losses.get("second", 0)
         return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
 
     def _share(self, count: int) -> int:
