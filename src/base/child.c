@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PIECE_BYTES = 65536, INPUT_FD = 3 };
@@ -86,17 +87,21 @@ static void become(const char *path, const char *const *argv, int input, int out
     _exit(127);
 }
 
+static rv_err too_slow(const char *name, const rv_child_limits *limits)
+{
+    return rv_fail(RV_E_TIMEOUT, "%s took longer than %d s and was stopped", name, limits->wall_s);
+}
+
 /* Reads until the end of the output or a limit. */
-static rv_err collect(const char *name, int from, const rv_child_limits *limits, rv_text *out)
+static rv_err collect(const char *name, int from, double until, const rv_child_limits *limits, rv_text *out)
 {
     char piece[PIECE_BYTES];
-    double until = rv_clock_ms() + 1000.0 * limits->wall_s;
     for (size_t total = 0;;) {
         double left = until - rv_clock_ms();
         struct pollfd wait = { .fd = from, .events = POLLIN };
         int ready = left > 0 ? poll(&wait, 1, (int)left + 1) : 0;
         if (ready == 0) {
-            return rv_fail(RV_E_TIMEOUT, "%s took longer than %d s and was stopped", name, limits->wall_s);
+            return too_slow(name, limits);
         }
         ssize_t n = ready < 0 ? -1 : read(from, piece, sizeof piece);
         if (n < 0 && errno != EINTR) {
@@ -115,10 +120,22 @@ static rv_err collect(const char *name, int from, const rv_child_limits *limits,
     }
 }
 
+/* After its output has ended: usually it has ended too, but it may have closed its output and go on. */
+static rv_err await(const char *name, pid_t child, double until, const rv_child_limits *limits, int *status)
+{
+    const struct timespec pause = { .tv_nsec = 2000000 };
+    pid_t ended;
+    while ((ended = waitpid(child, status, WNOHANG)) == 0 && rv_clock_ms() < until) {
+        nanosleep(&pause, NULL);
+    }
+    return ended == child ? RV_OK : too_slow(name, limits);
+}
+
 rv_err rv_child_run(const char *path, const char *const *argv, const void *input, size_t n,
                     const rv_child_limits *limits, rv_text *out, int *exit_code)
 {
     int ends[2], file = -1;
+    double until = rv_clock_ms() + 1000.0 * limits->wall_s;
     RV_TRY(input_file(input, n, &file));
     if (pipe2(ends, O_CLOEXEC) != 0) {
         close(file);
@@ -136,13 +153,12 @@ rv_err rv_child_run(const char *path, const char *const *argv, const void *input
     rv_err e = child > 0 ? RV_OK : rv_fail(RV_E_IO, "%s cannot be started: %s", path, strerror(errno));
     close(input_high);
     close(output_high);
-    e = e ? e : collect(argv[0], ends[0], limits, out);
+    e = e ? e : collect(argv[0], ends[0], until, limits, out);
     close(ends[0]);
     int status = 0;
-    if (child > 0) {
-        if (e) {
-            kill(child, SIGKILL);
-        }
+    e = e ? e : await(argv[0], child, until, limits, &status);
+    if (e && child > 0) {
+        kill(child, SIGKILL);
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
         }
     }

@@ -42,6 +42,9 @@ TEST(limits_end_it)
     few = usual;
     few.wall_s = 1;
     CHECK_ERR(run_shell("sleep 1000", "", &few, &out, &code), RV_E_TIMEOUT);
+    CHECK_ERR(run_shell("exec >&-; sleep 1000", "", &few, &out, &code), RV_E_TIMEOUT);
+    CHECK_OK(run_shell("exec >&-; sleep 0.1; exit 3", "", &few, &out, &code));
+    CHECK(code == 3, "%d", code);
     few = usual;
     few.cpu_s = 1;
     CHECK_OK(run_shell("while :; do :; done", "", &few, &out, &code));
