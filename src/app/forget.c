@@ -55,7 +55,7 @@ static rv_err forget(void *self, const char *user, const int64_t *ids, size_t n,
     rv_forget_place place = place_of(app);
     pthread_rwlock_wrlock(&app->quiet);
     if (app->pipeline.tries) { /* they have read what is to go, and leave conversations behind */
-        rv_tries_wait(app->pipeline.tries);
+        rv_tries_drop(app->pipeline.tries);
     }
     rv_err e = rv_forget(&place, user, ids, n, out);
     pthread_rwlock_unlock(&app->quiet);

@@ -18,8 +18,8 @@ struct rv_tries {
     rv_db *db;
     rv_backend *backend;
     pthread_t thread;
-    atomic_bool stop;
-    pthread_mutex_t lock; /* for all below */
+    atomic_bool stop, cancel; /* the thread; what it asks right now */
+    pthread_mutex_t lock;     /* for all below */
     pthread_cond_t changed;
     rv_try waiting[WAITING_MAX]; /* in order */
     size_t n_waiting;
@@ -32,7 +32,7 @@ static rv_metric counters[] = {
       .help = "Answers of other tiers, to learn from." },
     { .kind = RV_COUNTER,
       .name = "ruvllm_router_tries_dropped_total",
-      .help = "Tries dropped, because too many waited." },
+      .help = "Tries dropped: too many waited, or something was forgotten." },
 };
 enum { TRIES, DROPPED };
 
@@ -59,7 +59,7 @@ static json_t *ask(rv_tries *t, const rv_try *one, const char *model)
                                  .sampling = one->sampling,
                                  .n_logprobs = -1,
                                  .tenant = one->tenant,
-                                 .cancel = &t->stop,
+                                 .cancel = &t->cancel,
                                  .on_piece = on_piece,
                                  .self = &text };
     rv_err e = rv_backend_generate(t->backend, &request, &got);
@@ -81,7 +81,7 @@ static void try_all(rv_tries *t, const rv_try *one)
 {
     json_t *list = json_array();
     rv_text text;
-    for (size_t i = 0; i < one->n_models && !atomic_load(&t->stop); i++) {
+    for (size_t i = 0; i < one->n_models && !atomic_load(&t->cancel); i++) {
         json_t *said = ask(t, one, one->models[i]);
         if (said) {
             json_array_append_new(list, said);
@@ -150,6 +150,14 @@ rv_err rv_tries_new(const rv_alloc *mem, rv_db *db, rv_backend *backend, rv_trie
     return RV_OK;
 }
 
+static void drop_waiting(rv_tries *t)
+{
+    for (size_t i = 0; i < t->n_waiting; i++) {
+        json_decref(t->waiting[i].messages);
+    }
+    t->n_waiting = 0;
+}
+
 void rv_tries_free(rv_tries *t)
 {
     if (!t) {
@@ -157,12 +165,11 @@ void rv_tries_free(rv_tries *t)
     }
     pthread_mutex_lock(&t->lock);
     atomic_store(&t->stop, true);
+    atomic_store(&t->cancel, true);
     pthread_cond_broadcast(&t->changed);
     pthread_mutex_unlock(&t->lock);
     pthread_join(t->thread, NULL);
-    for (size_t i = 0; i < t->n_waiting; i++) {
-        json_decref(t->waiting[i].messages);
-    }
+    drop_waiting(t);
     pthread_cond_destroy(&t->changed);
     pthread_mutex_destroy(&t->lock);
     rv_free(t->mem, t);
@@ -184,11 +191,15 @@ void rv_tries_put(rv_tries *t, rv_try *one)
     one->messages = NULL;
 }
 
-void rv_tries_wait(rv_tries *t)
+void rv_tries_drop(rv_tries *t)
 {
     pthread_mutex_lock(&t->lock);
-    while (t->n_waiting > 0 || t->busy) {
+    rv_metric_add(&counters[DROPPED], (int64_t)(t->n_waiting + t->busy));
+    drop_waiting(t);
+    atomic_store(&t->cancel, true);
+    while (t->busy) {
         pthread_cond_wait(&t->changed, &t->lock);
     }
+    atomic_store(&t->cancel, atomic_load(&t->stop));
     pthread_mutex_unlock(&t->lock);
 }

@@ -23,6 +23,6 @@ typedef struct rv_try {
 } rv_try;
 /** rv_tries_put - takes the try; when too many wait it is dropped. Returns at once. Any thread. */
 void rv_tries_put(rv_tries *t, rv_try *one);
-/** rv_tries_wait - until all that was put is done. */
-void rv_tries_wait(rv_tries *t);
+/** rv_tries_drop - cancels what runs and drops what waits; returns when nothing runs. Nothing may be put meanwhile. Any thread. */
+void rv_tries_drop(rv_tries *t);
 #endif
