@@ -14,6 +14,7 @@ enum {
     GROUP_BYTES = 8 << 20,
     WHY_BYTES = 1024,
     LINKS_EACH = 3 + RV_MEMORY_NEAR,
+    CONTAINS_MAX = 64,
     AWAIT_MS = 2
 };
 
@@ -73,6 +74,9 @@ rv_err rv_memory_check_new(const rv_memory_new *new, size_t text_bytes)
     if (new->ttl_ms < 0 || new->ttl_ms > INT64_MAX / 4 || new->created_ms < 0 ||
         new->created_ms > INT64_MAX / 4) {
         return rv_fail(RV_E_ARG, "ttl_ms, created_ms: out of range");
+    }
+    if (new->n_contains > CONTAINS_MAX) {
+        return rv_fail(RV_E_ARG, "contains: %zu nodes, expected at most %d", new->n_contains, CONTAINS_MAX);
     }
     if (new->metadata && !json_is_object(new->metadata)) {
         return rv_fail(RV_E_ARG, "metadata: expected an object");
@@ -215,6 +219,15 @@ static rv_err wanted_links(group *g, const adding *a)
             g->links[n++] = (link_row){ .from = from, .to = to, .type = wanted[i].type, .weight = 1 };
         }
     }
+    for (size_t i = 0; i < new->n_contains; i++) {
+        int64_t part = new->contains[i];
+        if (!rv_memory_find(m, part) || part == a->id) {
+            return rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)part);
+        }
+        if (a->added || !has_edge(m, a->id, part, m->contains)) {
+            g->links[n++] = (link_row){ .from = a->id, .to = part, .type = "contains", .weight = 1 };
+        }
+    }
     for (size_t i = 0; a->added && i < a->n_near; i++) {
         if (a->near_nodes[i].id != a->corrects &&
             rv_memory_find(m, a->near_nodes[i].id)) { /* it may be gone meanwhile */
@@ -329,12 +342,13 @@ static rv_err fill_group(group *g, adding **rest)
 /* Under writing. */
 static rv_err write_group(group *g, adding **rest)
 {
-    size_t n = 0, floats;
+    size_t n = 0, n_links = 0, floats;
     for (const adding *a = *rest; a && n < GROUP_MAX; a = a->next) {
         n++;
+        n_links += LINKS_EACH + a->new->n_contains;
     }
     g->records = rv_new_array(g->m->mem, n, sizeof *g->records);
-    g->links = rv_new_array(g->m->mem, n * LINKS_EACH, sizeof *g->links);
+    g->links = rv_new_array(g->m->mem, n_links, sizeof *g->links);
     g->use = rv_new_array(g->m->mem, n, sizeof *g->use);
     g->vectors =
         rv_mul_size(n, g->m->embedder.dim, &floats) ? rv_new_array(g->m->mem, floats, sizeof(float)) : NULL;
@@ -495,7 +509,8 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
                           .created_ms = new->created_ms ? new->created_ms : rv_clock_wall_ms(),
                           .offset = (int64_t) new->offset,
                           .length = (int64_t) new->length };
-    a->n_near = a->vector ? rv_memory_near(m, a->vector, a->near_nodes) : 0;
+    bool about = strcmp(new->type, "concept") == 0; /* it has its edges from what it is about */
+    a->n_near = a->vector && !about ? rv_memory_near(m, a->vector, a->near_nodes) : 0;
     return RV_OK;
 }
 

@@ -62,8 +62,13 @@ size_t rv_memory_near(rv_memory *m, const float *vector, near out[RV_MEMORY_NEAR
         found = 0; /* without these edges the node is whole too */
     }
     double least = look ? unusual(m) : 1;
+    uint32_t concept = UINT32_MAX;
+    (void)rv_names_find(&m->names, "concept", &concept); /* no such name: no such node */
     for (size_t i = 0; i < found && (double)hits[i].score >= least; i++) {
-        out[n++] = (near){ hits[i].id, hits[i].score };
+        const entry *e = rv_memory_find(m, hits[i].id);
+        if (e && e->type != concept) {
+            out[n++] = (near){ hits[i].id, hits[i].score };
+        }
     }
     pthread_rwlock_unlock(&m->state);
     return n;

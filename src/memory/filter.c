@@ -170,8 +170,8 @@ rv_err rv_passing_of(const matcher *f, passing *out)
 {
     const rv_memory *m = f->m;
     *out = (passing){ 0 };
-    if (!f->nothing && !f->type_set && !f->tag_set && !f->source_set && !f->user_set && !f->since_ms &&
-        !f->until_ms) {
+    if (!f->nothing && !f->type_set && !f->but_set && !f->tag_set && !f->source_set && !f->user_set &&
+        !f->since_ms && !f->until_ms) {
         return RV_OK;
     }
     narrowing w = { .m = m, .n = m->live.n };
@@ -185,6 +185,12 @@ rv_err rv_passing_of(const matcher *f, passing *out)
     }
     if (f->type_set) {
         narrow(&w, RV_BY_TYPE, f->type, false);
+    }
+    if (f->but_set) {
+        put_holders(&w, RV_BY_TYPE, f->but);
+        for (size_t i = 0; i < w.n; i++) {
+            w.bits[i] &= ~w.other[i];
+        }
     }
     if (f->source_set) {
         narrow(&w, RV_BY_SOURCE, f->source, false);

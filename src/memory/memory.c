@@ -232,9 +232,17 @@ matcher rv_matcher_of(const rv_memory *m, const rv_memory_filter *filter)
     return f;
 }
 
+matcher rv_matcher_search(const rv_memory *m, const rv_memory_filter *filter)
+{
+    matcher f = rv_matcher_of(m, filter);
+    f.but_set = !f.type_set && rv_names_find(&m->names, "concept", &f.but);
+    return f;
+}
+
 bool rv_matcher_takes(const matcher *f, const entry *e)
 {
-    if (f->nothing || (f->type_set && e->type != f->type) || (f->source_set && e->source != f->source) ||
+    if (f->nothing || (f->but_set && e->type == f->but) || (f->type_set && e->type != f->type) ||
+        (f->source_set && e->source != f->source) ||
         (f->user_set && e->user != f->user && (e->user != 0 || f->only_user)) ||
         e->created_ms < f->since_ms || (f->until_ms && e->created_ms > f->until_ms)) {
         return false;

@@ -49,7 +49,8 @@ rv_err rv_memory_settle(rv_memory *m) RV_MUST_CHECK;
 rv_err rv_memory_forget_vectors(rv_db *db) RV_MUST_CHECK;
 
 /* Node types: "document" (a file), "chunk" (of a document), "note" (added by a user), "fact" (a correction),
- * "qa" (a rated question and answer). Edges: contains, follows, corrects, derived, cites, same_topic, agent_step, or a name of
+ * "qa" (a rated question and answer), "concept" (what several nodes are about, see learn/concepts.h: only a search for that type finds
+ * them). Edges: contains, follows, corrects, derived, cites, same_topic, agent_step, or a name of
  * one's own. */
 typedef struct rv_memory_new {
     const char *type;        /* required, [a-z_]{1,32} */
@@ -59,12 +60,15 @@ typedef struct rv_memory_new {
     const char *user;        /* scope; NULL: everybody's */
     const char *const *tags; /* [n_tags] */
     size_t n_tags;
-    const char *origin;      /* request id it came from; may be NULL */
-    double confidence;       /* 0..1; 0 means not said: stored as 1 */
-    const json_t *metadata;  /* object or NULL */
-    int64_t parent;          /* contains-edge from there, 0: none */
-    int64_t corrects;        /* corrects-edge to that node, 0: none. It ranks below this one from now on */
-    int64_t derived_from;    /* derived-edge, 0: none */
+    const char *origin;     /* request id it came from; may be NULL */
+    double confidence;      /* 0..1; 0 means not said: stored as 1 */
+    const json_t *metadata; /* object or NULL */
+    int64_t parent;         /* contains-edge from there, 0: none */
+    int64_t corrects;       /* corrects-edge to that node, 0: none. It ranks below this one from now on */
+    int64_t derived_from;   /* derived-edge, 0: none */
+    const int64_t
+        *contains; /* [n_contains] contains-edges from it to those, with it or not at all; at most 64 */
+    size_t n_contains;
     uint64_t offset, length; /* bytes in the source */
     int64_t created_ms;      /* 0: now */
     int64_t ttl_ms;          /* it is removed so long after it was added, unless pinned; 0: never */
@@ -97,6 +101,15 @@ rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_m
                           size_t *done) RV_MUST_CHECK;
 /** rv_memory_link - weight > 0; an edge of that type is there already: it gets this weight. RV_E_NOT_FOUND an end. */
 rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, double weight) RV_MUST_CHECK;
+
+typedef struct rv_memory_edge {
+    int64_t from, to;
+    const char *type;
+    double weight;
+} rv_memory_edge;
+/** rv_memory_relink - many edges in one transaction: each gets its weight; with weight 0 it goes. An edge with an end that is not there is
+ * passed over. RV_E_ARG a type or a weight. */
+rv_err rv_memory_relink(rv_memory *m, const rv_memory_edge *edges, size_t n) RV_MUST_CHECK;
 
 typedef struct rv_memory_node {
     int64_t id;
@@ -151,6 +164,9 @@ typedef struct rv_memory_query {
     double
         recall; /* part of the nearest that the vector side has to find, on average: 0.5 .. 1; 1: exactly all; 0: as
                                  * tuned */
+    /* [n_supposed] edges as rv_memory_relink takes them: the search is what it would be after that. To measure a change before it is made. */
+    const rv_memory_edge *supposed;
+    size_t n_supposed;
 } rv_memory_query;
 
 /* How the vector side went about a search, and why: what each way would have cost, as measured on this store. */
@@ -288,11 +304,6 @@ typedef struct rv_memory_recall_report {
 rv_err rv_memory_recall(rv_memory *m, size_t n_sample, size_t k, rv_memory_recall_report *out) RV_MUST_CHECK;
 
 /** rv_memory_neighbours - edges of a node, both directions. */
-typedef struct rv_memory_edge {
-    int64_t from, to;
-    const char *type;
-    double weight;
-} rv_memory_edge;
 rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_edge **out,
                             size_t *n) RV_MUST_CHECK;
 

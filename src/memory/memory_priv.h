@@ -149,11 +149,15 @@ typedef struct matcher {
     const rv_memory *m;
     bool nothing; /* a name nobody has */
     bool type_set, tag_set, source_set, user_set, only_user;
+    bool but_set; /* a type that is left out */
+    uint32_t but;
     uint32_t type, tag, source, user;
     int64_t since_ms, until_ms;
 } matcher;
 
 matcher rv_matcher_of(const rv_memory *m, const rv_memory_filter *filter);
+/** rv_matcher_search - for a search: concepts are left out, unless it is for them. */
+matcher rv_matcher_search(const rv_memory *m, const rv_memory_filter *filter);
 bool rv_matcher_takes(const matcher *f, const entry *e);
 /** rv_matcher_corrected_by - the newest node that corrects this one, 0: none. What a user says corrects nothing for another:
  * only nodes of the filter's user, and everybody's, count. Under state. */

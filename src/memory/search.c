@@ -3,6 +3,7 @@
 #include "memory/memory_priv.h"
 #include "base/clock.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -445,6 +446,45 @@ static void support(searching *s, int64_t id, double by)
     }
 }
 
+static bool is_supposed(const searching *s, const rv_graph_edge *e)
+{
+    for (size_t i = 0; i < s->q->n_supposed; i++) {
+        const rv_memory_edge *other = &s->q->supposed[i];
+        if (other->from == e->from && other->to == e->to &&
+            strcmp(other->type, rv_graph_type_name(s->m->graph, e->type)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* rv_memory_edge_strength of a type that may have no number yet. */
+static double strength_of(const rv_memory *m, const char *type)
+{
+    const unsigned special[] = { m->contains, m->corrects, m->same_topic };
+    for (size_t i = 0; i < RV_COUNT(special); i++) {
+        if (strcmp(rv_graph_type_name(m->graph, special[i]), type) == 0) {
+            return rv_memory_edge_strength(m, special[i]);
+        }
+    }
+    return rv_memory_edge_strength(m, UINT_MAX);
+}
+
+/* What a node gives along edges that are only supposed. */
+static size_t gives_supposed(const searching *s, int64_t id, double score, size_t n, near out[2 * EDGES_EACH],
+                             double by[2 * EDGES_EACH])
+{
+    for (size_t i = 0; i < s->q->n_supposed && n < 2 * EDGES_EACH; i++) {
+        const rv_memory_edge *e = &s->q->supposed[i];
+        double part = strength_of(s->m, e->type) * (double)fminf((float)e->weight, 1);
+        if ((e->from == id || e->to == id) && part > 0) {
+            out[n].id = e->from == id ? e->to : e->from;
+            by[n++] = part * score;
+        }
+    }
+    return n;
+}
+
 /* What a node gives to each of its neighbours. */
 static size_t gives(const searching *s, int64_t id, double score, near out[2 * EDGES_EACH],
                     double by[2 * EDGES_EACH])
@@ -456,13 +496,13 @@ static size_t gives(const searching *s, int64_t id, double score, near out[2 * E
         for (rv_graph_cursor c = { 0 };
              n < limit && rv_graph_next(s->m->graph, id, (rv_graph_side)side, &c, &e);) {
             double part = rv_memory_edge_strength(s->m, e.type) * (e.weight < 1 ? (double)e.weight : 1);
-            if (part > 0) {
+            if (part > 0 && !is_supposed(s, &e)) {
                 out[n].id = side == RV_GRAPH_OUT ? e.to : e.from;
                 by[n++] = part * score;
             }
         }
     }
-    return n;
+    return gives_supposed(s, id, score, n, out, by);
 }
 
 static int by_score(const void *a, const void *b)
@@ -602,7 +642,7 @@ static rv_err search_all(searching *s, rv_arena *arena, rv_memory_hits *out)
         rv_err e = s->hits && s->at ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");
         if (!e) {
             pthread_rwlock_rdlock(&s->m->state);
-            s->filter = rv_matcher_of(s->m, &s->q->filter);
+            s->filter = rv_matcher_search(s->m, &s->q->filter);
             e = rv_passing_of(&s->filter, &s->passing);
             e = e ? e : search_once(s, arena, out, &enough);
             rv_passing_deinit(s->m, &s->passing);

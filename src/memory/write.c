@@ -394,6 +394,36 @@ rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, 
     return e;
 }
 
+rv_err rv_memory_relink(rv_memory *m, const rv_memory_edge *edges, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!rv_memory_good_type(edges[i].type) || !(edges[i].weight >= 0 && edges[i].weight <= 1e6)) {
+            return rv_fail(RV_E_ARG, "edge %zu: of type %s and weight %g", i + 1, edges[i].type,
+                           edges[i].weight);
+        }
+    }
+    link_row *rows = rv_new_array(m->mem, n + 1, sizeof *rows);
+    if (!rows) {
+        return rv_fail(RV_E_NOMEM, "memory: no room to write");
+    }
+    pthread_mutex_lock(&m->writing);
+    size_t n_link = 0, n_unlink = 0;
+    for (size_t i = 0; i < n; i++) { /* those that go, from the end */
+        const rv_memory_edge *e = &edges[i];
+        link_row row = { .from = e->from, .to = e->to, .type = e->type, .weight = e->weight };
+        if (e->weight > 0 && e->from != e->to && rv_memory_find(m, e->from) && rv_memory_find(m, e->to)) {
+            rows[n_link++] = row;
+        } else if (e->weight == 0) {
+            rows[n - n_unlink++] = row;
+        }
+    }
+    change c = { .link = rows, .n_link = n_link, .unlink = rows + n + 1 - n_unlink, .n_unlink = n_unlink };
+    rv_err e = n_link + n_unlink ? rv_memory_apply(m, &c) : RV_OK;
+    pthread_mutex_unlock(&m->writing);
+    rv_free(m->mem, rows);
+    return e;
+}
+
 /* ---- remove ---- */
 
 static int by_id(const void *a, const void *b)

@@ -216,3 +216,81 @@ TEST(what_is_unusually_alike_is_joined_when_it_is_written)
     arena_end();
     store_close(&s);
 }
+
+/* A search over edges that are supposed is the search after they were made, or after they went, score by score. */
+TEST(a_supposed_edge_does_what_the_edge_does)
+{
+    store s = store_open(temp_path("data"));
+    arena_begin();
+    int64_t asked = add_note(s.m, "Which colour did the harbour master paint the lighthouse");
+    int64_t answered = add_note(s.m, "Green"), other = add_note(s.m, "Something about boats");
+    for (int i = 0; i < 30; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "lighthouse harbour entry number %c%c", 'a' + i, 'b' + i % 7);
+        add_note(s.m, text);
+    }
+    CHECK_OK(rv_memory_link(s.m, asked, other, "cites", 0.9));
+    const rv_memory_edge edges[] = { { asked, answered, "creative", 0.8 },
+                                     { asked, other, "cites", 0 },
+                                     { asked, 1 << 20, "cites", 1 } };
+    rv_memory_hits before, supposed, after;
+    rv_memory_query q = { .text = "which colour did the harbour master paint the lighthouse",
+                          .mode = RV_MEMORY_GRAPH,
+                          .k = 40 };
+    CHECK_OK(rv_memory_search(s.m, &q, arena, &before));
+    q.supposed = edges;
+    q.n_supposed = RV_COUNT(edges);
+    CHECK_OK(rv_memory_search(s.m, &q, arena, &supposed));
+    CHECK(place_of(&supposed, answered) < place_of(&before, answered), "it changes nothing");
+    CHECK_OK(rv_memory_relink(s.m, edges, RV_COUNT(edges)));
+    q.n_supposed = 0;
+    CHECK_OK(rv_memory_search(s.m, &q, arena, &after));
+    CHECK(after.n == supposed.n, "%zu hits, supposed %zu", after.n, supposed.n);
+    for (size_t i = 0; i < after.n; i++) {
+        CHECK(after.at[i].id == supposed.at[i].id && after.at[i].score == supposed.at[i].score, "hit %zu", i);
+    }
+    CHECK(fabs(weight_of(s.m, asked, answered, "creative") - 0.8) < 1e-6 &&
+              isnan(weight_of(s.m, asked, other, "cites")),
+          "edges");
+    CHECK_ERR(rv_memory_relink(s.m, &(rv_memory_edge){ asked, answered, "No", 1 }, 1), RV_E_ARG);
+    CHECK_ERR(rv_memory_relink(s.m, &(rv_memory_edge){ asked, answered, "cites", -1 }, 1), RV_E_ARG);
+    CHECK_OK(rv_memory_check(s.m));
+    arena_end();
+    store_close(&s);
+}
+
+TEST(a_concept_is_found_only_by_a_search_for_concepts)
+{
+    store s = store_open(temp_path("data"));
+    arena_begin();
+    int64_t parts[] = { add_note(s.m, "the lighthouse is green"), add_note(s.m, "the lighthouse is tall") };
+    rv_memory_new new = {
+        .type = "concept", .text = "lighthouse: the lighthouse is green", .contains = parts, .n_contains = 2
+    };
+    int64_t id, again;
+    bool added;
+    CHECK_OK(rv_memory_add(s.m, &new, &id, &added));
+    CHECK(added && weight_of(s.m, id, parts[0], "contains") == 1 &&
+              weight_of(s.m, id, parts[1], "contains") == 1,
+          "its parts");
+    CHECK_OK(rv_memory_add(s.m, &new, &again, &added));
+    CHECK(again == id && !added, "it is there twice");
+    for (int mode = 0; mode < RV_MEMORY_MODES; mode++) {
+        for (int scope = 0; scope < 2; scope++) {
+            rv_memory_hits hits;
+            rv_memory_query q = { .text = "lighthouse", .mode = (rv_memory_mode)mode, .k = 10 };
+            q.filter.user = scope ? "" : NULL;
+            CHECK_OK(rv_memory_search(s.m, &q, arena, &hits));
+            CHECK(hits.n == 2 && place_of(&hits, id) == 2, "mode %d: %zu hits", mode, hits.n);
+            q.filter.type = "concept";
+            CHECK_OK(rv_memory_search(s.m, &q, arena, &hits));
+            CHECK(hits.n == 1 && hits.at[0].id == id, "mode %d: %zu concepts", mode, hits.n);
+        }
+    }
+    int64_t missing[] = { 1 << 20 };
+    new = (rv_memory_new){ .type = "concept", .text = "nothing", .contains = missing, .n_contains = 1 };
+    CHECK_ERR(rv_memory_add(s.m, &new, &id, &added), RV_E_NOT_FOUND);
+    CHECK_OK(rv_memory_check(s.m));
+    arena_end();
+    store_close(&s);
+}
