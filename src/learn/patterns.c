@@ -1,9 +1,9 @@
 /* One array of centres, one of what is known of each. Searching beyond a few thousand goes by lists around pivots, made by the same
  * k-means; a search looks at the PROBES nearest lists. */
-#include "learn/patterns.h"
+#include "learn/patterns_priv.h"
 
-#include "base/rng.h"
-#include "kernels/kernels.h"
+#include "learn/kmeans.h"
+#include "learn/welch.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,40 +15,8 @@ enum {
     FLAT_MOST = 4096, /* patterns that are all looked at */
     PROBES = 16,
     PIVOT_ROUNDS = 4,
-    HEADER = 48,
-    FIXED = 20, /* bytes of a record before its outcomes: id 8, age 4, scale 4, 4 zero */
-    OUTCOME = 24
 };
-static const uint8_t magic[8] = { 'r', 'v', 'p', 'a', 't', 't', '\r', '\n' };
-static const float MOVED = 1e-3f, AGING = 0.98f;
-
-/* Of one model on one pattern. */
-typedef struct outcome {
-    double weight, squares, mean, m2; /* sum of w, of w * w; weighted mean, and squared deviations from it */
-    double doubted, doubted_mean; /* words of judges that are not trusted: their weight, and what they say */
-} outcome;
-
-typedef struct pattern {
-    uint64_t id;
-    float age; /* vectors that made it, older ones counting less */
-    outcome of[RV_PATTERN_MODELS];
-} pattern;
-
-struct rv_patterns {
-    const rv_alloc *mem;
-    const rv_kernels *k;
-    size_t dim, n, room, n_models;
-    uint64_t next_id;
-    char models[RV_PATTERN_MODELS][RV_PATTERN_NAME];
-    float *centres; /* [room][dim] */
-    pattern *at;    /* [room] ascending ids */
-    outcome all[RV_PATTERN_MODELS];
-    /* sealed, when there are many: */
-    float *pivots;           /* [n_lists][dim] */
-    uint32_t *first, *order; /* [n_lists + 1]; [n] patterns by list */
-    float *packed;           /* [n][dim] the centres in that order: a list is read front to back */
-    size_t n_lists;
-};
+static const float AGING = 0.98f;
 
 /* ---- making ---- */
 
@@ -114,7 +82,7 @@ void rv_patterns_free(rv_patterns *p)
     }
 }
 
-static rv_err reserve(rv_patterns *p, size_t more)
+rv_err rv_patterns_reserve(rv_patterns *p, size_t more)
 {
     size_t room = p->n + more, bytes, rows;
     if (room <= p->room) {
@@ -145,7 +113,7 @@ rv_err rv_patterns_copy(const rv_patterns *p, rv_patterns **out)
     q->pivots = q->packed = NULL;
     q->first = q->order = NULL;
     q->n = q->room = q->n_lists = 0;
-    rv_err e = reserve(q, p->n);
+    rv_err e = rv_patterns_reserve(q, p->n);
     if (e) {
         rv_patterns_free(q);
         return e;
@@ -183,158 +151,7 @@ const char *rv_patterns_model_name(const rv_patterns *p, size_t model)
     return p->models[model];
 }
 
-/* ---- k-means ---- */
-
-/* Vectors of unit length and what has become of them. */
-typedef struct clusters {
-    const rv_kernels *k;
-    const float *vectors; /* [n][dim] */
-    size_t n, dim, many;
-    float *centres, *sums; /* [many][dim] */
-    float *fit;            /* [n] cosine to the own centre */
-    uint32_t *of;          /* [n] */
-    uint32_t *count;       /* [many] */
-} clusters;
-
-static void clusters_free(const rv_alloc *mem, clusters *c)
-{
-    rv_free(mem, c->centres);
-    rv_free(mem, c->sums);
-    rv_free(mem, c->fit);
-    rv_free(mem, c->of);
-    rv_free(mem, c->count);
-}
-
-static rv_err clusters_new(const rv_alloc *mem, const rv_kernels *k, const float *vectors, size_t n,
-                           size_t dim, size_t many, clusters *c)
-{
-    *c = (clusters){ .k = k, .vectors = vectors, .n = n, .dim = dim, .many = many };
-    c->centres = rv_new_array(mem, many * dim, sizeof *c->centres);
-    c->sums = rv_new_array(mem, many * dim, sizeof *c->sums);
-    c->fit = rv_new_array(mem, n, sizeof *c->fit);
-    c->of = rv_new_array(mem, n, sizeof *c->of);
-    c->count = rv_new_array(mem, many, sizeof *c->count);
-    if (!c->centres || !c->sums || !c->fit || !c->of || !c->count) {
-        clusters_free(mem, c);
-        return rv_fail(RV_E_NOMEM, "patterns: clustering %zu vectors", n);
-    }
-    return RV_OK;
-}
-
-static const float *row(const clusters *c, size_t i)
-{
-    return c->vectors + i * c->dim;
-}
-
-static bool unit(float *v, size_t dim, const rv_kernels *k)
-{
-    double length = sqrt((double)k->dot_f32(v, v, dim));
-    for (size_t i = 0; length > 0 && i < dim; i++) {
-        v[i] = (float)(v[i] / length);
-    }
-    return length > 0;
-}
-
-/* Squared distance to the nearest centre so far is 2 - 2 fit. */
-static size_t draw(const clusters *c, rv_rng *rng)
-{
-    double sum = 0, at;
-    for (size_t i = 0; i < c->n; i++) {
-        sum += fmax(0, 1 - (double)c->fit[i]);
-    }
-    if (!(sum > 0)) {
-        return (size_t)rv_rng_below(rng, c->n);
-    }
-    at = rv_rng_unit(rng) * sum;
-    for (size_t i = 0; i < c->n; i++) {
-        at -= fmax(0, 1 - (double)c->fit[i]);
-        if (at < 0) {
-            return i;
-        }
-    }
-    return c->n - 1;
-}
-
-/* The first centre is drawn evenly, each next one with probability in proportion to the squared distance. */
-static void plant(clusters *c, rv_rng *rng)
-{
-    for (size_t i = 0; i < c->n; i++) {
-        c->fit[i] = -1;
-    }
-    for (size_t m = 0; m < c->many; m++) {
-        size_t pick = m ? draw(c, rng) : (size_t)rv_rng_below(rng, c->n);
-        memcpy(c->centres + m * c->dim, row(c, pick), c->dim * sizeof(float));
-        for (size_t i = 0; i < c->n; i++) {
-            float f = c->k->dot_f32(row(c, i), row(c, pick), c->dim);
-            c->fit[i] = f > c->fit[i] ? f : c->fit[i];
-        }
-    }
-}
-
-static void assign(clusters *c)
-{
-    memset(c->count, 0, c->many * sizeof *c->count);
-    for (size_t i = 0; i < c->n; i++) {
-        c->fit[i] = -INFINITY;
-        for (size_t m = 0; m < c->many; m++) {
-            float f = c->k->dot_f32(row(c, i), c->centres + m * c->dim, c->dim);
-            if (f > c->fit[i]) {
-                c->fit[i] = f;
-                c->of[i] = (uint32_t)m;
-            }
-        }
-        c->count[c->of[i]]++;
-    }
-}
-
-static size_t worst(clusters *c)
-{
-    size_t at = 0;
-    for (size_t i = 1; i < c->n; i++) {
-        at = c->fit[i] < c->fit[at] ? i : at;
-    }
-    c->fit[at] = INFINITY; /* not twice */
-    return at;
-}
-
-/* The farthest that any centre went. */
-static double move(clusters *c)
-{
-    double most = 0;
-    memset(c->sums, 0, c->many * c->dim * sizeof *c->sums);
-    for (size_t i = 0; i < c->n; i++) {
-        float *sum = c->sums + c->of[i] * c->dim;
-        for (size_t d = 0; d < c->dim; d++) {
-            sum[d] += row(c, i)[d];
-        }
-    }
-    for (size_t m = 0; m < c->many; m++) {
-        float *sum = c->sums + m * c->dim, *centre = c->centres + m * c->dim;
-        if (c->count[m] == 0 || !unit(sum, c->dim, c->k)) {
-            memcpy(sum, row(c, worst(c)), c->dim * sizeof(float));
-        }
-        most = fmax(most, sqrt((double)c->k->l2sq_f32(sum, centre, c->dim)));
-        memcpy(centre, sum, c->dim * sizeof(float));
-    }
-    return most;
-}
-
-static void cluster(clusters *c, rv_rng *rng, size_t rounds)
-{
-    plant(c, rng);
-    assign(c);
-    for (size_t r = 0; r < rounds && move(c) >= (double)MOVED; r++) {
-        assign(c);
-    }
-    assign(c);
-}
-
 /* ---- learning ---- */
-
-static float *centre(const rv_patterns *p, size_t i)
-{
-    return p->centres + i * p->dim;
-}
 
 static void drop_weakest(rv_patterns *p)
 {
@@ -366,12 +183,12 @@ static rv_err take_in(rv_patterns *p, const float *found, uint32_t members, size
         for (size_t d = 0; d < p->dim; d++) {
             centre(p, near)[d] = old->age * centre(p, near)[d] + (float)members * found[d];
         }
-        unit(centre(p, near), p->dim, p->k); /* both are of one side of space: never zero */
+        rv_unit(centre(p, near), p->dim); /* both are of one side of space: never zero */
         old->age += (float)members;
         out->moved++;
         return RV_OK;
     }
-    RV_TRY(reserve(p, 1));
+    RV_TRY(rv_patterns_reserve(p, 1));
     memcpy(centre(p, p->n), found, p->dim * sizeof(float));
     p->at[p->n++] = (pattern){ .id = p->next_id++, .age = (float)members };
     out->found++;
@@ -381,8 +198,7 @@ static rv_err take_in(rv_patterns *p, const float *found, uint32_t members, size
 rv_err rv_patterns_learn(rv_patterns *p, const float *vectors, size_t n, uint64_t seed,
                          rv_patterns_grown *out)
 {
-    clusters c;
-    rv_rng rng;
+    rv_kmeans c;
     *out = (rv_patterns_grown){ 0 };
     unseal(p);
     if (n == 0) {
@@ -390,9 +206,7 @@ rv_err rv_patterns_learn(rv_patterns *p, const float *vectors, size_t n, uint64_
     }
     size_t many = (size_t)ceil(sqrt((double)n / 2)), known = p->n;
     many = many < RV_PATTERN_CLUSTERS ? many : RV_PATTERN_CLUSTERS;
-    rv_rng_init(&rng, seed);
-    RV_TRY(clusters_new(p->mem, p->k, vectors, n, p->dim, many, &c));
-    cluster(&c, &rng, ROUNDS);
+    RV_TRY(rv_kmeans_make(p->mem, vectors, n, p->dim, many, ROUNDS, seed, &c));
     for (size_t i = 0; i < known; i++) {
         p->at[i].age *= AGING;
     }
@@ -404,7 +218,7 @@ rv_err rv_patterns_learn(rv_patterns *p, const float *vectors, size_t n, uint64_
         }
         e = take_in(p, c.centres + m * p->dim, c.count[m], known, out);
     }
-    clusters_free(p->mem, &c);
+    rv_kmeans_deinit(p->mem, &c);
     while (!e && p->n > RV_PATTERNS_MAX) {
         drop_weakest(p);
     }
@@ -467,56 +281,6 @@ double rv_patterns_expect(const rv_patterns *p, size_t i, size_t model)
 }
 
 /* ---- the test ---- */
-
-/* Continued fraction of the incomplete beta function, by Lentz's method; x < (a + 1) / (a + b + 2). */
-static double beta_fraction(double a, double b, double x)
-{
-    const double tiny = 1e-300;
-    double c = 1, d = 1 - (a + b) * x / (a + 1), f;
-    d = 1 / (fabs(d) < tiny ? tiny : d);
-    f = d;
-    for (int m = 1; m < 300; m++) {
-        double even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-               odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
-        for (int half = 0; half < 2; half++) {
-            double t = half ? odd : even;
-            d = 1 + t * d;
-            d = 1 / (fabs(d) < tiny ? tiny : d);
-            c = 1 + t / c;
-            c = fabs(c) < tiny ? tiny : c;
-            f *= c * d;
-        }
-        if (fabs(c * d - 1) < 1e-14) {
-            break;
-        }
-    }
-    return f;
-}
-
-static double incomplete_beta(double a, double b, double x)
-{
-    if (x <= 0 || x >= 1) {
-        return x >= 1;
-    }
-    double front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x));
-    return x < (a + 1) / (a + b + 2) ? front * beta_fraction(a, b, x) / a
-                                     : 1 - front * beta_fraction(b, a, 1 - x) / b;
-}
-
-double rv_welch(double mean_a, double var_a, double n_a, double mean_b, double var_b, double n_b,
-                double margin)
-{
-    if (n_a < 2 || n_b < 2) {
-        return 1;
-    }
-    double va = var_a / n_a, vb = var_b / n_b, diff = mean_a - mean_b - margin;
-    if (!(va + vb > 0)) {
-        return diff > 0 ? 0 : 1;
-    }
-    double t = diff / sqrt(va + vb), df = (va + vb) * (va + vb) / (va * va / (n_a - 1) + vb * vb / (n_b - 1));
-    double tail = incomplete_beta(df / 2, 0.5, df / (df + t * t)) / 2;
-    return t > 0 ? tail : 1 - tail;
-}
 
 /* As many plain answers as the weighted ones are worth (Kish). */
 static double count_of(const outcome *o)
@@ -627,13 +391,9 @@ size_t rv_patterns_find(const rv_patterns *p, const float *vector, float *cosine
     return best;
 }
 
-/* Pivots from a sample, then every pattern to its nearest. */
-static rv_err make_lists(rv_patterns *p, clusters *sample, uint32_t *list)
+/* Every pattern to its nearest pivot. */
+static void make_lists(rv_patterns *p, uint32_t *list)
 {
-    rv_rng rng;
-    rv_rng_init(&rng, 1);
-    cluster(sample, &rng, PIVOT_ROUNDS);
-    memcpy(p->pivots, sample->centres, p->n_lists * p->dim * sizeof *p->pivots);
     memset(p->first, 0, (p->n_lists + 1) * sizeof *p->first);
     for (size_t i = 0; i < p->n; i++) {
         float most = -INFINITY;
@@ -656,7 +416,6 @@ static rv_err make_lists(rv_patterns *p, clusters *sample, uint32_t *list)
     for (size_t i = 0; i < p->n; i++) {
         memcpy(p->packed + i * p->dim, centre(p, p->order[i]), p->dim * sizeof *p->packed);
     }
-    return RV_OK;
 }
 
 rv_err rv_patterns_seal(rv_patterns *p)
@@ -668,23 +427,23 @@ rv_err rv_patterns_seal(rv_patterns *p)
     size_t lists = (size_t)sqrt((double)p->n), n = 16 * lists < p->n ? 16 * lists : p->n;
     float *some = rv_new_array(p->mem, n * p->dim, sizeof *some);
     uint32_t *list = rv_new_array(p->mem, p->n, sizeof *list);
-    clusters sample = { 0 };
-    p->pivots = rv_new_array(p->mem, lists * p->dim, sizeof *p->pivots);
+    rv_kmeans pivots = { 0 };
     p->first = rv_new_array(p->mem, lists + 1, sizeof *p->first);
     p->order = rv_new_array(p->mem, p->n, sizeof *p->order);
     p->packed = rv_new_array(p->mem, p->n * p->dim, sizeof *p->packed);
     p->n_lists = lists;
-    rv_err e = some && list && p->pivots && p->first && p->order && p->packed
-                   ? RV_OK
-                   : rv_fail(RV_E_NOMEM, "patterns: lists");
+    rv_err e =
+        some && list && p->first && p->order && p->packed ? RV_OK : rv_fail(RV_E_NOMEM, "patterns: lists");
     for (size_t i = 0; !e && i < n; i++) {
         memcpy(some + i * p->dim, centre(p, i * p->n / n), p->dim * sizeof *some);
     }
-    e = e ? e : clusters_new(p->mem, p->k, some, n, p->dim, lists, &sample);
+    e = e ? e : rv_kmeans_make(p->mem, some, n, p->dim, lists, PIVOT_ROUNDS, 1, &pivots);
     if (!e) {
-        e = make_lists(p, &sample, list);
-        clusters_free(p->mem, &sample);
+        p->pivots = pivots.centres;
+        pivots.centres = NULL;
+        make_lists(p, list);
     }
+    rv_kmeans_deinit(p->mem, &pivots);
     rv_free(p->mem, some);
     rv_free(p->mem, list);
     if (e) {
@@ -693,145 +452,7 @@ rv_err rv_patterns_seal(rv_patterns *p)
     return e;
 }
 
-/* ---- as bytes ---- */
-
-static uint8_t *put(uint8_t *at, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++) {
-        at[i] = (uint8_t)(value >> (8 * i));
-    }
-    return at + bytes;
-}
-
-static uint64_t get(const uint8_t *at, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++) {
-        value |= (uint64_t)at[i] << (8 * i);
-    }
-    return value;
-}
-
-static uint8_t *put_float(uint8_t *at, double value)
-{
-    float f = (float)value;
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    return put(at, bits, 4);
-}
-
-static double get_float(const uint8_t *at)
-{
-    uint32_t bits = (uint32_t)get(at, 4);
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return (double)f;
-}
-
-static size_t record_bytes(size_t dim, size_t models)
-{
-    return FIXED + models * OUTCOME + dim;
-}
-
-size_t rv_patterns_bytes(const rv_patterns *p)
-{
-    return HEADER + p->n_models * (RV_PATTERN_NAME + OUTCOME) + p->n * record_bytes(p->dim, p->n_models);
-}
-
-static uint8_t *put_outcomes(uint8_t *at, const outcome *of, size_t n)
-{
-    for (size_t m = 0; m < n; m++) {
-        const double values[] = { of[m].weight, of[m].squares, of[m].mean,
-                                  of[m].m2,     of[m].doubted, of[m].doubted_mean };
-        for (size_t i = 0; i < RV_COUNT(values); i++) {
-            at = put_float(at, values[i]);
-        }
-    }
-    return at;
-}
-
-static const uint8_t *get_outcomes(const uint8_t *at, outcome *of, size_t n)
-{
-    for (size_t m = 0; m < n; m++, at += OUTCOME) {
-        of[m] = (outcome){ get_float(at),      get_float(at + 4),  get_float(at + 8),
-                           get_float(at + 12), get_float(at + 16), get_float(at + 20) };
-    }
-    return at;
-}
-
-void rv_patterns_write(const rv_patterns *p, void *out)
-{
-    uint8_t *at = out;
-    memcpy(at, magic, sizeof magic);
-    at = put(put(put(at + 8, 1, 4), p->dim, 4), p->n_models, 4);
-    at = put(put(at, p->n, 4), p->next_id, 8);
-    memset(at, 0, HEADER - 32);
-    at += HEADER - 32;
-    memcpy(at, p->models, p->n_models * RV_PATTERN_NAME);
-    at = put_outcomes(at + p->n_models * RV_PATTERN_NAME, p->all, p->n_models);
-    for (size_t i = 0; i < p->n; i++) {
-        float most = 0;
-        for (size_t d = 0; d < p->dim; d++) {
-            most = fmaxf(most, fabsf(centre(p, i)[d]));
-        }
-        double scale = most > 0 ? (double)most / 127 : 1;
-        at = put(put_float(put_float(put(at, p->at[i].id, 8), (double)p->at[i].age), scale), 0, 4);
-        at = put_outcomes(at, p->at[i].of, p->n_models);
-        for (size_t d = 0; d < p->dim; d++) {
-            *at++ = (uint8_t)(int8_t)lrint((double)centre(p, i)[d] / scale);
-        }
-    }
-}
-
-static rv_err read_records(rv_patterns *p, const uint8_t *at, size_t n)
-{
-    RV_TRY(reserve(p, n));
-    for (size_t i = 0; i < n; i++) {
-        p->at[i] = (pattern){ .id = get(at, 8), .age = (float)get_float(at + 8) };
-        double scale = get_float(at + 12);
-        at = get_outcomes(at + FIXED, p->at[i].of, p->n_models);
-        for (size_t d = 0; d < p->dim; d++) {
-            centre(p, i)[d] = (float)(scale * (int8_t)*at++);
-        }
-        if (!isfinite(scale) || !(scale > 0) || scale > 1 || !unit(centre(p, i), p->dim, p->k)) {
-            return rv_fail(RV_E_FORMAT, "patterns: the centre of pattern %zu is none", i + 1);
-        }
-        p->n++;
-    }
-    return rv_patterns_check(p);
-}
-
-rv_err rv_patterns_read(const rv_alloc *mem, const void *bytes, size_t n, rv_patterns **out)
-{
-    const uint8_t *at = bytes;
-    const char *names[RV_PATTERN_MODELS];
-    if (n < HEADER || memcmp(at, magic, sizeof magic) != 0 || get(at + 8, 4) != 1) {
-        return rv_fail(RV_E_FORMAT, "patterns: not a file that we read");
-    }
-    size_t dim = get(at + 12, 4), models = get(at + 16, 4), many = get(at + 20, 4);
-    if (dim < 1 || dim > 4096 || models > RV_PATTERN_MODELS || many > RV_PATTERNS_MAX ||
-        n != HEADER + models * (RV_PATTERN_NAME + OUTCOME) + many * record_bytes(dim, models)) {
-        return rv_fail(RV_E_FORMAT,
-                       "patterns: %zu bytes do not fit %zu patterns of %zu dimensions and %zu models", n,
-                       many, dim, models);
-    }
-    for (size_t m = 0; m < models; m++) {
-        names[m] = (const char *)at + HEADER + m * RV_PATTERN_NAME;
-        if (!memchr(names[m], 0, RV_PATTERN_NAME)) {
-            return rv_fail(RV_E_FORMAT, "patterns: the name of model %zu has no end", m + 1);
-        }
-    }
-    rv_patterns *p = NULL;
-    RV_TRY(rv_patterns_new(mem, dim, names, models, &p));
-    p->next_id = get(at + 24, 8);
-    rv_err e = read_records(p, get_outcomes(at + HEADER + models * RV_PATTERN_NAME, p->all, models), many);
-    if (e) {
-        rv_patterns_free(p);
-        return e;
-    }
-    *out = p;
-    return RV_OK;
-}
+/* ---- check ---- */
 
 static bool sound(const outcome *o)
 {

@@ -90,9 +90,4 @@ rv_err rv_patterns_read(const rv_alloc *mem, const void *bytes, size_t n, rv_pat
 
 /** rv_patterns_check - numbers finite, centres of unit length, ids ascending. RV_E_CORRUPT. */
 rv_err rv_patterns_check(const rv_patterns *p) RV_MUST_CHECK;
-
-/** rv_welch - one-sided p that a's mean exceeds b's by more than margin, from means, sample variances and counts; 1 with fewer than two of
- * either. */
-double rv_welch(double mean_a, double var_a, double n_a, double mean_b, double var_b, double n_b,
-                double margin);
 #endif

@@ -4,6 +4,7 @@
 #include "learn/episode.h"
 #include "learn/judge.h"
 #include "learn/patterns.h"
+#include "learn/welch.h"
 #include "store/policy.h"
 #include "store/witness.h"
 #include "test.h"
