@@ -1,7 +1,6 @@
 #include "learn/instant.h"
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/metrics.h"
 #include "base/rng.h"
 #include "learn/retrieval.h"
@@ -80,45 +79,32 @@ static void put_in_use(rv_instant *i, rv_retrieval *next)
     rv_retrieval_free(old);
 }
 
-static rv_err read_version(rv_instant *i, int64_t version, rv_retrieval **out)
+typedef struct taking {
+    const rv_instant *i;
+    rv_retrieval *out; /* NULL: there is no version */
+} taking;
+
+static rv_err take(void *self, const uint8_t *bytes, size_t n)
 {
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-    RV_TRY(rv_policy_read(i->db, i->mem, KIND, version, &bytes, &n));
-    rv_err e = rv_retrieval_read(i->mem, bytes, n, i->dim, out);
-    rv_free(i->mem, bytes);
-    return e;
+    taking *t = self;
+    return rv_retrieval_read(t->i->mem, bytes, n, t->i->dim, &t->out);
 }
 
 static rv_err load(rv_instant *i)
 {
-    rv_arena *arena = NULL;
-    rv_policy_info info = { 0 };
-    rv_retrieval *next = NULL, *work = NULL;
-    RV_TRY(rv_arena_new(i->mem, ARENA_BYTES, &arena));
-    rv_err e = rv_policy_current(i->db, KIND, arena, &info);
-    if (!e) {
-        e = read_version(i, info.version, &next);
-    } else if (e == RV_E_NOT_FOUND) {
-        e = rv_retrieval_copy(i->plain, &next);
-    }
-    if (e == RV_E_FORMAT || e == RV_E_CORRUPT || (e == RV_E_NOT_FOUND && info.version)) {
-        rv_log(RV_LOG_WARN, "learn.version", "kind", KIND, "error", rv_err_text(), "done",
-               "learning begins anew", (char *)NULL);
-        info.version = 0;
-        e = rv_retrieval_copy(i->plain, &next);
-    }
-    rv_arena_free(arena);
-    if (!e) {
-        e = rv_retrieval_copy(next, &work);
-    }
+    taking t = { .i = i };
+    int64_t version = 0;
+    RV_TRY(rv_policy_open(i->db, i->mem, KIND, take, &t, &version));
+    rv_retrieval *next = t.out, *work = NULL;
+    rv_err e = next ? RV_OK : rv_retrieval_copy(i->plain, &next);
+    e = e ? e : rv_retrieval_copy(next, &work);
     if (e) {
         rv_retrieval_free(next);
         return e;
     }
     rv_retrieval_free(i->work);
     i->work = work;
-    i->version = info.version;
+    i->version = version;
     put_in_use(i, next);
     return RV_OK;
 }

@@ -15,8 +15,8 @@
 
 typedef struct rv_instant rv_instant;
 
-/** rv_instant_open - with the version in use, if there is one. db, embed and memory outlive it. One that cannot be read is
- * reported in the log and left alone: learning begins anew. RV_E_NOMEM, RV_E_IO. */
+/** rv_instant_open - with the version in use, or its newest sound ancestor (rv_policy_open). db, embed and memory outlive it. RV_E_NOMEM,
+ * RV_E_IO. */
 rv_err rv_instant_open(const rv_alloc *mem, rv_db *db, const rv_embed *embed, rv_memory *memory,
                        rv_instant **out) RV_MUST_CHECK;
 void rv_instant_close(rv_instant *i); /* accepts NULL */
