@@ -2,9 +2,9 @@
 
 #include "attend/attend.h"
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/rng.h"
 #include "learn/evidence.h"
+#include "learn/probes.h"
 #include "store/policy.h"
 
 #include <math.h>
@@ -163,34 +163,14 @@ typedef struct lessons {
     size_t n_learn, n_held;
 } lessons;
 
-static bool cites(const char *answer, size_t number)
-{
-    char mark[24];
-    snprintf(mark, sizeof mark, "[%zu]", number);
-    return strstr(answer, mark) != NULL;
-}
-
-typedef struct rated {
-    const char *question, *user, *sources, *answer;
-    int64_t fact, created_ms;
-} rated;
-
 /* Asks the memory again; a question whose useful passages are not found, or are all there is, teaches nothing. */
-static rv_err add_lesson(rv_attention *a, lessons *l, const rated *r, const json_t *sources)
+static rv_err add_lesson(rv_attention *a, lessons *l, const rv_probe *p)
 {
-    size_t dim = rv_embed_dim(a->embed);
-    float *query = rv_arena_take(l->arena, dim * sizeof *query);
-    if (!query) {
-        return rv_fail(RV_E_NOMEM, "learning attention");
-    }
-    RV_TRY(rv_embed_text(a->embed, r->question, strlen(r->question), query));
-    rv_memory_query q = { .text = r->question,
-                          .vector = query,
+    rv_memory_query q = { .text = p->question,
+                          .vector = p->vector,
                           .mode = RV_MEMORY_GRAPH,
                           .k = CANDIDATES,
-                          .filter = { .user = r->user } };
-    /* without what this very feedback added; a correction is the point of it */
-    q.filter.until_ms = r->fact ? 0 : r->created_ms;
+                          .filter = { .user = p->user, .until_ms = p->until_ms } };
     rv_memory_hits hits;
     rv_memory_subgraph graph;
     rv_attend_node *nodes;
@@ -198,22 +178,20 @@ static rv_err add_lesson(rv_attention *a, lessons *l, const rated *r, const json
     if (hits.n < 2) {
         return RV_OK;
     }
-    RV_TRY(look(a, query, &hits, l->arena, &graph, &nodes));
+    RV_TRY(look(a, p->vector, &hits, l->arena, &graph, &nodes));
     bool *used = rv_arena_take(l->arena, graph.n);
     size_t n_used = 0;
     for (size_t i = 0; used && i < graph.n; i++) {
-        used[i] = graph.at[i].node.id == r->fact;
-        for (size_t s = 0; !r->fact && s < json_array_size(sources); s++) {
-            used[i] |= json_integer_value(json_array_get(sources, s)) == graph.at[i].node.id &&
-                       cites(r->answer, s + 1);
+        for (size_t s = 0; s < p->n_useful; s++) {
+            used[i] |= p->useful[s] == graph.at[i].node.id;
         }
         n_used += used[i];
     }
     if (!used || n_used == 0 || n_used == graph.n) {
         return used ? RV_OK : rv_fail(RV_E_NOMEM, "learning attention");
     }
-    rv_attend_example example = { query, nodes, graph.n, used };
-    if (rv_hash64(r->question, strlen(r->question), 0) % 4 == 0) {
+    rv_attend_example example = { p->vector, nodes, graph.n, used };
+    if (rv_hash64(p->question, strlen(p->question), 0) % 4 == 0) {
         l->held[l->n_held++] = example;
     } else {
         l->learn[l->n_learn++] = example;
@@ -221,53 +199,14 @@ static rv_err add_lesson(rv_attention *a, lessons *l, const rated *r, const json
     return RV_OK;
 }
 
-/* Newest first, one row a request: its correction, else its good rating. */
-static const char rated_sql[] = "SELECT e.question, e.user, e.sources, e.answer, max(CASE f.kind WHEN "
-                                "'correction' THEN f.node ELSE 0 END),"
-                                " e.created_ms FROM feedback f JOIN episode e ON e.request_id = f.request_id"
-                                " WHERE f.kind = 'correction' OR f.rating >= 4"
-                                " GROUP BY e.request_id ORDER BY e.created_ms DESC LIMIT ?1";
-
-static const char *column(sqlite3_stmt *s, int at, rv_arena *arena)
-{
-    return rv_arena_strndup(arena, (const char *)sqlite3_column_text(s, at),
-                            (size_t)sqlite3_column_bytes(s, at));
-}
-
-/* First all rows: a thread holds one read connection, and searching takes another. */
-static rv_err read_rated(rv_attention *a, rv_arena *arena, rated *rows, size_t *n)
-{
-    sqlite3 *conn;
-    sqlite3_stmt *s = NULL;
-    RV_TRY(rv_db_reader(a->db, &conn));
-    rv_err e = rv_db_prepare(conn, &s, rated_sql, "i", (int64_t)MOST);
-    bool row = false;
-    while (!e && !(e = rv_db_step(s, &row)) && row && *n < MOST) {
-        rated *r = &rows[(*n)++];
-        *r = (rated){ column(s, 0, arena), column(s, 1, arena),        column(s, 2, arena),
-                      column(s, 3, arena), sqlite3_column_int64(s, 4), sqlite3_column_int64(s, 5) };
-        e = r->question && r->user && r->sources && r->answer ? RV_OK
-                                                              : rv_fail(RV_E_NOMEM, "learning attention");
-    }
-    sqlite3_finalize(s);
-    rv_db_reader_done(a->db, conn);
-    return e;
-}
-
 static rv_err read_lessons(rv_attention *a, lessons *l)
 {
+    rv_probe *probes = NULL;
     size_t n = 0;
-    rated *rows = rv_new_array(a->mem, MOST, sizeof *rows);
-    rv_err e = rows ? read_rated(a, l->arena, rows, &n) : rv_fail(RV_E_NOMEM, "learning attention");
+    rv_err e = rv_probes_read(a->db, a->embed, MOST, l->arena, &probes, &n);
     for (size_t i = 0; !e && i < n; i++) {
-        json_t *sources = NULL;
-        e = rv_json_parse(rows[i].sources, strlen(rows[i].sources), &sources);
-        if (!e) {
-            e = add_lesson(a, l, &rows[i], sources);
-        }
-        json_decref(sources);
+        e = add_lesson(a, l, &probes[i]);
     }
-    rv_free(a->mem, rows);
     return e;
 }
 

@@ -299,19 +299,9 @@ static rv_err store(cycle *c, rv_bank_learned *out)
     return e;
 }
 
-static rv_err run(cycle *c, const char *const *models, size_t n_models, uint64_t seed, rv_bank_learned *out)
+/* The candidate is judged on the answers that are known now, and kept as a version. better: the most that the error may be, of that before. */
+static rv_err judge(cycle *c, double better, rv_bank_learned *out)
 {
-    rv_bank *b = c->b;
-    RV_TRY(b->in_use ? rv_patterns_copy(b->in_use, &c->p)
-                     : rv_patterns_new(b->mem, rv_embed_dim(b->embed), models, n_models, &c->p));
-    RV_TRY(rv_patterns_name_models(c->p, models, n_models));
-    c->vectors = rv_new_array(b->mem, NEWEST * rv_embed_dim(b->embed), sizeof *c->vectors);
-    c->answers = rv_new_array(b->mem, NEWEST, sizeof *c->answers);
-    if (!c->vectors || !c->answers) {
-        return rv_fail(RV_E_NOMEM, "learning patterns");
-    }
-    RV_TRY(read_questions(c, out));
-    RV_TRY(rv_patterns_learn(c->p, c->vectors, c->n_vectors, seed, &out->grown));
     RV_TRY(rv_patterns_seal(c->p));
     RV_TRY(read_answers(c, out));
     out->patterns = rv_patterns_count(c->p);
@@ -319,7 +309,7 @@ static rv_err run(cycle *c, const char *const *models, size_t n_models, uint64_t
     out->after = error_on_held(c, c->p, true);
     RV_TRY(error_of_now(c, &out->before));
     observe(c, c->p, true);
-    out->accepted = out->held >= LEAST_HELD && out->after <= BETTER * out->before;
+    out->accepted = out->held >= LEAST_HELD && out->after <= better * out->before;
     if (out->held < LEAST_HELD) {
         snprintf(out->why, sizeof out->why, "nothing yet: %zu rated answers to measure on, %d are needed",
                  out->held, LEAST_HELD);
@@ -331,18 +321,59 @@ static rv_err run(cycle *c, const char *const *models, size_t n_models, uint64_t
     return store(c, out);
 }
 
+static rv_err begin(cycle *c)
+{
+    c->vectors = rv_new_array(c->b->mem, NEWEST * rv_embed_dim(c->b->embed), sizeof *c->vectors);
+    c->answers = rv_new_array(c->b->mem, NEWEST, sizeof *c->answers);
+    return c->vectors && c->answers ? RV_OK : rv_fail(RV_E_NOMEM, "learning patterns");
+}
+
+static rv_err end(cycle *c, rv_err e, const rv_bank_learned *done)
+{
+    if (!e && done->accepted) {
+        switch_to(c->b, c->p, done->version, c->until_ms);
+        c->p = NULL;
+    }
+    rv_patterns_free(c->p);
+    rv_free(c->b->mem, c->vectors);
+    rv_free(c->b->mem, c->answers);
+    return e;
+}
+
+static rv_err learn(cycle *c, const char *const *models, size_t n_models, uint64_t seed, rv_bank_learned *out)
+{
+    rv_bank *b = c->b;
+    RV_TRY(begin(c));
+    RV_TRY(b->in_use ? rv_patterns_copy(b->in_use, &c->p)
+                     : rv_patterns_new(b->mem, rv_embed_dim(b->embed), models, n_models, &c->p));
+    RV_TRY(rv_patterns_name_models(c->p, models, n_models));
+    RV_TRY(read_questions(c, out));
+    RV_TRY(rv_patterns_learn(c->p, c->vectors, c->n_vectors, seed, &out->grown));
+    return judge(c, BETTER, out);
+}
+
 rv_err rv_bank_learn(rv_bank *b, const char *const *models, size_t n_models, uint64_t seed,
                      rv_bank_learned *out)
 {
     cycle c = { .b = b };
     *out = (rv_bank_learned){ 0 };
-    rv_err e = run(&c, models, n_models, seed, out);
-    if (!e && out->accepted) {
-        switch_to(b, c.p, out->version, c.until_ms);
-        c.p = NULL;
-    }
-    rv_patterns_free(c.p);
-    rv_free(b->mem, c.vectors);
-    rv_free(b->mem, c.answers);
-    return e;
+    return end(&c, learn(&c, models, n_models, seed, out), out);
+}
+
+static rv_err prune(cycle *c, rv_patterns_pruned *pruned, rv_bank_learned *out)
+{
+    RV_TRY(begin(c));
+    RV_TRY(rv_patterns_copy(c->b->in_use, &c->p));
+    c->until_ms = c->b->until_ms;
+    RV_TRY(rv_patterns_seal(c->p));
+    *pruned = rv_patterns_prune(c->p);
+    return pruned->merged + pruned->dropped ? judge(c, 1, out) : RV_OK;
+}
+
+rv_err rv_bank_prune(rv_bank *b, rv_patterns_pruned *pruned, rv_bank_learned *out)
+{
+    cycle c = { .b = b };
+    *out = (rv_bank_learned){ 0 };
+    *pruned = (rv_patterns_pruned){ 0 };
+    return b->in_use ? end(&c, prune(&c, pruned, out), out) : RV_OK;
 }

@@ -41,4 +41,8 @@ typedef struct rv_bank_learned {
  */
 rv_err rv_bank_learn(rv_bank *b, const char *const *models, size_t n_models, uint64_t seed,
                      rv_bank_learned *out) RV_MUST_CHECK;
+
+/** rv_bank_prune - alike patterns become one, spent ones go (rv_patterns_prune); used when the error on the held-out answers is not more than before.
+ * Without 20 of those nothing changes. out as for rv_bank_learn: patterns those that are left, grown not set. */
+rv_err rv_bank_prune(rv_bank *b, rv_patterns_pruned *pruned, rv_bank_learned *out) RV_MUST_CHECK;
 #endif

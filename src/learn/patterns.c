@@ -225,6 +225,67 @@ rv_err rv_patterns_learn(rv_patterns *p, const float *vectors, size_t n, uint64_
     return e;
 }
 
+/* ---- pruning ---- */
+
+static void merge(rv_patterns *p, size_t into, size_t from)
+{
+    pattern *a = &p->at[into], *b = &p->at[from];
+    for (size_t d = 0; d < p->dim; d++) {
+        centre(p, into)[d] = a->age * centre(p, into)[d] + b->age * centre(p, from)[d];
+    }
+    rv_unit(centre(p, into), p->dim);
+    a->age += b->age;
+    b->age = 0;
+}
+
+/* Of patterns order[from .. to): the older one of two stays. NULL: all, as they are. */
+static size_t merge_alike(rv_patterns *p, const uint32_t *order, size_t from, size_t to)
+{
+    size_t n = 0;
+    for (size_t i = from; i < to; i++) {
+        size_t a = order ? order[i] : i;
+        for (size_t j = i + 1; j < to && p->at[a].age > 0; j++) {
+            size_t b = order ? order[j] : j;
+            if (p->at[b].age > 0 && p->k->dot_f32(centre(p, a), centre(p, b), p->dim) >= RV_PATTERN_SAME) {
+                merge(p, a < b ? a : b, a < b ? b : a);
+                n++;
+            }
+        }
+    }
+    return n;
+}
+
+static bool has_outcome(const rv_patterns *p, size_t i)
+{
+    bool any = false;
+    for (size_t m = 0; m < p->n_models; m++) {
+        any = any || p->at[i].of[m].weight > 0 || p->at[i].of[m].doubted > 0;
+    }
+    return any;
+}
+
+rv_patterns_pruned rv_patterns_prune(rv_patterns *p)
+{
+    rv_patterns_pruned out = { 0 };
+    size_t kept = 0;
+    for (size_t l = 0; l < p->n_lists; l++) {
+        out.merged += merge_alike(p, p->order, p->first[l], p->first[l + 1]);
+    }
+    out.merged += p->n_lists ? 0 : merge_alike(p, NULL, 0, p->n);
+    unseal(p);
+    for (size_t i = 0; i < p->n; i++) {
+        bool merged = !(p->at[i].age > 0), spent = p->at[i].age < 0.5f && !has_outcome(p, i);
+        if (merged || spent) {
+            out.dropped += !merged;
+            continue;
+        }
+        memmove(centre(p, kept), centre(p, i), p->dim * sizeof(float));
+        p->at[kept++] = p->at[i];
+    }
+    p->n = kept;
+    return out;
+}
+
 /* ---- outcomes ---- */
 
 void rv_patterns_forget_outcomes(rv_patterns *p)

@@ -57,6 +57,14 @@ typedef struct rv_patterns_grown {
 rv_err rv_patterns_learn(rv_patterns *p, const float *vectors, size_t n, uint64_t seed,
                          rv_patterns_grown *out) RV_MUST_CHECK;
 
+typedef struct rv_patterns_pruned {
+    size_t merged, dropped;
+} rv_patterns_pruned;
+/** rv_patterns_prune - two centres that have come to be alike (cosine RV_PATTERN_SAME) become one; patterns that by now stand for fewer than half a
+ * vector and have no outcome go. Outcomes of what was merged are lost: observe again. Of sealed ones only centres of one list are compared; they
+ * are not sealed afterwards. */
+rv_patterns_pruned rv_patterns_prune(rv_patterns *p);
+
 /** rv_patterns_forget_outcomes .. rv_patterns_observe - one answer of a model to a question: its quality 0 .. 1, with the weight of who said so
  * (a rating is 1). trusted false: see RV_PATTERN_DOUBT. False: it is like no pattern. */
 void rv_patterns_forget_outcomes(rv_patterns *p);

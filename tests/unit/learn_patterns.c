@@ -258,6 +258,38 @@ static void ask(rv_db *db, size_t from, size_t n)
     CHECK_OK(rv_db_commit(db));
 }
 
+/* Many times the same vector, at an angle. */
+static void learn_at(rv_patterns *p, double angle, size_t n)
+{
+    float v[64 * 2];
+    rv_patterns_grown grown;
+    for (size_t i = 0; i < n; i++) {
+        v[2 * i] = (float)cos(angle);
+        v[2 * i + 1] = (float)sin(angle);
+    }
+    CHECK_OK(rv_patterns_learn(p, v, n, 1, &grown));
+}
+
+TEST(patterns_that_came_to_be_alike_become_one_and_spent_ones_go)
+{
+    rv_patterns *p;
+    CHECK_OK(rv_patterns_new(&rv_heap, 2, models, 2, &p));
+    learn_at(p, 0, 8);
+    learn_at(p, 0.7, 8); /* cosine 0.76 */
+    learn_at(p, 2, 4);
+    CHECK(rv_patterns_count(p) == 3, "%zu patterns", rv_patterns_count(p));
+    rv_patterns_pruned none = rv_patterns_prune(p);
+    CHECK(none.merged == 0 && none.dropped == 0 && rv_patterns_count(p) == 3, "pruned too early");
+    for (int i = 0; i < 120; i++) { /* the second moves towards the first, the third is not seen again */
+        learn_at(p, 0.7 - 0.02 * (i < 20 ? i : 20), 40);
+    }
+    rv_patterns_pruned done = rv_patterns_prune(p);
+    CHECK(done.merged == 1 && done.dropped == 1 && rv_patterns_count(p) == 1,
+          "%zu merged, %zu dropped, %zu left", done.merged, done.dropped, rv_patterns_count(p));
+    CHECK_OK(rv_patterns_check(p));
+    rv_patterns_free(p);
+}
+
 TEST(the_bank_learns_what_holds_on_answers_it_did_not_count_and_advises)
 {
     const char *dir = temp_path("data");
@@ -290,13 +322,18 @@ TEST(the_bank_learns_what_holds_on_answers_it_did_not_count_and_advises)
     int64_t first = done.version;
     CHECK_OK(rv_bank_learn(bank, models, 2, 1, &done));
     CHECK(!done.accepted && done.episodes == 0, "nothing new, and accepted: %s", done.why);
+    rv_patterns_pruned pruned;
+    CHECK_OK(rv_bank_prune(bank, &pruned, &done));
+    CHECK(pruned.merged + pruned.dropped == 0 ? done.version == 0
+                                              : done.after <= done.before || !done.accepted,
+          "%zu merged, %zu dropped: %s", pruned.merged, pruned.dropped, done.why);
     rv_bank_close(bank);
 
     /* a damaged version: the one before it, here none */
     sqlite3 *conn;
     CHECK_OK(rv_db_begin(db, &conn));
     CHECK_OK(rv_db_exec(conn,
-                        "UPDATE policy SET bytes = zeroblob(100) WHERE kind = 'patterns' AND version = ?1",
+                        "UPDATE policy SET bytes = zeroblob(100) WHERE kind = 'patterns' AND version >= ?1",
                         "i", first));
     CHECK_OK(rv_db_commit(db));
     CHECK_OK(rv_bank_open(&rv_heap, db, embed, &bank));
