@@ -26,6 +26,7 @@ class Batch:
     cites: list[tuple[int, int, int]]  # row, token before the first cited number, that number
     bridges: list[tuple[int, int, list[int]]]  # row, token before the second cited number, the places in the first passage of the name that leads there
     named: list[tuple[int, int, list[int]]]  # row, that token, the places of the same name in the second passage
+    weighed: tuple[list[tuple[int, int, list[int]]], ...]  # row, token before an answer that compares, the places of the first and of the second value
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Turn:
 
     via: list[int]  # the tokens of the name between its two hops, if it has two
     about: int  # the passage that must be read, where the answer cites none
-    compared: bool
+    compared: list[list[int]]  # the tokens of the two values that are compared, if any are
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Encoder:
                 texts += ["user\n" + tasks.user_text([], text), "assistant\n" + reply]
             for n, (text, reply) in enumerate(example.turns):
                 texts += ["user\n" + tasks.user_text([] if n else example.passages, text, example.bare), "assistant\n", reply]
-                texts += [" " + example.via[text]] if text in example.via else []
+                texts += [" " + t for t in ([example.via[text]] if text in example.via else []) + list(example.compared.get(text, ()))]
         parts = iter([e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)])
         rows = []
         for example in examples:
@@ -79,7 +80,7 @@ class Encoder:
             for text, _ in example.turns:
                 asked = [IM_START, *next(parts), IM_END, *self.newline, IM_START, *next(parts)]
                 reply = next(parts)
-                turns.append(Turn(next(parts) if text in example.via else [], example.about.get(text, 0), text in example.compared))
+                turns.append(Turn(next(parts) if text in example.via else [], example.about.get(text, 0), [next(parts) for _ in example.compared.get(text, ())]))
                 ids += [*asked, *reply, IM_END, *self.newline]
                 marks += [OTHER] * len(asked) + self._cites(reply) + [END] + [OTHER] * len(self.newline)
             rows.append(Row(ids, marks, turns))
@@ -97,7 +98,7 @@ class Encoder:
     def pad(self, rows: list[Row]) -> Batch:
         length = (max(len(row.ids) for row in rows) + 7) // 8 * 8
         shape = (len(rows), length)
-        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [], [])
+        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [], [], ([], []))
         for n, row in enumerate(rows):
             batch.ids[n, : len(row.ids)], batch.marks[n, : len(row.marks)] = row.ids, row.marks
             self._label(n, row, batch)
@@ -144,8 +145,12 @@ class Encoder:
                 places = [p + k for p in self._places(ids, turn.via, inside) for k in range(len(turn.via))]
                 if places:
                     looks.append((row, digits[1] - 1, places))
+            for k, value, looks in zip(digits, turn.compared, batch.weighed) if len(digits) > 1 else ():
+                places = self._places(ids, value, np.flatnonzero(passage == self.digits[ids[k]]))
+                if places:
+                    looks.append((row, digits[-1] + 1, [p + n for p in places for n in range(len(value))]))
             if digits:
-                self._sources(row, ids, digits[-1], end, passage, batch.looks)
+                self._sources(row, ids, digits if turn.compared else digits[-1:], end, passage, batch.looks)
             n, begin = end + 1, 0
 
     @staticmethod
@@ -154,13 +159,12 @@ class Encoder:
             return []
         return [n for n in range(inside[0], inside[-1] + 2 - len(wanted)) if ids[n : n + len(wanted)] == wanted]
 
-    def _sources(self, row: int, ids: list[int], digit: int, end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]]) -> None:
-        """Where each token of an answer stands in the passage that was cited last."""
-        value = ids[digit + 2 : end]
-        inside = np.flatnonzero(passage == self.digits[ids[digit]])
-        places = self._places(ids, value, inside)
+    def _sources(self, row: int, ids: list[int], cites: list[int], end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]]) -> None:
+        """Where each token of an answer stands in the passages that it comes from."""
+        value = ids[cites[-1] + 2 : end]
+        places = [p for digit in cites for p in self._places(ids, value, np.flatnonzero(passage == self.digits[ids[digit]]))]
         for k in range(len(value) if places else 0):
-            looks.append((row, digit + 1 + k, [p + k for p in places[:4]]))
+            looks.append((row, cites[-1] + 1 + k, [p + k for p in places[:4]]))
 
 
 def stream(encoder: Encoder, seed: int, progress, tokens: int) -> Iterator[Batch]:

@@ -25,7 +25,7 @@ class Example:
     history: list[tuple[str, str]] = field(default_factory=list)  # what was said before, without the passages of then
     via: dict[str, str] = field(default_factory=dict)  # question of two hops: the name that leads from the first passage to the second
     about: dict[str, int] = field(default_factory=dict)  # question whose answer cites nothing: the passage that one must read for it
-    compared: set[str] = field(default_factory=set)  # questions that compare: their words speak of two passages
+    compared: dict[str, tuple[str, str]] = field(default_factory=dict)  # for questions that compare: what is compared, as the two passages have it
 
 
 def answer(value: str, cites: list[int]) -> str:
@@ -578,7 +578,7 @@ def comparison(w: World, shape: Shape) -> Example:
     passages, where = lay_out(w, [item(w, n, f, shape.pairs / 2) for n, f in enumerate(facts)], shape.passages, shape.notes)
     text = words.capital(template.replace("{c}", word).replace("{a}", left.subject).replace("{b}", right.subject))
     winner = left.subject if (x > y) == more else right.subject
-    example = Example(passages, [(text, answer(winner, [where[0], where[1]]))], compared={text})
+    example = Example(passages, [(text, answer(winner, [where[0], where[1]]))], compared={text: (left.value, right.value)})
     return _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], shape)
 
 

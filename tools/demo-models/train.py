@@ -63,7 +63,7 @@ class Heads(nn.Module):
     Beside them one attention head of the last attention layer is told where the next copied token stands (`copy`) and one of the third in which
     passage the first cited number is (`find`). For the second number one of the second is told where the name stands that leads from the first passage
     to it (`bridge`), and one of the third where the same name stands in the second passage (`second`): not just in which passage, or it would learn
-    to look for what is asked, which stands in a wrong passage too, and guess between them."""
+    to look for what is asked, which stands in a wrong passage too, and guess between them. Where two values are compared, two heads of the third are told where they stand (`left`, `right`)."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -88,7 +88,7 @@ class Trainer:
         self.copier.watched = self.finder.watched = self.bridge.watched = True
         self.step = self.seen = self.total = 0  # steps and tokens of this run that moved its plan on, tokens of all runs
         self.found = plan.start > HOLD  # can it find the right passage yet
-        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0, "copy": 0.0, "find": 0.0, "bridge": 0.0, "second": 0.0}
+        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0, "copy": 0.0, "find": 0.0, "bridge": 0.0, "second": 0.0, "left": 0.0, "right": 0.0}
 
     def progress(self) -> float:
         p = self.plan
@@ -126,7 +126,8 @@ class Trainer:
                 logits = F.linear(tap.reshape(-1, tap.shape[-1])[at].float(), getattr(self.heads, name))
                 losses[name] = F.cross_entropy(logits, labels.reshape(-1)[at])
         last = self.model.config.heads - 1
-        for name, layer, head, known in (("copy", self.copier, 0, batch.looks), ("bridge", self.bridge, last, batch.bridges), ("second", self.finder, last, batch.named)):
+        for name, layer, head, known in (("copy", self.copier, 0, batch.looks), ("bridge", self.bridge, last, batch.bridges), ("second", self.finder, last, batch.named),
+                                         ("left", self.finder, 0, batch.weighed[0]), ("right", self.finder, 2, batch.weighed[1])):
             at = [known[n] for n in torch.randperm(len(known))[:LOOKS]]
             wanted = torch.zeros(len(at), width, dtype=torch.bool)
             for n, (_, _, places) in enumerate(at):
@@ -139,7 +140,7 @@ class Trainer:
             losses["find"] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
         for name, value in losses.items():
             self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
-        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find", "bridge")) + SECOND_WEIGHT * losses.get("second", 0)
+        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find", "bridge", "left", "right")) + SECOND_WEIGHT * losses.get("second", 0)
         return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
 
     def _share(self, count: int) -> int:
