@@ -16,9 +16,9 @@ enum {
     GATHER_MAX_MS = 20, /* to wait for answers that are being sampled */
     TRIES = 3,          /* of a step of some size, before what was measured is believed */
     TRIES_MAX = 16,     /* the weight of all before beside the last one */
-    TRIAL_STEPS = 128,  /* with drafts or without, before the two are compared */
-    TRIALS_FIRST = 8,   /* in turns */
-    TRIALS_OTHER = 16,  /* of so many one goes the slower way */
+    TRIAL_STEPS = 128,  /* with drafts or without, before the ways are compared */
+    TRIALS_FIRST = 4,   /* of each way, in turns */
+    TRIALS_OTHER = 16,  /* of so many one goes a slower way */
     RETRY_EVERY = 512 /* steps one size is tried once again: what was found too dear may not be so any more */
 };
 #define GROWTH 0.5 /* of a step's time per token, before it is measured: small steps are tried first */
@@ -119,9 +119,14 @@ static float *seat_states(const rv_batch *b, const rv_call *c)
 static void add_segment(rv_batch *b, size_t *n_segments, rv_call *c, size_t n)
 {
     size_t past = rv_call_tokens(c), end = past + n, v = b->how.n_vocab;
-    size_t from = c->measuring ? c->logits_from : c->until - 1;
+    size_t from = c->measuring ? c->logits_from : c->goal - 1;
     from = from < past ? past : from > end ? end : from;
-    float *row = c->measuring ? c->logits + (from - c->logits_from) * v : seat_logits(b, c);
+    float *row =
+        c->measuring ? c->logits + (from - c->logits_from) * v : seat_logits(b, c) + (c->goal - c->until) * v;
+    if (past >= c->until) { /* a draft by itself: what it is taken back to */
+        memcpy(seat_states(b, c) + (past - c->until) * (b->how.state_bytes / sizeof(float)),
+               rv_kv_state(c->entry->seq), b->how.state_bytes);
+    }
     b->segments[*n_segments] = (rv_lfm2_segment){ .seq = c->entry->seq,
                                                   .ids = c->ids + past,
                                                   .n = n,
@@ -142,7 +147,7 @@ static size_t smaller(size_t a, size_t b)
 /* One token to go, which may be a prompt's last. */
 static bool answering(const rv_call *c)
 {
-    return c->until - rv_call_tokens(c) == 1;
+    return c->goal - rv_call_tokens(c) == 1;
 }
 
 /* Among those ready the one whose turn it is: answers, prompts, or measurements. */
@@ -192,21 +197,44 @@ static void learn_cost(rv_batch *b, size_t n, double ms)
     }
 }
 
-/* Whether drafts pay is seen in the end only by doing without: steps of several sizes in turns are each slower than alone.
- * So answers alone in their steps go TRIAL_STEPS with and without at first, then the faster way, and now and then the other one. */
+static void begin_trial(rv_batch *b, int way)
+{
+    b->way = way;
+    b->trial_ms = 0;
+    b->trial_steps = b->said = 0;
+}
+
+/* Whether drafts pay is seen in the end only by doing without: steps of several sizes in turns are each slower than alone, and
+ * a model that guesses takes its time between them. So answers alone in their steps go TRIAL_STEPS each way at first, then the
+ * fastest, and now and then another one. */
 static void judge(rv_batch *b, double ms)
 {
     b->trial_ms += ms;
     if (++b->trial_steps < TRIAL_STEPS) {
         return;
     }
-    double *each = &b->token_each_ms[b->plain], now = b->trial_ms / (double)(b->said ? b->said : 1);
+    size_t ways = b->has_model ? RV_WAYS : RV_WAY_MODEL, best = 0;
+    double *each = &b->token_each_ms[b->way], now = b->trial_ms / (double)(b->said ? b->said : 1);
     *each = *each > 0 ? *each + (now - *each) / 4 : now;
-    b->trial_ms = 0;
-    b->trial_steps = b->said = 0;
     b->trials++;
-    bool better = b->token_each_ms[true] < b->token_each_ms[false];
-    b->plain = b->trials < TRIALS_FIRST ? b->trials % 2 : better ^ (b->trials % TRIALS_OTHER == 0);
+    for (size_t way = 1; way < ways; way++) {
+        best = b->token_each_ms[way] < b->token_each_ms[best] ? way : best;
+    }
+    bool other = b->trials % TRIALS_OTHER == 0;
+    size_t next = (best + 1 + b->trials / TRIALS_OTHER % (ways - 1)) % ways;
+    begin_trial(b, (int)(b->trials < TRIALS_FIRST * ways ? b->trials % ways : other ? next : best));
+}
+
+/* The one answer whose steps are on trial has a model now, or has none any more. */
+static void expect_model(rv_batch *b, bool has_model)
+{
+    if (has_model != b->has_model) {
+        b->has_model = has_model;
+        b->trials = has_model && !(b->token_each_ms[RV_WAY_MODEL] > 0) ? 0 : b->trials;
+        if (has_model || b->way == RV_WAY_MODEL) {
+            begin_trial(b, has_model ? RV_WAY_MODEL : RV_WAY_TEXT);
+        }
+    }
 }
 
 /* Which of the answers' drafts this step takes in: one more at a time, the most likely first, up to where tokens per
@@ -216,17 +244,23 @@ static void choose_drafts(rv_batch *b, size_t room)
     double hit[RV_DRAFTS_STEP + 1], expected = 0, best;
     rv_call *chosen[RV_DRAFTS_STEP + 1];
     size_t n_answers = 0, n = 0, keep = 0;
-    bool all = false;
+    bool all = false, has_model = false;
     for (size_t i = 0; i < b->how.max_sequences; i++) {
         rv_call *c = b->seats[i];
         if (c && c->state == RV_CALL_READY) {
             c->drafts = 0;
             n_answers += !c->measuring && answering(c);
-            all |= c->all_drafts;
+            all |= c->all_drafts || c->guessing;
+            has_model |= c->has_model;
         }
     }
     b->alone = n_answers == 1 && !all;
-    room = room > n_answers && !(b->alone && b->plain) ? smaller(room - n_answers, RV_DRAFTS_STEP) : 0;
+    if (b->alone) {
+        expect_model(b, has_model);
+    }
+    room = room > n_answers && !(b->alone && b->way == RV_WAY_PLAIN)
+               ? smaller(room - n_answers, RV_DRAFTS_STEP)
+               : 0;
     expected = (double)n_answers;
     best = n_answers ? expected / cost_of(b, n_answers) : 0;
     for (; n < room; n++) {
@@ -284,7 +318,7 @@ static size_t collect(rv_batch *b)
         room = smaller(room, share > n_segments + LEAST_SHARE ? share - n_segments : LEAST_SHARE);
     }
     while (room && (c = next_ready(b, false, false))) {
-        size_t n = smaller(room, c->until - rv_call_tokens(c));
+        size_t n = smaller(room, c->goal - rv_call_tokens(c));
         add_segment(b, &n_segments, c, n);
         room -= n;
     }
@@ -322,21 +356,21 @@ static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
         size_t n = b->segments[i].n;
         tokens += n;
         c->quantum += n;
-        if (rv_call_tokens(c) >= c->until) {
+        if (rv_call_tokens(c) >= c->goal) {
             c->stamp = ++b->stamps;
             c->quantum = 0;
         } else if (c->quantum >= QUANTUM) {
             go_behind(b, c);
         }
         c->state = RV_CALL_READY;
-        if (err || rv_call_tokens(c) >= c->until) {
+        if (err || rv_call_tokens(c) >= c->goal) {
             finish(c, err);
         }
     }
     if (b->pure && !err && tokens) {
         learn_cost(b, tokens, ms);
         if (b->alone) {
-            judge(b, ms);
+            judge(b, ms + b->stepping[0]->guess_ms);
         }
     } else if (tokens >= LEAST_SHARE + n_segments) {
         double each = ms / (double)tokens, weight = each > b->token_ms ? 0.6 : 0.3; /* too long is worse */
@@ -408,13 +442,19 @@ static void wait_changed(rv_batch *b, bool look)
     rv_cond_wait_ms(&b->changed, &b->lock, ms);
 }
 
-rv_err rv_batch_feed(rv_batch *b, rv_call *c, size_t until)
+/* Nobody of those who could be let in last time was this one. */
+static bool is_refused(const rv_batch *b, const rv_call *c)
 {
-    assert(until <= c->most_tokens && c->most_tokens <= b->how.n_ctx);
-    pthread_mutex_lock(&b->lock);
-    assert(c->state == RV_CALL_OUT && (!c->entry || rv_call_tokens(c) < until));
-    b->said += b->alone && c->entry && !c->measuring ? until - c->until : 0;
-    c->until = until;
+    return c->guessing && c->state == RV_CALL_WAITING &&
+           (b->rounds != c->joined || !rv_seats_first(b) || rv_clock_ms() < b->full_until);
+}
+
+/* With the lock: wait until the sequence holds `goal` tokens. */
+static void feed(rv_batch *b, rv_call *c, size_t goal)
+{
+    assert(goal <= c->most_tokens && c->most_tokens <= b->how.n_ctx);
+    assert(c->state == RV_CALL_OUT && (!c->entry || rv_call_tokens(c) < goal));
+    c->goal = goal;
     c->drafts = 0;
     c->err = RV_OK;
     c->late = false;
@@ -425,7 +465,7 @@ rv_err rv_batch_feed(rv_batch *b, rv_call *c, size_t until)
     while (c->state != RV_CALL_OUT) {
         if (c->state == RV_CALL_RESTORING) {
             rv_seats_restore(b, c);
-        } else if (c->state != RV_CALL_STEPPING && rv_call_is_cancelled(c)) {
+        } else if (c->state != RV_CALL_STEPPING && (rv_call_is_cancelled(c) || is_refused(b, c))) {
             if (c->state == RV_CALL_WAITING) {
                 rv_seats_leave(b, c);
                 b->full_until = 0; /* the next one may need less */
@@ -439,8 +479,41 @@ rv_err rv_batch_feed(rv_batch *b, rv_call *c, size_t until)
             wait_changed(b, c->cancel || c->state == RV_CALL_WAITING);
         }
     }
+}
+
+rv_err rv_batch_feed(rv_batch *b, rv_call *c, size_t until)
+{
+    pthread_mutex_lock(&b->lock);
+    b->said += b->alone && c->entry && !c->measuring && !c->guessing ? until - c->until : 0;
+    c->until = until;
+    feed(b, c, until);
     pthread_mutex_unlock(&b->lock);
     return c->err ? rv_fail(c->err, "%s", c->text) : RV_OK;
+}
+
+rv_err rv_batch_draft(rv_batch *b, rv_call *c)
+{
+    assert(c->entry && c->fed >= c->until && c->fed - c->until < RV_DRAFTS_MAX);
+    pthread_mutex_lock(&b->lock);
+    feed(b, c, c->fed + 1);
+    pthread_mutex_unlock(&b->lock);
+    return c->err ? rv_fail(c->err, "%s", c->text) : RV_OK;
+}
+
+bool rv_batch_wants_model(rv_batch *b, const rv_call *c)
+{
+    pthread_mutex_lock(&b->lock);
+    bool wanted = c->has_model && b->alone && b->way == RV_WAY_MODEL;
+    pthread_mutex_unlock(&b->lock);
+    return wanted;
+}
+
+double rv_batch_step_ms(rv_batch *b, size_t n)
+{
+    pthread_mutex_lock(&b->lock);
+    double ms = b->unit_ms * cost_of(b, n);
+    pthread_mutex_unlock(&b->lock);
+    return ms;
 }
 
 void rv_batch_end(rv_batch *b, rv_call *c)
@@ -449,7 +522,7 @@ void rv_batch_end(rv_batch *b, rv_call *c)
         return;
     }
     pthread_mutex_lock(&b->lock);
-    b->said += b->alone && !c->measuring && c->fed > c->until ? c->fed - c->until : 0;
+    b->said += b->alone && !c->measuring && !c->guessing && c->fed > c->until ? c->fed - c->until : 0;
     c->entry->owner = NULL;
     c->entry->idle_since = rv_clock_ms();
     c->entry->used = ++b->stamps;

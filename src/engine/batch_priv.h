@@ -28,11 +28,11 @@
  * Nothing of this changes a bit of any logits (model/lfm2.h), so it cannot change an answer. */
 #ifndef RV_ENGINE_BATCH_PRIV_H
 #define RV_ENGINE_BATCH_PRIV_H
+#include "engine/draft_priv.h"
 #include "engine/turn.h"
 #include "kv/shelf.h"
 #include "model/lfm2.h"
 
-#define RV_DRAFTS_MAX  7  /* of one answer: with the token before them one tile of the widest kernels */
 #define RV_DRAFTS_STEP 16 /* of all answers of a step */
 
 typedef struct rv_batch rv_batch;
@@ -59,6 +59,7 @@ typedef struct rv_call {
     uint64_t tenant;           /* 0: nobody else's */
     const atomic_bool *cancel; /* looked at while waiting; may be NULL */
     bool measuring; /* takes nothing over, leaves nothing behind, steps alone: many rows of logits */
+    bool guessing;  /* for the answer of another model: comes back cancelled when it is not let in at once */
     size_t chunk;   /* of a prompt, at most so many tokens a step; 0: as many as there is room for */
 
     /* set before any call: logits of tokens logits_from .. until - 1 go to logits. Without measuring they are
@@ -72,6 +73,8 @@ typedef struct rv_call {
     size_t n_drafts;
     double chances[RV_DRAFTS_MAX];
     bool all_drafts;
+    bool has_model;  /* that guesses, if it is asked to (rv_batch_wants_model) */
+    double guess_ms; /* it took for these guesses */
 
     /* results */
     int32_t *ids;  /* [n_ctx + 1] of the sequence, once let in; the caller writes what is to be fed next */
@@ -87,6 +90,8 @@ typedef struct rv_call {
     struct entry *entry;          /* its sequence; NULL: not let in */
     rv_shelf_find found;          /* what is read back, when state says so */
     size_t until, parted, drafts; /* drafts: of the step under way */
+    size_t goal;                  /* tokens this feed is done with: until, or a draft behind it */
+    uint64_t joined;              /* the line; rv_batch.rounds */
     uint64_t stamp;               /* place in the order of prompts */
     size_t quantum;               /* tokens since it got that place */
     bool late;
@@ -109,6 +114,16 @@ void rv_batch_free(rv_batch *b); /* accepts NULL; nobody is let in or waits */
  */
 rv_err rv_batch_feed(rv_batch *b, rv_call *call, size_t until) RV_MUST_CHECK;
 void rv_batch_end(rv_batch *b, rv_call *call); /* after any outcome */
+
+/** rv_batch_draft - feed ids[fed] too, as a draft, whose logits decide the next one. At most RV_DRAFTS_MAX of them behind a
+ * feed. Otherwise as rv_batch_feed. */
+rv_err rv_batch_draft(rv_batch *b, rv_call *call) RV_MUST_CHECK;
+
+/** rv_batch_wants_model - whether the answer should have guesses of its model now: it is alone in its steps, and they save
+ * time, or it is their turn to show whether they do. rv_batch_step_ms - what a step of n answering tokens takes; 0: not
+ * known. Any thread. */
+bool rv_batch_wants_model(rv_batch *b, const rv_call *call);
+double rv_batch_step_ms(rv_batch *b, size_t n);
 
 /** rv_batch_logits - behind token `after` - 1 of the sequence: until .. fed of the last feed. rv_batch_take_back - drop
  * the drafts behind the first n tokens, n from until on; before ids[n] is written. Threads: as for rv_batch_feed. */

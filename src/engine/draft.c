@@ -1,5 +1,7 @@
 #include "engine/draft_priv.h"
 
+#include <string.h>
+
 enum {
     LONGEST = 8, /* an end that long says it all; more tokens would only cost time */
     FULL = 64,   /* tries a count holds before it is halved: what was long ago counts less */
@@ -8,7 +10,10 @@ enum {
 };
 
 /* Before anything is known, from a set of questions about given passages (bench/engine_drafts). */
-static const rv_draft_count at_first[RV_DRAFT_KINDS] = { { 2, 8 }, { 4, 8 }, { 6, 8 }, { 7, 8 } };
+static const rv_draft_count at_first[RV_DRAFT_KINDS] = { { 2, 8 }, { 4, 8 }, { 6, 8 }, { 7, 8 },
+                                                         { 2, 8 }, { 4, 8 }, { 6, 8 }, { 7, 8 } };
+static const float certain[RV_DRAFT_KINDS - RV_DRAFT_MODEL] = { 0, 0.4f, 0.7f,
+                                                                0.9f }; /* from this probability on */
 
 void rv_habits_init(rv_habits *h)
 {
@@ -55,11 +60,41 @@ size_t rv_draft_guess(rv_draft *d, const int32_t *ids, size_t n, int32_t *out, s
         return 0;
     }
     d->from = from;
-    d->kind = longest >= 5 ? 3 : longest >= 3 ? 2 : (int)longest - 1;
+    d->learned = 0;
+    memset(d->kinds, longest >= 5 ? 3 : longest >= 3 ? 2 : (int)longest - 1, sizeof d->kinds);
     for (size_t i = 0; i < most; i++) { /* a text that repeats itself goes on doing so */
         out[i] = from + i < n ? ids[from + i] : out[from + i - n];
     }
     return most;
+}
+
+void rv_draft_by_model(rv_draft *d, const float *p, size_t n)
+{
+    d->learned = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint8_t kind = RV_DRAFT_KINDS - 1;
+        while (kind > RV_DRAFT_MODEL && !(p[i] >= certain[kind - RV_DRAFT_MODEL])) {
+            kind--;
+        }
+        d->kinds[i] = kind;
+    }
+}
+
+bool rv_draft_is_by_model(const rv_draft *d)
+{
+    return d->kinds[0] >= RV_DRAFT_MODEL;
+}
+
+double rv_draft_hope(rv_habits *h)
+{
+    double right = 0, tried = 0;
+    pthread_mutex_lock(&h->lock);
+    for (int i = RV_DRAFT_MODEL; i < RV_DRAFT_KINDS; i++) {
+        right += h->all[i].right;
+        tried += h->all[i].tried;
+    }
+    pthread_mutex_unlock(&h->lock);
+    return right / tried;
 }
 
 static size_t slot(int32_t token)
@@ -71,11 +106,11 @@ void rv_draft_chances(const rv_draft *d, rv_habits *h, int32_t before, const int
                       double *out)
 {
     pthread_mutex_lock(&h->lock);
-    rv_draft_count all = h->all[d->kind];
-    double chance = 1, prior = PRIOR * ((double)all.right / all.tried);
+    double chance = 1;
     for (size_t i = 0; i < n; i++) {
-        rv_draft_count c = h->after[d->kind][slot(i ? guess[i - 1] : before)];
-        chance *= (c.right + prior) / (c.tried + PRIOR);
+        rv_draft_count all = h->all[d->kinds[i]];
+        rv_draft_count c = h->after[d->kinds[i]][slot(i ? guess[i - 1] : before)];
+        chance *= (c.right + PRIOR * ((double)all.right / all.tried)) / (c.tried + PRIOR);
         out[i] = chance;
     }
     pthread_mutex_unlock(&h->lock);
@@ -93,9 +128,11 @@ static void count(rv_draft_count *c, bool right, int full)
 
 void rv_draft_learn(rv_draft *d, rv_habits *h, int32_t before, bool right)
 {
-    d->from += right;
+    int kind = d->kinds[d->learned];
+    d->learned += d->learned + 1 < RV_DRAFTS_MAX;
+    d->from += right && kind < RV_DRAFT_MODEL;
     pthread_mutex_lock(&h->lock);
-    count(&h->all[d->kind], right, FULL_ALL);
-    count(&h->after[d->kind][slot(before)], right, FULL);
+    count(&h->all[kind], right, FULL_ALL);
+    count(&h->after[kind][slot(before)], right, FULL);
     pthread_mutex_unlock(&h->lock);
 }

@@ -6,11 +6,12 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "engine/batch_priv.h"
-#include "engine/draft_priv.h"
+#include "engine/draft_model_priv.h"
 #include "engine/sampler_priv.h"
 #include "engine/stream_priv.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,8 @@ enum {
     SEQUENCES_DEFAULT = 8,
     SEQUENCES_MAX = 64,
     PACKED_FILE_BYTES = 32 << 20, /* smaller models are packed faster than a file is found */
-    NLL_ROWS = 16                 /* rows of logits held at a time */
+    NLL_ROWS = 16,                /* rows of logits held at a time */
+    ASK_EVERY = 16                /* times that the smaller model promises too little it is asked once */
 };
 
 struct rv_engine {
@@ -173,7 +175,8 @@ static rv_err open_file(rv_engine *e, uint32_t max_context)
     e->info = (rv_engine_info){ .path = e->path,
                                 .shape = *shape,
                                 .n_ctx = wanted < shape->n_ctx_train ? wanted : shape->n_ctx_train,
-                                .fingerprint = rv_gguf_fingerprint(e->file->gguf) };
+                                .fingerprint = rv_gguf_fingerprint(e->file->gguf),
+                                .vocabulary = rv_tok_hash(e->tok) };
     if (e->info.n_ctx < 2) {
         return rv_fail(RV_E_ARG, "%s: a context of %u tokens, expected at least 2", e->path, e->info.n_ctx);
     }
@@ -320,6 +323,12 @@ static rv_err check_request(const rv_engine *e, const rv_generate *how)
     if (how->n_logprobs < -1 || how->n_logprobs > RV_MAX_LOGPROBS) {
         return rv_fail(RV_E_ARG, "%d log-probabilities, expected -1 to %d", how->n_logprobs, RV_MAX_LOGPROBS);
     }
+    const rv_engine *d = how->draft_model;
+    if (d && (d->info.vocabulary != e->info.vocabulary || d->info.shape.n_vocab != n_vocab)) {
+        return rv_fail(RV_E_ARG,
+                       "%s cannot guess for %s: the tokens of its vocabulary (%u) are not the same (%zu)",
+                       d->path, e->path, d->info.shape.n_vocab, n_vocab);
+    }
     RV_TRY(rv_stream_check(how->stops, how->n_stops));
     return rv_sampling_check(&how->sampling, n_vocab);
 }
@@ -349,10 +358,12 @@ typedef struct answer {
     const rv_generate *how;
     rv_rng rng;
     rv_draft draft;
+    rv_draft_model model;
     rv_stream *stream;
     rv_generated *done;
     size_t n;       /* tokens of prompt and answer */
     size_t guessed; /* tokens behind them that a guess has put there, fed or not */
+    size_t unasked; /* times the smaller model did not promise enough */
 } answer;
 
 /* Samples the token behind the n there are. */
@@ -376,6 +387,93 @@ static rv_err sample(answer *a, rv_piece *piece, rv_token_prob *top)
     return RV_OK;
 }
 
+/* Tokens per time of a step that takes in the best number of n guesses, each of which costs as much by itself too. */
+static double best_rate(rv_batch *b, const double *chances, size_t n, double each_ms)
+{
+    double expected = 1, best = expected / rv_batch_step_ms(b, 1);
+    for (size_t i = 0; i < n; i++) {
+        expected += chances[i];
+        best = fmax(best, expected / (rv_batch_step_ms(b, i + 2) + (double)(i + 1) * each_ms));
+    }
+    return best;
+}
+
+/* Whether the smaller model promises more than the guesses there are; where it does not, it is asked now and then, because
+ * how well it guesses changes. */
+static bool is_worth_asking(answer *a)
+{
+    double chances[RV_DRAFTS_MAX], each_ms = rv_batch_step_ms(a->model.batch, 1);
+    double hope = rv_draft_hope(&a->e->habits);
+    for (size_t i = 0; i < RV_DRAFTS_MAX; i++) {
+        chances[i] = (i ? chances[i - 1] : 1) * hope;
+    }
+    rv_batch *b = a->e->batch;
+    return best_rate(b, chances, RV_DRAFTS_MAX, each_ms) > best_rate(b, a->call->chances, a->guessed, 0) ||
+           ++a->unasked % ASK_EVERY == 0;
+}
+
+/* One more guess of the smaller model, behind n that it just made, is worth its time if it raises tokens per time. */
+static bool is_worth_more(answer *a, const double *chances, size_t n)
+{
+    double each_ms = rv_batch_step_ms(a->model.batch, 1), expected = 1;
+    for (size_t i = 0; i < n; i++) {
+        expected += chances[i];
+    }
+    rv_batch *b = a->e->batch;
+    double ms = rv_batch_step_ms(b, n + 1) + (double)n * each_ms;
+    double more_ms = rv_batch_step_ms(b, n + 2) - rv_batch_step_ms(b, n + 1) + each_ms;
+    return chances[n - 1] * rv_draft_hope(&a->e->habits) * ms > expected * more_ms;
+}
+
+/* In place of the guess there is. */
+static void ask_model(answer *a, size_t most)
+{
+    rv_call *c = a->call;
+    bool all = a->how->drafts == RV_DRAFTS_ALL;
+    if (!all && !rv_batch_wants_model(a->e->batch, c)) {
+        rv_draft_model_end(&a->model);
+        return;
+    }
+    if (!all && !is_worth_asking(a)) {
+        return;
+    }
+    double start = rv_clock_ms(), chances[RV_DRAFTS_MAX];
+    int32_t token = -1;
+    float p[RV_DRAFTS_MAX];
+    size_t n = 0;
+    rv_rng rng = a->rng;
+    rv_history past = { c->ids, a->n, a->how->n_prompt };
+    while (n < most && rv_draft_model_next(&a->model, past, n, &a->how->sampling, &rng, &token, &p[n])) {
+        c->ids[a->n + n++] = token;
+        rv_draft_by_model(&a->draft, p, n);
+        rv_draft_chances(&a->draft, &a->e->habits, c->ids[a->n - 1], c->ids + a->n, n, chances);
+        if (rv_tok_is_end(a->e->tok, token) || (!all && !is_worth_more(a, chances, n))) {
+            break;
+        }
+    }
+    if (n) {
+        a->guessed = n;
+        memcpy(c->chances, chances, n * sizeof *chances);
+    }
+    c->guess_ms = rv_clock_ms() - start;
+}
+
+static void guess(answer *a)
+{
+    rv_call *c = a->call;
+    size_t left = c->most_tokens - a->n, most = left < RV_DRAFTS_MAX ? left : RV_DRAFTS_MAX;
+    bool off = a->how->drafts == RV_DRAFTS_OFF || (a->how->drafts == RV_DRAFTS_AUTO && a->e->no_drafts);
+    a->guessed = off ? 0 : rv_draft_guess(&a->draft, c->ids, a->n, c->ids + a->n, most);
+    rv_draft_chances(&a->draft, &a->e->habits, c->ids[a->n - 1], c->ids + a->n, a->guessed, c->chances);
+    c->all_drafts = a->how->drafts == RV_DRAFTS_ALL;
+    c->has_model = !off && a->model.batch;
+    c->guess_ms = 0;
+    if (c->has_model) {
+        ask_model(a, most);
+    }
+    c->n_drafts = a->guessed;
+}
+
 /* The sampled token joins the others, and the sequence gets to hold it: it does already when it was guessed and fed,
  * else it is fed, with a new guess behind it. */
 static rv_err go_on(answer *a, int32_t token)
@@ -387,6 +485,7 @@ static rv_err go_on(answer *a, int32_t token)
         a->guessed = right ? a->guessed - 1 : 0;
         if (right && a->n < c->fed) {
             a->done->accepted++;
+            a->done->model_accepted += rv_draft_is_by_model(&a->draft);
             a->n++;
             return RV_OK;
         }
@@ -395,15 +494,12 @@ static rv_err go_on(answer *a, int32_t token)
         rv_batch_take_back(a->e->batch, c, a->n);
     }
     c->ids[a->n++] = token;
-    size_t left = c->most_tokens - a->n, most = left < RV_DRAFTS_MAX ? left : RV_DRAFTS_MAX;
-    bool off = a->how->drafts == RV_DRAFTS_OFF || (a->how->drafts == RV_DRAFTS_AUTO && a->e->no_drafts);
-    a->guessed = off ? 0 : rv_draft_guess(&a->draft, c->ids, a->n, c->ids + a->n, most);
-    c->n_drafts = a->guessed;
-    rv_draft_chances(&a->draft, &a->e->habits, token, c->ids + a->n, a->guessed, c->chances);
-    c->all_drafts = a->how->drafts == RV_DRAFTS_ALL;
+    guess(a);
     RV_TRY(rv_batch_feed(a->e->batch, c, a->n));
+    size_t drafted = c->fed > a->n ? c->fed - a->n : 0;
     a->done->steps++;
-    a->done->drafted += c->fed > a->n ? c->fed - a->n : 0;
+    a->done->drafted += drafted;
+    a->done->model_drafted += rv_draft_is_by_model(&a->draft) ? drafted : 0;
     return RV_OK;
 }
 
@@ -468,6 +564,21 @@ static rv_err decode(answer *a)
     return RV_OK;
 }
 
+static void begin_model(answer *a)
+{
+    const rv_engine *d = a->how->draft_model;
+    if (d) {
+        size_t most = a->call->most_tokens, room = d->info.n_ctx;
+        a->model = (rv_draft_model){ .batch = d->batch,
+                                     .samplers = d->samplers,
+                                     .call = { .most_tokens = most < room ? most : room,
+                                               .private = a->how->private,
+                                               .tenant = a->how->tenant,
+                                               .cancel = a->how->cancel } };
+        rv_draft_model_end(&a->model);
+    }
+}
+
 rv_err rv_engine_generate(rv_engine *e, const rv_generate *how, rv_generated *out)
 {
     RV_TRY(check_request(e, how));
@@ -492,7 +603,9 @@ rv_err rv_engine_generate(rv_engine *e, const rv_generate *how, rv_generated *ou
         };
         rv_rng_init(&a.rng, how->sampling.seed);
         rv_draft_init(&a.draft);
+        begin_model(&a);
         err = decode(&a);
+        rv_draft_model_end(&a.model);
         if (!err && a.n < call.fed) { /* what is kept for the next request is what was said */
             rv_batch_take_back(e->batch, &call, a.n);
         }

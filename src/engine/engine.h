@@ -53,6 +53,7 @@ typedef struct rv_engine_info {
     uint32_t n_ctx;        /* tokens one sequence may hold */
     rv_chat_family family; /* RV_CHAT_NONE: completions only */
     uint64_t fingerprint;
+    uint64_t vocabulary;   /* rv_tok_hash */
     size_t resident_bytes; /* weights in our layout, scratch, and the cache when it is full */
 } rv_engine_info;
 
@@ -105,12 +106,13 @@ typedef struct rv_piece {
 
 typedef enum rv_finish { RV_FINISH_STOP, RV_FINISH_LENGTH, RV_FINISH_CANCELLED } rv_finish;
 
-/* Tokens guessed from prompt and answer (an answer often quotes) and computed together, which is faster where they are
- * right. They never change what is said, nor how it is drawn. */
+/* Tokens guessed from prompt and answer (an answer often quotes), or by a smaller model, and computed together, which is faster
+ * where they are right. They never change what is said, nor how it is drawn. */
 typedef enum rv_drafts {
     RV_DRAFTS_AUTO, /* as many as pay: right often enough, for what they cost here */
     RV_DRAFTS_OFF,
-    RV_DRAFTS_ALL /* as many as there is room for (tests, and counting how often they are right) */
+    RV_DRAFTS_ALL /* as many as there is room for, of the smaller model if there is one (tests, and counting how often they
+                     are right) */
 } rv_drafts;
 
 typedef struct rv_generate {
@@ -124,6 +126,9 @@ typedef struct rv_generate {
     int n_logprobs;  /* -1: none wanted; 0: of the token; up to RV_MAX_LOGPROBS best beside it */
     bool ignore_end; /* go on past the end token (benchmarks) */
     rv_drafts drafts;
+    rv_engine *
+        draft_model; /* a smaller model with the same vocabulary, which may be at other work meanwhile; alive until the
+                               answer is there. NULL: none */
     uint64_t tenant;   /* whose request it is: tenants get seats and time for prompts in turns. 0: its own */
     bool keep_control; /* print control tokens (raw completions, and tool calls, which need their markers) */
     bool private;      /* never written to the shelf */
@@ -141,7 +146,8 @@ typedef struct rv_generated {
     size_t completion_tokens; /* sampled, the end token included */
     size_t drafted,
         accepted; /* guessed tokens that were computed; those of them that are part of the answer */
-    size_t steps; /* the answer took after the prompt */
+    size_t model_drafted, model_accepted; /* those of them that the draft model guessed */
+    size_t steps;                         /* the answer took after the prompt */
     double prefill_ms, decode_ms, wait_ms;
     double mean_logprob, min_logprob; /* of the sampled tokens; 0 when there are none */
 } rv_generated;
@@ -152,7 +158,7 @@ typedef struct rv_generated {
  * whatever ran before, whoever is answered beside it, with any number of threads.
  *
  * Errors:  RV_E_CONTEXT the prompt does not fit (the text has both numbers).  RV_E_ARG an id or a setting out
- * of range. RV_E_CORRUPT the model gave no finite logit.  RV_E_NOMEM. A later call works after any of them.
+ * of range, a draft model with another vocabulary. RV_E_CORRUPT the model gave no finite logit.  RV_E_NOMEM. A later call works after any of them.
  * Threads: any thread. Callers are answered together, max_sequences of them, as far as the cache has room for all
  * they may say; the others wait, in order. on_piece runs on the caller's thread, must not call back, and may take
  * its time without holding up the others.

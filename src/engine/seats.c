@@ -367,6 +367,7 @@ void rv_seats_leave(rv_batch *b, rv_call *c)
 void rv_seats_let_in(rv_batch *b)
 {
     rv_seats_tidy(b);
+    b->rounds++;
     for (rv_call *c; rv_clock_ms() >= b->full_until && (c = rv_seats_first(b));) {
         if (let_in(b, c)) {
             rv_seats_leave(b, c);
@@ -384,6 +385,7 @@ void rv_seats_join(rv_batch *b, rv_call *c)
     }
     *link = c;
     c->next = NULL;
+    c->joined = b->rounds;
 }
 
 /* ---- saving ---- */

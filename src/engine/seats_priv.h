@@ -12,6 +12,9 @@ enum {
     RV_TENANTS = 64 /* whose last seat is remembered */
 };
 
+/* Answers alone in their steps: with drafts from the text, without any, with those of a smaller model too. */
+enum { RV_WAY_TEXT, RV_WAY_PLAIN, RV_WAY_MODEL, RV_WAYS };
+
 /* rv_call.state; OUT: with its caller */
 enum { RV_CALL_OUT, RV_CALL_WAITING, RV_CALL_RESTORING, RV_CALL_READY, RV_CALL_STEPPING };
 
@@ -71,11 +74,13 @@ struct rv_batch {
     int cost_tries[RV_COSTS + 1]; /* that went into it */
     double unit_ms;               /* how slow the machine is */
     size_t costs_learned;
-    bool alone;              /* the last step had one answer, which may have drafts or not */
-    bool plain;              /* such answers go without */
-    double token_each_ms[2]; /* of such answers, with drafts and without */
-    double trial_ms;         /* of the steps since the way was chosen */
+    bool alone;                    /* the last step had one answer, which may have drafts or not */
+    bool has_model;                /* and a model to guess */
+    int way;                       /* such answers go */
+    double token_each_ms[RV_WAYS]; /* of such answers */
+    double trial_ms;               /* of the steps since the way was chosen */
     size_t trial_steps, said, trials;
+    uint64_t rounds; /* of letting in */
 };
 static inline bool rv_call_is_cancelled(const rv_call *c)
 {

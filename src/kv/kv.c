@@ -668,6 +668,10 @@ float *rv_kv_conv(rv_kv_seq *seq, size_t layer)
 {
     return seq->conv + seq->kv->offset[layer];
 }
+const float *rv_kv_state(const rv_kv_seq *seq)
+{
+    return seq->conv;
+}
 size_t rv_kv_conv_at(const rv_kv_seq *seq, size_t layer)
 {
     return seq->kv->offset[layer];

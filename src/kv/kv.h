@@ -115,6 +115,8 @@ float *rv_kv_conv(rv_kv_seq *seq, size_t layer);
  * are taken, the one closest behind its neighbour makes room. A mark inside a window goes when the window becomes blocks.
  */
 float *rv_kv_mark(rv_kv_seq *seq, size_t n_tokens);
+/** rv_kv_state - of all convolution layers [rv_kv_state_bytes], as rv_kv_take_back wants it for the tokens there are now. */
+const float *rv_kv_state(const rv_kv_seq *seq);
 /** rv_kv_conv_at - index of a convolution layer's first float in a mark. */
 size_t rv_kv_conv_at(const rv_kv_seq *seq, size_t layer);
 /** rv_kv_rewind - drop tokens so that at most n are left: stay where we are when that is enough, else back to

@@ -437,6 +437,13 @@ bool rv_tok_is_control(const rv_tok *tok, int32_t id)
     return tok->type[id] == CONTROL;
 }
 
+uint64_t rv_tok_hash(const rv_tok *tok)
+{
+    uint64_t hash = rv_hash64(tok->start, (tok->n_tokens + 1) * sizeof *tok->start, tok->n_tokens);
+    hash = rv_hash64(tok->bytes, tok->start[tok->n_tokens], hash);
+    return rv_hash64(tok->type, tok->n_tokens, hash);
+}
+
 int32_t rv_tok_find(const rv_tok *tok, const char *text)
 {
     return find_text(tok, rv_str_from(text));

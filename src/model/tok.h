@@ -18,6 +18,8 @@ rv_err rv_tok_open(const rv_alloc *mem, const rv_gguf *g, rv_tok **out) RV_MUST_
 void rv_tok_close(rv_tok *tok); /* accepts NULL */
 
 size_t rv_tok_count(const rv_tok *tok);
+/** rv_tok_hash - of the bytes and the kind of every token, in order: equal vocabularies have equal ones. */
+uint64_t rv_tok_hash(const rv_tok *tok);
 int32_t rv_tok_bos(const rv_tok *tok); /* -1: none */
 /** rv_tok_adds_bos - a prompt begins with bos; a rendered chat already does. */
 bool rv_tok_adds_bos(const rv_tok *tok);
