@@ -1,8 +1,8 @@
-/* How much do guessed tokens save? engine_drafts MODEL QUESTIONS.jsonl [COUNT [THREADS]]: every question (one line each,
+/* How much do guessed tokens save? engine_drafts MODEL QUESTIONS.jsonl [COUNT [THREADS [DRAFT_MODEL]]]: every question (one line each,
  * {"messages": [...]}) is answered without drafts, with as many as pay, and with all there are, in turns, greedily, each by an
  * engine of its own, so that none learns from another how guesses do. One JSON line
  * per way: steps and milliseconds of all answers together, and how many of the texts are those without drafts (all, or it is
- * a fault). `ms` includes sampling; the median of ROUNDS counts. */
+ * a fault). DRAFT_MODEL guesses too: where it pays, and (all) always. `ms` includes sampling; the median of ROUNDS counts. */
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "engine/engine.h"
@@ -24,7 +24,7 @@ typedef struct answer {
 } answer;
 
 typedef struct sum {
-    size_t answers, same, tokens, steps, drafted, accepted;
+    size_t answers, same, tokens, steps, drafted, accepted, model_drafted, model_accepted;
     double ms[ROUNDS];
 } sum;
 
@@ -37,7 +37,8 @@ static bool keep(void *self, const rv_piece *p)
     return true;
 }
 
-static rv_err ask(rv_engine *const *engines, const json_t *messages, int round, sum *sums)
+static rv_err ask(rv_engine *const *engines, rv_engine *draft_model, const json_t *messages, int round,
+                  sum *sums)
 {
     static answer answers[WAYS];
     rv_ids ids;
@@ -55,6 +56,7 @@ static rv_err ask(rv_engine *const *engines, const json_t *messages, int round, 
                             .max_tokens = 256,
                             .n_logprobs = -1,
                             .drafts = way,
+                            .draft_model = draft_model,
                             .on_piece = keep,
                             .self = a };
         how.sampling = (rv_sampling){ .top_p = 1, .repeat_penalty = 1 };
@@ -69,6 +71,8 @@ static rv_err ask(rv_engine *const *engines, const json_t *messages, int round, 
             s->steps += done.steps;
             s->drafted += done.drafted;
             s->accepted += done.accepted;
+            s->model_drafted += done.model_drafted;
+            s->model_accepted += done.model_accepted;
             s->ms[round] += done.decode_ms;
         }
     }
@@ -89,14 +93,14 @@ static double median(double *x)
     return x[ROUNDS / 2];
 }
 
-static rv_err run(rv_engine *const *engines, FILE *f, size_t most, sum *sums)
+static rv_err run(rv_engine *const *engines, rv_engine *draft_model, FILE *f, size_t most, sum *sums)
 {
     static char line[1 << 20];
     for (int round = 0; round < ROUNDS; round++) {
         rewind(f);
         for (size_t n = 0; n < most && fgets(line, sizeof line, f); n++) {
             json_t *row = json_loads(line, 0, NULL);
-            rv_err err = ask(engines, json_object_get(row, "messages"), round, sums);
+            rv_err err = ask(engines, draft_model, json_object_get(row, "messages"), round, sums);
             json_decref(row);
             RV_TRY(err);
         }
@@ -106,8 +110,8 @@ static rv_err run(rv_engine *const *engines, FILE *f, size_t most, sum *sums)
 
 int main(int argc, char **argv)
 {
-    if (argc < 3 || argc > 5) {
-        fprintf(stderr, "usage: engine_drafts MODEL QUESTIONS.jsonl [COUNT [THREADS]]\n");
+    if (argc < 3 || argc > 6) {
+        fprintf(stderr, "usage: engine_drafts MODEL QUESTIONS.jsonl [COUNT [THREADS [DRAFT_MODEL]]]\n");
         return 2;
     }
     FILE *f = fopen(argv[2], "r");
@@ -116,7 +120,7 @@ int main(int argc, char **argv)
         return 1;
     }
     rv_pool *pool = NULL;
-    rv_engine *engines[WAYS] = { NULL };
+    rv_engine *engines[WAYS] = { NULL }, *draft_model = NULL;
     static sum sums[WAYS];
     rv_err err = rv_pool_new(&rv_heap, argc > 4 ? atoi(argv[4]) : rv_cpu_count(), &pool);
     for (int i = 0; i < WAYS && !err; i++) {
@@ -124,8 +128,13 @@ int main(int argc, char **argv)
         how.pool = pool;
         err = rv_engine_open(&rv_heap, argv[1], how, &engines[i]);
     }
+    if (argc > 5 && !err) {
+        rv_engine_options how = rv_engine_options_default();
+        how.pool = pool;
+        err = rv_engine_open(&rv_heap, argv[5], how, &draft_model);
+    }
     if (!err) {
-        err = run(engines, f, argc > 3 ? (size_t)atoi(argv[3]) : SIZE_MAX, sums);
+        err = run(engines, draft_model, f, argc > 3 ? (size_t)atoi(argv[3]) : SIZE_MAX, sums);
     }
     double plain = err ? 0 : median(sums[RV_DRAFTS_OFF].ms);
     for (int i = 0; i < WAYS && !err; i++) {
@@ -135,12 +144,13 @@ int main(int argc, char **argv)
         printf(
             "{\"bench\":\"engine_drafts\",\"model\":\"%.*s\",\"drafts\":\"%s\",\"answers\":%zu,\"same_text\":"
             "%zu,"
-            "\"tokens\":%zu,\"steps\":%zu,\"drafted\":%zu,\"accepted\":%zu,\"fewer_steps\":%.2f,\"ms\":%.1f,"
+            "\"tokens\":%zu,\"steps\":%zu,\"drafted\":%zu,\"accepted\":%zu,\"model_drafted\":%zu,\"model_"
+            "accepted\":%zu,\"fewer_steps\":%.2f,\"ms\":%.1f,"
             "\"faster\":%.2f,\"threads\":%d,\"level\":\"%s\",\"figure\":%.2f,\"bar\":1.5,\"met\":%s}\n",
             (int)rv_engine_get_info(engines[i])->name.n, rv_engine_get_info(engines[i])->name.at,
             names[order[i]], s->answers / ROUNDS, s->same / ROUNDS, s->tokens / ROUNDS, s->steps / ROUNDS,
-            s->drafted / ROUNDS, s->accepted / ROUNDS, fewer, ms, plain / (ms > 0 ? ms : 1),
-            rv_pool_threads(pool), rv_kernels_best()->name, fewer,
+            s->drafted / ROUNDS, s->accepted / ROUNDS, s->model_drafted / ROUNDS, s->model_accepted / ROUNDS,
+            fewer, ms, plain / (ms > 0 ? ms : 1), rv_pool_threads(pool), rv_kernels_best()->name, fewer,
             fewer >= 1.5 && s->same == s->answers ? "true" : "false");
     }
     if (err) {
@@ -149,6 +159,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < WAYS; i++) {
         rv_engine_close(engines[i]);
     }
+    rv_engine_close(draft_model);
     rv_pool_free(pool);
     fclose(f);
     return err ? 1 : 0;

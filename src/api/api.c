@@ -102,11 +102,19 @@ static rv_metric metrics[] = {
     { .kind = RV_COUNTER,
       .name = "ruvllm_draft_tokens_total",
       .help = "Guessed tokens that were computed, and those that were right.",
-      .labels = "kind=\"drafted\"" },
+      .labels = "kind=\"drafted\",source=\"text\"" },
     { .kind = RV_COUNTER,
       .name = "ruvllm_draft_tokens_total",
       .help = "Guessed tokens that were computed, and those that were right.",
-      .labels = "kind=\"accepted\"" },
+      .labels = "kind=\"accepted\",source=\"text\"" },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_draft_tokens_total",
+      .help = "Guessed tokens that were computed, and those that were right.",
+      .labels = "kind=\"drafted\",source=\"model\"" },
+    { .kind = RV_COUNTER,
+      .name = "ruvllm_draft_tokens_total",
+      .help = "Guessed tokens that were computed, and those that were right.",
+      .labels = "kind=\"accepted\",source=\"model\"" },
 };
 enum {
     LATENCY,
@@ -117,7 +125,9 @@ enum {
     TOKENS_CACHED,
     TOKENS_COMPLETION,
     TOKENS_DRAFTED,
-    TOKENS_ACCEPTED
+    TOKENS_ACCEPTED,
+    MODEL_DRAFTED,
+    MODEL_ACCEPTED
 };
 
 static void register_metrics(void)
@@ -155,8 +165,10 @@ void rv_api_count_tokens(const rv_generated *generated)
     rv_metric_add(&metrics[TOKENS_PROMPT], (int64_t)generated->prompt_tokens);
     rv_metric_add(&metrics[TOKENS_CACHED], (int64_t)generated->cached_tokens);
     rv_metric_add(&metrics[TOKENS_COMPLETION], (int64_t)generated->completion_tokens);
-    rv_metric_add(&metrics[TOKENS_DRAFTED], (int64_t)generated->drafted);
-    rv_metric_add(&metrics[TOKENS_ACCEPTED], (int64_t)generated->accepted);
+    rv_metric_add(&metrics[TOKENS_DRAFTED], (int64_t)(generated->drafted - generated->model_drafted));
+    rv_metric_add(&metrics[TOKENS_ACCEPTED], (int64_t)(generated->accepted - generated->model_accepted));
+    rv_metric_add(&metrics[MODEL_DRAFTED], (int64_t)generated->model_drafted);
+    rv_metric_add(&metrics[MODEL_ACCEPTED], (int64_t)generated->model_accepted);
 }
 
 static int64_t resident_bytes(void)

@@ -474,6 +474,8 @@ static void add_usage(rv_api_openai *o, size_t choice)
     o->total.completion_tokens += o->done.completion_tokens;
     o->total.drafted += o->done.drafted;
     o->total.accepted += o->done.accepted;
+    o->total.model_drafted += o->done.model_drafted;
+    o->total.model_accepted += o->done.model_accepted;
     rv_api_count_tokens(&o->done);
 }
 

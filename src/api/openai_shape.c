@@ -158,9 +158,11 @@ static void add_usage(const rv_api_openai *o, rv_text *t)
                  ",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu,"
                  "\"prompt_tokens_details\":{\"cached_tokens\":%zu},"
                  "\"completion_tokens_details\":{\"accepted_prediction_tokens\":%zu,"
-                 "\"rejected_prediction_tokens\":%zu}}",
+                 "\"rejected_prediction_tokens\":%zu,\"draft_model_accepted_tokens\":%zu,"
+                 "\"draft_model_rejected_tokens\":%zu}}",
                  g->prompt_tokens, g->completion_tokens, g->prompt_tokens + g->completion_tokens,
-                 g->cached_tokens, g->accepted, g->drafted - g->accepted);
+                 g->cached_tokens, g->accepted, g->drafted - g->accepted, g->model_accepted,
+                 g->model_drafted - g->model_accepted);
 }
 
 /* What the loop has to say beside OpenAI's fields. */

@@ -180,6 +180,7 @@ static rv_err open_backend(rv_app *app)
             .no_packing = strcmp(rv_config_string(c, "inference.packing"), "off") == 0,
             .packed_dir = packed_dir,
             .no_drafts = strcmp(rv_config_string(c, "inference.drafts"), "off") == 0,
+            .draft_model = rv_config_string(c, "inference.draft_model"),
             .max_loaded = (size_t)rv_config_int(c, "inference.max_loaded_models"),
             .tiers = { files[0], files[1], files[2], files[3] },
             .default_model = chosen,

@@ -83,6 +83,10 @@ const rv_config_key rv_config_keys[] = {
            "not made (least memory, many times slower)"),
     CHOICE("inference", "drafts", "auto|off", "auto", now,
            "guess tokens from the text and check several at once where it is faster; the text is the same"),
+    CHOICE("inference", "draft_model", "auto|off|350m|700m|1.2b|2.6b", "auto", now,
+           "tier that guesses for larger ones of the same vocabulary where it is faster; the text is the "
+           "same. auto: the "
+           "smallest in memory; a tier is loaded for it"),
     INT("inference", "pool_mb", 0, 16777216, "0", now,
         "memory of all conversations together, of all models; 0: two contexts for each model"),
     INT("inference", "kv_disk_mb", 0, 16777216, "2048", now,

@@ -19,9 +19,12 @@ typedef struct rv_backend_options {
     rv_budget *budget;          /* as in rv_engine_options, shared by all models */
     rv_shelf *shelf;            /* likewise */
     bool no_drafts, no_packing; /* as in rv_engine_options */
-    const char *packed_dir;     /* likewise. Copied */
-    size_t max_loaded;          /* models in memory, at least 1 */
-    double load_wait_ms; /* the longest anybody waits for a model to be loaded; 0: as long as it takes */
+    /* "auto": the smallest tier that happens to be in memory guesses for larger ones of the same vocabulary, where that saves
+     * time. A tier: that one, which is loaded for it. "off" or NULL: none does. */
+    const char *draft_model;
+    const char *packed_dir; /* likewise. Copied */
+    size_t max_loaded;      /* models in memory, at least 1 */
+    double load_wait_ms;    /* the longest anybody waits for a model to be loaded; 0: as long as it takes */
     const char *tiers[RV_TIERS]; /* file per tier, NULL: none. Copied */
     const char *const *files;    /* [n_files] further model files, served under their name. Copied */
     size_t n_files;
@@ -33,7 +36,8 @@ typedef struct rv_backend_options {
  * rv_backend_open - look at the files; no model is read yet. Without any model it opens too: asking for one is the error.
  *
  * Errors:  RV_E_NOT_FOUND a file that is not there (tier and path), or default_model naming none of the models.
- *          RV_E_IO not a regular file.  RV_E_ARG two files that would go by one name.
+ *          RV_E_IO not a regular file.  RV_E_ARG two files that would go by one name; a draft model that can guess for no
+ *          larger tier (the text says why).
  * Threads: one thread.
  */
 rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_backend **out) RV_MUST_CHECK;

@@ -41,7 +41,10 @@ typedef struct model {
     char why[256];
     uint32_t n_ctx;
     size_t resident_bytes;
+    uint64_t vocabulary; /* rv_tok_hash, once it was loaded */
 } model;
+
+enum { DRAFT_OFF = -2, DRAFT_ANY = -1 };
 
 struct rv_backend {
     const rv_alloc *mem;
@@ -49,6 +52,7 @@ struct rv_backend {
     rv_turn *turn;
     rv_engine_options engine_options;
     size_t max_loaded;
+    int draft_tier; /* or one of these: */
     char *packed_dir;
     model *models;           /* [n_models] fixed after open */
     size_t n_models, chosen; /* chosen: the default, n_models when there is none */
@@ -200,6 +204,77 @@ static rv_err add_files(rv_backend *b, const rv_backend_options *how)
     return RV_OK;
 }
 
+/* ---- who guesses for whom ---- */
+
+static rv_err read_vocabulary(const rv_backend *b, const char *path, uint64_t *hash, size_t *n)
+{
+    rv_gguf *g = NULL;
+    rv_tok *tok = NULL;
+    rv_err e = rv_gguf_open(b->mem, path, &g);
+    if (!e) {
+        e = rv_tok_open(b->mem, g, &tok);
+    }
+    if (!e) {
+        *hash = rv_tok_hash(tok);
+        *n = rv_tok_count(tok);
+    }
+    rv_tok_close(tok);
+    rv_gguf_close(g);
+    return e;
+}
+
+/* A tier that was named to guess can do so for one of the larger ones at least. */
+static rv_err check_draft_tier(rv_backend *b, const char *name)
+{
+    model *draft = NULL, *last = NULL;
+    uint64_t own, other = 0;
+    size_t n_own, n_other = 0;
+    for (size_t i = 0; i < b->n_models; i++) {
+        draft = b->models[i].tier == b->draft_tier ? &b->models[i] : draft;
+    }
+    if (!draft) {
+        return rv_fail(RV_E_ARG, "draft model %s: there is no such tier; name another one, auto or off",
+                       name);
+    }
+    if (b->max_loaded < 2) {
+        return rv_fail(
+            RV_E_ARG,
+            "draft model %s: only %zu model may be in memory (inference.max_loaded_models), and it "
+            "needs one beside it",
+            name, b->max_loaded);
+    }
+    RV_TRY(read_vocabulary(b, draft->path, &own, &n_own));
+    for (size_t i = 0; i < b->n_models && (!last || other != own); i++) {
+        model *m = &b->models[i];
+        if (m->tier >= 0 && m->file_bytes > draft->file_bytes) {
+            last = m;
+            RV_TRY(read_vocabulary(b, m->path, &other, &n_other));
+        }
+    }
+    if (!last) {
+        return rv_fail(RV_E_ARG, "draft model %s: no tier is larger; name another one, auto or off", name);
+    }
+    return other == own
+               ? RV_OK
+               : rv_fail(
+                     RV_E_ARG,
+                     "draft model %s (%zu tokens): no larger tier has the same vocabulary (%s: %zu tokens); "
+                     "name another one, auto or off",
+                     name, n_own, last->id, n_other);
+}
+
+static rv_err choose_draft_tier(rv_backend *b, const char *name)
+{
+    b->draft_tier = !name || strcmp(name, "off") == 0 ? DRAFT_OFF : DRAFT_ANY;
+    for (int t = 0; name && t < RV_TIERS; t++) {
+        if (strcmp(name, rv_tier_names[t]) == 0) {
+            b->draft_tier = t;
+            return check_draft_tier(b, name);
+        }
+    }
+    return RV_OK;
+}
+
 static void *load_wanted(void *arg);
 
 static rv_err start_loader(rv_backend *b)
@@ -229,6 +304,9 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
     }
     b->models = rv_new_array(mem, RV_TIERS + how->n_files + 1, sizeof *b->models);
     rv_err e = b->models ? add_files(b, how) : rv_fail(RV_E_NOMEM, "opening the models");
+    if (!e) {
+        e = choose_draft_tier(b, how->draft_model);
+    }
     if (!e) {
         e = rv_pool_new(mem, how->threads > 0 ? how->threads : rv_cpu_count(), &b->pool);
     }
@@ -392,6 +470,7 @@ static void *load_wanted(void *arg)
         if (fresh) {
             m->n_ctx = rv_engine_get_info(fresh)->n_ctx;
             m->resident_bytes = rv_engine_get_info(fresh)->resident_bytes;
+            m->vocabulary = rv_engine_get_info(fresh)->vocabulary;
         }
         m->engine = fresh;
         m->wanted = 0;
@@ -502,6 +581,40 @@ void rv_backend_put(rv_backend *b, rv_engine *engine)
     pthread_mutex_unlock(&b->lock);
 }
 
+/* Who guesses for an engine that is held; held as well, NULL: nobody. Never waits: a tier that is to guess and is not there yet
+ * comes for later requests. */
+static rv_engine *take_draft_model(rv_backend *b, const rv_engine *engine)
+{
+    if (b->draft_tier == DRAFT_OFF) {
+        return NULL;
+    }
+    pthread_mutex_lock(&b->lock);
+    const model *m = NULL;
+    model *draft = NULL;
+    for (size_t i = 0; i < b->n_models; i++) {
+        m = b->models[i].engine == engine ? &b->models[i] : m;
+    }
+    for (size_t i = 0; i < b->n_models; i++) {
+        model *d = &b->models[i];
+        bool meant = d->tier >= 0 && (b->draft_tier == DRAFT_ANY || d->tier == b->draft_tier);
+        if (!meant || d->file_bytes >= m->file_bytes) {
+            continue;
+        }
+        if (d->engine && d->vocabulary == m->vocabulary && (!draft || d->file_bytes < draft->file_bytes)) {
+            draft = d;
+        } else if (!d->engine && b->draft_tier != DRAFT_ANY && !d->err) {
+            want(b, d);
+        }
+    }
+    if (draft) {
+        draft->held++;
+        draft->used = ++b->takes;
+        draft->used_ms = rv_clock_ms();
+    }
+    pthread_mutex_unlock(&b->lock);
+    return draft ? draft->engine : NULL;
+}
+
 /* ---- generating ---- */
 
 static rv_err prompt_ids(const rv_engine *engine, const rv_backend_request *r, const rv_alloc *mem,
@@ -544,7 +657,11 @@ rv_err rv_backend_generate(rv_backend *b, const rv_backend_request *request, rv_
         how.n_prompt = ids.n;
     }
     if (!e) {
+        how.draft_model = take_draft_model(b, engine);
         e = rv_engine_generate(engine, &how, out);
+        if (how.draft_model) {
+            rv_backend_put(b, how.draft_model);
+        }
     }
     rv_ids_deinit(&ids);
     rv_backend_put(b, engine);
