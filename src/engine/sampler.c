@@ -6,18 +6,13 @@
 
 #define NEVER 0x1p-60f /* times the largest weight */
 
-typedef struct candidate {
-    float weight;
-    int32_t id;
-} candidate;
-
 struct rv_sampler {
     const rv_alloc *mem;
     const rv_kernels *kernels;
     size_t n_vocab;
-    candidate *candidates; /* [n_vocab] */
-    uint32_t *count;       /* [n_vocab] zero between calls */
-    float *work;           /* [n_vocab] */
+    uint32_t *count;    /* [n_vocab] zero between calls */
+    int32_t *ids;       /* [n_vocab] of what is in work */
+    float *work, *some; /* [n_vocab] */
 };
 
 rv_sampling rv_sampling_default(void)
@@ -64,10 +59,11 @@ rv_err rv_sampler_new(const rv_alloc *mem, const rv_kernels *k, size_t n_vocab, 
         return rv_fail(RV_E_NOMEM, "sampler: no memory");
     }
     *s = (rv_sampler){ .mem = mem, .kernels = k, .n_vocab = n_vocab };
-    s->candidates = rv_new_array(mem, n_vocab, sizeof *s->candidates);
+    s->ids = rv_new_array(mem, n_vocab, sizeof *s->ids);
+    s->some = rv_new_array(mem, n_vocab, sizeof *s->some);
     s->count = rv_new_array(mem, n_vocab, sizeof *s->count);
     s->work = rv_new_array(mem, n_vocab, sizeof *s->work);
-    if (!s->candidates || !s->count || !s->work) {
+    if (!s->ids || !s->some || !s->count || !s->work) {
         rv_sampler_free(s);
         return rv_fail(RV_E_NOMEM, "sampler: no memory for %zu tokens", n_vocab);
     }
@@ -78,7 +74,8 @@ rv_err rv_sampler_new(const rv_alloc *mem, const rv_kernels *k, size_t n_vocab, 
 void rv_sampler_free(rv_sampler *s)
 {
     if (s) {
-        rv_free(s->mem, s->candidates);
+        rv_free(s->mem, s->ids);
+        rv_free(s->mem, s->some);
         rv_free(s->mem, s->count);
         rv_free(s->mem, s->work);
         rv_free(s->mem, s);
@@ -142,60 +139,93 @@ static int32_t largest(const float *x, size_t n)
     return -1;
 }
 
-static bool before(candidate a, candidate b)
+/* What is kept of some numbers: those above value, and of equal ones the first, until they use up what is left. */
+typedef struct cut {
+    float value;
+    double left;
+} cut;
+
+/* Rises with x; 0 for what is not finite. */
+static uint32_t key_of(float x)
 {
-    return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return fabsf(x) <= FLT_MAX ? bits ^ (bits >> 31 ? UINT32_MAX : 1u << 31) : 0;
 }
 
-static void sift_down(candidate *heap, size_t n, size_t at)
+static float from_key(uint32_t key)
 {
-    candidate moving = heap[at];
-    for (size_t child; (child = 2 * at + 1) < n; at = child) {
-        child += child + 1 < n && before(heap[child + 1], heap[child]);
-        if (!before(heap[child], moving)) {
-            break;
-        }
-        heap[at] = heap[child];
-    }
-    heap[at] = moving;
+    uint32_t bits = key ^ (key >> 31 ? 1u << 31 : UINT32_MAX);
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return key ? x : -INFINITY;
 }
 
-/* Takes the best of the heap [0, n) and puts it to its end. */
-static void pop(candidate *heap, size_t n)
+/* The fewest of the largest of x [n] that reach `wanted`: by their sum, or by their number. By parts of their bits, from the top:
+ * only those in the part where it is reached are looked at again. work [n] */
+static cut find_cut(const float *x, size_t n, bool by_sum, double wanted, float *work)
 {
-    candidate best = heap[0];
-    heap[0] = heap[n - 1];
-    sift_down(heap, n - 1, 0);
-    heap[n - 1] = best;
+    enum { BITS = 11, PARTS = 1 << BITS };
+    double above = 0;
+    uint32_t key = 0;
+    for (int shift = 32 - BITS;; shift = shift > BITS ? shift - BITS : 0) {
+        double in[PARTS] = { 0 };
+        for (size_t i = 0; i < n; i++) {
+            in[key_of(x[i]) >> shift & (PARTS - 1)] += by_sum ? (double)x[i] : 1;
+        }
+        uint32_t part = PARTS - 1;
+        while (part && above + in[part] < wanted) {
+            above += in[part--];
+        }
+        key |= part << shift;
+        if (!shift) {
+            return (cut){ from_key(key), wanted - above };
+        }
+        size_t same = 0;
+        for (size_t i = 0; i < n; i++) { /* work may be x */
+            float moved = x[i];
+            work[same] = moved;
+            same += (key_of(moved) >> shift & (PARTS - 1)) == part;
+        }
+        x = work;
+        n = same;
+    }
 }
 
-/* Steps 5 and 6. Of c [n] keeps the best, in order, at the end of the array; returns how many. A heap,
- * because a few are wanted out of very many. */
-static size_t keep_best(candidate *c, size_t n, const rv_sampling *how)
+static bool any_from(const float *x, size_t n, float low)
 {
-    for (size_t i = n / 2; i-- > 0;) {
-        sift_down(c, n, i);
+    int any = 0;
+    for (size_t i = 0; i < n; i++) {
+        any |= x[i] >= low;
     }
-    size_t most = how->top_k && (size_t)how->top_k < n ? (size_t)how->top_k : n, popped = 0;
-    double total = 0, reached = 0;
-    if (most < n) {
-        for (; popped < most; popped++) {
-            pop(c, n - popped);
+    return any;
+}
+
+/* Keeps of x [n], and of the ids that belong to it, what the cut keeps and nothing below low; returns how many. from: the ids,
+ * NULL: 0 .. n - 1. */
+static size_t keep(float *x, int32_t *ids, const int32_t *from, size_t n, cut at, bool by_sum, float low)
+{
+    enum { BLOCK = 16 }; /* often there is nothing in it */
+    size_t kept = 0;
+    low = at.value > low ? at.value : low;
+    for (size_t i = 0; i < n; i++) {
+        if (i % BLOCK == 0 && i + BLOCK <= n && !any_from(x + i, BLOCK, low)) {
+            i += BLOCK - 1;
+            continue;
         }
-    }
-    for (size_t i = popped ? n - popped : 0; i < n; i++) {
-        total += (double)c[i].weight;
-    }
-    for (size_t i = 0; i < most; i++) {
-        if (i == popped) {
-            pop(c, n - popped++);
+        if (!(x[i] >= low && x[i] <= FLT_MAX)) {
+            continue;
         }
-        reached += (double)c[n - 1 - i].weight;
-        if (reached >= (double)how->top_p * total) {
-            return i + 1;
+        if (x[i] == at.value) {
+            if (!(at.left > 0)) {
+                continue;
+            }
+            at.left -= by_sum ? (double)x[i] : 1;
         }
+        x[kept] = x[i];
+        ids[kept++] = from ? from[i] : (int32_t)i;
     }
-    return most;
+    return kept;
 }
 
 /* Step 4: logits become weights with sum 1; what is not finite becomes 0. */
@@ -206,6 +236,38 @@ static void weigh(float *x, size_t n, float best, float temperature, const rv_ke
         x[i] = power <= 0 && power >= -FLT_MAX ? power : -FLT_MAX;
     }
     k->softmax(x, n);
+}
+
+static double sum_of(const float *x, size_t n)
+{
+    enum { LANES = 8 };
+    double lanes[LANES] = { 0 }, sum = 0;
+    for (size_t i = 0; i + LANES <= n; i += LANES) {
+        for (size_t j = 0; j < LANES; j++) {
+            lanes[j] += (double)x[i + j];
+        }
+    }
+    for (size_t i = n / LANES * LANES; i < n; i++) {
+        sum += (double)x[i];
+    }
+    for (size_t j = 0; j < LANES; j++) {
+        sum += lanes[j];
+    }
+    return sum;
+}
+
+/* The id of the weight in which a part of their sum ends; of the last one if rounding has it beyond. */
+static int32_t draw(const float *x, const int32_t *ids, size_t n, double part)
+{
+    enum { BLOCK = 64 };
+    size_t i = 0;
+    for (double sum; i + BLOCK < n && part >= (sum = sum_of(x + i, BLOCK)); i += BLOCK) {
+        part -= sum;
+    }
+    while (i + 1 < n && part >= (double)x[i]) {
+        part -= (double)x[i++];
+    }
+    return ids[i];
 }
 
 int32_t rv_sampler_next(rv_sampler *s, const rv_sampling *how, rv_rng *rng, rv_history past,
@@ -220,46 +282,25 @@ int32_t rv_sampler_next(rv_sampler *s, const rv_sampling *how, rv_rng *rng, rv_h
     }
     /* Only what may be chosen is weighed: of a large vocabulary mostly a few tokens. The border is a little low; what is
      * below after all is left out by its weight. */
-    bool cut = how->top_k || how->top_p < 1;
-    float ratio = !cut && how->min_p > NEVER ? how->min_p : NEVER, best = x[top];
+    bool sums = how->top_p < 1;
+    float ratio = !sums && !how->top_k && how->min_p > NEVER ? how->min_p : NEVER, best = x[top];
     float low = best + how->temperature * (logf(ratio) - 0.01f) - 8 * FLT_EPSILON * fabsf(best);
-    candidate *c = s->candidates;
-    size_t near = 0, n = 0;
-    for (size_t i = 0; i < s->n_vocab; i++) {
-        if (x[i] >= low && x[i] <= FLT_MAX) {
-            x[near] = x[i];
-            c[near++].id = (int32_t)i;
-        }
+    cut all = { -INFINITY, 0 }, at = all;
+    if (how->top_k && (size_t)how->top_k < s->n_vocab) {
+        at = find_cut(x, s->n_vocab, false, how->top_k, s->some);
     }
-    weigh(x, near, best, how->temperature, s->kernels);
-    float most = 0;
-    for (size_t i = 0; i < near; i++) {
-        most = x[i] > most ? x[i] : most;
+    size_t n = keep(x, s->ids, NULL, s->n_vocab, at, false, low);
+    weigh(x, n, best, how->temperature, s->kernels);
+    float most = x[largest(x, n)], least = most * (how->min_p > ratio ? how->min_p : ratio);
+    at = all;
+    if (sums) {
+        double wanted = (double)how->top_p * sum_of(x, n);
+        at = find_cut(x, n, true, wanted > DBL_MIN ? wanted : DBL_MIN, s->some);
     }
-    float least = most * how->min_p, floor = most * ratio;
-    for (size_t i = 0; i < near; i++) {
-        if (x[i] >= floor) {
-            c[n++] = (candidate){ x[i], c[i].id };
-        }
+    if (sums || how->min_p > 0) {
+        n = keep(x, s->ids, s->ids, n, at, true, least);
     }
-    if (cut) {
-        size_t kept = keep_best(c, n, how);
-        c += n - kept;
-        n = kept;
-    }
-    double total = 0;
-    for (size_t i = 0; i < n; i++) {
-        total += c[i].weight >= least ? (double)c[i].weight : 0;
-    }
-    double left = rv_rng_unit(rng) * total;
-    int32_t chosen = top;
-    for (size_t i = 0; i < n && left >= 0; i++) {
-        if (c[i].weight >= least) {
-            chosen = c[i].id;
-            left -= (double)c[i].weight;
-        }
-    }
-    return chosen;
+    return draw(x, s->ids, n, rv_rng_unit(rng) * sum_of(x, n));
 }
 
 double rv_sampler_normalise(rv_sampler *s, const float *logits)

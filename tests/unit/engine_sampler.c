@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { VOCAB = 300, DRAWS = 40000 };
@@ -116,10 +117,58 @@ TEST(equal_logits_are_cut_by_id)
     how.top_k = 3;
     double p[8] = { 1.0 / 3, 1.0 / 3, 1.0 / 3 };
     check_draws(&how, logits, p, 8);
+    how.top_k = 0;
+    how.top_p = 0.3f; /* two of eight are less */
+    check_draws(&how, logits, p, 8);
     how.temperature = 0;
     p[0] = 1;
     p[1] = p[2] = 0;
     check_draws(&how, logits, p, 8);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* Of a vocabulary of real size, flat and peaked: whatever is drawn is among the first of the sorted ones, and the last of those is
+ * drawn too when there are few. */
+TEST(cuts_of_a_large_vocabulary_are_those_of_sorting)
+{
+    enum { MANY = 65536, TRIES = 300 };
+    static float logits[MANY], sorted[MANY];
+    rv_sampler *s = new_sampler(MANY);
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        random_logits(logits, MANY, 70 + seed, seed % 2 ? 3 : 0.01f);
+        memcpy(sorted, logits, sizeof sorted);
+        qsort(sorted, MANY, sizeof *sorted, by_value);
+        double total = 0, reached = 0;
+        for (size_t i = 0; i < MANY; i++) {
+            total += exp((double)(sorted[i] - sorted[0]));
+        }
+        rv_sampling how = plain();
+        how.top_k = seed < 2 ? 3 : 0;
+        how.top_p = seed < 2 ? 1 : seed < 4 ? 0.9f : 2.5f / MANY;
+        size_t n = 0;
+        for (; seed < 2 ? n < 3 : reached < (double)how.top_p * total; n++) {
+            reached += exp((double)(sorted[n] - sorted[0]));
+        }
+        rv_rng rng;
+        rv_rng_init(&rng, seed);
+        float lowest = sorted[0];
+        for (int i = 0; i < TRIES; i++) {
+            float x = logits[rv_sampler_next(s, &how, &rng, (rv_history){ 0 }, logits)];
+            /* a sum of float32 weights stops a little sooner or later among many that are nearly equal */
+            CHECK(x >= sorted[n + n / 1000 - 1], "seed %d: %g, the last of %zu is %g", (int)seed, (double)x,
+                  n, (double)sorted[n - 1]);
+            lowest = x < lowest ? x : lowest;
+        }
+        CHECK(n > 9 || lowest == sorted[n - 1], "seed %d: %g of %zu was never drawn", (int)seed,
+              (double)sorted[n - 1], n);
+        CHECK(n <= 9 || lowest < sorted[n / 2], "seed %d: only the first half of %zu", (int)seed, n);
+    }
+    rv_sampler_free(s);
 }
 
 TEST(what_is_not_finite_is_never_chosen)
