@@ -29,11 +29,12 @@ static const char *const steps[] = {
     "ROWID;",
     "CREATE TABLE adapter_key (adapter INTEGER PRIMARY KEY, embedder TEXT NOT NULL, dim INTEGER NOT NULL, "
     "keys BLOB NOT NULL);",
+    "ALTER TABLE adapter ADD COLUMN base INTEGER NOT NULL DEFAULT 0;",
 };
 
 typedef struct use {
     char *model, *user; /* one block */
-    int64_t id;
+    int64_t id, base;   /* base: what id stands on */
     struct use *next;
 } use;
 
@@ -84,11 +85,11 @@ static use *make_use(const rv_adapters *a, const char *model, const char *user, 
     size_t n = strlen(model) + 1, m = strlen(user) + 1;
     use *u = rv_new(a->mem, sizeof *u + n + m);
     if (u) {
+        *u = (use){ .id = id };
         u->model = (char *)(u + 1);
         u->user = u->model + n;
         memcpy(u->model, model, n);
         memcpy(u->user, user, m);
-        u->id = id;
     }
     return u;
 }
@@ -99,7 +100,10 @@ static rv_err read_uses(rv_adapters *a)
     sqlite3_stmt *s = NULL;
     bool row = true;
     RV_TRY(rv_db_reader(a->db, &conn));
-    rv_err e = rv_db_prepare(conn, &s, "SELECT model, user, adapter FROM adapter_use", "");
+    rv_err e = rv_db_prepare(conn, &s,
+                             "SELECT u.model, u.user, u.adapter, coalesce(a.base, 0) FROM adapter_use u LEFT "
+                             "JOIN adapter a ON a.id = u.adapter",
+                             "");
     while (!e && !(e = rv_db_step(s, &row)) && row) {
         use *u = make_use(a, (const char *)sqlite3_column_text(s, 0), (const char *)sqlite3_column_text(s, 1),
                           sqlite3_column_int64(s, 2));
@@ -107,6 +111,7 @@ static rv_err read_uses(rv_adapters *a)
             e = rv_fail(RV_E_NOMEM, "reading adapters");
             break;
         }
+        u->base = sqlite3_column_int64(s, 3);
         u->next = a->uses;
         a->uses = u;
     }
@@ -204,13 +209,14 @@ static void read_version(sqlite3_stmt *s, rv_arena *arena, rv_adapter_version *o
                                  .before = sqlite3_column_double(s, 6),
                                  .after = sqlite3_column_double(s, 7),
                                  .created_ms = sqlite3_column_int64(s, 8),
-                                 .in_use = sqlite3_column_int(s, 9) != 0 };
+                                 .in_use = sqlite3_column_int(s, 9) != 0,
+                                 .base = sqlite3_column_int64(s, 10) };
 }
 
 #define COLUMNS                                                                                              \
     "SELECT id, parent, model, user, origin, rows, before, after, created_ms, EXISTS (SELECT 1 FROM "        \
     "adapter_use u "                                                                                         \
-    "WHERE u.adapter = adapter.id) FROM adapter"
+    "WHERE u.adapter = adapter.id), base FROM adapter"
 
 rv_err rv_adapters_get(rv_adapters *a, int64_t id, rv_arena *arena, rv_adapter_version *out)
 {
@@ -303,14 +309,17 @@ static rv_err write_use(sqlite3 *conn, const char *what, const char *model, cons
 }
 
 /* After the commit: what takers see. spare: for a user that had none, taken or freed. */
-static void switch_to(rv_adapters *a, const char *model, const char *user, int64_t id, use *spare)
+static void switch_to(rv_adapters *a, const char *model, const char *user, int64_t id, int64_t base,
+                      use *spare)
 {
     pthread_mutex_lock(&a->lock);
     use *u = find_use(a, model, user);
     if (u) {
         u->id = id;
+        u->base = base;
     } else {
         spare->id = id;
+        spare->base = base;
         spare->next = a->uses;
         a->uses = spare;
         spare = NULL;
@@ -319,12 +328,12 @@ static void switch_to(rv_adapters *a, const char *model, const char *user, int64
     rv_free(a->mem, spare);
 }
 
-static rv_err write_version(rv_adapters *a, sqlite3 *conn, const rv_adapter_version *v, const char *model,
-                            const char *user, int64_t parent, int64_t id)
+static rv_err write_version(sqlite3 *conn, const rv_adapter_version *v, const char *model, const char *user,
+                            int64_t parent, int64_t id)
 {
-    (void)a;
-    RV_TRY(rv_db_exec(conn, "INSERT INTO adapter VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)", "iitttiffi", id,
-                      parent, model, user, v->origin, v->rows, v->before, v->after, rv_clock_wall_ms()));
+    RV_TRY(rv_db_exec(conn, "INSERT INTO adapter VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)", "iitttiffii", id,
+                      parent, model, user, v->origin, v->rows, v->before, v->after, rv_clock_wall_ms(),
+                      v->base));
     if (v->n_keys) {
         RV_TRY(rv_db_exec(conn, "INSERT INTO adapter_key VALUES (?1,?2,?3,?4)", "itib", id, v->embedder,
                           (int64_t)v->dim, v->keys, v->n_keys * v->dim * sizeof *v->keys));
@@ -354,7 +363,7 @@ rv_err rv_adapters_publish(rv_adapters *a, const rv_adapter_version *v, const rv
         e = rv_lora_write(lora, path, v->origin); /* durable before the row that names it */
     }
     if (!e) {
-        e = write_version(a, conn, v, model, user, parent, id);
+        e = write_version(conn, v, model, user, parent, id);
     }
     if (e) {
         rv_db_rollback(a->db);
@@ -366,7 +375,7 @@ rv_err rv_adapters_publish(rv_adapters *a, const rv_adapter_version *v, const rv
         rv_free(a->mem, spare);
         return e;
     }
-    switch_to(a, model, user, id, spare);
+    switch_to(a, model, user, id, v->base, spare);
     *out = id;
     return RV_OK;
 }
@@ -385,6 +394,7 @@ rv_err rv_adapters_use(rv_adapters *a, uint64_t model_id, const char *user, int6
 {
     char model[17];
     sqlite3 *conn;
+    int64_t base = 0;
     user = user ? user : "";
     model_text(model_id, model);
     use *spare = make_use(a, model, user, 0);
@@ -394,9 +404,8 @@ rv_err rv_adapters_use(rv_adapters *a, uint64_t model_id, const char *user, int6
     rv_err e = rv_db_begin(a->db, &conn);
     if (!e) {
         e = check_version(conn, model, user, id);
-        if (!e) {
-            e = write_use(conn, "use", model, user, id, rv_adapters_in_use(a, model_id, user));
-        }
+        e = e ? e : rv_db_int(conn, &base, "SELECT base FROM adapter WHERE id = ?1", "i", id);
+        e = e ? e : write_use(conn, "use", model, user, id, rv_adapters_in_use(a, model_id, user));
         if (e) {
             rv_db_rollback(a->db);
         } else {
@@ -407,40 +416,38 @@ rv_err rv_adapters_use(rv_adapters *a, uint64_t model_id, const char *user, int6
         rv_free(a->mem, spare);
         return e;
     }
-    switch_to(a, model, user, id, spare);
+    switch_to(a, model, user, id, base, spare);
     return RV_OK;
 }
 
 /* ---- forgetting ---- */
 
-#define DOOMED                                                                                               \
-    "(SELECT id FROM adapter WHERE user = ?1 AND created_ms >= ?2 AND (?2 = 0 OR origin = 'learn'))"
-
-/* Repeats one statement until it changes nothing: each time what is in use, or what a version came from, goes one parent up. */
-static rv_err climb(sqlite3 *conn, const char *sql, const char *user, int64_t since_ms)
+/* Takes a version out: what used it, or came from it, goes on with its parent. */
+static rv_err splice(sqlite3 *conn, int64_t id)
 {
-    do {
-        RV_TRY(rv_db_exec(conn, sql, "ti", user, since_ms));
-    } while (sqlite3_changes(conn) > 0);
+    static const char *const sql[] = {
+        "UPDATE adapter_use SET adapter = (SELECT parent FROM adapter WHERE id = ?1) WHERE adapter = ?1",
+        "UPDATE adapter SET parent = (SELECT parent FROM adapter WHERE id = ?1) WHERE parent = ?1",
+        "DELETE FROM adapter_key WHERE adapter = ?1",
+        "DELETE FROM adapter WHERE id = ?1",
+    };
+    for (size_t i = 0; i < RV_COUNT(sql); i++) {
+        RV_TRY(rv_db_exec(conn, sql[i], "i", id));
+    }
     return RV_OK;
 }
 
-static rv_err forget_rows(sqlite3 *conn, const char *user, int64_t since_ms, int64_t *removed)
+/* All versions that a query of one id finds, one after the other: user is ?1, number ?2. */
+static rv_err splice_all(sqlite3 *conn, const char *sql, const char *user, int64_t number, size_t *n)
 {
-    RV_TRY(rv_db_int(conn, removed, "SELECT count(*) FROM " DOOMED, "ti", user, since_ms));
-    RV_TRY(climb(conn,
-                 "UPDATE adapter_use SET adapter = coalesce((SELECT p.parent FROM adapter p WHERE p.id = "
-                 "adapter_use.adapter), 0) WHERE adapter IN " DOOMED,
-                 user, since_ms));
-    RV_TRY(climb(conn,
-                 "UPDATE adapter SET parent = coalesce((SELECT p.parent FROM adapter p WHERE p.id = "
-                 "adapter.parent), 0) WHERE parent IN " DOOMED,
-                 user, since_ms));
-    if (since_ms == 0) {
-        RV_TRY(rv_db_exec(conn, "DELETE FROM adapter_use WHERE user = ?1", "t", user));
+    for (*n = 0;; ++*n) {
+        int64_t id = 0;
+        RV_TRY(rv_db_int(conn, &id, sql, "ti", user, number));
+        if (id == 0) {
+            return RV_OK;
+        }
+        RV_TRY(splice(conn, id));
     }
-    RV_TRY(rv_db_exec(conn, "DELETE FROM adapter_key WHERE adapter IN " DOOMED, "ti", user, since_ms));
-    return rv_db_exec(conn, "DELETE FROM adapter WHERE id IN " DOOMED, "ti", user, since_ms);
 }
 
 /* Files of versions that are in no row. */
@@ -460,9 +467,11 @@ static rv_err sweep(rv_adapters *a)
         char *end = NULL;
         int64_t known = 0;
         long long id = strtoll(entry->d_name, &end, 10);
-        if (end == entry->d_name || id <= 0 || strncmp(end, ".gguf", 5) != 0) {
+        bool unfinished = strstr(entry->d_name, ".ckpt") != NULL; /* of a training that was cut short */
+        if (!unfinished && (end == entry->d_name || id <= 0 || strncmp(end, ".gguf", 5) != 0)) {
             continue;
         }
+        id = unfinished ? 0 : id;
         e = rv_db_int(conn, &known, "SELECT count(*) FROM adapter WHERE id = ?1", "i", (int64_t)id);
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", a->folder, entry->d_name);
@@ -475,12 +484,15 @@ static rv_err sweep(rv_adapters *a)
     return e ? e : rv_dir_sync(a->folder);
 }
 
-rv_err rv_adapters_forget(rv_adapters *a, const char *user, int64_t since_ms, size_t *removed)
+/* In one transaction; then memory follows, and the files go. */
+static rv_err remove_versions(rv_adapters *a, const char *sql, const char *user, int64_t number, bool and_use,
+                              size_t *removed)
 {
     sqlite3 *conn;
-    int64_t n = 0;
+    size_t n = 0;
     RV_TRY(rv_db_begin(a->db, &conn));
-    rv_err e = forget_rows(conn, user, since_ms, &n);
+    rv_err e = splice_all(conn, sql, user, number, &n);
+    e = e || !and_use ? e : rv_db_exec(conn, "DELETE FROM adapter_use WHERE user = ?1", "t", user);
     if (e) {
         rv_db_rollback(a->db);
         return e;
@@ -492,9 +504,27 @@ rv_err rv_adapters_forget(rv_adapters *a, const char *user, int64_t since_ms, si
     e = read_uses(a);
     pthread_mutex_unlock(&a->lock);
     if (!e) {
-        *removed = (size_t)n;
+        *removed = n;
     }
     return e ? e : sweep(a);
+}
+
+rv_err rv_adapters_forget(rv_adapters *a, const char *user, int64_t since_ms, size_t *removed)
+{
+    static const char sql[] =
+        "SELECT id FROM adapter WHERE user = ?1 AND created_ms >= ?2 AND (?2 = 0 OR origin <> "
+        "'load') ORDER BY id DESC LIMIT 1";
+    return remove_versions(a, sql, user, since_ms, since_ms == 0, removed);
+}
+
+rv_err rv_adapters_prune(rv_adapters *a, size_t keep, size_t *removed)
+{
+    static const char sql[] = "SELECT id FROM adapter v WHERE ?1 IS NULL AND origin <> 'load' AND id NOT IN "
+                              "(SELECT adapter FROM adapter_use)"
+                              " AND id NOT IN (SELECT base FROM adapter) AND (SELECT count(*) FROM adapter n "
+                              "WHERE n.model = v.model AND"
+                              " n.user = v.user AND n.id > v.id) >= ?2 ORDER BY id LIMIT 1";
+    return remove_versions(a, sql, NULL, (int64_t)keep, false, removed);
 }
 
 /* ---- the questions a version is for ---- */
@@ -552,14 +582,11 @@ static rv_err find_keys(rv_adapters *a, int64_t id, const keys **out)
     return RV_OK;
 }
 
-/* With the lock. The version, or 0 when it is not for such a question. */
-static rv_err for_question(rv_adapters *a, const rv_adapter_question *q, int64_t *id)
+/* With the lock. Is the version for such a question? */
+static rv_err is_for(rv_adapters *a, const rv_adapter_question *q, int64_t id, bool *yes)
 {
     const keys *k = NULL;
-    if (*id == 0) {
-        return RV_OK;
-    }
-    RV_TRY(find_keys(a, *id, &k));
+    RV_TRY(find_keys(a, id, &k));
     bool like = k->n == 0;
     if (!like && q && q->dim == k->dim && strcmp(q->embedder, k->embedder) == 0) {
         const rv_kernels *kernels = rv_kernels_best();
@@ -567,33 +594,81 @@ static rv_err for_question(rv_adapters *a, const rv_adapter_question *q, int64_t
             like = kernels->dot_f32(k->at + i * k->dim, q->vector, k->dim) >= RV_ADAPTER_LIKE;
         }
     }
-    *id = like ? *id : 0;
+    *yes = like;
+    return RV_OK;
+}
+
+/* With the lock. What of a user's is for a question: a micro adapter with what it stands on, that alone, or nothing (0). */
+static rv_err for_question(rv_adapters *a, const use *u, const rv_adapter_question *q, int64_t *id)
+{
+    const int64_t ids[] = { u ? u->id : 0, u ? u->base : 0 };
+    *id = 0;
+    for (size_t i = 0; i < RV_COUNT(ids) && *id == 0; i++) {
+        bool yes = false;
+        RV_TRY(ids[i] ? is_for(a, q, ids[i], &yes) : RV_OK);
+        *id = yes ? ids[i] : 0;
+    }
     return RV_OK;
 }
 
 /* ---- taking ---- */
 
-static int64_t parent_of(rv_adapters *a, int64_t id)
+static int64_t number_of(rv_adapters *a, const char *sql, int64_t id)
 {
-    int64_t parent = 0;
+    int64_t number = 0;
     sqlite3 *conn;
     if (!rv_db_reader(a->db, &conn)) {
-        if (rv_db_int(conn, &parent, "SELECT parent FROM adapter WHERE id = ?1", "i", id)) {
-            parent = 0;
+        if (rv_db_int(conn, &number, sql, "i", id)) {
+            number = 0;
         }
         rv_db_reader_done(a->db, conn);
     }
-    return parent < id ? parent : 0;
+    return number < id ? number : 0;
 }
 
-/* The version, or the newest of its ancestors whose file is sound. NULL: none. */
+static rv_err open_file(const rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **out)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%lld.gguf", a->folder, (long long)id);
+    return rv_engine_open_lora(engine, path, out);
+}
+
+rv_err rv_adapters_open_files(rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **own,
+                              rv_lora **base)
+{
+    int64_t under = number_of(a, "SELECT base FROM adapter WHERE id = ?1", id);
+    rv_lora *first = NULL, *second = NULL;
+    RV_TRY(open_file(a, engine, id, &first));
+    rv_err e = under ? open_file(a, engine, under, &second) : RV_OK;
+    if (e) {
+        rv_lora_close(first);
+        return e;
+    }
+    *own = first;
+    *base = second;
+    return RV_OK;
+}
+
+static rv_err open_whole(rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **out)
+{
+    rv_lora *own = NULL, *base = NULL;
+    RV_TRY(rv_adapters_open_files(a, engine, id, &own, &base));
+    if (!base) {
+        *out = own;
+        return RV_OK;
+    }
+    rv_err e = rv_lora_stack(a->mem, base, own, out);
+    rv_lora_close(own);
+    rv_lora_close(base);
+    return e;
+}
+
+/* The version, or the newest of its ancestors whose files are sound. NULL: none. */
 static rv_err open_version(rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **out)
 {
     *out = NULL;
-    for (; id; id = parent_of(a, id)) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/%lld.gguf", a->folder, (long long)id);
-        rv_err e = rv_engine_open_lora(engine, path, out);
+    for (; id; id = number_of(a, "SELECT parent FROM adapter WHERE id = ?1", id)) {
+        rv_err e = open_whole(a, engine, id, out);
         if (!e || e == RV_E_NOMEM) {
             return e;
         }
@@ -628,8 +703,8 @@ static void tidy(rv_adapters *a)
         held *h = *link;
         bool used_shared = !h->shared, used_own = !h->own;
         for (const use *u = a->uses; u; u = u->next) {
-            used_shared |= u->id == h->shared;
-            used_own |= u->id == h->own;
+            used_shared |= u->id == h->shared || u->base == h->shared;
+            used_own |= u->id == h->own || u->base == h->own;
         }
         if (h->refs || (used_shared && used_own)) {
             link = &h->next;
@@ -672,10 +747,10 @@ rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *use
     model_text(rv_engine_get_info(engine)->fingerprint, model);
     pthread_mutex_lock(&a->lock);
     const use *shared = find_use(a, model, ""), *own = user && *user ? find_use(a, model, user) : NULL;
-    int64_t shared_id = shared ? shared->id : 0, own_id = own ? own->id : 0;
+    int64_t shared_id = 0, own_id = 0;
     held *h = NULL;
-    rv_err e = for_question(a, question, &shared_id);
-    e = e ? e : for_question(a, question, &own_id);
+    rv_err e = for_question(a, shared, question, &shared_id);
+    e = e ? e : for_question(a, own, question, &own_id);
     if (!e && (shared_id || own_id)) {
         tidy(a);
         e = find_or_open(a, engine, shared_id, own_id, &h);

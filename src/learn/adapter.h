@@ -1,5 +1,6 @@
 /* Versions of adapters: what is in use for whom, where it came from, and the way back. An adapter is for one model (by its file's
- * fingerprint) and for one user, or for everybody (user ""); a request of a user gets both, added up. Files lie in DATA/adapters,
+ * fingerprint) and for one user, or for everybody (user ""); a request of a user gets both, added up. A micro adapter (rank 2, made at once
+ * after a correction) stands on a base one and is added to it, until the next round consolidates both into a new base. Files lie in DATA/adapters,
  * rows in the database; both are there before a version is used, and neither is changed afterwards. */
 #ifndef RV_LEARN_ADAPTER_H
 #define RV_LEARN_ADAPTER_H
@@ -10,11 +11,13 @@
 typedef struct rv_adapters rv_adapters;
 
 typedef struct rv_adapter_version {
-    int64_t id;           /* given by rv_adapters_publish */
-    int64_t parent;       /* in use before it, 0: none */
-    uint64_t model;       /* rv_engine_info.fingerprint */
-    const char *user;     /* "": everybody */
-    const char *origin;   /* "load", "learn" */
+    int64_t id;       /* given by rv_adapters_publish */
+    int64_t parent;   /* in use before it, 0: none */
+    uint64_t model;   /* rv_engine_info.fingerprint */
+    const char *user; /* "": everybody */
+    int64_t
+        base; /* of a micro adapter: the version it is added to; 0: it stands alone, or is no micro adapter */
+    const char *origin;   /* "load", "learn", "micro" */
     int64_t rows;         /* it was made from, 0: not known */
     double before, after; /* loss on what was held out, under the parent and under it; 0: not measured */
     int64_t created_ms;
@@ -63,6 +66,12 @@ rv_err rv_adapters_use(rv_adapters *a, uint64_t model, const char *user, int64_t
 rv_err rv_adapters_get(rv_adapters *a, int64_t id, rv_arena *arena, rv_adapter_version *out) RV_MUST_CHECK;
 rv_err rv_adapters_list(rv_adapters *a, rv_arena *arena, rv_adapter_version **out, size_t *n) RV_MUST_CHECK;
 rv_err rv_adapters_path(const rv_adapters *a, int64_t id, rv_arena *arena, const char **out) RV_MUST_CHECK;
+/**
+ * rv_adapters_open_files - the files of a version as engine's model takes them: own, and what it stands on (NULL: nothing). The caller's.
+ * RV_E_NOT_FOUND; those of rv_engine_open_lora. Any thread.
+ */
+rv_err rv_adapters_open_files(rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **own,
+                              rv_lora **base) RV_MUST_CHECK;
 /** rv_adapters_in_use - id of what a user (not added up with everybody's) has; 0: none. Any thread. */
 int64_t rv_adapters_in_use(rv_adapters *a, uint64_t model, const char *user);
 
@@ -74,4 +83,7 @@ int64_t rv_adapters_in_use(rv_adapters *a, uint64_t model, const char *user);
  * Errors: RV_E_IO, RV_E_NOMEM; it may be called again, and then removes files that an earlier call left. Any thread.
  */
 rv_err rv_adapters_forget(rv_adapters *a, const char *user, int64_t since_ms, size_t *removed) RV_MUST_CHECK;
+/** rv_adapters_prune - of each model and user the newest `keep` versions stay, and what is in use, what stands under one of these, and what was
+ * loaded. Errors as rv_adapters_forget. */
+rv_err rv_adapters_prune(rv_adapters *a, size_t keep, size_t *removed) RV_MUST_CHECK;
 #endif

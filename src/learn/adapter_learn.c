@@ -1,11 +1,19 @@
-/* What is learned is used for questions like the corrected ones alone (RV_ADAPTER_LIKE); rows come in three kinds. Each correction is asked as it was and in wordings with some words left out, so that the answer hangs on the
- * words that matter; two such wordings are only measured. Answers that stood (not corrected, not rated low) are repeated as they were
- * given, passages and all, so that they stay; a third of them is only measured. */
+/* What is learned is used for questions like the corrected ones alone (RV_ADAPTER_LIKE); rows come in three kinds. Each correction is asked
+ * as it was and in wordings with some words left out, so that the answer hangs on the words that matter; two such wordings are only measured.
+ * Answers that stood (not corrected, not rated low) are repeated as they were given, passages and all, so that they stay; a third of them, the
+ * same ones each time, is only measured. Of more corrections or answers than there is room for a reservoir keeps a uniform sample.
+ *
+ * A micro round trains factors of rank 2 on top of a base that stays. Any other round begins with both consolidated into one (learn/consolidate.h),
+ * and may hold what earlier rounds learned by springs (learn/ewc.h): each base version is the end of a task, and the springs are measured anew at its
+ * weights, because consolidation changes what a single weight means. */
 #include "learn/adapter_learn.h"
 #include "base/clock.h"
 #include "kernels/kernels.h"
+#include "learn/consolidate.h"
+#include "learn/reservoir.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum {
     WORDINGS = 8,      /* of a correction, besides its own */
@@ -16,8 +24,12 @@ enum {
     PASS_TOKENS = 1024,
     STEPS_PER_CORRECTION = 30,
     BATCH = 16,
+    SAVE_EVERY = 20, /* steps */
+    GUARD_ROWS = 200,
     ARENA_BYTES = 96 << 20
 };
+
+static const float LAMBDA = 0.1F; /* of the springs; bench/learn_drift.c */
 
 typedef struct work {
     const rv_adapter_learning *how;
@@ -25,6 +37,12 @@ typedef struct work {
     rv_lfm2_file *file;
     rv_lfm2_grad *g;
     rv_lora *current, *lora; /* NULL: none is in use; the candidate */
+    rv_lora *own,
+        *base; /* of a micro round: the factors that learn, and what stays under them (NULL: nothing) */
+    int64_t base_id, since_ms; /* the base version in use, 0: none; when it was made */
+    bool *frozen;              /* [lora->n_weights] of a micro round on a base */
+    rv_ewc *guard;             /* NULL: nothing is held */
+    size_t n_old;              /* first rows of train: corrections that the base has learned from */
     rv_rng rng;
     rv_adapter_rows train, held, anchors, held_anchors;
     float *mix;
@@ -112,57 +130,76 @@ static rv_err add_correction(work *w, const char *question, const char *answer, 
 
 typedef struct said {
     const char *question, *answer, *request;
+    int64_t created_ms;
 } said;
 
-/* The newest first; strings in arena. */
-static rv_err read_said(work *w, const char *sql, int64_t limit, said **out, size_t *n)
+static rv_err copy_said(const work *w, sqlite3_stmt *s, said *out)
+{
+    const char **texts[] = { &out->question, &out->answer, &out->request };
+    for (int i = 0; i < (int)RV_COUNT(texts); i++) {
+        *texts[i] = rv_arena_strdup(w->arena, (const char *)sqlite3_column_text(s, i));
+        if (!*texts[i]) {
+            return rv_fail(RV_E_NOMEM, "reading corrections");
+        }
+    }
+    out->created_ms = sqlite3_column_int64(s, 3);
+    return RV_OK;
+}
+
+/* The newest ones, or a uniform sample of all; oldest first. */
+static rv_err read_said(const work *w, const char *sql, size_t newest, size_t room, said **out, size_t *n)
 {
     sqlite3 *conn;
     sqlite3_stmt *s = NULL;
     bool row = true;
-    said *list = rv_arena_take(w->arena, (size_t)limit * sizeof *list);
-    *n = 0;
+    rv_reservoir all;
+    said *list = rv_arena_take(w->arena, room * sizeof *list);
     if (!list) {
         return rv_fail(RV_E_NOMEM, "reading corrections");
     }
+    rv_reservoir_init(&all, room, 1); /* the same seed: as more come, most of the sample stays */
     RV_TRY(rv_db_reader(w->how->db, &conn));
-    rv_err e = rv_db_prepare(conn, &s, sql, "ti", w->how->user, limit);
+    rv_err e = rv_db_prepare(conn, &s, sql, "ti", w->how->user, newest ? (int64_t)newest : (int64_t)-1);
     while (!e && !(e = rv_db_step(s, &row)) && row) {
-        said *one = &list[(*n)++];
-        const char **texts[] = { &one->question, &one->answer, &one->request };
-        for (int i = 0; i < (int)RV_COUNT(texts) && !e; i++) {
-            *texts[i] = rv_arena_strdup(w->arena, (const char *)sqlite3_column_text(s, i));
-            e = *texts[i] ? RV_OK : rv_fail(RV_E_NOMEM, "reading corrections");
-        }
+        size_t slot;
+        e = rv_reservoir_offer(&all, &slot) ? copy_said(w, s, &list[slot]) : RV_OK;
     }
     sqlite3_finalize(s);
     rv_db_reader_done(w->how->db, conn);
     *out = list;
+    *n = all.seen < room ? (size_t)all.seen : room;
     return e;
 }
 
+/* First those that the base has learned from. */
 static rv_err read_corrections(work *w)
 {
     said *list;
     size_t n;
-    RV_TRY(read_said(w,
-                     "SELECT e.question, f.correction, e.request_id FROM feedback f JOIN episode e ON "
-                     "e.request_id = f.request_id"
-                     " WHERE f.kind = 'correction' AND e.user = ?1 ORDER BY f.created_ms DESC LIMIT ?2",
-                     w->how->newest ? (int64_t)w->how->newest : CORRECTIONS_MAX, &list, &n));
+    RV_TRY(
+        read_said(w,
+                  "SELECT * FROM (SELECT e.question, f.correction, e.request_id, f.created_ms FROM feedback f"
+                  " JOIN episode e ON e.request_id = f.request_id WHERE f.kind = 'correction' AND e.user = ?1"
+                  " ORDER BY f.created_ms DESC LIMIT ?2) ORDER BY 4",
+                  w->how->newest, CORRECTIONS_MAX, &list, &n));
     if (w->how->embed && n) {
         w->keys = rv_arena_take(w->arena, n * rv_embed_dim(w->how->embed) * sizeof *w->keys);
         if (!w->keys) {
             return rv_fail(RV_E_NOMEM, "making rows");
         }
     }
-    for (size_t i = 0; i < n; i++) {
-        RV_TRY(add_correction(w, list[i].question, list[i].answer, i + 1));
+    for (int old = 1; old >= 0; old--) {
+        for (size_t i = 0; i < n; i++) {
+            if ((list[i].created_ms <= w->since_ms) == old) {
+                RV_TRY(add_correction(w, list[i].question, list[i].answer, i + 1));
+            }
+        }
+        w->n_old = old ? w->train.n : w->n_old;
     }
     return RV_OK;
 }
 
-static rv_err add_anchor(work *w, const said *one, size_t number)
+static rv_err add_anchor(work *w, const said *one)
 {
     rv_episode episode;
     const char *passages[16];
@@ -185,25 +222,26 @@ static rv_err add_anchor(work *w, const said *one, size_t number)
         }
         passages[n++] = node.text;
     }
-    return add_row(w, number % 3 ? &w->anchors : &w->held_anchors, one->question, passages, n, one->answer,
-                   number);
+    bool held = rv_hash64(one->request, strlen(one->request), 0) % 3 == 0;
+    return add_row(w, held ? &w->held_anchors : &w->anchors, one->question, passages, n, one->answer, 0);
 }
 
 static rv_err read_anchors(work *w)
 {
     said *list;
     size_t n;
-    RV_TRY(read_said(w,
-                     "SELECT e.question, e.answer, e.request_id FROM episode e WHERE e.user = ?1 AND "
-                     "e.answer <> '' AND NOT EXISTS"
-                     " (SELECT 1 FROM feedback f WHERE f.request_id = e.request_id AND (f.kind = "
-                     "'correction' OR f.rating <= 2))"
-                     " AND NOT EXISTS (SELECT 1 FROM feedback f JOIN episode o ON o.request_id = f.request_id"
-                     " WHERE f.kind = 'correction' AND o.question = e.question)"
-                     " ORDER BY e.created_ms DESC LIMIT ?2",
-                     ANCHORS_MAX, &list, &n));
+    RV_TRY(read_said(
+        w,
+        "SELECT e.question, e.answer, e.request_id, e.created_ms FROM episode e WHERE e.user = ?1 AND "
+        "e.answer <> '' AND NOT EXISTS"
+        " (SELECT 1 FROM feedback f WHERE f.request_id = e.request_id AND (f.kind = "
+        "'correction' OR f.rating <= 2))"
+        " AND NOT EXISTS (SELECT 1 FROM feedback f JOIN episode o ON o.request_id = f.request_id"
+        " WHERE f.kind = 'correction' AND o.question = e.question)"
+        " ORDER BY e.created_ms LIMIT ?2",
+        0, ANCHORS_MAX, &list, &n));
     for (size_t i = 0; i < n; i++) {
-        RV_TRY(add_anchor(w, &list[i], i));
+        RV_TRY(add_anchor(w, &list[i]));
     }
     return RV_OK;
 }
@@ -219,25 +257,128 @@ static size_t largest_rank(const rv_lora *l)
     return most;
 }
 
-/* The version in use, and a candidate that goes on from it, or a new one when that is too narrow. */
-static rv_err open_candidate(work *w)
+/* What is in use: the base, and the micro adapter on it. One that is damaged is not what answers come from. */
+static rv_err open_current(work *w)
 {
     const rv_adapter_learning *how = w->how;
-    const rv_engine_info *info = rv_engine_get_info(how->engine);
-    int64_t now = rv_adapters_in_use(how->adapters, info->fingerprint, how->user);
-    const char *path;
-    if (now) {
-        RV_TRY(rv_adapters_path(how->adapters, now, w->arena, &path));
-        rv_err e = rv_engine_open_lora(how->engine, path, &w->current);
-        if (e == RV_E_NOMEM) {
-            return e; /* any other: damaged, and so not what answers come from */
+    rv_adapter_version v, under;
+    int64_t now = rv_adapters_in_use(how->adapters, rv_engine_get_info(how->engine)->fingerprint, how->user);
+    if (!now) {
+        return RV_OK;
+    }
+    rv_err e = rv_adapters_open_files(how->adapters, how->engine, now, &w->own, &w->base);
+    if (e) {
+        return e == RV_E_NOMEM ? e : RV_OK;
+    }
+    RV_TRY(rv_adapters_get(how->adapters, now, w->arena, &v));
+    if (strcmp(v.origin, "micro") != 0) {
+        w->base = w->own;
+        w->own = NULL;
+    }
+    w->base_id = w->own ? v.base : now;
+    if (w->base_id) {
+        RV_TRY(rv_adapters_get(how->adapters, w->base_id, w->arena, &under));
+        w->since_ms = under.created_ms;
+    }
+    return w->base && w->own ? rv_lora_stack(&rv_heap, w->base, w->own, &w->current)
+                             : rv_lora_copy(&rv_heap, w->base ? w->base : w->own, &w->current);
+}
+
+/* The weights of a stack that are the base's. */
+static rv_err freeze_base(work *w)
+{
+    w->frozen = rv_new_array(&rv_heap, w->lora->n_weights, sizeof *w->frozen);
+    if (!w->frozen) {
+        return rv_fail(RV_E_NOMEM, "training an adapter");
+    }
+    for (size_t i = 0; i < w->lora->n_pairs; i++) {
+        const rv_lora_pair *p = &w->lora->pairs[i];
+        size_t under = w->base->pairs[i].rank;
+        if (under > 0) {
+            memset(w->frozen + (p->a - w->lora->weights), true, under * p->cols);
+            memset(w->frozen + (p->b - w->lora->weights), true, under * p->rows);
         }
     }
-    if (w->current && largest_rank(w->current) >= how->rank) {
-        return rv_lora_copy(&rv_heap, w->current, &w->lora);
+    return RV_OK;
+}
+
+/* A micro round goes on with the micro adapter there is, or begins one. */
+static rv_err open_micro(work *w)
+{
+    const rv_adapter_learning *how = w->how;
+    if (!w->own) {
+        RV_TRY(rv_lora_new(&rv_heap, w->file, (1u << RV_LFM2_PARTS) - 1, how->rank, 2 * (float)how->rank,
+                           how->seed, &w->own));
     }
-    return rv_lora_new(&rv_heap, w->file, (1u << RV_LFM2_PARTS) - 1, how->rank, 2 * (float)how->rank,
-                       how->seed, &w->lora);
+    if (!w->base) {
+        return rv_lora_copy(&rv_heap, w->own, &w->lora);
+    }
+    RV_TRY(rv_lora_stack(&rv_heap, w->base, w->own, &w->lora));
+    return freeze_base(w);
+}
+
+/* The candidate: both in one, or the base as it is when it is alone and wide enough, or a new one. */
+static rv_err open_candidate(work *w, rv_adapter_learned *out)
+{
+    const rv_adapter_learning *how = w->how;
+    if (how->micro) {
+        return open_micro(w);
+    }
+    if (!w->current) {
+        return rv_lora_new(&rv_heap, w->file, (1u << RV_LFM2_PARTS) - 1, how->rank, 2 * (float)how->rank,
+                           how->seed, &w->lora);
+    }
+    size_t wide = w->base ? largest_rank(w->base) : 0;
+    out->consolidated = w->own != NULL;
+    return !w->own && wide >= how->rank
+               ? rv_lora_copy(&rv_heap, w->current, &w->lora)
+               : rv_lora_consolidate(&rv_heap, w->current, w->file, wide > how->rank ? wide : how->rank,
+                                     how->seed, &w->lora, &out->discarded);
+}
+
+/* Of a micro round: the factors that learned, out of the stack. */
+static void take_own(work *w)
+{
+    for (size_t i = 0; i < w->lora->n_pairs; i++) {
+        const rv_lora_pair *from = &w->lora->pairs[i];
+        rv_lora_pair *to = &w->own->pairs[i];
+        size_t under = w->base ? w->base->pairs[i].rank : 0;
+        float scale = w->base ? to->scale : 1; /* a stack holds it in B */
+        if (to->rank > 0) {
+            memcpy(to->a, from->a + under * to->cols, to->rank * to->cols * sizeof *to->a);
+            for (size_t k = 0; k < to->rank * to->rows; k++) {
+                to->b[k] = from->b[under * to->rows + k] / scale;
+            }
+        }
+    }
+    rv_lora_changed(w->own);
+}
+
+/* ---- what must not be forgotten ---- */
+
+/* From the rows of before, and answers that stood, each looked at once or more. A quarter of the time at most: without enough samples nothing is
+ * held, and the mix of rows has to do. */
+static rv_err hold_what_was(work *w)
+{
+    size_t all = w->n_old + w->anchors.n, n = all < GUARD_ROWS ? all : GUARD_ROWS;
+    double until = w->started_ms + 250 * w->how->max_seconds;
+    if (!w->how->protect || all == 0) {
+        return RV_OK;
+    }
+    RV_TRY(rv_ewc_new(&rv_heap, w->lora->n_weights, LAMBDA, &w->guard));
+    while (w->guard->samples < RV_EWC_MIN_SAMPLES || w->guard->samples < n) {
+        size_t i = (size_t)w->guard->samples % n * all / n;
+        const rv_adapter_row *row = i < w->n_old ? &w->train.at[i] : &w->anchors.at[i - w->n_old];
+        if (rv_clock_ms() >= until) {
+            break;
+        }
+        RV_TRY(rv_adapter_observe(w->g, w->lora, row, 1, w->guard));
+    }
+    if (!rv_ewc_task_end(w->guard, w->lora->weights, 1)) {
+        rv_ewc_free(w->guard);
+        w->guard = NULL;
+    }
+    return RV_OK;
 }
 
 static rv_err measure(work *w, const rv_lora *lora, double *held, double *anchors)
@@ -298,8 +439,15 @@ static rv_err train(work *w)
     watch o = { .w = w, .steps = t.steps };
     t.on_step = on_step;
     t.self = &o;
+    t.frozen = w->frozen;
+    t.guard = w->guard;
+    t.checkpoint = w->how->checkpoint;
+    t.checkpoint_every = SAVE_EVERY;
     rv_err e = rv_adapter_train(w->g, w->lora, rows, all, &t);
     rv_free(&rv_heap, rows);
+    if (t.checkpoint && !o.stopped) {
+        unlink(t.checkpoint); /* there may be none; what the time was enough for is judged now */
+    }
     return e == RV_E_CANCELLED && !o.stopped ? RV_OK
                                              : e; /* what the time was enough for is judged like everything */
 }
@@ -318,7 +466,8 @@ static rv_err judge(work *w, rv_adapter_learned *out)
     }
     rv_adapter_version v = { .model = rv_engine_get_info(how->engine)->fingerprint,
                              .user = how->user,
-                             .origin = "learn",
+                             .origin = how->micro ? "micro" : "learn",
+                             .base = how->micro ? w->base_id : 0,
                              .rows = (int64_t)w->corrections,
                              .before = out->before,
                              .after = out->after,
@@ -326,7 +475,10 @@ static rv_err judge(work *w, rv_adapter_learned *out)
                              .n_keys = w->keys ? w->corrections : 0,
                              .dim = w->keys ? rv_embed_dim(how->embed) : 0,
                              .embedder = w->keys ? rv_embed_name(how->embed) : "" };
-    RV_TRY(rv_adapters_publish(how->adapters, &v, w->lora, &out->version));
+    if (how->micro) {
+        take_own(w);
+    }
+    RV_TRY(rv_adapters_publish(how->adapters, &v, how->micro ? w->own : w->lora, &out->version));
     out->why = "published";
     return RV_OK;
 }
@@ -339,6 +491,7 @@ static rv_err learn(work *w, rv_adapter_learned *out)
     for (size_t i = 0; i < RV_COUNT(kinds); i++) {
         rv_adapter_rows_init(kinds[i], &rv_heap, rv_engine_tok(w->how->engine), info->family, ROW_TOKENS);
     }
+    RV_TRY(open_current(w));
     RV_TRY(read_corrections(w));
     RV_TRY(read_anchors(w));
     out->corrections = w->corrections;
@@ -350,8 +503,10 @@ static rv_err learn(work *w, rv_adapter_learned *out)
     }
     RV_TRY(rv_lfm2_file_open(&rv_heap, info->path, false, &w->file));
     RV_TRY(rv_lfm2_grad_new(&rv_heap, w->file, w->how->pool, PASS_TOKENS, &w->g));
-    RV_TRY(open_candidate(w));
+    RV_TRY(open_candidate(w, out));
     RV_TRY(measure(w, w->current, &out->before, &out->anchors_before));
+    RV_TRY(hold_what_was(w));
+    out->held = w->guard ? w->n_old : 0;
     RV_TRY(mix_rows(w));
     RV_TRY(train(w));
     out->steps = w->steps;
@@ -365,6 +520,10 @@ rv_err rv_adapter_learn(const rv_adapter_learning *how, rv_adapter_learned *out)
     rv_rng_init(&w.rng, how->seed);
     rv_err e = learn(&w, &done);
     rv_free(&rv_heap, w.mix);
+    rv_free(&rv_heap, w.frozen);
+    rv_ewc_free(w.guard);
+    rv_lora_close(w.own);
+    rv_lora_close(w.base);
     rv_lora_close(w.current);
     rv_lora_close(w.lora);
     rv_lfm2_grad_free(w.g);

@@ -1,4 +1,4 @@
-/* The background loop of adapters: corrections become training rows, a candidate is trained from the version in use, and is used only
+/* One round of learning an adapter: corrections become training rows, a candidate is trained from the version in use, and is used only
  * when it is better on wordings it was not trained on and has not changed what nobody complained about. */
 #ifndef RV_LEARN_ADAPTER_LEARN_H
 #define RV_LEARN_ADAPTER_LEARN_H
@@ -22,7 +22,12 @@ typedef struct rv_adapter_learning {
     rv_pool *pool; /* not the engine's; NULL: the calling thread alone */
     const char *
         user; /* whose corrections, and who will get the adapter; "": of requests without a user, and everybody's */
-    size_t rank;   /* of a new adapter; one in use that has as much is trained on */
+    size_t rank; /* of a new adapter; one in use that has as much is trained on */
+    bool
+        micro; /* train factors of that rank on top of the base in use, which stays; false: begin with both consolidated */
+    bool protect; /* hold what earlier rounds learned by springs on the weights (learn/ewc.h) */
+    const char *
+        checkpoint; /* a file: a round that was cut short goes on from there, see rv_adapter_training. NULL: none */
     size_t newest; /* only so many corrections, the newest; 0: all */
     size_t max_steps;
     double max_seconds; /* of training */
@@ -37,6 +42,9 @@ typedef struct rv_adapter_learned {
     size_t
         spared; /* answers that stood, of questions that are not like any corrected one: they stay as they are */
     size_t steps;
+    bool consolidated;                    /* a micro adapter went into the candidate */
+    double discarded;                     /* energy that its rank had no room for, 0 .. 1 */
+    size_t held;                          /* rows of earlier rounds that were held by springs; 0: none were */
     double before, after;                 /* loss on wordings of the corrections that were not trained on */
     double anchors_before, anchors_after; /* loss on answers that stood, held out; 0: there are none */
     int64_t version;                      /* published; 0: refused */

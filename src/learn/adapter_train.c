@@ -180,6 +180,11 @@ static uint64_t key_of(const run *r)
     for (size_t i = 0; i < r->n; i++) {
         key = rv_hash64(r->rows[i].ids, r->rows[i].n * sizeof(int32_t), key + r->rows[i].first);
     }
+    if (h->guard) { /* what is held is part of the training */
+        key = rv_hash64(h->guard->pull, h->guard->n * sizeof *h->guard->pull, key);
+        key = rv_hash64(h->guard->place, h->guard->n * sizeof *h->guard->place, key);
+    }
+    key = h->frozen ? rv_hash64(h->frozen, r->lora->n_weights, key) : key;
     return h->mix ? rv_hash64(h->mix, r->n * sizeof *h->mix, key) : key;
 }
 
@@ -268,6 +273,9 @@ static rv_err step(run *r, const rv_adapter_row **batch, double *loss)
     memset(r->gradient, 0, n * sizeof *r->gradient);
     RV_TRY(pass(r->g, r->lora, batch, h->batch, 1 / (float)targets, r->gradient, loss));
     *loss /= (double)targets;
+    for (size_t i = 0; h->frozen && i < n; i++) {
+        r->gradient[i] = h->frozen[i] ? 0 : r->gradient[i];
+    }
     double length = length_of(r->gradient, n);
     if (!isfinite(length)) {
         return rv_fail(RV_E_CORRUPT, "line %zu: the gradient is not finite", batch[0]->line);
@@ -316,7 +324,7 @@ static rv_err check(const rv_adapter_training *h, size_t n)
         return rv_fail(RV_E_ARG, "there are no rows to train on");
     }
     if (h->steps < 1 || h->batch < 1 || h->batch > MAX_BATCH || !(h->rate > 0) || !(h->rate <= 1) ||
-        !(h->decay >= 0) || !(h->clip >= 0) || (h->checkpoint && (h->checkpoint_every < 1 || h->guard))) {
+        !(h->decay >= 0) || !(h->clip >= 0) || (h->checkpoint && h->checkpoint_every < 1)) {
         return rv_fail(RV_E_ARG, "a training of %zu steps of %zu rows, rate %g, decay %g, clip %g", h->steps,
                        h->batch, (double)h->rate, (double)h->decay, (double)h->clip);
     }

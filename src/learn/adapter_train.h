@@ -11,8 +11,8 @@ typedef struct rv_adapter_training {
     float decay;         /* of the weights, times rate */
     float clip;          /* longest gradient */
     uint64_t seed;
-    const rv_ewc
-        *guard; /* of lora->weights, what must not be forgotten; NULL: nothing. Not with a checkpoint */
+    const rv_ewc *guard; /* of lora->weights, what must not be forgotten; NULL: nothing */
+    const bool *frozen;  /* [lora->n_weights] weights that stay; NULL: none */
     const float
         *mix; /* [n rows] how often a row is drawn, relative to the others; NULL: each once in every round */
     const char *

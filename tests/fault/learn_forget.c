@@ -103,7 +103,7 @@ static void adapter(place *p, int64_t id, int64_t parent, const char *user)
     CHECK_OK(rv_file_replace(path, learned, strlen(learned)));
     CHECK_OK(rv_db_begin(p->s.db, &conn));
     CHECK_OK(rv_db_exec(conn,
-                        "INSERT INTO adapter VALUES (?1, ?2, '0000000000000007', ?3, 'learn', 1, 0, 0, ?1)",
+                        "INSERT INTO adapter VALUES (?1, ?2, '0000000000000007', ?3, 'learn', 1, 0, 0, ?1, 0)",
                         "iit", id, parent, user));
     CHECK_OK(rv_db_exec(
         conn,

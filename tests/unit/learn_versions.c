@@ -248,10 +248,12 @@ TEST(corrections_become_a_version_only_when_it_is_better)
     rv_adapter_learned done = learn(&p, 5);
     CHECK(done.version == 0 && done.corrections == 0 && strstr(done.why, "nothing to learn"), "%s", done.why);
     for (size_t i = 0; i < 2; i++) {
-        put_episode(&p, i, questions[i], "no idea", i ? "under the mat" : "at nine");
+        put_episode(&p, i, questions[i], "no idea",
+                    i ? "under the mat beside the door" : "at nine in the morning, on all days");
     }
     done = learn(&p, 1); /* the first step of a warm-up moves next to nothing */
-    CHECK(done.version == 0 && done.corrections == 2 && strstr(done.why, "refused"), "%s", done.why);
+    CHECK(done.version == 0 && done.corrections == 2 && strstr(done.why, "refused"), "%s %g %g", done.why,
+          done.before, done.after);
     CHECK(rv_adapters_in_use(p.adapters, p.model, "anna") == 0, "in use");
     done = learn(&p, 30);
     CHECK(done.version > 0 && done.after <= RV_ADAPTER_MARGIN * done.before, "%s: %g, %g", done.why,
@@ -272,6 +274,90 @@ TEST(corrections_become_a_version_only_when_it_is_better)
     CHECK((again.version > 0) == (again.after <= RV_ADAPTER_MARGIN * again.before &&
                                   again.anchors_after <= RV_ADAPTER_ANCHOR_LIMIT * again.anchors_before),
           "%s", again.why);
+    place_free(&p);
+}
+
+/* A round that trains two factors on top of what is in use. */
+static rv_adapter_learned learn_more(place *p, bool micro, bool protect, size_t steps)
+{
+    rv_adapter_learned done;
+    rv_adapter_learning how = { .db = p->db,
+                                .adapters = p->adapters,
+                                .engine = p->engine,
+                                .prompt = prompt,
+                                .user = "anna",
+                                .rank = micro ? 2 : 4,
+                                .micro = micro,
+                                .protect = protect,
+                                .max_steps = steps,
+                                .max_seconds = 3600,
+                                .seed = 1 };
+    CHECK_OK(rv_adapter_learn(&how, &done));
+    return done;
+}
+
+TEST(a_micro_adapter_stands_on_its_base_until_both_are_consolidated)
+{
+    place p = place_new();
+    rv_adapter_version v;
+    size_t removed = 0;
+    put_episode(&p, 0, "when does the library open on mondays", "no idea", "at nine in the morning");
+    int64_t base = learn_more(&p, false, false, 20).version;
+    CHECK(base > 0, "no base");
+    float *with_base = logits(&p, "anna");
+    put_episode(&p, 1, "where is the key of the shed", "no idea", "under the mat beside the door");
+    int64_t first = learn_more(&p, true, false, 30).version;
+    put_episode(&p, 2, "who has the boat this week", "no idea", "the neighbour with the red barn");
+    int64_t second = learn_more(&p, true, false, 30).version;
+    CHECK(first > 0 && second > first, "micro versions %lld, %lld", (long long)first, (long long)second);
+    for (int i = 0; i < 2; i++) {
+        rv_lora *own, *under;
+        int64_t id = i ? second : first;
+        CHECK_OK(rv_adapters_get(p.adapters, id, p.arena, &v));
+        CHECK(v.base == base && strcmp(v.origin, "micro") == 0, "%s on %lld", v.origin, (long long)v.base);
+        CHECK_OK(rv_adapters_open_files(p.adapters, p.engine, id, &own, &under));
+        CHECK(own->pairs[RV_LFM2_DOWN].rank == 2 && under->pairs[RV_LFM2_DOWN].rank == 4, "ranks");
+        rv_lora_close(own);
+        rv_lora_close(under);
+    }
+    float *with_micro = logits(&p, "anna");
+    CHECK(!same(&p, with_base, with_micro), "the micro adapter has no effect");
+    close_store(&p);
+    open_store(&p);
+    CHECK(same(&p, with_micro, logits(&p, "anna")), "after a restart");
+
+    rv_adapter_learned done = learn_more(&p, false, true, 30);
+    CHECK(done.consolidated && done.discarded > 0 && done.discarded < 0.5 && done.held > 0,
+          "consolidated %d, %g", done.consolidated, done.discarded);
+    CHECK(done.version > second, "%s", done.why);
+    CHECK_OK(rv_adapters_get(p.adapters, done.version, p.arena, &v));
+    CHECK(v.base == 0 && v.parent == second && strcmp(v.origin, "learn") == 0, "%s on %lld", v.origin,
+          (long long)v.base);
+    CHECK_OK(rv_adapters_use(p.adapters, p.model, "anna", v.parent));
+    CHECK(same(&p, with_micro, logits(&p, "anna")), "going back is not the version before");
+
+    /* pruned to one, what is in use and what it stands on stay */
+    CHECK_OK(rv_adapters_prune(p.adapters, 1, &removed));
+    CHECK(removed == 1, "%zu removed", removed); /* the first micro adapter */
+    CHECK(same(&p, with_micro, logits(&p, "anna")), "after pruning");
+    CHECK_ERR(rv_adapters_get(p.adapters, first, p.arena, &v), RV_E_NOT_FOUND);
+    const char *path;
+    CHECK_OK(rv_adapters_path(p.adapters, first, p.arena, &path));
+    CHECK(!rv_file_exists(path), "its file is there");
+    CHECK_OK(rv_adapters_get(p.adapters, second, p.arena, &v));
+    CHECK(v.parent == base, "from %lld", (long long)v.parent);
+
+    /* a damaged base takes what stands on it along */
+    CHECK_OK(rv_adapters_path(p.adapters, base, p.arena, &path));
+    CHECK_OK(rv_file_replace(path, "GGUF nonsense", 13));
+    close_store(&p);
+    open_store(&p);
+    const rv_lora *lora;
+    CHECK_OK(rv_adapters_take(p.adapters, p.engine, "anna", NULL, &lora));
+    CHECK(!lora, "a micro adapter without its base");
+    rv_adapters_put(p.adapters, lora);
+    CHECK_OK(rv_adapters_forget(p.adapters, "anna", 0, &removed));
+    CHECK(removed == 3 && rv_adapters_in_use(p.adapters, p.model, "anna") == 0, "%zu removed", removed);
     place_free(&p);
 }
 
