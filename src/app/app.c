@@ -311,6 +311,9 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
     if (!e && app->pipeline.instant) {
         e = rv_bank_open(mem, app->pipeline.db, app->pipeline.embed, &app->pipeline.bank);
     }
+    if (!e && app->pipeline.memory) {
+        e = app_settle_edges(app);
+    }
     if (!e) {
         e = app_open_router(app);
     }

@@ -35,6 +35,7 @@ static rv_err refresh(void *self)
     RV_TRY(app->pipeline.instant ? rv_instant_reload(app->pipeline.instant) : RV_OK);
     RV_TRY(app->pipeline.attention ? rv_attention_reload(app->pipeline.attention) : RV_OK);
     RV_TRY(app->pipeline.bank ? rv_bank_reload(app->pipeline.bank) : RV_OK);
+    RV_TRY(app_settle_edges(app));
     return rv_app_reload_router(app);
 }
 
@@ -53,12 +54,14 @@ static rv_err forget(void *self, const char *user, const int64_t *ids, size_t n,
 {
     rv_app *app = self;
     rv_forget_place place = place_of(app);
+    atomic_fetch_add(&app->forgetting, 1);
     pthread_rwlock_wrlock(&app->quiet);
     if (app->pipeline.tries) { /* they have read what is to go, and leave conversations behind */
         rv_tries_drop(app->pipeline.tries);
     }
     rv_err e = rv_forget(&place, user, ids, n, out);
     pthread_rwlock_unlock(&app->quiet);
+    atomic_fetch_sub(&app->forgetting, 1);
     return e;
 }
 

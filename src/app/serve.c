@@ -86,7 +86,7 @@ static void print_where(rv_app *app, const char *listen, int port)
 /* From here to put_engine a user's words become weights: nothing is forgotten meanwhile. */
 static rv_err take_engine(void *self, const char *model, rv_engine **out)
 {
-    const rv_pipeline *p = self;
+    const rv_pipeline *p = &((rv_app *)self)->pipeline;
     rv_pipeline_enter(p);
     rv_err e = rv_backend_take(p->backend, model, out);
     if (e) {
@@ -97,9 +97,14 @@ static rv_err take_engine(void *self, const char *model, rv_engine **out)
 
 static void put_engine(void *self, rv_engine *engine)
 {
-    const rv_pipeline *p = self;
+    const rv_pipeline *p = &((rv_app *)self)->pipeline;
     rv_backend_put(p->backend, engine);
     rv_pipeline_leave(p);
+}
+
+static bool nobody_forgets(void *self)
+{
+    return atomic_load(&((rv_app *)self)->forgetting) == 0;
 }
 
 static void stop_loop(rv_app *app)
@@ -131,13 +136,15 @@ static rv_err start_loop(rv_app *app)
                                                   .prompt = rv_pipeline_prompt,
                                                   .embed = p->embed,
                                                   .rank = 2,
+                                                  .micro = true,
                                                   .newest = 16,
                                                   .max_steps = 200,
                                                   .max_seconds = 2,
                                                   .seed = 1 },
                                     .take = take_engine,
                                     .put = put_engine,
-                                    .self = p };
+                                    .go_on = nobody_forgets,
+                                    .self = app };
     if (rv_config_bool(app->config, "learning.adapters")) {
         RV_TRY(rv_adapter_loop_new(app->mem, &how, &p->adapter_loop));
     }

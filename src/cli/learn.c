@@ -71,6 +71,25 @@ static void print_loop(const rv_loop_row *r)
     printf("\n    %s\n", *r->why ? r->why : "the next run goes on here");
 }
 
+/* Loops that have not done anything yet. */
+static void print_missing(const rv_loop_row *rows, size_t n)
+{
+    static const struct {
+        const char *loop, *how;
+    } loops[] = { { "background", "a server does it every hour; now: ruvllm learn run" },
+                  { "deep", "ruvllm learn run --deep" },
+                  { "instant", "it learns from feedback" } };
+    for (size_t l = 0; l < sizeof loops / sizeof *loops; l++) {
+        size_t i = 0;
+        while (i < n && strcmp(rows[i].loop, loops[l].loop) != 0) {
+            i++;
+        }
+        if (i == n) {
+            printf("%-10s nothing yet: %s\n", loops[l].loop, loops[l].how);
+        }
+    }
+}
+
 static void print_version(const rv_policy_info *p)
 {
     char when[32];
@@ -98,9 +117,7 @@ static void print_status(const cmd_line *line, int64_t rated, const rv_loop_row 
     for (size_t i = 0; i < n_rows; i++) {
         print_loop(&rows[i]);
     }
-    if (n_rows == 0) {
-        printf("no loop has run yet: ruvllm learn run\n");
-    }
+    print_missing(rows, n_rows);
     for (size_t i = 0; i < n; i++) {
         print_version(&list[i]);
     }
@@ -210,23 +227,6 @@ int cmd_learn_attention(cmd_line *line)
     return code;
 }
 
-/* Of the other kinds the version is taken up when the store is opened the next time. */
-static rv_err roll_back(rv_app *app, const char *kind, int64_t *version)
-{
-    rv_db *db = rv_app_pipeline(app)->db;
-    sqlite3 *conn;
-    if (strcmp(kind, RV_ROUTING_POLICY) == 0) {
-        return rv_app_rollback_router(app, "by command", version);
-    }
-    RV_TRY(rv_db_begin(db, &conn));
-    rv_err e = rv_policy_rollback(conn, kind, "by command", version);
-    if (e) {
-        rv_db_rollback(db);
-        return e;
-    }
-    return rv_db_commit(db);
-}
-
 int cmd_learn_rollback(cmd_line *line)
 {
     rv_config *config = NULL;
@@ -234,7 +234,7 @@ int cmd_learn_rollback(cmd_line *line)
     int64_t version = 0;
     const char *kind = line->n_args > 0 ? line->args[0] : RV_ROUTING_POLICY;
     rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
-    e = e ? e : roll_back(app, kind, &version);
+    e = e ? e : rv_app_rollback(app, kind, "by command", &version);
     if (!e && line->json) {
         cmd_print(json_pack("{s:s, s:I}", "kind", kind, "version", (json_int_t)version));
     } else if (!e && version > 0) {

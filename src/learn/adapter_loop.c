@@ -1,5 +1,7 @@
 #include "learn/adapter_loop.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "learn/loop.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -32,7 +34,7 @@ static bool on_step(void *self, size_t step, size_t steps, double loss)
 {
     const rv_adapter_loop *loop = self;
     (void)step, (void)steps, (void)loss;
-    return !atomic_load(&loop->stop);
+    return !atomic_load(&loop->stop) && (!loop->how.go_on || loop->how.go_on(loop->how.self));
 }
 
 static void report(const wish *w, rv_err e, const rv_adapter_learned *done)
@@ -50,23 +52,48 @@ static void report(const wish *w, rv_err e, const rv_adapter_learned *done)
            before, "after", after, "version", version, (char *)NULL);
 }
 
-static void learn(rv_adapter_loop *loop, const wish *w)
+/* In the state of the loops: what the newest round did. */
+static void note(rv_adapter_loop *loop, int64_t began_ms, const rv_adapter_learned *done)
+{
+    rv_loop_report r = { .accepted = done->version > 0,
+                         .changed = done->version,
+                         .measure = done->before > 0 ? "loss" : NULL,
+                         .before = done->before,
+                         .after = done->after };
+    snprintf(r.why, sizeof r.why, "%s", done->why);
+    if (rv_loop_note(loop->how.learning.db, "instant", "adapters", began_ms, &r)) {
+        rv_log(RV_LOG_WARN, "adapter.learn", "error", rv_err_text(), (char *)NULL);
+    }
+}
+
+static rv_err round_of(rv_adapter_loop *loop, const wish *w, rv_adapter_learned *done)
 {
     rv_engine *engine = NULL;
-    rv_adapter_learned done;
-    rv_err e = loop->how.take(loop->how.self, w->model, &engine);
-    if (!e) {
-        rv_adapter_learning how = loop->how.learning;
-        how.engine = engine;
-        how.pool = NULL;
-        how.user = w->user;
-        how.on_step = on_step;
-        how.self = loop;
-        e = rv_adapter_learn(&how, &done);
-        loop->how.put(loop->how.self, engine);
-    }
+    RV_TRY(loop->how.take(loop->how.self, w->model, &engine));
+    rv_adapter_learning how = loop->how.learning;
+    how.engine = engine;
+    how.pool = NULL;
+    how.user = w->user;
+    how.on_step = on_step;
+    how.self = loop;
+    rv_err e = rv_adapter_learn(&how, done);
+    loop->how.put(loop->how.self, engine);
+    return e;
+}
+
+static void learn(rv_adapter_loop *loop, const wish *w)
+{
+    rv_adapter_learned done = { 0 };
+    int64_t began_ms = rv_clock_wall_ms();
+    rv_err e;
+    do {
+        e = round_of(loop, w, &done);
+    } while (e == RV_E_CANCELLED && !atomic_load(&loop->stop));
     if (e != RV_E_CANCELLED) {
         report(w, e, &done);
+    }
+    if (!e) {
+        note(loop, began_ms, &done);
     }
 }
 

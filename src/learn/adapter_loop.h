@@ -11,6 +11,9 @@ typedef struct rv_adapter_loop_options {
     /* The engine that a name stands for, held until put. */
     rv_err (*take)(void *self, const char *model, rv_engine **out);
     void (*put)(void *self, rv_engine *engine);
+    bool (*go_on)(
+        void *
+            self); /* asked after each step; false: the engine is put, and the round begins again. May be NULL */
     void *self;
 } rv_adapter_loop_options;
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "base/rng.h"
+#include "learn/loop.h"
 #include "learn/retrieval.h"
 #include "store/policy.h"
 
@@ -317,6 +318,12 @@ static rv_err compare(rv_instant *i)
     rv_retrieval *next = NULL;
     double now = held_loss(i, i->published),
            then = held_loss(i, i->work); /* only this thread changes published */
+    rv_loop_report r = { .accepted = then <= BETTER * now, .measure = "loss", .before = now, .after = then };
+    snprintf(r.why, sizeof r.why, "%zu signals since the start, %zu held back: %s", i->signals,
+             i->n_held < HELD ? i->n_held : (size_t)HELD,
+             r.accepted           ? "used"
+             : then > WORSE * now ? "worse, taken back"
+                                  : "goes on learning, not better by 2 % yet");
     if (then <= BETTER * now) {
         RV_TRY(rv_retrieval_copy(i->work, &next));
         rv_err e = store_version(i, now, then);
@@ -334,7 +341,8 @@ static rv_err compare(rv_instant *i)
         i->n_taken_back++;
         rv_metric_add(&counters[REFUSED], 1);
     }
-    return RV_OK;
+    r.changed = r.accepted ? i->version : 0;
+    return rv_loop_note(i->db, "instant", "retrieval", rv_clock_wall_ms(), &r);
 }
 
 /* Takes the lesson. */

@@ -75,6 +75,12 @@ static rv_err note(rv_db *db, const char *loop, size_t place, const char *stage,
                           (int64_t)r->accepted, r->measure ? r->measure : "", r->before, r->after, r->why));
 }
 
+rv_err rv_loop_note(rv_db *db, const char *loop, const char *stage, int64_t began_ms,
+                    const rv_loop_report *report)
+{
+    return note(db, loop, 0, stage, 0, "done", began_ms, rv_clock_wall_ms(), report);
+}
+
 static rv_err run_stage(rv_db *db, const rv_loop *loop, size_t place, int64_t run, double until_ms,
                         rv_loop_done *out)
 {

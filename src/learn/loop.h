@@ -47,6 +47,10 @@ typedef struct rv_loop_done {
  * Threads: one at a time. */
 rv_err rv_loop_run(rv_db *db, const rv_loop *loop, rv_loop_done *out) RV_MUST_CHECK;
 
+/** rv_loop_note - what a stage of a loop without runs (the instant one) did just now. Any thread. */
+rv_err rv_loop_note(rv_db *db, const char *loop, const char *stage, int64_t began_ms,
+                    const rv_loop_report *report) RV_MUST_CHECK;
+
 typedef struct rv_loop_row {
     const char *loop, *stage, *state, *measure,
         *why; /* state: "begun" (or cut short), "done", "failed"; measure "" when none */

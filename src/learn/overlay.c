@@ -176,9 +176,26 @@ static rv_err bring_in_line(rv_memory *memory, edges *wanted, edges *there)
     return e;
 }
 
+static rv_err has_versions(rv_db *db, rv_overlay_kind kind, bool *ever)
+{
+    sqlite3 *conn;
+    int64_t n = 0;
+    RV_TRY(rv_db_reader(db, &conn));
+    rv_err e = rv_db_int(conn, &n, "SELECT EXISTS (SELECT 1 FROM policy WHERE kind = ?1)", "t", rv_overlay_names[kind]);
+    rv_db_reader_done(db, conn);
+    *ever = n > 0;
+    return e;
+}
+
 rv_err rv_overlay_settle(rv_db *db, rv_memory *memory, rv_overlay_kind kind, int64_t *version)
 {
     edges wanted = { .type = rv_overlay_types[kind] }, there = { 0 };
+    bool ever = false;
+    *version = 0;
+    RV_TRY(has_versions(db, kind, &ever));
+    if (!ever) { /* nor edges: looking for them would cost a pass over all there are */
+        return RV_OK;
+    }
     RV_TRY(rv_policy_open(db, &rv_heap, rv_overlay_names[kind], take, &wanted, version));
     rv_err e = rv_overlay_read(db, kind, &there.at, NULL, &there.n);
     e = e ? e : bring_in_line(memory, &wanted, &there);

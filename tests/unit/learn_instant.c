@@ -1,6 +1,7 @@
 /* Feedback turns questions towards what was of use, a version at a time, and only when that holds for feedback held back. */
 #include "test.h"
 
+#include "learn/loop.h"
 #include "learn/instant.h"
 #include "store/policy.h"
 #include "store/session.h"
@@ -38,6 +39,7 @@ static void open_store(fixture *f)
     CHECK_OK(rv_witness_setup(f->db));
     CHECK_OK(rv_policy_setup(f->db));
     CHECK_OK(rv_episode_setup(f->db));
+    CHECK_OK(rv_loop_setup(f->db));
     CHECK_OK(rv_arena_new(&rv_heap, 64 << 20, &f->arena));
     CHECK_OK(rv_instant_open(&rv_heap, f->db, f->embed, f->memory, &f->instant));
 }

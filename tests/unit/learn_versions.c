@@ -1,6 +1,7 @@
 /* Versions of adapters: in use for whom, back again, after a restart, with a damaged file; and the loop that makes them. */
 #include "base/file.h"
 #include "base/metrics.h"
+#include "learn/loop.h"
 #include "learn/adapter_loop.h"
 #include "model/lora_peft.h"
 #include "store/witness.h"
@@ -29,6 +30,7 @@ static void open_store(place *p)
     CHECK_OK(rv_db_open(&rv_heap, p->dir, &p->db));
     CHECK_OK(rv_witness_setup(p->db));
     CHECK_OK(rv_episode_setup(p->db));
+    CHECK_OK(rv_loop_setup(p->db));
     CHECK_OK(rv_adapters_open(&rv_heap, p->db, &p->adapters));
 }
 

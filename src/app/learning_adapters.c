@@ -1,0 +1,185 @@
+/* Rounds of learning adapters, in the background and in the deep loop. The deep one has minutes, holds what earlier rounds learned, and goes on
+ * where a crash ended it. A round works within the pipeline; when somebody waits to forget it stops after its step, leaves, and begins again. */
+#include "app/learning_priv.h"
+#include "base/clock.h"
+#include "base/rng.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { USERS_MAX = 16, NAME_BYTES = 512, ARENA_BYTES = 1 << 20, ROUND_LEAST_MS = 500 };
+
+typedef struct pupil {
+    char model[NAME_BYTES], user[NAME_BYTES];
+    int64_t newest_ms; /* correction */
+} pupil;
+
+/* Whose corrections there are of which model, the newest first. */
+static rv_err read_pupils(rv_db *db, pupil *out, size_t *n)
+{
+    sqlite3 *conn;
+    sqlite3_stmt *s = NULL;
+    bool row = true;
+    *n = 0;
+    RV_TRY(rv_db_reader(db, &conn));
+    rv_err e = rv_db_prepare(conn, &s,
+                             "SELECT e.model, e.user, max(f.created_ms) FROM feedback f JOIN episode e ON "
+                             "e.request_id = f.request_id"
+                             " WHERE f.kind = 'correction' GROUP BY e.model, e.user ORDER BY 3 DESC LIMIT ?1",
+                             "i", (int64_t)USERS_MAX);
+    while (!e && *n < USERS_MAX && !(e = rv_db_step(s, &row)) && row) {
+        pupil *one = &out[(*n)++];
+        snprintf(one->model, sizeof one->model, "%s", (const char *)sqlite3_column_text(s, 0));
+        snprintf(one->user, sizeof one->user, "%s", (const char *)sqlite3_column_text(s, 1));
+        one->newest_ms = sqlite3_column_int64(s, 2);
+    }
+    sqlite3_finalize(s);
+    rv_db_reader_done(db, conn);
+    return e;
+}
+
+static bool on_step(void *self, size_t step, size_t steps, double loss)
+{
+    (void)step, (void)steps, (void)loss;
+    return app_learning_goes_on(self);
+}
+
+/* *news: corrections since the version in use was made, or a micro adapter that is to be consolidated. */
+static rv_err has_news(const rv_pipeline *p, const rv_engine *engine, const pupil *who, bool *news)
+{
+    rv_adapter_version version;
+    rv_arena *arena;
+    int64_t id = rv_adapters_in_use(p->adapters, rv_engine_get_info(engine)->fingerprint, who->user);
+    *news = true;
+    if (!id) {
+        return RV_OK;
+    }
+    RV_TRY(rv_arena_new(&rv_heap, ARENA_BYTES, &arena));
+    rv_err e = rv_adapters_get(p->adapters, id, arena, &version);
+    if (!e) {
+        *news = who->newest_ms > version.created_ms || strcmp(version.origin, "micro") == 0;
+    }
+    rv_arena_free(arena);
+    return e == RV_E_NOT_FOUND ? RV_OK : e;
+}
+
+/* Of a round that is cut short; no name of a user stands in the name of a file. */
+static void checkpoint_path(const rv_pipeline *p, const pupil *who, char out[4096])
+{
+    uint64_t h = rv_hash64(who->user, strlen(who->user), rv_hash64(who->model, strlen(who->model), 0));
+    snprintf(out, 4096, "%s/adapters/%016llx.ckpt", rv_db_dir(p->db), (unsigned long long)h);
+}
+
+static rv_err round_of(learning *l, rv_engine *engine, const pupil *who, double until_ms,
+                       rv_adapter_learned *done)
+{
+    const rv_pipeline *p = &l->app->pipeline;
+    bool news = false;
+    char checkpoint[4096];
+    RV_TRY(has_news(p, engine, who, &news));
+    if (!news) {
+        return RV_OK;
+    }
+    checkpoint_path(p, who, checkpoint);
+    rv_adapter_learning how = { .db = p->db,
+                                .memory = p->memory,
+                                .adapters = p->adapters,
+                                .engine = engine,
+                                .prompt = rv_pipeline_prompt,
+                                .embed = p->embed,
+                                .user = who->user,
+                                .rank = 16,
+                                .protect = l->deep,
+                                .checkpoint = l->deep ? checkpoint : NULL,
+                                .max_steps = 1 << 20,
+                                .max_seconds = (until_ms - rv_clock_ms()) / 1000,
+                                .seed = 1,
+                                .on_step = on_step,
+                                .self = l };
+    return rv_adapter_learn(&how, done);
+}
+
+static rv_err teach(learning *l, const pupil *who, double until_ms, rv_adapter_learned *done)
+{
+    const rv_pipeline *p = &l->app->pipeline;
+    const char *id;
+    rv_err e = RV_OK;
+    if (rv_backend_resolve(p->backend, who->model, &id)) {
+        return RV_OK; /* a model that is no more, or memory answered */
+    }
+    do {
+        rv_engine *engine = NULL;
+        l->yields = false;
+        rv_pipeline_enter(p);
+        e = rv_backend_take(p->backend, id, &engine);
+        if (!e) {
+            e = round_of(l, engine, who, until_ms, done);
+            rv_backend_put(p->backend, engine);
+        }
+        rv_pipeline_leave(p);
+    } while (e == RV_E_CANCELLED && l->yields && rv_clock_ms() + ROUND_LEAST_MS < until_ms);
+    return e == RV_E_CANCELLED && l->yields ? RV_OK : e; /* what was forgotten took all the time */
+}
+
+typedef struct tally {
+    size_t rounds, published, consolidated, held;
+    double discarded; /* the most */
+} tally;
+
+static void count(tally *t, const rv_adapter_learned *done)
+{
+    t->rounds++;
+    t->published += done->version > 0;
+    t->consolidated += done->consolidated;
+    t->held += done->held;
+    t->discarded = done->discarded > t->discarded ? done->discarded : t->discarded;
+}
+
+static void report(const tally *t, const rv_adapter_learned *last, rv_loop_report *out)
+{
+    *out = (rv_loop_report){ .accepted = t->published > 0,
+                             .changed = (int64_t)t->published,
+                             .measure = "loss",
+                             .before = last->before,
+                             .after = last->after };
+    int n = snprintf(out->why, sizeof out->why, "%zu of %zu published; the last: %s", t->published, t->rounds,
+                     last->why);
+    if (t->consolidated && n > 0 && (size_t)n < sizeof out->why) {
+        n += snprintf(out->why + n, sizeof out->why - (size_t)n,
+                      "; %zu micro adapters consolidated, %.2g of the energy cut", t->consolidated,
+                      t->discarded);
+    }
+    if (t->held && n > 0 && (size_t)n < sizeof out->why) {
+        snprintf(out->why + n, sizeof out->why - (size_t)n, "; %zu earlier rows held", t->held);
+    }
+}
+
+rv_err app_adapters_stage(void *self, double until_ms, rv_loop_report *out)
+{
+    learning *l = self;
+    size_t n = 0;
+    tally t = { 0 };
+    rv_adapter_learned last = { 0 };
+    if (!rv_config_bool(l->app->config, "learning.adapters")) {
+        app_say(out, "off (learning.adapters): memory answers corrected questions");
+        return RV_OK;
+    }
+    pupil *pupils = rv_new_array(&rv_heap, USERS_MAX, sizeof *pupils);
+    rv_err e =
+        pupils ? read_pupils(l->app->pipeline.db, pupils, &n) : rv_fail(RV_E_NOMEM, "learning adapters");
+    for (size_t i = 0; !e && i < n && rv_clock_ms() + ROUND_LEAST_MS < until_ms; i++) {
+        rv_adapter_learned done = { 0 };
+        e = teach(l, &pupils[i], until_ms, &done);
+        if (!e && done.why) {
+            last = done;
+            count(&t, &done);
+        }
+    }
+    rv_free(&rv_heap, pupils);
+    if (t.rounds) {
+        report(&t, &last, out);
+    } else {
+        app_say(out, "nothing to do: no corrections since the last time");
+    }
+    return e;
+}
