@@ -1,4 +1,4 @@
-/* What do many requests at once cost? engine_batch MODEL [THREADS [IN [OUT]]]: for 1, 2, 4 and 8 callers that ask at the
+/* What do many requests at once cost? engine_batch MODEL [THREADS [IN [OUT [FEWEST]]]]: for 1, 2, 4 and 8 callers (FEWEST and more) that ask at the
  * same moment for OUT tokens after IN random ones (of their own), tokens per second of all answers together, the time to
  * the first token (median) and the longest silence of any answer after its first token. One JSON line each, median of 3. */
 #include "base/clock.h"
@@ -92,8 +92,8 @@ static bool round_of(rv_engine *e, size_t n, size_t n_in, size_t n_out, rv_rng *
 
 int main(int argc, char **argv)
 {
-    if (argc < 2 || argc > 5) {
-        fprintf(stderr, "usage: engine_batch MODEL [THREADS [IN [OUT]]]\n");
+    if (argc < 2 || argc > 6) {
+        fprintf(stderr, "usage: engine_batch MODEL [THREADS [IN [OUT [FEWEST]]]]\n");
         return 2;
     }
     int threads = argc > 2 ? atoi(argv[2]) : rv_cpu_count();
@@ -113,7 +113,8 @@ int main(int argc, char **argv)
     rv_rng_init(&rng, 1);
     double warm[3], m[3][ROUNDS], one[3];
     bool good = !err && ids && round_of(e, 1, n_in, 4, &rng, ids, warm);
-    for (size_t n = 1; n <= MOST && good; n *= 2) {
+    size_t fewest = argc > 5 ? (size_t)atoi(argv[5]) : 1;
+    for (size_t n = fewest ? fewest : 1; n <= MOST && good; n *= 2) {
         for (int r = 0; r < ROUNDS && good; r++) {
             good = round_of(e, n, n_in, n_out, &rng, ids, one);
             for (int i = 0; i < 3; i++) {

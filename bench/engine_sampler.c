@@ -1,5 +1,6 @@
 /* What does choosing a token cost? engine_sampler [VOCAB]: microseconds from a row of logits to a token for the usual settings, of
- * a row in which few tokens matter and of a flat one, and for the log-probability. One JSON line each, median of ROUNDS. */
+ * a row in which few tokens matter and of a flat one; for the log-probability; and to look at the blocks of a row, which the head
+ * of the model does. One JSON line each, median of ROUNDS. */
 #include "base/clock.h"
 #include "engine/sampler_priv.h"
 
@@ -37,8 +38,9 @@ int main(int argc, char **argv)
         { "top_k 40 top_p 0.9", 1, 0.9f, 0, 40 },
     };
     rv_sampler *s = NULL;
+    rv_logits_block *blocks = rv_new_array(&rv_heap, rv_logits_blocks(n), sizeof *blocks);
     float *row = rv_new_array(&rv_heap, n, sizeof *row);
-    if (n < 2 || !row || rv_sampler_new(&rv_heap, rv_kernels_best(), n, &s)) {
+    if (n < 2 || !row || !blocks || rv_sampler_new(&rv_heap, rv_kernels_best(), n, &s)) {
         fprintf(stderr, "usage: engine_sampler [VOCAB]\n");
         return 2;
     }
@@ -48,7 +50,8 @@ int main(int argc, char **argv)
         for (size_t i = 0; i < n; i++) {
             row[i] = (flat ? 0.5f : 3) * rv_rng_normal(&rng);
         }
-        for (size_t i = 0; i < RV_COUNT(settings) + 1; i++) {
+        rv_logits_look(rv_kernels_best(), row, n, blocks);
+        for (size_t i = 0; i < RV_COUNT(settings) + 2; i++) {
             bool chooses = i < RV_COUNT(settings);
             rv_sampling how = rv_sampling_default();
             if (chooses) {
@@ -62,18 +65,26 @@ int main(int argc, char **argv)
             for (int r = 0; r < ROUNDS; r++) {
                 double start = rv_clock_ms();
                 for (int t = 0; t < TIMES; t++) {
-                    sum += chooses ? rv_sampler_next(s, &how, &rng, (rv_history){ 0 }, row)
-                                   : (int64_t)rv_sampler_normalise(s, row);
+                    if (i == RV_COUNT(settings) + 1) {
+                        rv_logits_look(rv_kernels_best(), row, n, blocks);
+                    } else {
+                        rv_logits_row it = { row, blocks };
+                        sum += chooses ? rv_sampler_next(s, &how, &rng, (rv_history){ 0 }, it)
+                                       : (int64_t)rv_sampler_normalise(s, it);
+                    }
                 }
                 us[r] = (rv_clock_ms() - start) * 1e3 / TIMES;
             }
             printf("{\"bench\":\"engine_sampler\",\"what\":\"%s\",\"row\":\"%s\",\"vocab\":%zu,\"us\":%.1f,"
                    "\"level\":\"%s\",\"sum\":%lld}\n",
-                   chooses ? settings[i].name : "log-probability", flat ? "flat" : "peaked", n, median(us),
-                   rv_kernels_best()->name, (long long)sum);
+                   chooses                   ? settings[i].name
+                   : i == RV_COUNT(settings) ? "log-probability"
+                                             : "look",
+                   flat ? "flat" : "peaked", n, median(us), rv_kernels_best()->name, (long long)sum);
         }
     }
     rv_sampler_free(s);
+    rv_free(&rv_heap, blocks);
     rv_free(&rv_heap, row);
     return 0;
 }

@@ -47,11 +47,12 @@ rv_err rv_batch_new(const rv_alloc *mem, rv_lfm2 *model, rv_kv *kv, rv_batch_opt
     rv_cond_init(&b->unsaved);
     size_t n = how.max_sequences;
     b->logits = new_untouched(mem, n * (1 + RV_DRAFTS_MAX), how.n_vocab);
+    b->blocks = rv_new_array(mem, n * (1 + RV_DRAFTS_MAX) * rv_logits_blocks(how.n_vocab), sizeof *b->blocks);
     b->states = new_untouched(mem, n * RV_DRAFTS_MAX, how.state_bytes / sizeof(float));
     b->seats = rv_new_array(mem, n, sizeof *b->seats);
     b->segments = rv_new_array(mem, n, sizeof *b->segments);
     b->stepping = rv_new_array(mem, n, sizeof *b->stepping);
-    rv_err e = b->logits && b->states && b->seats && b->segments && b->stepping
+    rv_err e = b->logits && b->blocks && b->states && b->seats && b->segments && b->stepping
                    ? rv_seats_open(b)
                    : rv_fail(RV_E_NOMEM, "no memory for %zu rows of logits", n);
     if (e) {
@@ -72,6 +73,7 @@ void rv_batch_free(rv_batch *b)
     rv_free(b->mem, b->segments);
     rv_free(b->mem, b->seats);
     rv_free(b->mem, b->states);
+    rv_free(b->mem, b->blocks);
     rv_free(b->mem, b->logits);
     pthread_cond_destroy(&b->unsaved);
     pthread_cond_destroy(&b->changed);
@@ -111,6 +113,11 @@ static float *seat_logits(const rv_batch *b, const rv_call *c)
     return b->logits + c->seat * (1 + RV_DRAFTS_MAX) * b->how.n_vocab;
 }
 
+static rv_logits_block *seat_blocks(const rv_batch *b, const rv_call *c)
+{
+    return b->blocks + c->seat * (1 + RV_DRAFTS_MAX) * rv_logits_blocks(b->how.n_vocab);
+}
+
 static float *seat_states(const rv_batch *b, const rv_call *c)
 {
     return b->states + c->seat * RV_DRAFTS_MAX * (b->how.state_bytes / sizeof(float));
@@ -121,8 +128,9 @@ static void add_segment(rv_batch *b, size_t *n_segments, rv_call *c, size_t n)
     size_t past = rv_call_tokens(c), end = past + n, v = b->how.n_vocab;
     size_t from = c->measuring ? c->logits_from : c->goal - 1;
     from = from < past ? past : from > end ? end : from;
-    float *row =
-        c->measuring ? c->logits + (from - c->logits_from) * v : seat_logits(b, c) + (c->goal - c->until) * v;
+    size_t at = c->measuring ? from - c->logits_from : c->goal - c->until;
+    float *row = (c->measuring ? c->logits : seat_logits(b, c)) + at * v;
+    rv_logits_block *blocks = c->measuring ? NULL : seat_blocks(b, c) + at * rv_logits_blocks(v);
     if (past >= c->until) { /* a draft by itself: what it is taken back to */
         memcpy(seat_states(b, c) + (past - c->until) * (b->how.state_bytes / sizeof(float)),
                rv_kv_state(c->entry->seq), b->how.state_bytes);
@@ -132,6 +140,7 @@ static void add_segment(rv_batch *b, size_t *n_segments, rv_call *c, size_t n)
                                                   .n = n,
                                                   .logits_from = from - past,
                                                   .logits = from < end ? row : NULL,
+                                                  .blocks = blocks,
                                                   .lora = c->lora,
                                                   .states = c->drafts ? seat_states(b, c) : NULL,
                                                   .mark_after = place_mark(c, past, n) };
@@ -538,6 +547,12 @@ const float *rv_batch_logits(const rv_batch *b, const rv_call *c, size_t after)
 {
     assert(after >= c->until && after <= c->fed);
     return seat_logits(b, c) + (after - c->until) * b->how.n_vocab;
+}
+
+const rv_logits_block *rv_batch_blocks(const rv_batch *b, const rv_call *c, size_t after)
+{
+    assert(after >= c->until && after <= c->fed);
+    return seat_blocks(b, c) + (after - c->until) * rv_logits_blocks(b->how.n_vocab);
 }
 
 /* Under the lock, because others may look for their beginning in this sequence. */

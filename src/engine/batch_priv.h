@@ -125,9 +125,11 @@ rv_err rv_batch_draft(rv_batch *b, rv_call *call) RV_MUST_CHECK;
 bool rv_batch_wants_model(rv_batch *b, const rv_call *call);
 double rv_batch_step_ms(rv_batch *b, size_t n);
 
-/** rv_batch_logits - behind token `after` - 1 of the sequence: until .. fed of the last feed. rv_batch_take_back - drop
+/** rv_batch_logits - behind token `after` - 1 of the sequence: until .. fed of the last feed. rv_batch_blocks - what is known of
+ * them. rv_batch_take_back - drop
  * the drafts behind the first n tokens, n from until on; before ids[n] is written. Threads: as for rv_batch_feed. */
 const float *rv_batch_logits(const rv_batch *b, const rv_call *call, size_t after);
+const rv_logits_block *rv_batch_blocks(const rv_batch *b, const rv_call *call, size_t after);
 void rv_batch_take_back(rv_batch *b, rv_call *call, size_t n);
 
 /** rv_batch_forget - no sequence is taken over by later calls or written to the shelf: idle ones are emptied, running ones when they end.

@@ -50,13 +50,13 @@ bool rv_draft_model_next(rv_draft_model *m, rv_history past, size_t n_guessed, c
         return false;
     }
     rv_sampler *sampler = m->samplers[c->seat];
-    const float *logits = rv_batch_logits(m->batch, c, c->fed);
+    rv_logits_row row = { rv_batch_logits(m->batch, c, c->fed), rv_batch_blocks(m->batch, c, c->fed) };
     rv_history all = { c->ids, c->fed, past.n_prompt };
-    *token = rv_sampler_next(sampler, how, rng, all, logits);
+    *token = rv_sampler_next(sampler, how, rng, all, row);
     if (*token < 0) {
         return false;
     }
-    *p = expf((float)((double)logits[*token] - rv_sampler_normalise(sampler, logits)));
+    *p = expf((float)((double)row.logits[*token] - rv_sampler_normalise(sampler, row)));
     return true;
 }
 

@@ -370,20 +370,21 @@ typedef struct answer {
 static rv_err sample(answer *a, rv_piece *piece, rv_token_prob *top)
 {
     rv_sampler *sampler = a->e->samplers[a->call->seat];
-    const float *logits = rv_batch_logits(a->e->batch, a->call, a->n);
-    double normaliser = rv_sampler_normalise(sampler, logits);
+    rv_logits_row row = { rv_batch_logits(a->e->batch, a->call, a->n),
+                          rv_batch_blocks(a->e->batch, a->call, a->n) };
+    double normaliser = rv_sampler_normalise(sampler, row);
     *piece = (rv_piece){ .text = "", .top = top };
     if (a->how->n_logprobs > 0) {
-        piece->n_top = rv_sampler_top(sampler, logits, normaliser, top, (size_t)a->how->n_logprobs);
+        piece->n_top = rv_sampler_top(sampler, row.logits, normaliser, top, (size_t)a->how->n_logprobs);
     }
     rv_history past = { a->call->ids, a->n, a->how->n_prompt };
-    piece->token = rv_sampler_next(sampler, &a->how->sampling, &a->rng, past, logits);
+    piece->token = rv_sampler_next(sampler, &a->how->sampling, &a->rng, past, row);
     if (piece->token < 0) {
         return rv_fail(RV_E_CORRUPT,
                        "%s: the model gave no finite logit after %zu tokens; `ruvllm show` checks the file",
                        a->e->path, a->n);
     }
-    piece->logprob = (float)((double)logits[piece->token] - normaliser);
+    piece->logprob = (float)((double)row.logits[piece->token] - normaliser);
     return RV_OK;
 }
 
@@ -668,7 +669,8 @@ static rv_err add_nll(rv_engine *e, rv_call *call, double *sum)
         RV_TRY(rv_batch_feed(e->batch, call, end));
         for (size_t i = past; i < end; i++) {
             const float *row = call->logits + (i - past) * v;
-            *sum += rv_sampler_normalise(e->samplers[call->seat], row) - (double)row[call->prompt[i + 1]];
+            *sum += rv_sampler_normalise(e->samplers[call->seat], (rv_logits_row){ row, NULL }) -
+                    (double)row[call->prompt[i + 1]];
         }
     }
     return RV_OK;

@@ -10,9 +10,12 @@ struct rv_sampler {
     const rv_alloc *mem;
     const rv_kernels *kernels;
     size_t n_vocab;
-    uint32_t *count;    /* [n_vocab] zero between calls */
-    int32_t *ids;       /* [n_vocab] of what is in work */
-    float *work, *some; /* [n_vocab] */
+    uint32_t *count;         /* [n_vocab] zero between calls */
+    int32_t *ids;            /* [n_vocab] of what is in work */
+    float *work, *some;      /* [n_vocab] */
+    float *changed;          /* [n_vocab] logits with penalties and bias, of the blocks that have any; */
+    rv_logits_block *blocks; /* [rv_logits_blocks(n_vocab)] their maxima and those of the other ones */
+    bool *is_changed;        /* [rv_logits_blocks(n_vocab)] */
 };
 
 rv_sampling rv_sampling_default(void)
@@ -63,7 +66,10 @@ rv_err rv_sampler_new(const rv_alloc *mem, const rv_kernels *k, size_t n_vocab, 
     s->some = rv_new_array(mem, n_vocab, sizeof *s->some);
     s->count = rv_new_array(mem, n_vocab, sizeof *s->count);
     s->work = rv_new_array(mem, n_vocab, sizeof *s->work);
-    if (!s->ids || !s->some || !s->count || !s->work) {
+    s->changed = rv_new_array(mem, n_vocab, sizeof *s->changed);
+    s->blocks = rv_new_array(mem, rv_logits_blocks(n_vocab), sizeof *s->blocks);
+    s->is_changed = rv_new_array(mem, rv_logits_blocks(n_vocab), sizeof *s->is_changed);
+    if (!s->ids || !s->some || !s->count || !s->work || !s->changed || !s->blocks || !s->is_changed) {
         rv_sampler_free(s);
         return rv_fail(RV_E_NOMEM, "sampler: no memory for %zu tokens", n_vocab);
     }
@@ -78,17 +84,37 @@ void rv_sampler_free(rv_sampler *s)
         rv_free(s->mem, s->some);
         rv_free(s->mem, s->count);
         rv_free(s->mem, s->work);
+        rv_free(s->mem, s->changed);
+        rv_free(s->mem, s->blocks);
+        rv_free(s->mem, s->is_changed);
         rv_free(s->mem, s);
     }
 }
 
-static void penalise(rv_sampler *s, const rv_sampling *how, rv_history past, float *logits)
+static size_t block_end(const rv_sampler *s, size_t block)
+{
+    size_t end = (block + 1) * RV_LOGITS_BLOCK;
+    return end < s->n_vocab ? end : s->n_vocab;
+}
+
+/* The logit of a token, to be changed. */
+static float *change(rv_sampler *s, const float *logits, int32_t id)
+{
+    size_t block = (size_t)id / RV_LOGITS_BLOCK, from = block * RV_LOGITS_BLOCK;
+    if (!s->is_changed[block]) {
+        s->is_changed[block] = true;
+        memcpy(s->changed + from, logits + from, (block_end(s, block) - from) * sizeof *logits);
+    }
+    return &s->changed[id];
+}
+
+static void penalise(rv_sampler *s, const rv_sampling *how, rv_history past, const float *logits)
 {
     size_t most = how->repeat_penalty != 1 ? (size_t)how->repeat_last : 0,
            last = most < past.n ? most : past.n;
     for (size_t i = past.n - last; i < past.n; i++) {
-        float *logit = &logits[past.ids[i]];
         if (!s->count[past.ids[i]]++) {
+            float *logit = change(s, logits, past.ids[i]);
             *logit = *logit > 0 ? *logit / how->repeat_penalty : *logit * how->repeat_penalty;
         }
     }
@@ -102,18 +128,19 @@ static void penalise(rv_sampler *s, const rv_sampling *how, rv_history past, flo
         for (size_t i = past.n_prompt; i < past.n; i++) {
             uint32_t *count = &s->count[past.ids[i]];
             if (*count) {
-                logits[past.ids[i]] -= (float)*count * how->frequency_penalty + how->presence_penalty;
+                *change(s, logits, past.ids[i]) -=
+                    (float)*count * how->frequency_penalty + how->presence_penalty;
                 *count = 0;
             }
         }
     }
     for (size_t i = 0; i < how->n_bias; i++) {
-        logits[how->bias[i].id] += how->bias[i].bias;
+        *change(s, logits, how->bias[i].id) += how->bias[i].bias;
     }
 }
 
-/* Lanes, because one chain of comparisons over a large vocabulary would wait for itself. */
-static int32_t largest(const float *x, size_t n)
+/* -infinity when none is finite. Lanes, because one chain of comparisons would wait for itself. */
+static float largest_of(const float *x, size_t n)
 {
     enum { LANES = 8 };
     float most[LANES], best = -INFINITY;
@@ -131,8 +158,19 @@ static int32_t largest(const float *x, size_t n)
     for (size_t j = 0; j < LANES; j++) {
         best = most[j] > best ? most[j] : best;
     }
-    for (size_t i = 0; best > -INFINITY && i < n; i++) {
-        if (x[i] == best) {
+    return best;
+}
+
+/* The largest logit of all that is finite, the lowest id among equals; -1: there is none. */
+static int32_t largest(const rv_sampler *s, const float *logits)
+{
+    size_t n = rv_logits_blocks(s->n_vocab), best = 0;
+    for (size_t i = 1; i < n; i++) {
+        best = s->blocks[i].max > s->blocks[best].max ? i : best;
+    }
+    const float *x = s->is_changed[best] ? s->changed : logits;
+    for (size_t i = best * RV_LOGITS_BLOCK; s->blocks[best].max > -INFINITY; i++) {
+        if (x[i] == s->blocks[best].max) {
             return (int32_t)i;
         }
     }
@@ -192,28 +230,30 @@ static cut find_cut(const float *x, size_t n, bool by_sum, double wanted, float 
     }
 }
 
-static bool any_from(const float *x, size_t n, float low)
+/* What is not below low, to work, and its ids; returns how many. */
+static size_t gather(rv_sampler *s, const float *logits, float low)
 {
-    int any = 0;
-    for (size_t i = 0; i < n; i++) {
-        any |= x[i] >= low;
+    size_t n = 0;
+    for (size_t block = 0; block < rv_logits_blocks(s->n_vocab); block++) {
+        const float *x = s->is_changed[block] ? s->changed : logits;
+        size_t end = s->blocks[block].max >= low ? block_end(s, block) : 0;
+        for (size_t i = block * RV_LOGITS_BLOCK; i < end; i++) {
+            if (x[i] >= low && x[i] <= FLT_MAX) {
+                s->work[n] = x[i];
+                s->ids[n++] = (int32_t)i;
+            }
+        }
     }
-    return any;
+    return n;
 }
 
-/* Keeps of x [n], and of the ids that belong to it, what the cut keeps and nothing below low; returns how many. from: the ids,
- * NULL: 0 .. n - 1. */
-static size_t keep(float *x, int32_t *ids, const int32_t *from, size_t n, cut at, bool by_sum, float low)
+/* Keeps of x [n], and of the ids that belong to it, what the cut keeps and nothing below low; returns how many. */
+static size_t keep(float *x, int32_t *ids, size_t n, cut at, bool by_sum, float low)
 {
-    enum { BLOCK = 16 }; /* often there is nothing in it */
     size_t kept = 0;
     low = at.value > low ? at.value : low;
     for (size_t i = 0; i < n; i++) {
-        if (i % BLOCK == 0 && i + BLOCK <= n && !any_from(x + i, BLOCK, low)) {
-            i += BLOCK - 1;
-            continue;
-        }
-        if (!(x[i] >= low && x[i] <= FLT_MAX)) {
+        if (!(x[i] >= low)) {
             continue;
         }
         if (x[i] == at.value) {
@@ -223,7 +263,7 @@ static size_t keep(float *x, int32_t *ids, const int32_t *from, size_t n, cut at
             at.left -= by_sum ? (double)x[i] : 1;
         }
         x[kept] = x[i];
-        ids[kept++] = from ? from[i] : (int32_t)i;
+        ids[kept++] = ids[i];
     }
     return kept;
 }
@@ -270,52 +310,67 @@ static int32_t draw(const float *x, const int32_t *ids, size_t n, double part)
     return ids[i];
 }
 
-int32_t rv_sampler_next(rv_sampler *s, const rv_sampling *how, rv_rng *rng, rv_history past,
-                        const float *logits)
+/* Blocks of the row, to be changed. */
+static void take_blocks(rv_sampler *s, rv_logits_row row)
 {
-    float *x = s->work;
-    memcpy(x, logits, s->n_vocab * sizeof *x);
-    penalise(s, how, past, x);
-    int32_t top = largest(x, s->n_vocab);
+    size_t n = rv_logits_blocks(s->n_vocab);
+    if (row.blocks) {
+        memcpy(s->blocks, row.blocks, n * sizeof *s->blocks);
+    } else {
+        rv_logits_look(s->kernels, row.logits, s->n_vocab, s->blocks);
+    }
+}
+
+int32_t rv_sampler_next(rv_sampler *s, const rv_sampling *how, rv_rng *rng, rv_history past,
+                        rv_logits_row row)
+{
+    size_t n_blocks = rv_logits_blocks(s->n_vocab);
+    memset(s->is_changed, 0, n_blocks * sizeof *s->is_changed);
+    take_blocks(s, row);
+    penalise(s, how, past, row.logits);
+    for (size_t i = 0; i < n_blocks; i++) {
+        if (s->is_changed[i]) {
+            s->blocks[i].max =
+                largest_of(s->changed + i * RV_LOGITS_BLOCK, block_end(s, i) - i * RV_LOGITS_BLOCK);
+        }
+    }
+    int32_t top = largest(s, row.logits);
     if (top < 0 || how->temperature == 0) {
         return top;
     }
     /* Only what may be chosen is weighed: of a large vocabulary mostly a few tokens. The border is a little low; what is
      * below after all is left out by its weight. */
     bool sums = how->top_p < 1;
-    float ratio = !sums && !how->top_k && how->min_p > NEVER ? how->min_p : NEVER, best = x[top];
+    float ratio = !sums && !how->top_k && how->min_p > NEVER ? how->min_p : NEVER;
+    float best = (s->is_changed[(size_t)top / RV_LOGITS_BLOCK] ? s->changed : row.logits)[top];
     float low = best + how->temperature * (logf(ratio) - 0.01f) - 8 * FLT_EPSILON * fabsf(best);
-    cut all = { -INFINITY, 0 }, at = all;
-    if (how->top_k && (size_t)how->top_k < s->n_vocab) {
-        at = find_cut(x, s->n_vocab, false, how->top_k, s->some);
+    float *x = s->work;
+    size_t n = gather(s, row.logits, low);
+    if (how->top_k && (size_t)how->top_k < n) {
+        n = keep(x, s->ids, n, find_cut(x, n, false, how->top_k, s->some), false, low);
     }
-    size_t n = keep(x, s->ids, NULL, s->n_vocab, at, false, low);
     weigh(x, n, best, how->temperature, s->kernels);
-    float most = x[largest(x, n)], least = most * (how->min_p > ratio ? how->min_p : ratio);
-    at = all;
     if (sums) {
         double wanted = (double)how->top_p * sum_of(x, n);
-        at = find_cut(x, n, true, wanted > DBL_MIN ? wanted : DBL_MIN, s->some);
+        n = keep(x, s->ids, n, find_cut(x, n, true, wanted > DBL_MIN ? wanted : DBL_MIN, s->some), true, 0);
     }
-    if (sums || how->min_p > 0) {
-        n = keep(x, s->ids, s->ids, n, at, true, least);
+    if (how->min_p > 0) {
+        n = keep(x, s->ids, n, (cut){ -INFINITY, 0 }, false, how->min_p * largest_of(x, n));
     }
     return draw(x, s->ids, n, rv_rng_unit(rng) * sum_of(x, n));
 }
 
-double rv_sampler_normalise(rv_sampler *s, const float *logits)
+double rv_sampler_normalise(rv_sampler *s, rv_logits_row row)
 {
-    int32_t top = largest(logits, s->n_vocab);
-    if (top < 0) {
-        return NAN;
+    take_blocks(s, row);
+    double most = -INFINITY, sum = 0;
+    for (size_t i = 0; i < rv_logits_blocks(s->n_vocab); i++) {
+        most = fmax(most, (double)s->blocks[i].max);
     }
-    memcpy(s->work, logits, s->n_vocab * sizeof *s->work);
-    s->kernels->softmax(s->work, s->n_vocab);
-    if (!(s->work[top] > 0)) { /* something was not finite */
-        memcpy(s->work, logits, s->n_vocab * sizeof *s->work);
-        weigh(s->work, s->n_vocab, logits[top], 1, s->kernels);
+    for (size_t i = 0; i < rv_logits_blocks(s->n_vocab) && most > -INFINITY; i++) {
+        sum += (double)s->blocks[i].sum * exp((double)s->blocks[i].max - most);
     }
-    return (double)logits[top] - log((double)s->work[top]); /* work[top] = 1 / sum of exp(logit - largest) */
+    return most > -INFINITY ? most + log(sum) : (double)NAN;
 }
 
 size_t rv_sampler_top(const rv_sampler *s, const float *logits, double normaliser, rv_token_prob *top,

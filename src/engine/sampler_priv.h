@@ -18,6 +18,7 @@
 #define RV_ENGINE_SAMPLER_PRIV_H
 #include "base/rng.h"
 #include "engine/engine.h"
+#include "model/logits.h"
 
 typedef struct rv_sampler rv_sampler;
 
@@ -35,16 +36,22 @@ typedef struct rv_history {
     size_t n, n_prompt;
 } rv_history;
 
-/** rv_sampler_next - the next token, or -1 when no logit [n_vocab] is finite. */
+/* A row of logits to choose from. */
+typedef struct rv_logits_row {
+    const float *logits;           /* [n_vocab] */
+    const rv_logits_block *blocks; /* rv_logits_look; NULL: nobody has looked yet */
+} rv_logits_row;
+
+/** rv_sampler_next - the next token, or -1 when no logit is finite. */
 int32_t rv_sampler_next(rv_sampler *s, const rv_sampling *how, rv_rng *rng, rv_history past,
-                        const float *logits);
+                        rv_logits_row row);
 
 /**
  * rv_sampler_normalise - what must be taken from the logits to make them log-probabilities; those that are not finite
  * count as none. NaN when no logit is finite.
  * rv_sampler_top - the n_top tokens with the largest logits, best first, with log-probabilities. Returns how many.
  */
-double rv_sampler_normalise(rv_sampler *s, const float *logits);
+double rv_sampler_normalise(rv_sampler *s, rv_logits_row row);
 size_t rv_sampler_top(const rv_sampler *s, const float *logits, double normaliser, rv_token_prob *top,
                       size_t n_top);
 #endif

@@ -42,6 +42,7 @@ struct rv_batch {
     entry *entries; /* [n_entries] */
     size_t n_entries;
     float *logits;             /* [max_sequences][1 + RV_DRAFTS_MAX][n_vocab] */
+    rv_logits_block *blocks;   /* of these rows */
     float *states;             /* [max_sequences][RV_DRAFTS_MAX][state_floats] behind what is drafted */
     rv_call **seats;           /* [max_sequences] NULL: free */
     rv_lfm2_segment *segments; /* [max_sequences] of the step under way */

@@ -10,10 +10,10 @@
     {                                                                                                        \
         .name = #L, .level = (id), .dot_f32 = rv_dot_f32_##L, .l2sq_f32 = rv_l2sq_f32_##L,                   \
         .dot_i8 = rv_dot_i8_##L, .rmsnorm = rv_rmsnorm_##L, .add = rv_add_##L, .silu_mul = rv_silu_mul_##L,  \
-        .rope = rv_rope_##L, .softmax = rv_softmax_##L, .shortconv = rv_shortconv_##L,                       \
-        .f32_to_f16 = rv_f32_to_f16_##L, .f16_to_f32 = rv_f16_to_f32_##L, .expand = rv_expand_table_##L,     \
-        .quantize = rv_quantize_##L, .pack_bytes = rv_pack_bytes_##L, .pack = (pack_or_null),                \
-        .matmul = rv_matmul_##L, .attend = rv_attend_##L, .gemm = rv_gemm_##L,                               \
+        .rope = rv_rope_##L, .softmax = rv_softmax_##L, .exp_sum = rv_exp_sum_##L,                           \
+        .shortconv = rv_shortconv_##L, .f32_to_f16 = rv_f32_to_f16_##L, .f16_to_f32 = rv_f16_to_f32_##L,     \
+        .expand = rv_expand_table_##L, .quantize = rv_quantize_##L, .pack_bytes = rv_pack_bytes_##L,         \
+        .pack = (pack_or_null), .matmul = rv_matmul_##L, .attend = rv_attend_##L, .gemm = rv_gemm_##L,       \
         .onebit_table = rv_onebit_table_##L, .onebit_scan = rv_onebit_scan_##L, .hadamard = rv_hadamard_##L, \
         .code_dots = rv_code_dots_##L, .plane_dots = rv_plane_dots_##L,                                      \
     }

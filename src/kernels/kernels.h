@@ -104,7 +104,9 @@ typedef struct rv_kernels {
     int32_t (*dot_i8)(const int8_t *a, const int8_t *b, size_t n); /* exact; n up to 131,071 */
     void (*add)(float *x, const float *y, size_t n);               /* x += y */
     void (*silu_mul)(float *gate, const float *up, size_t n);      /* gate = gate / (1 + e^-gate) * up */
-    void (*softmax)(float *x, size_t n);                         /* -infinity becomes 0; one must be finite */
+    void (*softmax)(float *x, size_t n); /* -infinity becomes 0; one must be finite */
+    /* the largest of the finite ones (-infinity: there is none), and the sum of e^(x - max) over them */
+    void (*exp_sum)(const float *x, size_t n, float *max, float *sum);
     void (*f32_to_f16)(const float *x, uint16_t *out, size_t n); /* nearest even, infinity from 65520 */
     void (*f16_to_f32)(const uint16_t *x, float *out, size_t n);
 

@@ -12,6 +12,7 @@
     void rv_silu_mul_##L(float *gate, const float *up, size_t n);                                            \
     void rv_rope_##L(float *x, const float *cos, const float *sin, size_t n_heads, size_t dim);              \
     void rv_softmax_##L(float *x, size_t n);                                                                 \
+    void rv_exp_sum_##L(const float *x, size_t n, float *max, float *sum);                                   \
     void rv_shortconv_##L(const float *u, const float *conv, float *state, size_t h, size_t k, float *out);  \
     void rv_f32_to_f16_##L(const float *x, uint16_t *out, size_t n);                                         \
     void rv_f16_to_f32_##L(const uint16_t *x, float *out, size_t n);                                         \

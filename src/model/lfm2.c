@@ -848,11 +848,23 @@ static void embed(const step *s, int thread)
     meet(s, thread);
 }
 
+/* Columns [from, to) of the i-th token that asked. */
+static void look(const step *s, size_t i, const float *row, size_t from, size_t to)
+{
+    const rv_lfm2 *m = s->m;
+    const span *own = &m->spans[m->span_of[m->asked[i]]];
+    size_t at = m->asked[i] - own->first - own->how->logits_from;
+    if (own->how->blocks) {
+        rv_logits_block *out = own->how->blocks + at * rv_logits_blocks(m->shape->n_vocab);
+        rv_logits_look(m->k, row + from, to - from, out + from / RV_LOGITS_BLOCK);
+    }
+}
+
 /* Rows of one segment are written where they belong. Those of several go there by way of scratch, a block of
  * columns at a time, because a product has one place for all of its rows. */
 static void logits(const step *s, int thread)
 {
-    enum { BLOCK = 64 * RV_ROW_STEP };
+    enum { BLOCK = 8 * RV_LOGITS_BLOCK };
     const rv_lfm2 *m = s->m;
     size_t from, to, v = m->shape->n_vocab, head = rv_lfm2_products(m->file) - 1;
     if (s->n_asked == 0) {
@@ -860,19 +872,16 @@ static void logits(const step *s, int thread)
     }
     rv_act act;
     ready(s, thread, m->x, m->shape->hidden, m->file->final_norm, m->asked, s->n_asked, &act);
-    rv_pool_split(v, RV_ROW_STEP, thread, s->n_threads, &from, &to);
-    if (s->logits) {
-        if (from < to) {
-            m->k->matmul(&m->head, &act, from, to, s->logits, v);
-            adapt(s, head, &act, m->asked, from, to, s->logits, v);
-        }
-        return;
-    }
+    rv_pool_split(v, RV_LOGITS_BLOCK, thread, s->n_threads, &from, &to);
+    float *rows = s->logits ? s->logits : m->rows;
     for (size_t end; from < to; from = end) {
         end = to - from > BLOCK ? from + BLOCK : to;
-        m->k->matmul(&m->head, &act, from, end, m->rows, v);
-        adapt(s, head, &act, m->asked, from, end, m->rows, v);
+        m->k->matmul(&m->head, &act, from, end, rows, v);
+        adapt(s, head, &act, m->asked, from, end, rows, v);
         for (size_t i = 0; i < s->n_asked; i++) {
+            look(s, i, rows + i * v, from, end);
+        }
+        for (size_t i = 0; i < s->n_asked && !s->logits; i++) {
             const span *own = &m->spans[m->span_of[m->asked[i]]];
             size_t row = m->asked[i] - own->first - own->how->logits_from;
             memcpy(own->how->logits + row * v + from, m->rows + i * v + from, (end - from) * sizeof(float));

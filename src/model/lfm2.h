@@ -6,6 +6,7 @@
 #define RV_MODEL_LFM2_H
 #include "base/pool.h"
 #include "kv/kv.h"
+#include "model/logits.h"
 #include "model/lora.h"
 
 #define RV_LFM2_CHUNK_MAX   128       /* one read of the weights serves this many tokens */
@@ -47,12 +48,13 @@ size_t rv_lfm2_resident_bytes(const rv_lfm2 *m);
 rv_kv_shape rv_lfm2_kv_shape(const rv_lfm2_file *file, rv_type type);
 
 typedef struct rv_lfm2_segment {
-    rv_kv_seq *seq;      /* no other segment's; all of one cache */
-    const int32_t *ids;  /* [n], each 0 .. n_vocab - 1 */
-    size_t n;            /* at least 1 */
-    size_t logits_from;  /* logits of tokens logits_from .. n - 1; n: none */
-    float *logits;       /* out [n - logits_from][n_vocab] */
-    const rv_lora *lora; /* opened for this file; the sequence has run with no other so far. NULL: none */
+    rv_kv_seq *seq;          /* no other segment's; all of one cache */
+    const int32_t *ids;      /* [n], each 0 .. n_vocab - 1 */
+    size_t n;                /* at least 1 */
+    size_t logits_from;      /* logits of tokens logits_from .. n - 1; n: none */
+    float *logits;           /* out [n - logits_from][n_vocab] */
+    rv_logits_block *blocks; /* out [n - logits_from][rv_logits_blocks(n_vocab)]; NULL: not wanted */
+    const rv_lora *lora;     /* opened for this file; the sequence has run with no other so far. NULL: none */
     /* out [n - logits_from - 1][rv_kv_state_bytes]: convolution state after each token that has logits, but the last;
      * NULL: not wanted */
     float *states;

@@ -193,6 +193,38 @@ TEST(softmax_is_within_rounding_of_float64_and_gives_zero_for_minus_infinity)
     }
 }
 
+TEST(a_sum_of_exponentials_is_within_rounding_of_float64_and_leaves_out_what_is_not_finite)
+{
+    static const float odd[] = { NAN, INFINITY, -INFINITY };
+    rv_rng rng;
+    rv_rng_init(&rng, 17);
+    for (size_t s = 0; s < 4 * RV_COUNT(sizes); s++) {
+        size_t n = sizes[s / 4],
+               wild = s % 4; /* none, NaN, infinity, minus infinity among them; then nothing else */
+        float *x = fenced_floats(n), largest = -INFINITY;
+        for (size_t i = 0; i < n; i++) {
+            x[i] = rv_rng_normal(&rng) * 12;
+            if (wild && (rv_rng_below(&rng, 5) == 0 || s > 3 * RV_COUNT(sizes))) {
+                x[i] = odd[wild - 1];
+            }
+            largest = isfinite(x[i]) && x[i] > largest ? x[i] : largest;
+        }
+        double want = 0, bound = 1e-37;
+        for (size_t i = 0; i < n; i++) {
+            double away = (double)x[i] - (double)largest, part = isfinite(x[i]) ? exp(away) : 0;
+            want += part;
+            bound += part > 0 ? part * (1 - away + 8 + (double)n / 4) * FLT_EPSILON : 0;
+        }
+        EACH_LEVEL(k)
+        {
+            float max = NAN, sum = NAN;
+            k->exp_sum(x, n, &max, &sum);
+            CHECK(max == largest && fabs((double)sum - want) <= bound, "%s n=%zu: %g and %g, exact %g and %g",
+                  k->name, n, (double)max, (double)sum, (double)largest, want);
+        }
+    }
+}
+
 TEST(exponentials_are_within_3_ulp_of_float64)
 {
     EACH_LEVEL(k)

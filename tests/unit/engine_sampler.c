@@ -37,7 +37,7 @@ static void check_draws(const rv_sampling *how, const float *logits, const doubl
     rv_rng_init(&rng, 5);
     int count[VOCAB] = { 0 };
     for (int i = 0; i < DRAWS; i++) {
-        int32_t id = rv_sampler_next(s, how, &rng, (rv_history){ 0 }, logits);
+        int32_t id = rv_sampler_next(s, how, &rng, (rv_history){ 0 }, (rv_logits_row){ logits, NULL });
         CHECK(id >= 0 && (size_t)id < n, "token %d", id);
         count[id]++;
     }
@@ -158,7 +158,8 @@ TEST(cuts_of_a_large_vocabulary_are_those_of_sorting)
         rv_rng_init(&rng, seed);
         float lowest = sorted[0];
         for (int i = 0; i < TRIES; i++) {
-            float x = logits[rv_sampler_next(s, &how, &rng, (rv_history){ 0 }, logits)];
+            float x =
+                logits[rv_sampler_next(s, &how, &rng, (rv_history){ 0 }, (rv_logits_row){ logits, NULL })];
             /* a sum of float32 weights stops a little sooner or later among many that are nearly equal */
             CHECK(x >= sorted[n + n / 1000 - 1], "seed %d: %g, the last of %zu is %g", (int)seed, (double)x,
                   n, (double)sorted[n - 1]);
@@ -192,9 +193,11 @@ TEST(what_is_not_finite_is_never_chosen)
     rv_rng rng;
     rv_rng_init(&rng, 1);
     float none[3] = { NAN, -INFINITY, INFINITY };
-    CHECK(rv_sampler_next(s, &how, &rng, (rv_history){ 0 }, none) == -1, "nothing can be chosen");
+    CHECK(rv_sampler_next(s, &how, &rng, (rv_history){ 0 }, (rv_logits_row){ none, NULL }) == -1,
+          "nothing can be chosen");
     how.temperature = 1;
-    CHECK(rv_sampler_next(s, &how, &rng, (rv_history){ 0 }, none) == -1, "nothing can be chosen");
+    CHECK(rv_sampler_next(s, &how, &rng, (rv_history){ 0 }, (rv_logits_row){ none, NULL }) == -1,
+          "nothing can be chosen");
     rv_sampler_free(s);
 }
 
@@ -218,8 +221,8 @@ static int32_t greedy(const rv_sampling *how, rv_history past, const float *logi
     rv_sampler *s = new_sampler(n);
     rv_rng rng;
     rv_rng_init(&rng, 1);
-    int32_t first = rv_sampler_next(s, &cold, &rng, past, logits);
-    int32_t again = rv_sampler_next(s, &cold, &rng, past, logits);
+    int32_t first = rv_sampler_next(s, &cold, &rng, past, (rv_logits_row){ logits, NULL });
+    int32_t again = rv_sampler_next(s, &cold, &rng, past, (rv_logits_row){ logits, NULL });
     CHECK(first == again, "%d, then %d: counts were left behind", first, again);
     rv_sampler_free(s);
     return first;
@@ -288,7 +291,8 @@ TEST(the_same_seed_gives_the_same_tokens)
         int32_t ids[65] = { 7 };
         for (size_t i = 0; i < 64; i++) {
             random_logits(logits, VOCAB, i, 2);
-            ids[i + 1] = rv_sampler_next(s, &how, &rng, (rv_history){ ids, i + 1, 1 }, logits);
+            ids[i + 1] = rv_sampler_next(s, &how, &rng, (rv_history){ ids, i + 1, 1 },
+                                         (rv_logits_row){ logits, NULL });
             if (round == 0) {
                 first[i] = ids[i + 1];
             }
@@ -314,7 +318,7 @@ TEST(log_probabilities_add_up_and_the_top_is_sorted)
         sum += i != 17 ? exp((double)logits[i] - best) : 0;
     }
     double exact = best + log(sum);
-    double got = rv_sampler_normalise(s, logits);
+    double got = rv_sampler_normalise(s, (rv_logits_row){ logits, NULL });
     CHECK(fabs(got - exact) <= 1e-5, "%.9g, expected %.9g", got, exact); /* a float32 sum of 300 */
     rv_token_prob top[5];
     size_t n = rv_sampler_top(s, logits, exact, top, 5);
