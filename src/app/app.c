@@ -136,16 +136,19 @@ static rv_err find_tiers(rv_app *app, char *files[RV_TIERS])
     return RV_OK;
 }
 
-/* One pool of memory for all models, and a folder for what it has no room for. The folder belongs to who has the database
- * open, which one process at a time can. */
+/* One pool of memory for adapters, router weights and all models. Without a size each model has one of its own, and this one only
+ * counts. */
+static rv_err open_pool(rv_app *app)
+{
+    size_t pool = (size_t)rv_config_int(app->config, "inference.pool_mb") << 20;
+    return rv_budget_new(app->mem, pool ? pool : SIZE_MAX, &app->budget);
+}
+
+/* A folder for what the pool has no room for. It belongs to who has the database open, which one process at a time can. */
 static rv_err open_kv(rv_app *app, rv_app_parts parts)
 {
     const rv_config *c = app->config;
-    size_t pool = (size_t)rv_config_int(c, "inference.pool_mb") << 20;
     uint64_t disk = (uint64_t)rv_config_int(c, "inference.kv_disk_mb") << 20;
-    if (pool) {
-        RV_TRY(rv_budget_new(app->mem, pool, &app->budget));
-    }
     if (!disk || !(parts & RV_APP_MEMORY)) {
         return RV_OK;
     }
@@ -174,7 +177,7 @@ static rv_err open_backend(rv_app *app)
             .threads = (int)rv_config_int(c, "inference.threads"),
             .max_context = (uint32_t)rv_config_int(c, "inference.max_context"),
             .kv_type = kv_type,
-            .budget = app->budget,
+            .budget = rv_config_int(c, "inference.pool_mb") ? app->budget : NULL,
             .shelf = app->shelf,
             .load_wait_ms = (double)rv_config_int(c, "inference.load_wait_ms"),
             .no_packing = strcmp(rv_config_string(c, "inference.packing"), "off") == 0,
@@ -251,7 +254,7 @@ static rv_err open_memory(rv_app *app, bool reembed)
         p->memory, &(rv_memory_habits){ .batch = (size_t)rv_config_int(c, "memory.writeback_batch_size"),
                                         .batch_ms = rv_config_int(c, "memory.writeback_interval_ms"),
                                         .half_life_days = rv_config_float(c, "memory.half_life_days") });
-    return rv_adapters_open(app->mem, p->db, &p->adapters);
+    return rv_adapters_open(app->mem, p->db, app->budget, &p->adapters);
 }
 
 /* ---- all of it ---- */
@@ -287,7 +290,10 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
     app->pipeline.learning = rv_config_bool(config, "learning.enabled");
     find_models_dir(app);
 
-    rv_err e = open_embedder(app);
+    rv_err e = open_pool(app);
+    if (!e) {
+        e = open_embedder(app);
+    }
     if (!e && (parts & RV_APP_MEMORY)) {
         e = open_memory(app, parts & RV_APP_REEMBED);
     }

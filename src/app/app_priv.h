@@ -8,7 +8,7 @@ struct rv_app {
     const rv_alloc *mem;
     const rv_config *config;
     rv_pipeline pipeline;
-    rv_budget *budget;       /* of all models; NULL: each has its own */
+    rv_budget *budget;       /* of adapters and router weights, and of all models unless each has its own */
     rv_shelf *shelf;         /* idle conversations; NULL: none */
     char *models_dir;        /* NULL: none found */
     struct learner *learner; /* its thread, NULL: none */

@@ -67,6 +67,20 @@ static rv_err use(rv_app *app, rv_router *router, int64_t version)
     return rv_router_publish(app->pipeline.routers, router, version);
 }
 
+static const rv_alloc *weights_mem(const rv_app *app)
+{
+    return rv_budget_mem(app->budget, RV_BUDGET_ROUTER);
+}
+
+static rv_err no_room(const rv_app *app)
+{
+    return rv_fail(
+        RV_E_NOMEM,
+        "router weights: the memory pool of %zu bytes has room for %zu more, which is too little; raise "
+        "inference.pool_mb",
+        rv_budget_bytes(app->budget), rv_budget_room(app->budget));
+}
+
 /* The version in use, or the nearest of its parents that can be read. */
 static rv_err use_stored(rv_app *app)
 {
@@ -85,10 +99,14 @@ static rv_err use_stored(rv_app *app)
         size_t size = 0;
         rv_router *router = NULL;
         rv_err bad = rv_policy_read(app->pipeline.db, app->mem, RV_ROUTING_POLICY, version, &bytes, &size);
-        bad = bad ? bad : rv_router_unpack(app->mem, bytes, size, &router);
+        bad = bad ? bad : rv_router_unpack(weights_mem(app), bytes, size, &router);
         rv_free(app->mem, bytes);
         if (!bad) {
             e = use(app, router, version);
+            break;
+        }
+        if (bad == RV_E_NOMEM) {
+            e = no_room(app);
             break;
         }
         rv_metric_add(&metrics[DAMAGED], 1);
@@ -122,7 +140,8 @@ rv_err app_open_router(rv_app *app)
     }
     if (path) {
         rv_router *router = NULL;
-        RV_TRY(rv_router_open(app->mem, path, &router));
+        rv_err e = rv_router_open(weights_mem(app), path, &router);
+        RV_TRY(e == RV_E_NOMEM ? no_room(app) : e);
         return use(app, router, 0);
     }
     return app->pipeline.db ? use_stored(app) : RV_OK;
@@ -202,7 +221,9 @@ static rv_err learn(rv_app *app, rv_routing_done *done)
         rv_metric_add(&metrics[fresh ? ACCEPTED : REFUSED], 1);
         rv_log(RV_LOG_INFO, "router.learned", "result", done->why, (char *)NULL);
     }
-    return e || !fresh ? e : use(app, fresh, done->version);
+    bool learned = !e && fresh;
+    rv_router_free(fresh);
+    return learned ? use_stored(app) : e; /* as it would be read at the next start, in the memory pool */
 }
 
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;

@@ -289,7 +289,7 @@ int cmd_adapter_load(cmd_line *line)
     int64_t id;
     rv_err e = place_open(&p, line, true);
     if (!e) {
-        e = rv_engine_open_lora(p.engine, line->args[0], &lora);
+        e = rv_engine_open_lora(p.engine, &rv_heap, line->args[0], &lora);
     }
     if (!e) {
         rv_adapter_version v = { .model = p.model, .user = p.user, .origin = "load" };
@@ -353,7 +353,7 @@ int cmd_adapter_export(cmd_line *line)
         e = rv_adapters_path(p.pipeline->adapters, id, p.arena, &path);
     }
     if (!e) {
-        e = rv_engine_open_lora(p.engine, path, &lora);
+        e = rv_engine_open_lora(p.engine, &rv_heap, path, &lora);
     }
     if (!e) {
         rv_str name = rv_engine_get_info(p.engine)->name;

@@ -186,7 +186,7 @@ rv_err cmd_lora(const cmd_line *line, const rv_engine *engine, rv_lora **lora)
 {
     const char *path = cmd_value(line, "lora", NULL);
     *lora = NULL;
-    return path ? rv_engine_open_lora(engine, path, lora) : RV_OK;
+    return path ? rv_engine_open_lora(engine, &rv_heap, path, lora) : RV_OK;
 }
 
 bool cmd_sampling(const cmd_line *line, rv_sampling *s)

@@ -286,9 +286,9 @@ void rv_engine_close(rv_engine *e)
     rv_free(e->mem, e);
 }
 
-rv_err rv_engine_open_lora(const rv_engine *e, const char *path, rv_lora **out)
+rv_err rv_engine_open_lora(const rv_engine *e, const rv_alloc *mem, const char *path, rv_lora **out)
 {
-    return rv_lora_open(e->mem, path, e->file, out);
+    return rv_lora_open(mem, path, e->file, out);
 }
 
 const rv_engine_info *rv_engine_get_info(const rv_engine *e)

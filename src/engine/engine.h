@@ -58,7 +58,8 @@ typedef struct rv_engine_info {
 } rv_engine_info;
 
 /** rv_engine_open_lora - rv_lora_open for this engine's file; closed with rv_lora_close when no generation uses it. */
-rv_err rv_engine_open_lora(const rv_engine *engine, const char *path, rv_lora **out) RV_MUST_CHECK;
+rv_err rv_engine_open_lora(const rv_engine *engine, const rv_alloc *mem, const char *path,
+                           rv_lora **out) RV_MUST_CHECK;
 
 /** rv_engine_get_info, rv_engine_tok - borrowed, valid until close. Immutable, any thread. */
 const rv_engine_info *rv_engine_get_info(const rv_engine *engine);

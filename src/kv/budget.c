@@ -8,8 +8,16 @@
 
 const char *const rv_budget_class_names[RV_BUDGET_CLASSES] = { "kv", "adapters", "router" };
 
+/* An allocator of one class. */
+typedef struct purse {
+    rv_budget *budget;
+    rv_budget_class of;
+    rv_alloc alloc;
+} purse;
+
 struct rv_budget {
     const rv_alloc *mem;
+    purse purses[RV_BUDGET_CLASSES];
     pthread_mutex_t lock;
     size_t bytes, used, peak, of[RV_BUDGET_CLASSES];
     pthread_mutex_t asking; /* for the list, and while one is asked; taken before lock */
@@ -41,6 +49,85 @@ static void register_metrics(void)
     rv_metrics_register(metrics, RV_COUNT(metrics));
 }
 
+static int64_t bounded(const rv_budget *b)
+{
+    return b->bytes == SIZE_MAX ? 0 : (int64_t)b->bytes;
+}
+
+/* ---- blocks that are claimed ---- */
+
+/* In front of a block. */
+typedef struct label {
+    size_t bytes;  /* claimed */
+    size_t before; /* of the block, from where the heap's own begins */
+} label;
+
+static label *label_of(void *block)
+{
+    return (label *)block - 1;
+}
+
+static bool claim(purse *p, size_t n)
+{
+    while (!rv_budget_claim(p->budget, p->of, n)) {
+        if (n > p->budget->bytes || !rv_budget_ask(p->budget, NULL, INFINITY)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void *aligned_claimed(void *self, size_t align, size_t bytes)
+{
+    purse *p = self;
+    const rv_alloc *mem = p->budget->mem;
+    size_t before = align > sizeof(label) ? align : sizeof(label), all;
+    if (!rv_add_size(bytes, before, &all) || !claim(p, all)) {
+        return NULL;
+    }
+    uint8_t *base = mem->aligned(mem->self, before, all);
+    if (!base) {
+        rv_budget_release(p->budget, p->of, all);
+        return NULL;
+    }
+    *label_of(base + before) = (label){ all, before };
+    return base + before;
+}
+
+static void *resize_claimed(void *self, void *old, size_t bytes)
+{
+    purse *p = self;
+    const rv_alloc *mem = p->budget->mem;
+    label was = old ? *label_of(old) : (label){ 0, sizeof(label) };
+    uint8_t *base = old ? (uint8_t *)old - was.before : NULL;
+    size_t all;
+    if (!bytes) {
+        if (base) {
+            mem->resize(mem->self, base, 0);
+            rv_budget_release(p->budget, p->of, was.bytes);
+        }
+        return NULL;
+    }
+    /* both may be there for a moment */
+    if (!rv_add_size(bytes, sizeof(label), &all) || !claim(p, all)) {
+        return NULL;
+    }
+    uint8_t *fresh = mem->resize(mem->self, base, all);
+    rv_budget_release(p->budget, p->of, fresh ? was.bytes : all);
+    if (!fresh) {
+        return NULL;
+    }
+    *(label *)(void *)fresh = (label){ all, sizeof(label) };
+    return fresh + sizeof(label);
+}
+
+const rv_alloc *rv_budget_mem(rv_budget *b, rv_budget_class of)
+{
+    return &b->purses[of].alloc;
+}
+
+/* ---- the budget ---- */
+
 rv_err rv_budget_new(const rv_alloc *mem, size_t bytes, rv_budget **out)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -50,9 +137,14 @@ rv_err rv_budget_new(const rv_alloc *mem, size_t bytes, rv_budget **out)
         return rv_fail(RV_E_NOMEM, "memory pool: no memory");
     }
     *b = (rv_budget){ .mem = mem, .bytes = bytes };
+    for (int i = 0; i < RV_BUDGET_CLASSES; i++) {
+        b->purses[i] = (purse){ .budget = b,
+                                .of = (rv_budget_class)i,
+                                .alloc = { &b->purses[i], resize_claimed, aligned_claimed } };
+    }
     pthread_mutex_init(&b->lock, NULL);
     pthread_mutex_init(&b->asking, NULL);
-    rv_metric_add(&metrics[BUDGET], (int64_t)bytes);
+    rv_metric_add(&metrics[BUDGET], bounded(b));
     *out = b;
     return RV_OK;
 }
@@ -63,7 +155,7 @@ void rv_budget_free(rv_budget *b)
         return;
     }
     assert(b->used == 0 && !b->givers);
-    rv_metric_add(&metrics[BUDGET], -(int64_t)b->bytes);
+    rv_metric_add(&metrics[BUDGET], -bounded(b));
     pthread_mutex_destroy(&b->asking);
     pthread_mutex_destroy(&b->lock);
     rv_free(b->mem, b);

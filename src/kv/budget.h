@@ -15,7 +15,8 @@ extern const char *const rv_budget_class_names[RV_BUDGET_CLASSES]; /* "kv" "adap
 
 typedef struct rv_budget rv_budget;
 
-/** rv_budget_new - nothing is claimed yet. Errors: RV_E_NOMEM. */
+/** rv_budget_new - nothing is claimed yet. SIZE_MAX: there is no bound, and what is claimed is only counted. Errors:
+ * RV_E_NOMEM. */
 rv_err rv_budget_new(const rv_alloc *mem, size_t bytes, rv_budget **out) RV_MUST_CHECK;
 void rv_budget_free(rv_budget *b); /* accepts NULL; nothing may be claimed */
 
@@ -23,6 +24,11 @@ void rv_budget_free(rv_budget *b); /* accepts NULL; nothing may be claimed */
  * rv_budget_release - gives back what was claimed. */
 bool rv_budget_claim(rv_budget *b, rv_budget_class of, size_t n);
 void rv_budget_release(rv_budget *b, rv_budget_class of, size_t n);
+
+/** rv_budget_mem - an allocator whose blocks are claimed for a class, with the few bytes in front that remember their size. Where
+ * there is no room others are asked to give something up first; NULL when that does not help. Lives as long as the budget,
+ * which is freed after its last block. */
+const rv_alloc *rv_budget_mem(rv_budget *b, rv_budget_class of);
 
 size_t rv_budget_bytes(const rv_budget *b);
 size_t rv_budget_room(const rv_budget *b); /* bytes nobody has claimed */

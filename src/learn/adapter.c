@@ -11,6 +11,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@ typedef struct held {
     int64_t shared, own; /* versions that went in; 0: none */
     rv_lora *lora;       /* NULL: no file of them could be read */
     size_t refs;
+    double open_ms, used_ms; /* it took to open; when it was last held, by rv_clock_ms */
     struct held *next;
 } held;
 
@@ -62,6 +64,9 @@ struct rv_adapters {
     use *uses;
     keys *keys;
     held *open;
+    const rv_alloc *weights; /* of opened ones; of the budget if there is one */
+    rv_budget *budget;       /* NULL: none */
+    rv_budget_giver giver;
 };
 
 /* ---- what is in use ---- */
@@ -144,7 +149,63 @@ static rv_metric damaged = { .kind = RV_COUNTER,
                              .help =
                                  "Files of adapters that could not be read; the version before was used." };
 
-rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out)
+/* ---- room for others ---- */
+
+/* Which goes first of those that nobody holds; NULL: none. */
+static held **cheapest(rv_adapters *a, double *score)
+{
+    held **best = NULL;
+    *score = INFINITY;
+    for (held **link = &a->open; *link; link = &(*link)->next) {
+        held *h = *link;
+        double s = h->refs || !h->lora ? (double)INFINITY
+                                       : rv_budget_score((rv_clock_ms() - h->used_ms) / 1e3, 0, h->open_ms,
+                                                         h->lora->n_weights * sizeof(float));
+        if (s < *score) {
+            *score = s;
+            best = link;
+        }
+    }
+    return best;
+}
+
+static double offer(void *self)
+{
+    rv_adapters *a = self;
+    double score;
+    if (pthread_mutex_trylock(&a->lock)) {
+        return INFINITY;
+    }
+    (void)cheapest(a, &score);
+    pthread_mutex_unlock(&a->lock);
+    return score;
+}
+
+/* With the lock. */
+static bool drop_cheapest(rv_adapters *a)
+{
+    double score;
+    held **link = cheapest(a, &score), *h = link ? *link : NULL;
+    if (h) {
+        *link = h->next;
+        rv_lora_close(h->lora);
+        rv_free(a->mem, h);
+    }
+    return h != NULL;
+}
+
+static bool give(void *self)
+{
+    rv_adapters *a = self;
+    if (pthread_mutex_trylock(&a->lock)) {
+        return false;
+    }
+    bool gave = drop_cheapest(a);
+    pthread_mutex_unlock(&a->lock);
+    return gave;
+}
+
+rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_budget *budget, rv_adapters **out)
 {
     rv_metrics_register(&damaged, 1); /* again is without effect */
     RV_TRY(rv_db_migrate(db, "adapter", steps, RV_COUNT(steps)));
@@ -152,8 +213,15 @@ rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out)
     if (!a) {
         return rv_fail(RV_E_NOMEM, "opening adapters");
     }
-    *a = (rv_adapters){ .mem = mem, .db = db };
+    *a = (rv_adapters){ .mem = mem,
+                        .db = db,
+                        .weights = budget ? rv_budget_mem(budget, RV_BUDGET_ADAPTERS) : mem,
+                        .budget = budget,
+                        .giver = { .offer = offer, .give = give, .self = a } };
     pthread_mutex_init(&a->lock, NULL);
+    if (budget) {
+        rv_budget_join(budget, &a->giver);
+    }
     a->folder = rv_path_join(mem, rv_db_dir(db), "adapters");
     rv_err e = a->folder ? rv_dir_make(a->folder) : rv_fail(RV_E_NOMEM, "opening adapters");
     if (!e) {
@@ -171,6 +239,9 @@ void rv_adapters_close(rv_adapters *a)
 {
     if (!a) {
         return;
+    }
+    if (a->budget) {
+        rv_budget_leave(a->budget, &a->giver);
     }
     free_uses(a);
     free_keys(a);
@@ -626,20 +697,21 @@ static int64_t number_of(rv_adapters *a, const char *sql, int64_t id)
     return number < id ? number : 0;
 }
 
-static rv_err open_file(const rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **out)
+static rv_err open_file(const rv_adapters *a, const rv_engine *engine, const rv_alloc *mem, int64_t id,
+                        rv_lora **out)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/%lld.gguf", a->folder, (long long)id);
-    return rv_engine_open_lora(engine, path, out);
+    return rv_engine_open_lora(engine, mem, path, out);
 }
 
-rv_err rv_adapters_open_files(rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **own,
-                              rv_lora **base)
+static rv_err open_files(rv_adapters *a, const rv_engine *engine, const rv_alloc *mem, int64_t id,
+                         rv_lora **own, rv_lora **base)
 {
     int64_t under = number_of(a, "SELECT base FROM adapter WHERE id = ?1", id);
     rv_lora *first = NULL, *second = NULL;
-    RV_TRY(open_file(a, engine, id, &first));
-    rv_err e = under ? open_file(a, engine, under, &second) : RV_OK;
+    RV_TRY(open_file(a, engine, mem, id, &first));
+    rv_err e = under ? open_file(a, engine, mem, under, &second) : RV_OK;
     if (e) {
         rv_lora_close(first);
         return e;
@@ -649,18 +721,35 @@ rv_err rv_adapters_open_files(rv_adapters *a, const rv_engine *engine, int64_t i
     return RV_OK;
 }
 
+rv_err rv_adapters_open_files(rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **own,
+                              rv_lora **base)
+{
+    return open_files(a, engine, a->mem, id, own, base);
+}
+
 static rv_err open_whole(rv_adapters *a, const rv_engine *engine, int64_t id, rv_lora **out)
 {
     rv_lora *own = NULL, *base = NULL;
-    RV_TRY(rv_adapters_open_files(a, engine, id, &own, &base));
+    RV_TRY(open_files(a, engine, a->weights, id, &own, &base));
     if (!base) {
         *out = own;
         return RV_OK;
     }
-    rv_err e = rv_lora_stack(a->mem, base, own, out);
+    rv_err e = rv_lora_stack(a->weights, base, own, out);
     rv_lora_close(own);
     rv_lora_close(base);
     return e;
+}
+
+/* A claim that was refused looks like memory that is not there. */
+static rv_err no_room(const rv_adapters *a)
+{
+    return a->budget
+               ? rv_fail(RV_E_FULL,
+                         "the memory pool of %zu bytes has room for %zu more, which is too little for an "
+                         "adapter; ask again, or raise inference.pool_mb",
+                         rv_budget_bytes(a->budget), rv_budget_room(a->budget))
+               : rv_fail(RV_E_NOMEM, "no memory for an adapter");
 }
 
 /* The version, or the newest of its ancestors whose files are sound. NULL: none. */
@@ -668,9 +757,12 @@ static rv_err open_version(rv_adapters *a, const rv_engine *engine, int64_t id, 
 {
     *out = NULL;
     for (; id; id = number_of(a, "SELECT parent FROM adapter WHERE id = ?1", id)) {
-        rv_err e = open_whole(a, engine, id, out);
+        rv_err e;
+        do { /* others were asked, and could not ask us */
+            e = open_whole(a, engine, id, out);
+        } while (e == RV_E_NOMEM && drop_cheapest(a));
         if (!e || e == RV_E_NOMEM) {
-            return e;
+            return e ? no_room(a) : RV_OK;
         }
         rv_metric_add(&damaged, 1);
         rv_log(RV_LOG_WARN, "adapter.damaged", "error", rv_err_text(), "doing", "using the version before it",
@@ -687,12 +779,16 @@ static rv_err open_both(rv_adapters *a, const rv_engine *engine, held *h)
         e = open_version(a, engine, h->own, &own);
     }
     if (!e && shared && own) {
-        e = rv_lora_stack(a->mem, shared, own, &h->lora);
-        rv_lora_close(shared);
-        rv_lora_close(own);
-        return e;
+        do {
+            e = rv_lora_stack(a->weights, shared, own, &h->lora);
+        } while (e == RV_E_NOMEM && drop_cheapest(a));
+        e = e == RV_E_NOMEM ? no_room(a) : e;
+    } else if (!e) {
+        h->lora = shared ? shared : own;
+        return RV_OK;
     }
-    h->lora = shared ? shared : own;
+    rv_lora_close(shared);
+    rv_lora_close(own);
     return e;
 }
 
@@ -729,7 +825,10 @@ static rv_err find_or_open(rv_adapters *a, const rv_engine *engine, int64_t shar
         return rv_fail(RV_E_NOMEM, "taking an adapter");
     }
     *h = (held){ .shared = shared, .own = own };
+    double start = rv_clock_ms();
     rv_err e = open_both(a, engine, h);
+    h->used_ms = rv_clock_ms();
+    h->open_ms = h->used_ms - start;
     if (e) {
         rv_free(a->mem, h);
         return e;
@@ -772,7 +871,10 @@ void rv_adapters_put(rv_adapters *a, const rv_lora *lora)
     }
     pthread_mutex_lock(&a->lock);
     for (held *h = a->open; h; h = h->next) {
-        h->refs -= h->lora == lora;
+        if (h->lora == lora) {
+            h->refs--;
+            h->used_ms = rv_clock_ms();
+        }
     }
     tidy(a);
     pthread_mutex_unlock(&a->lock);

@@ -37,8 +37,9 @@ typedef struct rv_adapter_question {
     size_t dim;
 } rv_adapter_question;
 
-/** rv_adapters_open - tables and folder. db outlives it. Errors: those of rv_db_migrate; RV_E_IO, RV_E_NOMEM. */
-rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_adapters **out) RV_MUST_CHECK;
+/** rv_adapters_open - tables and folder. db outlives it, and so does the budget that opened adapters claim from: an adapter that nobody
+ * holds goes when others need its room. NULL: they are not counted. Errors: those of rv_db_migrate; RV_E_IO, RV_E_NOMEM. */
+rv_err rv_adapters_open(const rv_alloc *mem, rv_db *db, rv_budget *budget, rv_adapters **out) RV_MUST_CHECK;
 void rv_adapters_close(rv_adapters *a); /* accepts NULL; nothing may be taken */
 
 /**
@@ -49,6 +50,7 @@ void rv_adapters_close(rv_adapters *a); /* accepts NULL; nothing may be taken */
  * question  NULL, or of another embedder than its keys: a version with keys is not used
  * out     NULL: none. A file that is damaged is reported once and its parent taken instead
  *
+ * Errors:  RV_E_FULL the budget has no room for it now; it may have later.  RV_E_NOMEM.
  * Threads: any thread, locks inside.
  */
 rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *user,

@@ -32,7 +32,7 @@ static rv_err place_open(const char *dir, place *p)
     RV_TRY(rv_policy_setup(p->s.db));
     RV_TRY(rv_episode_setup(p->s.db));
     RV_TRY(rv_judge_setup(p->s.db));
-    RV_TRY(rv_adapters_open(&rv_heap, p->s.db, &p->adapters));
+    RV_TRY(rv_adapters_open(&rv_heap, p->s.db, NULL, &p->adapters));
     RV_TRY(rv_forget_setup(p->s.db));
     p->how = (rv_forget_place){ .db = p->s.db, .memory = p->s.m, .adapters = p->adapters };
     return RV_OK;

@@ -1,6 +1,7 @@
 /* What rv_app_open opens for which command, and which models it finds. */
 #include "app/app.h"
 #include "base/file.h"
+#include "base/metrics.h"
 #include "test.h"
 
 #include <stdio.h>
@@ -90,6 +91,71 @@ TEST(a_command_opens_only_what_it_needs)
     CHECK(p->backend && p->embed && p->db && p->memory && p->max_sources == 5 && p->learning, "all");
     rv_app *second = NULL;
     CHECK_ERR(rv_app_open(&rv_heap, f.config, RV_APP_ALL, &second), RV_E_BUSY);
+    end(&f);
+}
+
+/* Packed weights of a small router, as a file. */
+static void put_router(const char *path)
+{
+    enum { ROWS = 40, TEXT = 64 };
+    static char text[ROWS][TEXT];
+    static rv_router_row rows[ROWS];
+    static const char *const names[] = { "small", "large" };
+    for (int i = 0; i < ROWS; i++) {
+        int n = snprintf(text[i], TEXT, "question number %d about %s", i, i % 2 ? "sums" : "towns");
+        rows[i] = (rv_router_row){ .text = text[i], .n = (size_t)n, .weight = 1 };
+        rows[i].quality[0] = i % 2 == 0;
+        rows[i].quality[1] = 1;
+        rows[i].cost[0] = 1;
+        rows[i].cost[1] = 5;
+        rows[i].draft[0] = rows[i].draft[1] = -1;
+    }
+    rv_router_set set = { rows, ROWS, 2, names, 0, "", NULL };
+    rv_router_how how = rv_router_how_default();
+    how.hidden = 4;
+    how.rank = 2;
+    rv_router_trained trained;
+    rv_router *r = NULL;
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    CHECK_OK(rv_router_train(&rv_heap, &set, &how, &trained, &r));
+    CHECK_OK(rv_router_pack(&rv_heap, r, &bytes, &n));
+    CHECK_OK(rv_file_replace(path, bytes, n));
+    rv_free(&rv_heap, bytes);
+    rv_router_free(r);
+}
+
+static long pool_used(const char *class)
+{
+    rv_text text;
+    char line[100];
+    rv_text_init(&text, &rv_heap, 1 << 20);
+    rv_metrics_text(&text);
+    snprintf(line, sizeof line, "ruvllm_pool_used_bytes{class=\"%s\"} ", class);
+    const char *at = strstr(rv_text_get(&text), line);
+    CHECK(at, "no line %s", line);
+    long value = strtol(at + strlen(line), NULL, 10);
+    rv_text_deinit(&text);
+    return value;
+}
+
+TEST(router_weights_count_in_the_memory_pool_and_need_room_there)
+{
+    fixture f;
+    start(&f);
+    put_model(f.models, "demo-s.gguf");
+    char path[2400];
+    snprintf(path, sizeof path, "%s/weights.bin", f.home);
+    put_router(path);
+    set(&f, "router.weights_path", path);
+    static const char *const sizes[] = { "0", "64" }; /* without a bound, and in one pool with the models */
+    for (size_t i = 0; i < RV_COUNT(sizes); i++) {
+        set(&f, "inference.pool_mb", sizes[i]);
+        CHECK_OK(rv_app_open(&rv_heap, f.config, RV_APP_ALL, &f.app));
+        CHECK(pool_used("router") > 2000, "pool of %s: %ld bytes of weights", sizes[i], pool_used("router"));
+        stop(&f);
+        CHECK(pool_used("router") == 0, "pool of %s: %ld bytes left", sizes[i], pool_used("router"));
+    }
     end(&f);
 }
 

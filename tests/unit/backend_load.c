@@ -74,7 +74,7 @@ static rv_err ask_adapted(rv_backend *b, const char *model, const request *r, an
     rv_engine *engine = NULL;
     rv_lora *lora = NULL;
     RV_TRY(rv_backend_take(b, model, &engine));
-    rv_err e = rv_engine_open_lora(engine, adapter, &lora);
+    rv_err e = rv_engine_open_lora(engine, &rv_heap, adapter, &lora);
     if (!e) {
         rv_generate how = { .prompt = r->prompt,
                             .n_prompt = r->n,

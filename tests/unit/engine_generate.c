@@ -466,7 +466,7 @@ TEST(an_adapter_is_for_its_request_alone)
     rv_lfm2_file_close(file);
 
     rv_engine *e = open_engine(NULL, 0);
-    CHECK_OK(rv_engine_open_lora(e, path, &lora));
+    CHECK_OK(rv_engine_open_lora(e, &rv_heap, path, &lora));
     rv_generate plain = request(words, 32, 20, 3), adapted = plain;
     adapted.lora = lora;
     answer first = ask(e, plain), other = ask(e, adapted), second = ask(e, plain), again = ask(e, adapted);

@@ -22,6 +22,7 @@ typedef struct place {
     rv_engine *engine;
     rv_lfm2_file *file;
     rv_arena *arena;
+    rv_budget *budget; /* NULL: none */
     uint64_t model;
 } place;
 
@@ -31,7 +32,7 @@ static void open_store(place *p)
     CHECK_OK(rv_witness_setup(p->db));
     CHECK_OK(rv_episode_setup(p->db));
     CHECK_OK(rv_loop_setup(p->db));
-    CHECK_OK(rv_adapters_open(&rv_heap, p->db, &p->adapters));
+    CHECK_OK(rv_adapters_open(&rv_heap, p->db, p->budget, &p->adapters));
 }
 
 static void close_store(place *p)
@@ -175,6 +176,46 @@ TEST(a_damaged_file_gives_way_to_the_version_before_it)
     rv_metrics_text(&metrics);
     CHECK(strstr(rv_text_get(&metrics), "ruvllm_adapters_damaged_total 1"), "not counted once");
     rv_text_deinit(&metrics);
+    place_free(&p);
+}
+
+TEST(opened_adapters_count_in_the_budget_and_idle_ones_make_room)
+{
+    place p = place_new();
+    float *with_annas, *with_bens;
+    publish(&p, "anna", 1);
+    publish(&p, "ben", 2);
+    with_annas = logits(&p, "anna");
+    with_bens = logits(&p, "ben");
+    close_store(&p);
+    CHECK_OK(rv_budget_new(&rv_heap, SIZE_MAX, &p.budget));
+    open_store(&p);
+    CHECK(same(&p, with_annas, logits(&p, "anna")), "counted ones differ");
+    size_t one = rv_budget_used(p.budget, RV_BUDGET_ADAPTERS), most = rv_budget_peak(p.budget);
+    CHECK(one > 1000 && most >= one, "%zu bytes, %zu at most", one, most);
+    close_store(&p);
+    CHECK(rv_budget_used(p.budget, RV_BUDGET_ADAPTERS) == 0, "something was left");
+    rv_budget_free(p.budget);
+
+    CHECK_OK(rv_budget_new(&rv_heap, most + one / 2, &p.budget)); /* one at a time */
+    open_store(&p);
+    for (int i = 0; i < 3; i++) {
+        CHECK(same(&p, with_annas, logits(&p, "anna")) && same(&p, with_bens, logits(&p, "ben")), "round %d",
+              i);
+        CHECK(rv_budget_used(p.budget, RV_BUDGET_ADAPTERS) == one, "%zu bytes",
+              rv_budget_used(p.budget, RV_BUDGET_ADAPTERS));
+    }
+    const rv_lora *held, *other;
+    CHECK_OK(rv_adapters_take(p.adapters, p.engine, "anna", NULL, &held));
+    CHECK_ERR(rv_adapters_take(p.adapters, p.engine, "ben", NULL, &other), RV_E_FULL);
+    CHECK(strstr(rv_err_text(), "inference.pool_mb"), "%s", rv_err_text());
+    rv_adapters_put(p.adapters, held);
+    CHECK(same(&p, with_bens, logits(&p, "ben")), "not after it was given back");
+    CHECK(rv_budget_peak(p.budget) <= most + one / 2, "the budget was passed");
+    close_store(&p);
+    rv_budget_free(p.budget);
+    p.budget = NULL;
+    open_store(&p);
     place_free(&p);
 }
 
