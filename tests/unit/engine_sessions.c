@@ -1,4 +1,6 @@
-/* Conversations that outlive their engine: what is said after a restart is what would have been said without one. */
+/* Conversations that outlive their engine: what is said after a restart is what would have been said without one.
+ * RV_DAMAGE_ROLE makes the program the two halves of one, for ../shared/hostile/mangle.py (tests/e2e/faults/mangle_sessions.sh):
+ * "save TYPE TURNS DIR" talks and leaves the conversation in DIR, "go_on TYPE DIR" takes the next turn and prints every token. */
 #include "base/log.h"
 #include "base/rng.h"
 #include "engine/engine.h"
@@ -145,6 +147,42 @@ static size_t files_in(const char *dir, char *name)
     }
     closedir(folder);
     return n;
+}
+
+static void play_role(const char *role)
+{
+    static talk t;
+    char type[8], dir[4000];
+    int turns = 0;
+    rv_type kv;
+    bool saves = sscanf(role, "save %7s %d %3999s", type, &turns, dir) == 3;
+    if ((!saves && sscanf(role, "go_on %7s %3999s", type, dir) != 2) || !rv_kv_type_named(type, &kv)) {
+        _exit(2);
+    }
+    rv_log_setup(RV_LOG_ERROR, false);
+    house h = open_house(saves ? dir : NULL, kv, 2, 0, 1 << 28);
+    for (int i = 0; i < (saves ? turns : 2); i++) { /* to go on with, what was said before is said again */
+        CHECK_OK(turn(h.engine, &t, 3, i ? 60 : 500));
+    }
+    close_house(&h);
+    if (!saves) {
+        h = open_house(dir, kv, 2, 0, 1 << 28);
+        CHECK_OK(turn(h.engine, &t, 3, 40));
+        fprintf(stderr, "%zu tokens read back\n", t.cached);
+        for (size_t i = 0; i < t.n_said; i++) {
+            printf("%d %a\n", t.said[i], (double)t.logprobs[i]);
+        }
+        close_house(&h);
+    }
+    exit(0);
+}
+
+__attribute__((constructor)) static void take_role(void)
+{
+    const char *role = getenv("RV_DAMAGE_ROLE");
+    if (role) {
+        play_role(role);
+    }
 }
 
 TEST(a_damaged_file_costs_time_and_no_token)
