@@ -1,54 +1,7 @@
-#include "kv/kv.h"
+#include "kv/kv_priv.h"
 
 #include <assert.h>
 #include <string.h>
-
-enum { BLOCK_PAGES = RV_KVQ_TOKENS / RV_KV_PAGE_TOKENS, UNIT_HEADER = 64 };
-
-/* A page or a block: this, and UNIT_HEADER bytes from its start the numbers. */
-typedef struct unit {
-    struct unit *next, *prev; /* all of a cache */
-    uint32_t refs;            /* sequences that hold it */
-    uint32_t seen;            /* while checking */
-    bool is_block;
-} unit;
-
-typedef struct mark {
-    size_t n_tokens;
-    float *state;
-} mark;
-
-struct rv_kv {
-    const rv_alloc *mem;
-    rv_budget *budget;
-    rv_type type, page_type; /* of blocks if quantised, else the same; of pages */
-    bool quantised;
-    size_t n_layers, head_dim, taps, channels, window;
-    size_t element_bytes, page_bytes, block_bytes, state_bytes, used_bytes;
-    rv_kvq_layout block_keys, block_values;
-    size_t *offset;       /* [n_layers] bytes into a page, or floats into the convolution state */
-    size_t *heads_before; /* [n_layers] key/value heads of the layers before */
-    uint32_t *n_kv_heads; /* [n_layers] */
-    unit *units;
-    rv_kv_seq *sequences;
-};
-
-struct rv_kv_seq {
-    rv_kv *kv;
-    rv_kv_seq *next;
-    unit **pages;             /* [max_pages] NULL: a block stands for it */
-    unit **blocks;            /* [max_blocks] */
-    size_t n_pages, n_blocks; /* in use, reserved ones included */
-    size_t n_filled;          /* blocks that hold numbers */
-    size_t n_dropped;         /* of these: whose pages are gone, but for the first of all */
-    size_t max_pages, n_tokens, max_tokens;
-    size_t promise; /* bytes claimed and not used yet */
-    bool promised;  /* pages that become blocks go back to the promise */
-    bool rebuilding;
-    float *conv;
-    mark marks[RV_KV_MARKS];
-    size_t n_marks;
-};
 
 /* ---- sizes ---- */
 
@@ -91,11 +44,6 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static size_t pages_for(size_t n_tokens)
-{
-    return (n_tokens + RV_KV_PAGE_TOKENS - 1) / RV_KV_PAGE_TOKENS;
-}
-
 size_t rv_kv_page_bytes(const rv_kv_shape *shape)
 {
     size_t bytes = kv_heads(shape) * 2 * RV_KV_PAGE_TOKENS * shape->head_dim * element_bytes(shape->type);
@@ -129,8 +77,9 @@ static size_t window_of(const rv_kv_shape *shape)
  * also those of the step and of what may be taken back. */
 static size_t most_pages(bool quantised, size_t window, size_t n)
 {
-    size_t most = 1 + pages_for(window) + pages_for(RV_KV_STEP_TOKENS) + pages_for(RV_KV_TAKE_BACK);
-    return quantised && most < pages_for(n) ? most : pages_for(n);
+    size_t most =
+        1 + rv_kv_pages_for(window) + rv_kv_pages_for(RV_KV_STEP_TOKENS) + rv_kv_pages_for(RV_KV_TAKE_BACK);
+    return quantised && most < rv_kv_pages_for(n) ? most : rv_kv_pages_for(n);
 }
 
 static size_t blocks_before(bool quantised, size_t window, size_t position)
@@ -274,11 +223,6 @@ static void drop_mark(rv_kv_seq *seq, size_t i)
 
 /* ---- pages and blocks ---- */
 
-static uint8_t *numbers(unit *u)
-{
-    return (uint8_t *)u + UNIT_HEADER;
-}
-
 /* From the promise, else from the budget, at the price of marks. */
 static bool claim_for(rv_kv_seq *seq, size_t bytes)
 {
@@ -295,18 +239,18 @@ static bool claim_for(rv_kv_seq *seq, size_t bytes)
     return true;
 }
 
-static rv_err no_room(const rv_kv *kv)
+rv_err rv_kv_no_room(const rv_kv *kv)
 {
     return rv_fail(RV_E_FULL, "key/value cache: no room, %zu of %zu bytes left for everybody",
                    rv_budget_room(kv->budget), rv_budget_bytes(kv->budget));
 }
 
-static rv_err new_unit(rv_kv_seq *seq, bool is_block, unit **out)
+rv_err rv_kv_unit_new(rv_kv_seq *seq, bool is_block, unit **out)
 {
     rv_kv *kv = seq->kv;
     size_t bytes = is_block ? kv->block_bytes : kv->page_bytes;
     if (!claim_for(seq, bytes)) {
-        return no_room(kv);
+        return rv_kv_no_room(kv);
     }
     unit *u = rv_new_aligned(kv->mem, 64, bytes);
     if (!u) {
@@ -373,7 +317,7 @@ static void keep_blocks(rv_kv_seq *seq, size_t n)
 
 rv_err rv_kv_seq_new(rv_kv *kv, size_t max_tokens, rv_kv_seq **out)
 {
-    size_t max_pages = pages_for(max_tokens);
+    size_t max_pages = rv_kv_pages_for(max_tokens);
     rv_kv_seq *seq = rv_new(kv->mem, sizeof *seq);
     unit **pages = rv_new_array(kv->mem, max_pages + 1, sizeof *pages);
     unit **blocks = rv_new_array(kv->mem, max_pages / BLOCK_PAGES + 1, sizeof *blocks);
@@ -494,7 +438,7 @@ rv_err rv_kv_promise(rv_kv_seq *seq, size_t n)
     size_t need = rv_kv_promised(seq, n);
     while (!claim(kv, need)) {
         if (!seq->n_marks) {
-            return no_room(kv);
+            return rv_kv_no_room(kv);
         }
         drop_mark(seq, 0);
     }
@@ -509,8 +453,8 @@ static rv_err own_begun(rv_kv_seq *seq)
         return RV_OK;
     }
     unit *own = NULL, **at = &seq->pages[seq->n_tokens / RV_KV_PAGE_TOKENS];
-    RV_TRY(new_unit(seq, false, &own));
-    memcpy(numbers(own), numbers(*at), seq->kv->page_bytes - UNIT_HEADER);
+    RV_TRY(rv_kv_unit_new(seq, false, &own));
+    memcpy(rv_kv_numbers(own), rv_kv_numbers(*at), seq->kv->page_bytes - UNIT_HEADER);
     put_unit(seq, *at, false);
     *at = own;
     return RV_OK;
@@ -519,11 +463,11 @@ static rv_err own_begun(rv_kv_seq *seq)
 static rv_err grow(rv_kv_seq *seq, size_t pages, size_t blocks)
 {
     while (seq->n_pages < pages) {
-        RV_TRY(new_unit(seq, false, &seq->pages[seq->n_pages]));
+        RV_TRY(rv_kv_unit_new(seq, false, &seq->pages[seq->n_pages]));
         seq->n_pages++;
     }
     while (seq->n_blocks < blocks) {
-        RV_TRY(new_unit(seq, true, &seq->blocks[seq->n_blocks]));
+        RV_TRY(rv_kv_unit_new(seq, true, &seq->blocks[seq->n_blocks]));
         seq->n_blocks++;
     }
     return own_begun(seq);
@@ -537,7 +481,8 @@ rv_err rv_kv_reserve(rv_kv_seq *seq, size_t n)
     }
     size_t had_pages = seq->n_pages, had_blocks = seq->n_blocks;
     rv_err e =
-        n ? grow(seq, pages_for(seq->n_tokens + n), rv_kv_blocks_before(seq, seq->n_tokens + n - 1)) : RV_OK;
+        n ? grow(seq, rv_kv_pages_for(seq->n_tokens + n), rv_kv_blocks_before(seq, seq->n_tokens + n - 1))
+          : RV_OK;
     if (e) {
         keep_pages(seq, had_pages);
         keep_blocks(seq, had_blocks);
@@ -576,7 +521,7 @@ void rv_kv_advance(rv_kv_seq *seq, size_t n)
     }
     seq->n_tokens += n;
     size_t blocks = rv_kv_blocks_before(seq, seq->n_tokens - 1);
-    assert(pages_for(seq->n_tokens) <= seq->n_pages && blocks <= seq->n_blocks);
+    assert(rv_kv_pages_for(seq->n_tokens) <= seq->n_pages && blocks <= seq->n_blocks);
     seq->n_filled = blocks > seq->n_filled ? blocks : seq->n_filled;
     size_t sure = seq->n_tokens > RV_KV_TAKE_BACK ? seq->n_tokens - RV_KV_TAKE_BACK : 0;
     drop_pages(seq, rv_kv_blocks_before(seq, sure));
@@ -588,7 +533,7 @@ void rv_kv_advance(rv_kv_seq *seq, size_t n)
 static uint8_t *head_at(const rv_kv_seq *seq, size_t layer, size_t head, size_t page)
 {
     const rv_kv *kv = seq->kv;
-    return numbers(seq->pages[page]) + kv->offset[layer] +
+    return rv_kv_numbers(seq->pages[page]) + kv->offset[layer] +
            head * RV_KV_PAGE_TOKENS * kv->head_dim * kv->element_bytes;
 }
 
@@ -610,7 +555,7 @@ const void *rv_kv_values(const rv_kv_seq *seq, size_t layer, size_t head, size_t
 static uint8_t *block_at(const rv_kv_seq *seq, size_t layer, size_t head, size_t block)
 {
     const rv_kv *kv = seq->kv;
-    return numbers(seq->blocks[block]) +
+    return rv_kv_numbers(seq->blocks[block]) +
            (kv->heads_before[layer] + head) * (kv->block_keys.bytes + kv->block_values.bytes);
 }
 
@@ -737,7 +682,7 @@ static void go_back(rv_kv_seq *seq, size_t n)
         memset(seq->conv, 0, seq->kv->state_bytes);
         seq->rebuilding = false;
     }
-    keep_pages(seq, pages_for(seq->n_tokens));
+    keep_pages(seq, rv_kv_pages_for(seq->n_tokens));
     keep_blocks(seq, blocks_left(seq, seq->n_tokens));
     drop_pages(seq, seq->n_filled);
 }
@@ -797,14 +742,14 @@ static rv_err copy_units(rv_kv_seq *to, const rv_kv_seq *from, size_t n)
         to->blocks[to->n_blocks] = share(from->blocks[to->n_blocks]);
     }
     to->n_filled = to->n_dropped = to->n_blocks;
-    for (size_t i = 0; i < pages_for(n); i++) {
+    for (size_t i = 0; i < rv_kv_pages_for(n); i++) {
         if (i && i < to->n_blocks * BLOCK_PAGES) {
             to->pages[i] = NULL;
         } else if (may_share(kv, i, n)) {
             to->pages[i] = share(from->pages[i]);
         } else {
-            RV_TRY(new_unit(to, false, &to->pages[i]));
-            memcpy(numbers(to->pages[i]), numbers(from->pages[i]), kv->page_bytes - UNIT_HEADER);
+            RV_TRY(rv_kv_unit_new(to, false, &to->pages[i]));
+            memcpy(rv_kv_numbers(to->pages[i]), rv_kv_numbers(from->pages[i]), kv->page_bytes - UNIT_HEADER);
         }
         to->n_pages++;
     }
@@ -839,180 +784,4 @@ rv_err rv_kv_copy(rv_kv_seq *to, const rv_kv_seq *from, size_t n)
     to->n_tokens = n;
     drop_marks_inside(to);
     return RV_OK;
-}
-
-/* ---- writing down, reading back ---- */
-
-void rv_kv_outline_get(const rv_kv_seq *seq, rv_kv_outline *out)
-{
-    assert(seq->n_dropped == seq->n_filled);
-    *out = (rv_kv_outline){ .n_tokens = seq->n_tokens, .n_blocks = seq->n_filled, .n_marks = seq->n_marks };
-    for (size_t i = 0; i < seq->n_marks; i++) {
-        out->marks[i] = seq->marks[i].n_tokens;
-    }
-}
-
-static uint64_t mix(uint64_t hash, uint64_t x)
-{
-    for (int i = 0; i < 8; i++) { /* FNV-1a */
-        hash = (hash ^ (x >> 8 * i & 0xff)) * 0x100000001b3u;
-    }
-    return hash;
-}
-
-uint64_t rv_kv_shape_hash(const rv_kv *kv)
-{
-    const uint64_t parts[] = { (uint64_t)kv->type, kv->n_layers, kv->head_dim,
-                               kv->taps,           kv->channels, kv->quantised ? kv->window : 0 };
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < RV_COUNT(parts); i++) {
-        hash = mix(hash, parts[i]);
-    }
-    for (size_t l = 0; l < kv->n_layers; l++) {
-        hash = mix(hash, kv->n_kv_heads[l]);
-    }
-    return hash;
-}
-
-/* Convolution state, marks, blocks, then the pages there are. Looks only at what the outline also says, so it works while
- * a sequence is being rebuilt. */
-bool rv_kv_part(const rv_kv_seq *seq, size_t i, void **at, size_t *n)
-{
-    const rv_kv *kv = seq->kv;
-    *n = kv->state_bytes;
-    if (i <= seq->n_marks) {
-        *at = i ? seq->marks[i - 1].state : seq->conv;
-        return true;
-    }
-    i -= 1 + seq->n_marks;
-    if (i < seq->n_filled) {
-        *at = numbers(seq->blocks[i]);
-        *n = kv->block_bytes - UNIT_HEADER;
-        return true;
-    }
-    i -= seq->n_filled;
-    for (size_t page = 0; page < seq->n_pages; page++) {
-        if (seq->pages[page] && i-- == 0) {
-            *at = numbers(seq->pages[page]);
-            *n = kv->page_bytes - UNIT_HEADER;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_possible(const rv_kv_seq *seq, const rv_kv_outline *o)
-{
-    size_t window = seq->kv->window;
-    if (o->n_tokens == 0 || o->n_tokens > seq->max_tokens || o->n_marks > RV_KV_MARKS ||
-        (o->n_blocks != rv_kv_blocks_before(seq, o->n_tokens) &&
-         o->n_blocks != rv_kv_blocks_before(seq, o->n_tokens - 1))) {
-        return false;
-    }
-    for (size_t i = 0; i < o->n_marks; i++) {
-        size_t at = o->marks[i];
-        bool inside = seq->kv->quantised && at % window && at < o->n_blocks * RV_KVQ_TOKENS;
-        if (at > o->n_tokens || at <= (i ? o->marks[i - 1] : 0) || inside) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static rv_err rebuild_units(rv_kv_seq *seq, const rv_kv_outline *o)
-{
-    for (; seq->n_blocks < o->n_blocks; seq->n_blocks++) {
-        RV_TRY(new_unit(seq, true, &seq->blocks[seq->n_blocks]));
-    }
-    seq->n_filled = seq->n_dropped = seq->n_blocks;
-    for (; seq->n_pages < pages_for(o->n_tokens); seq->n_pages++) {
-        seq->pages[seq->n_pages] = NULL;
-        if (seq->n_pages == 0 || seq->n_pages >= seq->n_blocks * BLOCK_PAGES) {
-            RV_TRY(new_unit(seq, false, &seq->pages[seq->n_pages]));
-        }
-    }
-    for (size_t i = 0; i < o->n_marks; i++) {
-        if (!rv_kv_mark(seq, o->marks[i])) {
-            return no_room(seq->kv);
-        }
-    }
-    return RV_OK;
-}
-
-rv_err rv_kv_rebuild(rv_kv_seq *seq, const rv_kv_outline *o)
-{
-    assert(seq->n_tokens == 0 && seq->n_pages == 0 && seq->n_blocks == 0 && seq->n_marks == 0);
-    if (!is_possible(seq, o)) {
-        return rv_fail(RV_E_FORMAT, "a sequence of %zu tokens cannot have %zu blocks and these %zu marks",
-                       o->n_tokens, o->n_blocks, o->n_marks);
-    }
-    seq->rebuilding = true;
-    rv_err e = rebuild_units(seq, o);
-    if (e) {
-        rv_kv_rewind(seq, 0);
-    }
-    return e;
-}
-
-void rv_kv_rebuilt(rv_kv_seq *seq, const rv_kv_outline *o)
-{
-    assert(seq->n_tokens == 0 && seq->n_pages == pages_for(o->n_tokens) && seq->n_filled == o->n_blocks);
-    seq->n_tokens = o->n_tokens;
-    seq->rebuilding = false;
-}
-
-/* ---- rules ---- */
-
-static const char *check_sequence(const rv_kv_seq *s)
-{
-    const rv_kv *kv = s->kv;
-    for (size_t i = 0; i < s->n_marks; i++) {
-        if (s->marks[i].n_tokens > s->n_tokens && !s->rebuilding) {
-            return "a mark past the end";
-        }
-        if (i && s->marks[i].n_tokens <= s->marks[i - 1].n_tokens) {
-            return "marks out of order";
-        }
-    }
-    if (s->n_pages < pages_for(s->n_tokens) || s->n_filled > s->n_blocks || s->n_dropped > s->n_filled ||
-        (s->n_tokens && s->n_filled < rv_kv_blocks_before(s, s->n_tokens - 1))) {
-        return "a sequence without pages for its tokens";
-    }
-    for (size_t i = 0; i < s->n_pages; i++) {
-        if (!s->pages[i]) {
-            if (i == 0 || i >= s->n_dropped * BLOCK_PAGES) {
-                return "a page that is missing";
-            }
-            continue;
-        }
-        s->pages[i]->seen++;
-        if (kv->quantised && i && s->pages[i]->refs > 1) {
-            return "a page that will be a block is shared";
-        }
-    }
-    for (size_t i = 0; i < s->n_blocks; i++) {
-        s->blocks[i]->seen++;
-    }
-    return NULL;
-}
-
-rv_err rv_kv_check(const rv_kv *kv)
-{
-    const char *broken = NULL;
-    size_t used = 0;
-    for (unit *u = kv->units; u; u = u->next) {
-        u->seen = 0;
-        used += u->is_block ? kv->block_bytes : kv->page_bytes;
-    }
-    for (const rv_kv_seq *s = kv->sequences; s && !broken; s = s->next) {
-        broken = check_sequence(s);
-        used += (1 + s->n_marks) * kv->state_bytes + s->promise;
-    }
-    for (const unit *u = kv->units; u && !broken; u = u->next) {
-        broken = u->refs == 0 || u->refs != u->seen ? "a page with a wrong number of owners" : NULL;
-    }
-    if (!broken && used != kv->used_bytes) {
-        broken = "bytes in use miscounted";
-    }
-    return broken ? rv_fail(RV_E_CORRUPT, "key/value cache: %s", broken) : RV_OK;
 }
