@@ -48,7 +48,7 @@ typedef struct work {
     float *mix;
     float *keys; /* [corrections][dim] their questions; NULL without an embedder */
     size_t spared;
-    double started_ms;
+    double started_ms, measure_ms; /* how long measuring takes */
     size_t steps, corrections;
 } work;
 
@@ -381,12 +381,40 @@ static rv_err hold_what_was(work *w)
     return RV_OK;
 }
 
-static rv_err measure(work *w, const rv_lora *lora, double *held, double *anchors)
+static bool time_is_up(const work *w, double reserve_ms)
 {
-    RV_TRY(rv_adapter_loss(w->g, lora, w->held.at, w->held.n, held));
-    *anchors = 0;
-    return w->held_anchors.n ? rv_adapter_loss(w->g, lora, w->held_anchors.at, w->held_anchors.n, anchors)
-                             : RV_OK;
+    return rv_clock_ms() - w->started_ms + reserve_ms > 1000 * w->how->max_seconds;
+}
+
+/* RV_E_TIMEOUT, RV_E_CANCELLED: between two of its parts. */
+static rv_err loss_of(const work *w, const rv_lora *lora, const rv_adapter_rows *rows, double *out)
+{
+    const rv_adapter_learning *how = w->how;
+    double sum = 0, targets = 0;
+    for (size_t at = 0, n; at < rows->n; at += n) {
+        double loss, here = 0;
+        n = rows->n - at < BATCH ? rows->n - at : BATCH;
+        for (size_t i = at; i < at + n; i++) {
+            here += (double)(rows->at[i].n - rows->at[i].first);
+        }
+        if (time_is_up(w, 0)) {
+            return rv_fail(RV_E_TIMEOUT, "measuring an adapter");
+        }
+        if (how->on_step && !how->on_step(how->self, w->steps, how->max_steps, 0)) {
+            return rv_fail(RV_E_CANCELLED, "measuring an adapter was stopped");
+        }
+        RV_TRY(rv_adapter_loss(w->g, lora, rows->at + at, n, &loss));
+        sum += loss * here;
+        targets += here;
+    }
+    *out = targets > 0 ? sum / targets : 0;
+    return RV_OK;
+}
+
+static rv_err measure(const work *w, const rv_lora *lora, double *held, double *anchors)
+{
+    RV_TRY(loss_of(w, lora, &w->held, held));
+    return loss_of(w, lora, &w->held_anchors, anchors);
 }
 
 typedef struct watch {
@@ -401,7 +429,7 @@ static bool on_step(void *self, size_t step, double loss)
     const rv_adapter_learning *how = o->w->how;
     o->w->steps = step;
     o->stopped = how->on_step && !how->on_step(how->self, step, o->steps, loss);
-    o->out_of_time = rv_clock_ms() - o->w->started_ms > 1000 * how->max_seconds;
+    o->out_of_time = time_is_up(o->w, o->w->measure_ms); /* what was learned has to be measured too */
     return !o->stopped && !o->out_of_time;
 }
 
@@ -504,8 +532,14 @@ static rv_err learn(work *w, rv_adapter_learned *out)
     RV_TRY(rv_lfm2_file_open(&rv_heap, info->path, false, &w->file));
     RV_TRY(rv_lfm2_grad_new(&rv_heap, w->file, w->how->pool, PASS_TOKENS, &w->g));
     RV_TRY(open_candidate(w, out));
+    double from = rv_clock_ms();
     RV_TRY(measure(w, w->current, &out->before, &out->anchors_before));
+    w->measure_ms = 1.2 * (rv_clock_ms() - from);
     RV_TRY(hold_what_was(w));
+    if (time_is_up(w, w->measure_ms)) {
+        out->why = "refused: the time is too short to learn and to measure it";
+        return RV_OK;
+    }
     out->held = w->guard ? w->n_old : 0;
     RV_TRY(mix_rows(w));
     RV_TRY(train(w));
@@ -519,6 +553,10 @@ rv_err rv_adapter_learn(const rv_adapter_learning *how, rv_adapter_learned *out)
     rv_adapter_learned done = { 0 };
     rv_rng_init(&w.rng, how->seed);
     rv_err e = learn(&w, &done);
+    if (e == RV_E_TIMEOUT) {
+        done.why = "refused: the time was up before it was measured";
+        e = RV_OK;
+    }
     rv_free(&rv_heap, w.mix);
     rv_free(&rv_heap, w.frozen);
     rv_ewc_free(w.guard);

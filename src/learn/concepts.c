@@ -18,11 +18,13 @@ enum {
     MOST = 64, /* members */
     CONCEPTS_MAX = 1024,
     KEYWORDS = 5,
+    SENTENCE_LEAST = 60,
     SENTENCE_BYTES = 240,
     PROBES = 500,
     ARENA_BYTES = 512 << 20
 };
 static const float COHESION = 0.6F;
+static const double USUAL = 0.25; /* of all memories: a word in more of them says nothing */
 static const char SOURCE[] = "learn";
 
 /* ---- words ---- */
@@ -174,7 +176,7 @@ static size_t keywords(const making *m, const size_t *members, size_t n, word *r
         double share = (double)same / (double)n,
                usual = (double)nodes_with(m, room[i].hash) / (double)m->view.n;
         scored one = { room[i], share * log(1 / usual) };
-        if (2 * same < n || !(one.score > 0)) {
+        if (2 * same < n || usual > USUAL) {
             continue;
         }
         size_t at = n_best < KEYWORDS ? n_best++ : KEYWORDS;
@@ -189,13 +191,13 @@ static size_t keywords(const making *m, const size_t *members, size_t n, word *r
     return n_best;
 }
 
-/* Its first sentence, or what of it is not too long. */
+/* Its first sentences that say something together (a heading alone does not), or what of them is not too long. */
 static size_t sentence_of(const char *text)
 {
     size_t n = 0, last = 0;
     for (; text[n] && n < SENTENCE_BYTES; n++) {
         last = text[n] == ' ' ? n : last;
-        if (strchr(".!?", text[n]) && (text[n + 1] == ' ' || text[n + 1] == 0)) {
+        if (n >= SENTENCE_LEAST && strchr(".!?", text[n]) && (text[n + 1] == ' ' || text[n + 1] == 0)) {
             return n + 1;
         }
     }
