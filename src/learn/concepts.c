@@ -23,7 +23,8 @@ enum {
     PROBES = 500,
     ARENA_BYTES = 512 << 20
 };
-static const float COHESION = 0.6F;
+static const float COHESION = 0.6F,
+                   ALIKE = 0.5F;  /* two tight groups that have nothing in common have a cohesion of 0.7 */
 static const double USUAL = 0.25; /* of all memories: a word in more of them says nothing */
 static const char SOURCE[] = "learn";
 
@@ -347,7 +348,7 @@ static rv_err cut(making *m, size_t first, size_t n, const rv_ward_group *groups
         if (g->size < LEAST) {
             continue;
         }
-        if (g->size <= MOST && g->cohesion >= COHESION) {
+        if (g->size <= MOST && g->cohesion >= COHESION && g->alike >= ALIKE) {
             size_t many = leaves(groups, n, at, inner, members);
             for (size_t i = 0; i < many; i++) {
                 members[i] += first;

@@ -33,7 +33,7 @@ static inline bool rv_deep_time_is_up(const rv_deep_place *place)
 
 /**
  * rv_deep_concepts - groups of four and more memories of one user that are about the same thing (Ward's linkage over their vectors, cut where
- * the mean cosine to the middle is 0.6) get a node of type "concept": their common words and the sentence in the middle, with "contains" edges to
+ * the mean cosine to the middle is 0.6 and that of the two parts 0.5) get a node of type "concept": their common words and the sentence in the middle, with "contains" edges to
  * them. Only a search for concepts finds it. Its "derived" edges, along which one of the group lifts the others, are a version of
  * RV_OVERLAY_CONCEPTS, made when they pass the measure. Concepts of groups that are no more go.
  *

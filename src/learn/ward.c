@@ -43,6 +43,8 @@ static size_t nearest(const state *s, size_t of, size_t prefer)
 static void join(state *s, size_t a, size_t b, size_t number, rv_ward_group *groups)
 {
     float *x = s->middles + a * s->dim, *y = s->middles + b * s->dim;
+    float alike =
+        s->k->dot_f32(x, y, s->dim) / sqrtf(s->k->dot_f32(x, x, s->dim) * s->k->dot_f32(y, y, s->dim));
     float wa = (float)s->size[a] / (float)(s->size[a] + s->size[b]);
     for (size_t d = 0; d < s->dim; d++) {
         x[d] = wa * x[d] + (1 - wa) * y[d];
@@ -51,6 +53,7 @@ static void join(state *s, size_t a, size_t b, size_t number, rv_ward_group *gro
     groups[number] = (rv_ward_group){ .left = s->group_of[a],
                                       .right = s->group_of[b],
                                       .size = s->size[a],
+                                      .alike = alike,
                                       .cohesion = sqrtf(s->k->dot_f32(x, x, s->dim)) };
     s->group_of[a] = number;
     size_t at = 0;
@@ -103,7 +106,7 @@ rv_err rv_ward(const rv_alloc *mem, const float *const *vectors, size_t n, size_
         memcpy(s.middles + i * dim, vectors[i], dim * sizeof(float));
         s.group_of[i] = s.alive[i] = i;
         s.size[i] = 1;
-        groups[i] = (rv_ward_group){ .size = 1, .cohesion = 1 };
+        groups[i] = (rv_ward_group){ .size = 1, .cohesion = 1, .alike = 1 };
     }
     e = e ? e : join_all(&s, n, chain, go_on, self, groups);
     rv_free(mem, chain);

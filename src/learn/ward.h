@@ -11,6 +11,7 @@ typedef struct rv_ward_group {
     size_t left, right; /* of a joined one */
     size_t size;
     float cohesion; /* mean cosine of its vectors to their middle, 1 for one alone */
+    float alike;    /* cosine of the middles of its two parts, 1 for one alone */
 } rv_ward_group;
 
 /**
