@@ -27,10 +27,26 @@ rv_err rv_forget_setup(rv_db *db)
 #define OF_KIND(k) "(SELECT value FROM forgetting WHERE kind = '" k "')"
 #define TAKE       "INSERT OR IGNORE INTO forgetting "
 
-/* Once: what is said in the same words, and what belongs to the user. */
+/* The texts that are to go, long enough to be more than a word. */
+#define GOING "nodes n WHERE n.id IN " OF_KIND("memory") " AND length(n.text) >= 8"
+
+/* Once: what is said in the same words, wherever an answer, what other tiers would have answered, or feedback is kept; and what belongs to the
+ * user. With learning off, or after a conversation was deleted, only some of these know of a request. */
 static const char *const first[] = {
-    TAKE "SELECT 'request', e.request_id FROM episode e, nodes n WHERE n.id IN " OF_KIND(
-        "memory") " AND length(n.text) >= 8 AND (instr(e.question, n.text) OR instr(e.answer, n.text))",
+    TAKE "SELECT 'request', e.request_id FROM episode e, " GOING
+         " AND (instr(e.question, n.text) OR instr(e.answer, n.text))",
+    TAKE "SELECT 'request', e.request_id FROM episode e, json_each(e.route, '$.tries') t, " GOING
+         " AND e.route <> '' AND instr(json_extract(t.value, '$.text'), n.text)",
+    TAKE "SELECT 'request', f.request_id FROM feedback f, " GOING " AND instr(f.correction, n.text)",
+    TAKE "SELECT 'request', t.request_id FROM turns t, " GOING
+         " AND (instr(t.question, n.text) OR instr(t.answer, n.text))",
+    TAKE "SELECT 'request', w.request_id FROM witness w, " GOING
+         " AND w.body <> '' AND w.kind IN ('request', 'feedback')"
+         " AND (instr(json_extract(w.body, '$.question'), n.text) OR instr(json_extract(w.body, '$.answer'), "
+         "n.text)"
+         " OR instr(json_extract(w.body, '$.correction'), n.text))",
+    TAKE "SELECT 'memory', o.id FROM nodes o, " GOING
+         " AND o.id <> n.id AND o.type IN ('fact', 'qa', 'concept') AND instr(o.text, n.text)",
     TAKE "SELECT 'request', request_id FROM episode WHERE user IN " OF_KIND("user"),
     TAKE "SELECT 'request', t.request_id FROM turns t JOIN sessions s ON s.number = t.session WHERE s.user "
          "IN " OF_KIND("user"),
@@ -47,6 +63,9 @@ static const char *const closure[] = {
     TAKE "SELECT 'memory', e.to_id FROM edges e JOIN nodes n ON n.id = e.from_id WHERE e.type = 'contains' "
          "AND n.type = 'document'"
          " AND n.id IN " OF_KIND("memory"),
+    /* what was said about several of them together */
+    TAKE "SELECT 'memory', e.from_id FROM edges e JOIN nodes n ON n.id = e.from_id WHERE e.type = 'contains' "
+         "AND n.type = 'concept' AND e.to_id IN " OF_KIND("memory"),
     /* requests that had them in the prompt */
     TAKE "SELECT 'request', e.request_id FROM episode e, json_each(e.sources) s WHERE s.value IN " OF_KIND(
         "memory"),

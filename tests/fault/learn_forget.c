@@ -102,9 +102,9 @@ static void adapter(place *p, int64_t id, int64_t parent, const char *user)
     const char *learned = strcmp(user, "anna") == 0 ? SECRET : KEPT;
     CHECK_OK(rv_file_replace(path, learned, strlen(learned)));
     CHECK_OK(rv_db_begin(p->s.db, &conn));
-    CHECK_OK(rv_db_exec(conn,
-                        "INSERT INTO adapter VALUES (?1, ?2, '0000000000000007', ?3, 'learn', 1, 0, 0, ?1, 0)",
-                        "iit", id, parent, user));
+    CHECK_OK(rv_db_exec(
+        conn, "INSERT INTO adapter VALUES (?1, ?2, '0000000000000007', ?3, 'learn', 1, 0, 0, ?1, 0)", "iit",
+        id, parent, user));
     CHECK_OK(rv_db_exec(
         conn,
         "INSERT INTO adapter_use VALUES ('0000000000000007', ?1, ?2) ON CONFLICT DO UPDATE SET adapter = ?2",
@@ -316,6 +316,63 @@ TEST(of_a_request_that_only_its_record_knows_nothing_is_left)
     CHECK(files_with(dir, "quibbledonk") == 0 && files_with(dir, KEPT) > 0, "%zu files hold it",
           files_with(dir, "quibbledonk"));
     CHECK_OK(rv_witness_verify(p.s.db, &count));
+    place_close(&p);
+}
+
+/* Word for word, wherever it is kept: what another tier would have answered, a correction, a turn, a concept about several memories. */
+TEST(the_same_words_go_wherever_they_are_kept)
+{
+    static const char text[] = "the vault opens with quibbledonk";
+    const char *dir = temp_dir();
+    place p;
+    rv_forgotten done;
+    sqlite3 *conn;
+    bool added;
+    fill(dir);
+    CHECK_OK(place_open(dir, &p));
+    int64_t other = note(&p, NULL, "harmless"), id, concept;
+    CHECK_OK(rv_memory_add(p.s.m, &(rv_memory_new){ .type = "note", .text = text }, &id, &added));
+    const int64_t parts[] = { id, other };
+    rv_memory_new new = { .type = "concept",
+                          .text = "vault: the vault opens with quibbledonk.",
+                          .contains = parts,
+                          .n_contains = 2 };
+    CHECK_OK(rv_memory_add(p.s.m, &new, &concept, &added));
+    for (int i = 0; i < 3;
+         i++) { /* a try, a correction, a turn of a conversation whose episode is not there */
+        char request[40], tries[128];
+        snprintf(request, sizeof request, "00000000-0000-4000-8000-0000000001%02d", i);
+        snprintf(tries, sizeof tries, "{\"tries\":[{\"model\":\"m\",\"text\":\"%s.\"}]}",
+                 i == 0 ? text : "no");
+        rv_episode e = { .request_id = request,
+                         .session_id = "x",
+                         .question = "how",
+                         .answer = "so",
+                         .model = "m",
+                         .created_ms = 5000,
+                         .route = tries };
+        rv_turn turn = { request, "how", text, "", 5000 };
+        CHECK_OK(rv_db_begin(p.s.db, &conn));
+        CHECK_OK(i < 2 ? rv_episode_append(conn, &e) : rv_session_append(conn, "x", &turn));
+        if (i == 1) {
+            CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, 'correction', 0, ?2, 0, 5000)", "tt",
+                                request, text));
+        }
+        CHECK_OK(rv_db_commit(p.s.db));
+    }
+    int64_t before = number_of(&p, "SELECT count(*) FROM episode");
+    CHECK(files_with(dir, "quibbledonk") > 0, "nothing to forget");
+    CHECK_OK(rv_forget(&p.how, NULL, &id, 1, &done));
+    CHECK(done.requests == 3 && done.memories == 2, "%zu requests, %zu memories", done.requests,
+          done.memories);
+    CHECK(files_with(dir, "quibbledonk") == 0 && files_with(dir, KEPT) > 0, "%zu files hold it",
+          files_with(dir, "quibbledonk"));
+    CHECK(number_of(&p, "SELECT count(*) FROM episode") == before - 2, "other questions went");
+    rv_arena *arena;
+    rv_memory_node node;
+    CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
+    CHECK_OK(rv_memory_get(p.s.m, other, arena, &node));
+    rv_arena_free(arena);
     place_close(&p);
 }
 
