@@ -276,7 +276,7 @@ static const cmd_option adapter_export_options[] = {
     LAST,
 };
 static const cmd_option learn_run_options[] = {
-    { "deep", 0, NULL, NULL, "the weekly loop instead of the hourly one" },
+    { "deep", 0, NULL, NULL, "the deep loop, which takes minutes" },
     WHOSE_OPTIONS,
     { "rank", 'r', "N", NULL, "of a first adapter; default 16" },
     { "seconds", 0, "N", NULL, "of training at most; default 10" },

@@ -361,6 +361,12 @@ static rv_err learn(rv_instant *i, lesson *l)
     rv_retrieval_learn(i->work, &s);
     rv_retrieval_step(i->work, 1);
     rv_free(i->mem, l->vectors);
+    if (i->signals == 1) {
+        rv_loop_report r = { 0 };
+        snprintf(r.why, sizeof r.why, "learning from feedback; compared from %d signals on",
+                 HOLD_EVERY * LEAST_HELD);
+        RV_TRY(rv_loop_note(i->db, "instant", "retrieval", rv_clock_wall_ms(), &r));
+    }
     return ++i->since % COMPARE_EVERY == 0 && i->n_held >= LEAST_HELD ? compare(i) : RV_OK;
 }
 

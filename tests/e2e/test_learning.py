@@ -4,6 +4,8 @@ import random
 import subprocess
 import time
 
+import pytest
+
 from conftest import RUVLLM
 from http_json import post
 
@@ -22,7 +24,8 @@ def test_each_stage_says_what_it_did_and_why(make_server):
         if i:
             post(server, "/v1/feedback", {"request_id": asked["request_id"], "rating": 5})
     assert server.stop() == 0
-    assert "no loop has run yet" in run(server, "learn", "status")
+    status = run(server, "learn", "status")
+    assert "background nothing yet" in status and "deep       nothing yet" in status and "instant " in status
     done = json.loads(run(server, "learn", "run", "--json"))
     assert [stage["stage"] for stage in done["stages"]] == ["judge", "router", "attention", "adapters", "patterns"]
     assert done["ran"] == 5 and done["failed"] == 0 and not done["resumed"]
@@ -31,11 +34,12 @@ def test_each_stage_says_what_it_did_and_why(make_server):
     again = json.loads(run(server, "learn", "run", "--json"))
     assert "0 answers" in again["stages"][0]["why"]
     deep = json.loads(run(server, "learn", "run", "--deep", "--json"))
-    assert [stage["stage"] for stage in deep["stages"]] == ["adapters", "compact"]
+    assert [stage["stage"] for stage in deep["stages"]] == ["adapters", "concepts", "dreams", "edges", "patterns", "versions", "compact"]
+    assert deep["failed"] == 0 and all(stage["why"] for stage in deep["stages"])
     status = json.loads(run(server, "learn", "status", "--json"))
-    assert {row["loop"] for row in status["loops"]} == {"background", "deep"}
-    assert all(row["ended"] and row["run"] >= 1 for row in status["loops"])
-    for kind in ("router", "retrieval", "attention", "patterns"):
+    assert {row["loop"] for row in status["loops"]} >= {"background", "deep"}
+    assert all(row["ended"] for row in status["loops"])
+    for kind in ("router", "retrieval", "attention", "patterns", "concepts", "dreams"):
         run(server, "learn", "rollback", kind, code=1)  # nothing is in use, and that is said
     run(server, "memory", "check")
     run(server, "learn", "run", "--deep", "--user", "x", code=2)
@@ -52,8 +56,9 @@ def test_a_server_runs_the_background_loop_by_itself(make_server):
     assert "background judge" in run(server, "learn", "status")
 
 
-def test_killed_while_learning_it_goes_on_and_no_half_version_is_left(make_server):
-    server = make_server()
+@pytest.mark.parametrize("loop", [[], ["--deep"]], ids=["background", "deep"])
+def test_killed_while_learning_it_goes_on_and_no_half_version_is_left(make_server, loop):
+    server = make_server(learning_adapters="true", learning_training_interval_ms=3600000)
     for i in range(64):
         post(server, "/v1/memories", {"text": f"Shop {i % 16} in street {i} opens at {i % 12}."}) if i % 4 == 0 else None
         asked = post(server, "/v1/query", {"query": f"When does shop {i % 16} in street {i} open?"}).json
@@ -61,11 +66,11 @@ def test_killed_while_learning_it_goes_on_and_no_half_version_is_left(make_serve
     assert server.stop() == 0
     delays = random.Random(7)
     for _ in range(10):
-        process = subprocess.Popen([RUVLLM, "learn", "run", "--data", server.folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=server.environment())
+        process = subprocess.Popen([RUVLLM, "learn", "run", *loop, "--data", server.folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=server.environment())
         time.sleep(delays.uniform(0, 0.6))
         process.kill()
         process.wait()
-    done = json.loads(run(server, "learn", "run", "--json"))
+    done = json.loads(run(server, "learn", "run", *loop, "--json"))
     assert done["failed"] == 0 and all(stage["state"] == "done" for stage in done["stages"])
     run(server, "witness", "verify")
     run(server, "memory", "check")
