@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What does an adapter alone know, with memory out of the way, and what does it cost? It learns 200 invented facts by heart from one wording each.
 
-    bench/learn_alone.py FOLDER [--model models/demo-xs.gguf] [--adapter FILE] [--ruvllm build/release/ruvllm]
+    bench/learn_alone.py FOLDER [--model models/demo-xs.gguf] [--adapter FILE] [--seed 1] [--ruvllm build/release/ruvllm]
 
 Rows and answers go to FOLDER. Asked are the same question, two other phrasings of each, and as a control questions about 400 other facts with their
 passages. Each is answered with the adapter, and without; printed is what a user gets: the adapter is used where a question is like one that it
@@ -29,10 +29,10 @@ def worded(question, draw):
     return " ".join(word for word in question.split(" ") if draw.random() >= drop) or question
 
 
-def rows(seed=1):
+def rows(seed):
     notes, asked = corrections.world(800, seed)
-    random.Random(2).shuffle(asked)
-    draw, sets = random.Random(5), dict(train=[], same=[], phrasings=[], control=[])
+    random.Random(seed + 1).shuffle(asked)
+    draw, sets = random.Random(seed + 4), dict(train=[], same=[], phrasings=[], control=[])
     for fact in asked[:200]:
         first = fact.questions[0]
         for question in [first] + [worded(first, draw) for _ in range(8)]:
@@ -54,10 +54,11 @@ def main():
     options.add_argument("folder", type=Path)
     options.add_argument("--model", default=str(ROOT / "models" / "demo-xs.gguf"))
     options.add_argument("--adapter")
+    options.add_argument("--seed", type=int, default=1, help="of the invented world, the wordings and the training")
     options.add_argument("--ruvllm", default=str(ROOT / "build" / "release" / "ruvllm"))
     chosen = options.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    sets = rows()
+    sets = rows(chosen.seed)
     for name, list_of in sets.items():
         keys = ("messages", "answer") if name == "train" else ("messages", "answer", "cell")
         (chosen.folder / f"{name}.jsonl").write_text("".join(json.dumps({k: row[k] for k in keys}) + "\n" for _, row in list_of))
@@ -68,7 +69,7 @@ def main():
     adapter = chosen.adapter or chosen.folder / "alone.gguf"
     if not chosen.adapter:
         run("adapter", "train", "--data", chosen.folder / "train.jsonl", "--model", chosen.model, "--out", adapter, "--rank", 32, "--steps", 1200,
-            "--batch", 24, "--rate", 0.006, "--held-out", 0.02)
+            "--batch", 24, "--rate", 0.006, "--held-out", 0.02, "--seed", chosen.seed)
 
     def vector(question):
         return json.loads(run("embed", "--json", question))["vector"]
