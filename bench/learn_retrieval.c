@@ -1,10 +1,11 @@
-/* Does the retrieval adapter learn a topic, and leave the others alone? bench_learn_retrieval EMBEDDER DOCS.jsonl QUERIES.jsonl [SIGNALS [BATCH]]
+/* Does the retrieval adapter learn a topic, and leave the others alone? bench_learn_retrieval EMBEDDER DOCS.jsonl QUERIES.jsonl [SIGNALS [BATCH [FLIPPED]]]
  *
  * Documents {"id","text"} are of one topic when their ids (a3c17, a3c18) are the same up to the last number but one; questions are {"q","rel":[id]}.
  * For each of the largest topics an adapter of its own gets SIGNALS (200) signals, one after another: a question of one half of the topic's,
  * the 16 passages that search shows for it as the adapter then is, and which of those are relevant. A question that shows none teaches
  * nothing and is passed over. MRR@10 is measured on the other half, which it never saw, on the half it learned from, and on 300
- * questions of other topics; a mean over topics and three seeds as one JSON line. Anchors are documents drawn by lot. */
+ * questions of other topics; a mean over topics and three seeds as one JSON line. Anchors are documents drawn by lot. FLIPPED (0): of 100 signals so
+ * many say that the best passage that is not relevant was of use, and the relevant ones were not. */
 #include "base/json.h"
 #include "base/rng.h"
 #include "embed/embed.h"
@@ -160,14 +161,19 @@ static double mrr(const rv_retrieval *r, const size_t *asks, size_t n)
     return n ? sum / (double)n : 0;
 }
 
-static bool one_signal(rv_retrieval *r, const text *ask, rv_rng *rng)
+static bool one_signal(rv_retrieval *r, const text *ask, size_t flipped, rv_rng *rng)
 {
+    bool lies = rv_rng_below(rng, 100) < flipped, lied = false;
     size_t best[SHOWN], n = search(r, ask, SHOWN, best);
     const float *shown[SHOWN], *anchors[ANCHORS];
     bool used[SHOWN];
     for (size_t i = 0; i < n; i++) {
         shown[i] = b.docs[best[i]].vector;
         used[i] = is_rel(ask, best[i]);
+        if (lies) {
+            used[i] = !used[i] && !lied;
+            lied |= used[i];
+        }
     }
     for (size_t i = 0; i < ANCHORS; i++) {
         anchors[i] = b.docs[rv_rng_below(rng, b.n_docs)].vector;
@@ -181,7 +187,7 @@ typedef struct row {
 
 /* asks of the topic are [n], shuffled: the first half teaches. */
 static void run_topic(size_t *asks, size_t n, const size_t *control, size_t n_control, size_t signals,
-                      size_t batch, uint64_t seed, row *out)
+                      size_t batch, size_t flipped, uint64_t seed, row *out)
 {
     rv_retrieval *r;
     rv_rng rng;
@@ -200,7 +206,7 @@ static void run_topic(size_t *asks, size_t n, const size_t *control, size_t n_co
         out->unseen[after] += mrr(r, asks + half, n - half);
         out->control[after] += mrr(r, control, n_control);
         for (size_t i = 0, given = 0; !after && given < signals && i < 20 * signals; i++) {
-            given += one_signal(r, &b.asks[asks[i % half]], &rng);
+            given += one_signal(r, &b.asks[asks[i % half]], flipped, &rng);
             if (rv_retrieval_pending(r) == batch) {
                 rv_retrieval_step(r, 1);
             }
@@ -224,11 +230,14 @@ static size_t questions_of(const text *topic, size_t *out)
 int main(int argc, char **argv)
 {
     if (argc < 4 || rv_embed_open(&rv_heap, argv[1], &b.embed)) {
-        fprintf(stderr, "usage: bench_learn_retrieval EMBEDDER DOCS.jsonl QUERIES.jsonl [SIGNALS [BATCH]]\n");
+        fprintf(
+            stderr,
+            "usage: bench_learn_retrieval EMBEDDER DOCS.jsonl QUERIES.jsonl [SIGNALS [BATCH [FLIPPED]]]\n");
         return 2;
     }
     size_t signals = argc > 4 ? strtoul(argv[4], NULL, 10) : 200,
-           batch = argc > 5 ? strtoul(argv[5], NULL, 10) : 8;
+           batch = argc > 5 ? strtoul(argv[5], NULL, 10) : 8,
+           flipped = argc > 6 ? strtoul(argv[6], NULL, 10) : 0;
     b.k = rv_kernels_best();
     b.dim = rv_embed_dim(b.embed);
     b.docs = read_texts(argv[2], "text", &b.n_docs);
@@ -262,7 +271,7 @@ int main(int argc, char **argv)
         }
         for (uint64_t seed = 1; seed <= SEEDS; seed++, runs++) {
             size_t n = questions_of(topic, asks);
-            run_topic(asks, n, control, n_control, signals, batch, seed, &sum);
+            run_topic(asks, n, control, n_control, signals, batch, flipped, seed, &sum);
         }
     }
     double n = runs ? (double)runs : 1;

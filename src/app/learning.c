@@ -22,7 +22,8 @@ bool app_learning_goes_on(void *self)
 {
     learning *l = self;
     l->yields = atomic_load(&l->app->forgetting) > 0;
-    return !l->yields && (!l->go_on || l->go_on(l->self));
+    l->ended = l->ended || (l->go_on && !l->go_on(l->self));
+    return !l->yields && !l->ended;
 }
 
 /* Of the tiers there are, cheapest first. */

@@ -25,7 +25,7 @@ static rv_err graph_stage(learning *l, double until_ms,
         e = stage(&place, out);
         rv_pipeline_leave(p);
     } while (!e && l->yields && rv_clock_ms() < until_ms);
-    return e;
+    return e || !l->ended ? e : rv_fail(RV_E_CANCELLED, "interrupted; the next run begins this stage again");
 }
 
 static rv_err concepts_stage(void *self, double until_ms, rv_loop_report *out)

@@ -9,7 +9,8 @@ typedef struct learning {
     bool (*go_on)(void *self);
     void *self;
     bool deep;   /* else the background loop */
-    bool yields; /* the last asked app_learning_goes_on said no because somebody forgets */
+    bool yields; /* app_learning_goes_on said no, because somebody forgets */
+    bool ended;  /* it said no, because it was told to end */
 } learning;
 
 /** app_learning_goes_on - self: a learning. False: it was told to end, or somebody waits to forget; then leave the pipeline, and begin again. */

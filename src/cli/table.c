@@ -121,7 +121,7 @@ static const cmd_option embed_options[] = {
     LAST,
 };
 #define FILTER_OPTIONS                                                                                       \
-    { "type", 0, "TYPE", NULL, "only nodes of this type: document, chunk, note, fact, qa" },                 \
+    { "type", 0, "TYPE", NULL, "only nodes of this type: document, chunk, note, fact, qa, concept" },                 \
         { "tag", 0, "TAG", NULL, "only nodes with this tag" },                                               \
         { "source", 0, "SOURCE", NULL, "only nodes from this source (a file, user, feedback)" },             \
         { "user", 'u', "NAME", NULL, "this user's nodes" },                                                  \

@@ -491,6 +491,67 @@ TEST(the_loop_learns_after_a_correction_and_stops_when_told)
     place_free(&p);
 }
 
+typedef struct yielding {
+    place *p;
+    int takes, puts, asked;
+} yielding;
+
+static rv_err take_and_count(void *self, const char *model, rv_engine **out)
+{
+    yielding *y = self;
+    y->takes++;
+    return take_engine(y->p, model, out);
+}
+
+static void put_and_count(void *self, rv_engine *engine)
+{
+    yielding *y = self;
+    y->puts++;
+    put_engine(y->p, engine);
+}
+
+/* Somebody waits to forget, twice. */
+static bool go_on(void *self)
+{
+    yielding *y = self;
+    y->asked++;
+    return y->asked != 3 && y->asked != 9;
+}
+
+TEST(the_loop_gives_its_engine_back_when_somebody_waits_and_begins_again)
+{
+    place p = place_new();
+    yielding y = { .p = &p };
+    rv_adapter_loop *loop = NULL;
+    put_episode(&p, 0, "when does the library open on mondays", "no idea", "at nine");
+    rv_adapter_loop_options how = { .learning = { .db = p.db,
+                                                  .adapters = p.adapters,
+                                                  .prompt = prompt,
+                                                  .rank = 2,
+                                                  .micro = true,
+                                                  .newest = 4,
+                                                  .max_steps = 30,
+                                                  .max_seconds = 3600,
+                                                  .seed = 1 },
+                                    .take = take_and_count,
+                                    .put = put_and_count,
+                                    .go_on = go_on,
+                                    .self = &y };
+    CHECK_OK(rv_adapter_loop_new(&rv_heap, &how, &loop));
+    rv_adapter_loop_notify(loop, "m", "anna");
+    rv_adapter_loop_wait(loop);
+    rv_adapter_loop_free(loop);
+    CHECK(y.takes == 3 && y.puts == 3, "taken %d times, put %d", y.takes, y.puts);
+    CHECK(rv_adapters_in_use(p.adapters, p.model, "anna") > 0, "nothing was learned");
+    rv_loop_row *rows;
+    size_t n;
+    CHECK_OK(rv_loop_list(p.db, p.arena, &rows, &n));
+    CHECK(n == 1 && strcmp(rows[0].loop, "instant") == 0 && strcmp(rows[0].stage, "adapters") == 0 &&
+              rows[0].accepted && rows[0].after < rows[0].before,
+          "%zu rows", n);
+    place_free(&p);
+}
+
 /* What was learned from some questions changes no others. */
 TEST(a_version_with_keys_is_used_for_questions_like_them_alone)
 {
