@@ -3,6 +3,7 @@
 
 #include "learn/loop.h"
 #include "learn/instant.h"
+#include "learn/retrieval.h"
 #include "store/policy.h"
 #include "store/session.h"
 #include "store/witness.h"
@@ -158,7 +159,7 @@ TEST(feedback_that_says_nothing_about_passages_teaches_nothing)
     close_store(&f);
 }
 
-TEST(a_damaged_version_is_reported_and_learning_begins_anew)
+TEST(a_damaged_version_gives_way_to_the_one_before_or_to_none)
 {
     fixture f;
     open_fixture(&f);
@@ -176,5 +177,28 @@ TEST(a_damaged_version_is_reported_and_learning_begins_anew)
     rv_instant_stats stats;
     rv_instant_get_stats(f.instant, &stats);
     CHECK(stats.version == 0 && margin(&f) == before, "version %lld", (long long)stats.version);
+
+    /* the same with a sound one before it */
+    rv_retrieval *sound;
+    uint8_t *bytes;
+    int64_t good;
+    CHECK_OK(rv_retrieval_new(&rv_heap, rv_embed_dim(f.embed), 1, &sound));
+    size_t n = rv_retrieval_file_bytes(sound);
+    CHECK((bytes = rv_new(&rv_heap, n)) != NULL, "memory");
+    rv_retrieval_write(sound, bytes);
+    CHECK_OK(rv_db_begin(f.db, &conn));
+    rv_policy_new new = { .kind = "retrieval", .note = "a test", .bytes = bytes, .n = n, .use = true };
+    CHECK_OK(rv_policy_add(conn, &new, &good));
+    new = (rv_policy_new){
+        .kind = "retrieval", .parent = good, .note = "a test", .bytes = "rubbish", .n = 7, .use = true
+    };
+    CHECK_OK(rv_policy_add(conn, &new, &version));
+    CHECK_OK(rv_db_commit(f.db));
+    rv_free(&rv_heap, bytes);
+    rv_retrieval_free(sound);
+    close_store(&f);
+    open_store(&f);
+    rv_instant_get_stats(f.instant, &stats);
+    CHECK(stats.version == good, "version %lld, not %lld", (long long)stats.version, (long long)good);
     close_store(&f);
 }
