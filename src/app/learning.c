@@ -133,7 +133,7 @@ static rv_err patterns_stage(void *self, double until_ms, rv_loop_report *out)
     if (!e) {
         *out = (rv_loop_report){ .accepted = done.accepted,
                                  .changed = (int64_t)done.patterns,
-                                 .measure = done.held ? "squared error" : NULL,
+                                 .measure = done.version ? "squared error" : NULL,
                                  .before = done.before,
                                  .after = done.after };
         app_say(out, done.why);

@@ -139,7 +139,7 @@ static void report(const tally *t, const rv_adapter_learned *last, rv_loop_repor
 {
     *out = (rv_loop_report){ .accepted = t->published > 0,
                              .changed = (int64_t)t->published,
-                             .measure = "loss",
+                             .measure = last->after > 0 ? "loss" : NULL,
                              .before = last->before,
                              .after = last->after };
     int n = snprintf(out->why, sizeof out->why, "%zu of %zu published; the last: %s", t->published, t->rounds,

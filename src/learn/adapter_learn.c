@@ -387,7 +387,8 @@ static bool time_is_up(const work *w, double reserve_ms)
 }
 
 /* RV_E_TIMEOUT, RV_E_CANCELLED: between two of its parts. */
-static rv_err loss_of(const work *w, const rv_lora *lora, const rv_adapter_rows *rows, double *out)
+static rv_err loss_of(const work *w, const rv_lora *lora, const rv_adapter_rows *rows, double over_ms,
+                      double *out)
 {
     const rv_adapter_learning *how = w->how;
     double sum = 0, targets = 0;
@@ -397,7 +398,7 @@ static rv_err loss_of(const work *w, const rv_lora *lora, const rv_adapter_rows 
         for (size_t i = at; i < at + n; i++) {
             here += (double)(rows->at[i].n - rows->at[i].first);
         }
-        if (time_is_up(w, 0)) {
+        if (time_is_up(w, -over_ms)) {
             return rv_fail(RV_E_TIMEOUT, "measuring an adapter");
         }
         if (how->on_step && !how->on_step(how->self, w->steps, how->max_steps, 0)) {
@@ -411,10 +412,11 @@ static rv_err loss_of(const work *w, const rv_lora *lora, const rv_adapter_rows 
     return RV_OK;
 }
 
-static rv_err measure(const work *w, const rv_lora *lora, double *held, double *anchors)
+/* over_ms: how long after the end of the round it may still go on. */
+static rv_err measure(const work *w, const rv_lora *lora, double over_ms, double *held, double *anchors)
 {
-    RV_TRY(loss_of(w, lora, &w->held, held));
-    return loss_of(w, lora, &w->held_anchors, anchors);
+    RV_TRY(loss_of(w, lora, &w->held, over_ms, held));
+    return loss_of(w, lora, &w->held_anchors, over_ms, anchors);
 }
 
 typedef struct watch {
@@ -483,7 +485,8 @@ static rv_err train(work *w)
 static rv_err judge(work *w, rv_adapter_learned *out)
 {
     const rv_adapter_learning *how = w->how;
-    RV_TRY(measure(w, w->lora, &out->after, &out->anchors_after));
+    /* what was learned is not thrown away because the machine has more to do now than when the time was planned */
+    RV_TRY(measure(w, w->lora, 500 * how->max_seconds, &out->after, &out->anchors_after));
     if (!(out->after <= RV_ADAPTER_MARGIN * out->before)) {
         out->why = "refused: not enough better on wordings it was not trained on";
         return RV_OK;
@@ -533,8 +536,8 @@ static rv_err learn(work *w, rv_adapter_learned *out)
     RV_TRY(rv_lfm2_grad_new(&rv_heap, w->file, w->how->pool, PASS_TOKENS, &w->g));
     RV_TRY(open_candidate(w, out));
     double from = rv_clock_ms();
-    RV_TRY(measure(w, w->current, &out->before, &out->anchors_before));
-    w->measure_ms = 1.2 * (rv_clock_ms() - from);
+    RV_TRY(measure(w, w->current, 0, &out->before, &out->anchors_before));
+    w->measure_ms = 2 * (rv_clock_ms() - from); /* with an adapter it takes longer */
     RV_TRY(hold_what_was(w));
     if (time_is_up(w, w->measure_ms)) {
         out->why = "refused: the time is too short to learn and to measure it";

@@ -30,7 +30,7 @@ typedef struct rv_adapter_learning {
         checkpoint; /* a file: a round that was cut short goes on from there, see rv_adapter_training. NULL: none */
     size_t newest; /* only so many corrections, the newest; 0: all */
     size_t max_steps;
-    double max_seconds; /* of training */
+    double max_seconds; /* of all of it; measuring at the end may take half as long again */
     uint64_t seed;
     bool (*on_step)(void *self, size_t step, size_t steps,
                     double loss); /* false: stop, and nothing is published. May be NULL */

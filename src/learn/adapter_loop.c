@@ -57,7 +57,7 @@ static void note(rv_adapter_loop *loop, int64_t began_ms, const rv_adapter_learn
 {
     rv_loop_report r = { .accepted = done->version > 0,
                          .changed = done->version,
-                         .measure = done->before > 0 ? "loss" : NULL,
+                         .measure = done->after > 0 ? "loss" : NULL,
                          .before = done->before,
                          .after = done->after };
     snprintf(r.why, sizeof r.why, "%s", done->why);

@@ -340,7 +340,7 @@ TEST(the_same_words_go_wherever_they_are_kept)
     CHECK_OK(rv_memory_add(p.s.m, &new, &concept, &added));
     for (int i = 0; i < 3;
          i++) { /* a try, a correction, a turn of a conversation whose episode is not there */
-        char request[40], tries[128];
+        char request[64], tries[128];
         snprintf(request, sizeof request, "00000000-0000-4000-8000-0000000001%02d", i);
         snprintf(tries, sizeof tries, "{\"tries\":[{\"model\":\"m\",\"text\":\"%s.\"}]}",
                  i == 0 ? text : "no");
