@@ -479,7 +479,7 @@ static rv_err judge(making *m, judged *out)
     if (out->n_probes < RV_PROBES_LEAST) {
         return RV_OK;
     }
-    RV_TRY(rv_overlay_read(p->db, RV_OVERLAY_CONCEPTS, &now, NULL, &n_now));
+    RV_TRY(rv_overlay_read(p->db, RV_OVERLAY_CONCEPTS, &now, &n_now));
     rv_memory_edge *all = rv_arena_take(m->arena, (m->n_edges + n_now + 1) * sizeof *all);
     for (size_t i = 0; all && i < n_now; i++) { /* those of now go, unless they are made again */
         now[i].weight = 0;

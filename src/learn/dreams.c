@@ -174,7 +174,7 @@ static rv_err publish(dreaming *d, const rv_loop_report *r, size_t n_probes)
     rv_memory_edge *now = NULL;
     size_t n = 0;
     int64_t version;
-    RV_TRY(rv_overlay_read(d->place->db, RV_OVERLAY_DREAMS, &now, NULL, &n));
+    RV_TRY(rv_overlay_read(d->place->db, RV_OVERLAY_DREAMS, &now, &n));
     rv_memory_edge *all = rv_arena_take(d->arena, (n + d->n_edges) * sizeof *all);
     if (all) {
         memcpy(all, d->edges, d->n_edges * sizeof *all);

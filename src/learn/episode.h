@@ -1,5 +1,5 @@
-/* Episodes: every request that went through the loop, as learning will need it, and the feedback it got. Today the log is
- * written and read, and feedback changes what memory finds; what learns from the log comes with the learner. */
+/* Episodes: every request that went through the loop, and the feedback it got. It is what all learning reads, again and again, so feedback
+ * that comes late counts too. */
 #ifndef RV_LEARN_EPISODE_H
 #define RV_LEARN_EPISODE_H
 #include "base/arena.h"

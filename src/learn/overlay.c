@@ -86,18 +86,17 @@ static rv_err take(void *self, const uint8_t *bytes, size_t n)
 /* ---- the graph ---- */
 
 static const char *const graph_sql[RV_OVERLAYS] = {
-    "SELECT e.from_id, e.to_id, e.weight, e.created_ms FROM edges e JOIN nodes n ON n.id = e.from_id"
+    "SELECT e.from_id, e.to_id, e.weight FROM edges e JOIN nodes n ON n.id = e.from_id"
     " WHERE e.type = 'derived' AND n.type = 'concept'",
-    "SELECT from_id, to_id, weight, created_ms FROM edges WHERE type = 'creative'",
+    "SELECT from_id, to_id, weight FROM edges WHERE type = 'creative'",
 };
 
-rv_err rv_overlay_read(rv_db *db, rv_overlay_kind kind, rv_memory_edge **out, int64_t **created_ms, size_t *n)
+rv_err rv_overlay_read(rv_db *db, rv_overlay_kind kind, rv_memory_edge **out, size_t *n)
 {
     sqlite3 *conn;
     sqlite3_stmt *s = NULL;
     bool row = true;
     rv_memory_edge *list = NULL;
-    int64_t *created = NULL;
     size_t found = 0, room = 0;
     RV_TRY(rv_db_reader(db, &conn));
     rv_err e = rv_db_prepare(conn, &s, graph_sql[kind], "");
@@ -105,33 +104,23 @@ rv_err rv_overlay_read(rv_db *db, rv_overlay_kind kind, rv_memory_edge **out, in
         if (found == room) {
             room = room ? 2 * room : 256;
             rv_memory_edge *more = rv_resize(&rv_heap, list, room * sizeof *more);
-            list = more ? more : list;
-            int64_t *times = rv_resize(&rv_heap, created, room * sizeof *times);
-            created = times ? times : created;
-            if (!more || !times) {
+            if (!more) {
                 e = no_room();
                 break;
             }
+            list = more;
         }
-        created[found] = sqlite3_column_int64(s, 3);
         list[found++] = (rv_memory_edge){ sqlite3_column_int64(s, 0), sqlite3_column_int64(s, 1),
                                           rv_overlay_types[kind], sqlite3_column_double(s, 2) };
     }
     sqlite3_finalize(s);
     rv_db_reader_done(db, conn);
-    if (e || !created_ms) {
-        rv_free(&rv_heap, created);
-        created = NULL;
-    }
     if (e) {
         rv_free(&rv_heap, list);
         return e;
     }
     *out = list;
     *n = found;
-    if (created_ms) {
-        *created_ms = created;
-    }
     return RV_OK;
 }
 
@@ -181,7 +170,8 @@ static rv_err has_versions(rv_db *db, rv_overlay_kind kind, bool *ever)
     sqlite3 *conn;
     int64_t n = 0;
     RV_TRY(rv_db_reader(db, &conn));
-    rv_err e = rv_db_int(conn, &n, "SELECT EXISTS (SELECT 1 FROM policy WHERE kind = ?1)", "t", rv_overlay_names[kind]);
+    rv_err e = rv_db_int(conn, &n, "SELECT EXISTS (SELECT 1 FROM policy WHERE kind = ?1)", "t",
+                         rv_overlay_names[kind]);
     rv_db_reader_done(db, conn);
     *ever = n > 0;
     return e;
@@ -197,7 +187,7 @@ rv_err rv_overlay_settle(rv_db *db, rv_memory *memory, rv_overlay_kind kind, int
         return RV_OK;
     }
     RV_TRY(rv_policy_open(db, &rv_heap, rv_overlay_names[kind], take, &wanted, version));
-    rv_err e = rv_overlay_read(db, kind, &there.at, NULL, &there.n);
+    rv_err e = rv_overlay_read(db, kind, &there.at, &there.n);
     e = e ? e : bring_in_line(memory, &wanted, &there);
     rv_free(&rv_heap, wanted.at);
     rv_free(&rv_heap, there.at);

@@ -26,7 +26,6 @@ rv_err rv_overlay_settle(rv_db *db, rv_memory *memory, rv_overlay_kind kind, int
 rv_err rv_overlay_publish(const rv_deep_place *place, rv_overlay_kind kind, const rv_memory_edge *edges,
                           size_t n, const rv_policy_new *about, int64_t *version) RV_MUST_CHECK;
 
-/** rv_overlay_read - the edges in the graph now, to be freed with rv_free(&rv_heap). created_ms [n] may be NULL; else also to be freed. */
-rv_err rv_overlay_read(rv_db *db, rv_overlay_kind kind, rv_memory_edge **out, int64_t **created_ms,
-                       size_t *n) RV_MUST_CHECK;
+/** rv_overlay_read - the edges in the graph now, to be freed with rv_free(&rv_heap). */
+rv_err rv_overlay_read(rv_db *db, rv_overlay_kind kind, rv_memory_edge **out, size_t *n) RV_MUST_CHECK;
 #endif

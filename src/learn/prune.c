@@ -45,7 +45,7 @@ static rv_err keep_dreams(const rv_deep_place *p, const rv_memory_edge *weak, si
     rv_memory_edge *all = NULL;
     size_t n = 0, kept = 0;
     int64_t version;
-    RV_TRY(rv_overlay_read(p->db, RV_OVERLAY_DREAMS, &all, NULL, &n));
+    RV_TRY(rv_overlay_read(p->db, RV_OVERLAY_DREAMS, &all, &n));
     for (size_t i = 0; i < n; i++) {
         size_t at = 0;
         while (at < n_weak && (weak[at].from != all[i].from || weak[at].to != all[i].to ||

@@ -411,7 +411,7 @@ static rv_adapter_learned adapter_round(const char *dir, const char *checkpoint,
     CHECK_OK(rv_db_open(&rv_heap, dir, &db));
     CHECK_OK(rv_witness_setup(db));
     CHECK_OK(rv_episode_setup(db));
-    CHECK_OK(rv_adapters_open(&rv_heap, db, &adapters));
+    CHECK_OK(rv_adapters_open(&rv_heap, db, NULL, &adapters));
     CHECK_OK(rv_engine_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"),
                             rv_engine_options_default(), &engine));
     CHECK_OK(rv_db_begin(db, &conn));
