@@ -182,7 +182,6 @@ static rv_err read_nodes(walk *w, sqlite3 *conn, rv_arena *arena)
         }
         node->vector = copy;
     }
-    rv_node_reader_end(&reader);
     return e;
 }
 

@@ -103,6 +103,7 @@ void rv_holders_free(rv_memory *m)
         rv_free(m->mem, m->holders[by]);
     }
     rv_idset_deinit(m->mem, &m->live);
+    rv_idset_deinit(m->mem, &m->corrected);
     rv_free(m->mem, m->spans);
 }
 
@@ -207,6 +208,9 @@ rv_err rv_passing_of(const matcher *f, passing *out)
     *out = (passing){ .bits = w.bits, .n_bits = w.n * 64 };
     for (size_t i = 0; i < w.n; i++) {
         out->n += (size_t)__builtin_popcountll(w.bits[i]);
+    }
+    if (out->n == m->n_live && !f->nothing) { /* all: as good as no filter, and quicker */
+        rv_passing_deinit(m, out);
     }
     return RV_OK;
 }

@@ -141,7 +141,14 @@ rv_err rv_record_read(sqlite3_stmt *stmt, record *out)
 
 const entry *rv_memory_find(const rv_memory *m, int64_t id)
 {
-    size_t low = 0, high = m->n_entries;
+    /* Ids ascend and few are missing: as many places as are missing are all where this one can be. */
+    size_t n = m->n_entries, low = 0, high = n;
+    if (n == 0 || id < m->entries[0].id || id > m->entries[n - 1].id) {
+        return NULL;
+    }
+    uint64_t behind = (uint64_t)(m->entries[n - 1].id - id), before = (uint64_t)(id - m->entries[0].id);
+    low = behind < n ? n - 1 - (size_t)behind : 0;
+    high = before < n ? (size_t)before + 1 : n;
     while (low < high) {
         size_t middle = (low + high) / 2;
         if (m->entries[middle].id < id) {
@@ -258,7 +265,8 @@ int64_t rv_matcher_corrected_by(const matcher *f, int64_t id)
 {
     int64_t newest = 0;
     rv_graph_edge edge;
-    for (rv_graph_cursor c = { 0 }; rv_graph_next(f->m->graph, id, RV_GRAPH_IN, &c, &edge);) {
+    for (rv_graph_cursor c = { 0 };
+         rv_idset_has(&f->m->corrected, id) && rv_graph_next(f->m->graph, id, RV_GRAPH_IN, &c, &edge);) {
         if (edge.type == f->m->corrects && edge.from > newest) {
             const entry *by = rv_memory_find(f->m, edge.from);
             bool seen = by && (!f->user_set || by->user == 0 || by->user == f->user);
@@ -444,8 +452,14 @@ static rv_err load_edges(rv_memory *m, sqlite3 *conn)
         if (!e) {
             e = rv_graph_reserve(m->graph, 1);
         }
+        if (!e && edge.type == m->corrects) {
+            e = rv_idset_reserve(m->mem, &m->corrected, to);
+        }
         if (!e) {
             rv_graph_link(m->graph, edge);
+            if (edge.type == m->corrects) {
+                rv_idset_add(&m->corrected, to);
+            }
         }
     }
     sqlite3_finalize(stmt);

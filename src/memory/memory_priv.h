@@ -132,6 +132,7 @@ struct rv_memory {
     rv_postings *postings;  /* words of all texts; NULL: FTS5 answers. Changed under writing too */
     size_t n_postings_dead; /* removed texts in it */
     rv_graph *graph;
+    idset corrected; /* all that a corrects-edge leads to; those whose edge was taken away stay until the next start */
     unsigned contains, follows, corrects, derived, cites, same_topic, agent_step; /* types of edges */
     size_t
         n_pairs; /* cosines of random pairs: what is near in this store has to be told from what is usual */
@@ -211,7 +212,7 @@ rv_err rv_record_read(sqlite3_stmt *stmt, record *out) RV_MUST_CHECK;
 
 /* ---- nodes of a result ---- */
 
-/* Reads records into nodes: one statement for many. Under state until it ended. */
+/* Reads records into nodes, by a statement that stays prepared on the connection. Under state, until the reader is done. */
 typedef struct node_reader {
     const matcher *f;
     sqlite3_stmt *stmt;
@@ -220,7 +221,6 @@ rv_err rv_node_reader_begin(node_reader *r, const matcher *f, sqlite3 *conn) RV_
 /** rv_node_read - *found false: it was removed meanwhile. */
 rv_err rv_node_read(const node_reader *r, int64_t id, rv_arena *arena, rv_memory_node *out,
                     bool *found) RV_MUST_CHECK;
-void rv_node_reader_end(node_reader *r);
 
 /* ---- edges ---- */
 

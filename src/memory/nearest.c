@@ -39,17 +39,25 @@ static size_t count_missing(const rv_memory *m, const fast *f, const rv_filter *
     return n;
 }
 
+/* Between the two k that were measured, by the logarithm of k. */
+static double between(const float of[RV_GAUGED_KS], size_t k)
+{
+    double from = (double)gauged_k[0], to = (double)gauged_k[1], at = (double)k;
+    double part = at <= from ? 0 : at >= to ? 1 : log(at / from) / log(to / from);
+    return (double)of[0] + part * ((double)of[1] - (double)of[0]);
+}
+
 /* The narrowest breadth that was seen to find enough; false: none. */
 static bool breadth_for(const fast *f, size_t k, double recall, size_t *breadth, double *expected, double *us)
 {
-    size_t at = k <= gauged_k[0] ? 0 : 1;
     double wider = k > gauged_k[1] ? (double)k / (double)gauged_k[1] : 1;
     for (size_t i = 0; i < f->n_gauges; i++) {
         const gauge *g = &f->gauges[i];
-        if ((double)g->recall[at] >= 1 - (1 - recall) * caution) {
+        double found = between(g->recall, k);
+        if (found >= 1 - (1 - recall) * caution) {
             *breadth = (size_t)((double)g->breadth * wider);
-            *expected = (double)g->recall[at];
-            *us = (double)g->us[at] * wider;
+            *expected = found;
+            *us = between(g->us, k) * wider;
             return true;
         }
     }

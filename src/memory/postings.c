@@ -1,4 +1,4 @@
-/* BM25 over lists in memory. A search goes through the lists of its words side by side, document after document, and keeps the best k.
+/* BM25 over lists in memory. A search adds up what the lists of its words give, some thousand documents at a time, and keeps the best k.
  * For each list the largest share that it gives to any document is known; a list, or several together, that could not lift a document
  * into the best k are not walked any more, only asked about documents that others found (MaxScore, Turtle and Flood 1995).
  *
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEM_MOST = 255, WORDS_MOST = 64, TERMS_MOST = 192, COUNT_MOST = 255, LANGUAGE_SHARE = 50 };
+enum { WINDOW = 4096, STEM_MOST = 255, WORDS_MOST = 64, TERMS_MOST = 192, COUNT_MOST = 255, LANGUAGE_SHARE = 50 };
 static const float k1 = 1.2f, b = 0.75f;
 
 typedef struct term {
@@ -356,6 +356,8 @@ typedef struct finder {
     size_t n, first;            /* those before first cannot make a hit alone */
     rv_words_hit *heap;         /* [n_heap] the worst on top */
     size_t n_heap, k;
+    float sums[WINDOW]; /* of the documents of a window; 0 between two */
+    uint64_t touched[WINDOW / 64];
 } finder;
 
 static bool better(rv_words_hit x, rv_words_hit y)
@@ -476,7 +478,7 @@ static float part_of(const finder *f, const cursor *c, float length)
     return c->weight * share((float)c->t->counts[c->at], length, f->mean);
 }
 
-/* The next document of the lists that can make a hit; UINT32_MAX: none is left. */
+/* The first document that a list that can make a hit still has; UINT32_MAX: none. */
 static uint32_t next_doc(const finder *f)
 {
     uint32_t doc = UINT32_MAX;
@@ -489,24 +491,38 @@ static uint32_t next_doc(const finder *f)
     return doc;
 }
 
-static void look_at(finder *f, uint32_t doc)
+/* What the lists from first on give to the documents of a window, one list after the other: this way nothing is compared from list to
+ * list, and what is written stays in the first cache. */
+static void add_up(finder *f, uint32_t base)
 {
-    float length = (float)f->p->lengths[doc], score = 0;
-    int64_t id = f->p->ids[doc];
-    bool passes = (uint64_t)id < f->n_bits && (f->bits[id / 64] >> id % 64 & 1);
     for (size_t i = f->first; i < f->n; i++) {
         cursor *c = &f->cursors[i];
-        if (c->at < c->t->n && c->t->docs[c->at] == doc) {
-            score += passes ? part_of(f, c, length) : 0;
-            c->at++;
+        const term *t = c->t;
+        uint32_t at = c->at;
+        for (; at < t->n && t->docs[at] - base < WINDOW; at++) {
+            uint32_t doc = t->docs[at] - base;
+            f->sums[doc] += c->weight * share((float)t->counts[at], (float)f->p->lengths[t->docs[at]], f->mean);
+            f->touched[doc / 64] |= (uint64_t)1 << doc % 64;
         }
+        c->at = at;
     }
-    if (!passes) {
+}
+
+/* One document with what the lists from first on give to it; the others are asked while it can still become a hit. */
+static void finish(finder *f, uint32_t doc, float score, size_t first)
+{
+    bool full = f->n_heap == f->k;
+    float least = full ? f->heap[0].score : 0;
+    if (full && score + (first > 0 ? f->together[first - 1] : 0) < least) {
         return;
     }
-    float least = f->n_heap == f->k ? f->heap[0].score : 0;
-    for (size_t i = f->first; i-- > 0;) {
-        if (f->n_heap == f->k && score + f->together[i] < least) {
+    int64_t id = f->p->ids[doc];
+    if ((uint64_t)id >= f->n_bits || !(f->bits[id / 64] >> id % 64 & 1)) {
+        return;
+    }
+    float length = (float)f->p->lengths[doc];
+    for (size_t i = first; i-- > 0;) {
+        if (full && score + f->together[i] < least) {
             return;
         }
         cursor *c = &f->cursors[i];
@@ -521,6 +537,21 @@ static void look_at(finder *f, uint32_t doc)
     }
 }
 
+static void look_through(finder *f, uint32_t base)
+{
+    size_t first = f->first; /* it moves on while hits are found; what was added up stays */
+    add_up(f, base);
+    for (size_t word = 0; word < RV_COUNT(f->touched); word++) {
+        for (uint64_t left = f->touched[word]; left; left &= left - 1) {
+            uint32_t doc = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left);
+            float score = f->sums[doc];
+            f->sums[doc] = 0;
+            finish(f, base + doc, score, first);
+        }
+        f->touched[word] = 0;
+    }
+}
+
 rv_err rv_postings_search(const rv_postings *p, rv_words *words, const char *text, size_t n,
                           const uint64_t *bits, size_t n_bits, size_t k, rv_words_hit *hits, size_t *found)
 {
@@ -532,7 +563,7 @@ rv_err rv_postings_search(const rv_postings *p, rv_words *words, const char *tex
     RV_TRY(rv_words_failed(words));
     order(&f);
     for (uint32_t doc; (doc = next_doc(&f)) != UINT32_MAX;) {
-        look_at(&f, doc);
+        look_through(&f, doc);
     }
     *found = f.n_heap;
     for (size_t left = f.n_heap; left > 1;) { /* the worst goes to the end */

@@ -110,7 +110,7 @@ static const char fetch_sql[] = "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE i
 rv_err rv_node_reader_begin(node_reader *r, const matcher *f, sqlite3 *conn)
 {
     *r = (node_reader){ .f = f };
-    return rv_db_prepare(conn, &r->stmt, fetch_sql, "");
+    return rv_db_reader_kept(f->m->db, conn, &r->stmt, fetch_sql);
 }
 
 rv_err rv_node_read(const node_reader *r, int64_t id, rv_arena *arena, rv_memory_node *out, bool *found)
@@ -123,11 +123,6 @@ rv_err rv_node_read(const node_reader *r, int64_t id, rv_arena *arena, rv_memory
     record row;
     RV_TRY(rv_record_read(r->stmt, &row));
     return node_of(r->f, &row, arena, out);
-}
-
-void rv_node_reader_end(node_reader *r)
-{
-    sqlite3_finalize(r->stmt);
 }
 
 /* Reads n ids in order until max of them were found. */
@@ -143,7 +138,6 @@ static rv_err fetch_all(const matcher *f, sqlite3 *conn, const int64_t *ids, siz
         e = rv_node_read(&reader, ids[i], arena, &out[*n_out], &found);
         *n_out += !e && found;
     }
-    rv_node_reader_end(&reader);
     return e;
 }
 
@@ -321,11 +315,17 @@ static rv_err ask_vectors(searching *s)
     return RV_OK;
 }
 
-/* The cosine of what only the words found. */
+/* The cosine of what only the words found. Their rows lie anywhere in the files: the next one is on its way from memory while one is
+ * compared. */
 static void add_cosines(searching *s)
 {
+    const size_t line = 64 / sizeof(float);
     for (size_t i = 0; s->vector && i < s->n; i++) {
         float cosine;
+        const entry *next = i + 1 < s->n ? rv_memory_find(s->m, s->at[i + 1].id) : NULL;
+        for (size_t d = 0; next && next->row && !s->at[i + 1].vector_rank && d < s->m->embedder.dim; d += line) {
+            __builtin_prefetch(next->row + d);
+        }
         if (!s->at[i].vector_rank && rv_index_score(s->m->index, s->vector, s->at[i].id, &cosine)) {
             s->at[i].vector_score = (double)cosine;
         }
@@ -505,10 +505,9 @@ static size_t gives(const searching *s, int64_t id, double score, near out[2 * E
     return gives_supposed(s, id, score, n, out, by);
 }
 
-static int by_score(const void *a, const void *b)
+static bool goes_before(near x, near y)
 {
-    const near *x = a, *y = b;
-    return x->cosine > y->cosine ? -1 : x->cosine < y->cosine ? 1 : x->id > y->id ? -1 : x->id < y->id;
+    return x.cosine > y.cosine || (x.cosine == y.cosine && x.id > y.id);
 }
 
 /* A node keeps the largest of what it is given; what is lifted gives nothing on beyond the second step. */
@@ -517,9 +516,12 @@ static void ask_graph(searching *s)
     near seeds[SEEDS + 1];
     size_t n_seeds = 0;
     for (size_t i = 0; i < s->n; i++) { /* the best SEEDS, sorted */
-        seeds[n_seeds++] = (near){ s->at[i].id, (float)s->at[i].score };
-        qsort(seeds, n_seeds, sizeof *seeds, by_score);
-        n_seeds = n_seeds > SEEDS ? SEEDS : n_seeds;
+        near one = { s->at[i].id, (float)s->at[i].score };
+        size_t at = n_seeds < SEEDS ? n_seeds++ : SEEDS;
+        for (; at > 0 && goes_before(one, seeds[at - 1]); at--) {
+            seeds[at] = seeds[at - 1];
+        }
+        seeds[at] = one;
     }
     for (size_t i = 0; i < n_seeds; i++) {
         near one[2 * EDGES_EACH], two[2 * EDGES_EACH];
@@ -607,7 +609,6 @@ static rv_err read_best(searching *s, rv_arena *arena, rv_memory_hits *out)
         node->origin_side = side_of(c);
         out->n++;
     }
-    rv_node_reader_end(&reader);
     return e;
 }
 

@@ -81,6 +81,7 @@ static rv_err reserve(rv_memory *m, const change *c, scratch *s)
         const link_row *l = i < c->n_link ? &c->link[i] : &c->unlink[i - c->n_link];
         s->links[i] = (rv_graph_edge){ .from = l->from, .to = l->to, .weight = (float)l->weight };
         RV_TRY(rv_graph_type(m->graph, l->type, &s->links[i].type));
+        RV_TRY(s->links[i].type == m->corrects ? rv_idset_reserve(m->mem, &m->corrected, l->to) : RV_OK);
     }
     for (size_t i = 0; s->cuts && i < s->n_searched; i++) {
         RV_TRY(rv_postings_prepare(m->postings, c->add[c->first_searched + i].id, &s->cuts[i]));
@@ -286,6 +287,9 @@ static void take_over(rv_memory *m, const change *c, const scratch *s)
     }
     for (size_t i = 0; i < c->n_link; i++) {
         rv_graph_link(m->graph, s->links[i]);
+        if (s->links[i].type == m->corrects) {
+            rv_idset_add(&m->corrected, s->links[i].to);
+        }
     }
     rv_use_take_over(m, c->use, c->n_use);
 }

@@ -22,10 +22,13 @@ enum { READERS = 4, KEPT = 32, BUSY_MS = 5000, APPLICATION_ID = 0x72766c6d /* "r
  * by default (1000). */
 #define CHECKPOINT_PAGES "4000"
 
-/* A prepared statement of the write connection. */
+/* Statements of a connection that stay prepared. */
 typedef struct kept {
-    const char *sql;
-    sqlite3_stmt *stmt;
+    struct {
+        const char *sql;
+        sqlite3_stmt *stmt;
+    } at[KEPT];
+    size_t n;
 } kept;
 
 struct rv_db {
@@ -34,12 +37,12 @@ struct rv_db {
     int lock_fd;
     pthread_mutex_t writing; /* held from begin to commit or rollback */
     sqlite3 *writer;
-    kept kept[KEPT]; /* [n_kept], under writing */
-    size_t n_kept;
+    kept kept; /* under writing */
     bool stopped; /* under pool_lock */
     pthread_mutex_t pool_lock;
     pthread_cond_t freed;      /* a reader came back */
     sqlite3 *readers[READERS]; /* opened at first use */
+    kept readers_kept[READERS]; /* whose reader is taken */
     bool taken[READERS];
 };
 
@@ -381,17 +384,23 @@ rv_err rv_db_open(const rv_alloc *mem, const char *dir, rv_db **out)
     return RV_OK;
 }
 
+static void finalize_kept(kept *k)
+{
+    for (size_t i = 0; i < k->n; i++) {
+        sqlite3_finalize(k->at[i].stmt);
+    }
+}
+
 void rv_db_close(rv_db *db)
 {
     if (!db) {
         return;
     }
     for (size_t i = 0; i < READERS; i++) {
+        finalize_kept(&db->readers_kept[i]);
         sqlite3_close(db->readers[i]);
     }
-    for (size_t i = 0; i < db->n_kept; i++) {
-        sqlite3_finalize(db->kept[i].stmt);
-    }
+    finalize_kept(&db->kept);
     sqlite3_close(
         db->writer); /* the last one: copies the WAL into the file. If that fails, the WAL stays and is read next time */
     if (db->lock_fd >= 0) {
@@ -443,37 +452,57 @@ rv_err rv_db_begin(rv_db *db, sqlite3 **out)
     return RV_OK;
 }
 
-rv_err rv_db_kept(rv_db *db, sqlite3_stmt **out, const char *sql)
+static rv_err keep(kept *k, sqlite3 *conn, sqlite3_stmt **out, const char *sql)
 {
-    for (size_t i = 0; i < db->n_kept; i++) {
-        if (db->kept[i].sql == sql) {
-            *out = db->kept[i].stmt;
+    for (size_t i = 0; i < k->n; i++) {
+        if (k->at[i].sql == sql) {
+            *out = k->at[i].stmt;
             return RV_OK;
         }
     }
-    assert(db->n_kept < KEPT); /* the statements are texts of this program */
-    kept *k = &db->kept[db->n_kept];
-    if (sqlite3_prepare_v3(db->writer, sql, -1, SQLITE_PREPARE_PERSISTENT, &k->stmt, NULL) != SQLITE_OK) {
-        return rv_db_fail(db->writer, "preparing a statement");
+    assert(k->n < KEPT); /* the statements are texts of this program */
+    if (sqlite3_prepare_v3(conn, sql, -1, SQLITE_PREPARE_PERSISTENT, &k->at[k->n].stmt, NULL) != SQLITE_OK) {
+        return rv_db_fail(conn, "preparing a statement");
     }
-    k->sql = sql;
-    db->n_kept++;
-    *out = k->stmt;
+    k->at[k->n].sql = sql;
+    *out = k->at[k->n++].stmt;
     return RV_OK;
 }
 
-/* What they were bound to ends with the transaction. */
-static void reset_kept(rv_db *db)
+rv_err rv_db_kept(rv_db *db, sqlite3_stmt **out, const char *sql)
 {
-    for (size_t i = 0; i < db->n_kept; i++) {
-        sqlite3_reset(db->kept[i].stmt); /* its result repeats that of the last step, which was looked at */
-        sqlite3_clear_bindings(db->kept[i].stmt);
+    return keep(&db->kept, db->writer, out, sql);
+}
+
+static size_t number_of(const rv_db *db, const sqlite3 *reader)
+{
+    size_t i = 0;
+    while (db->readers[i] != reader) { /* it is one of them, and taken: nobody changes its place */
+        i++;
+    }
+    return i;
+}
+
+rv_err rv_db_reader_kept(rv_db *db, sqlite3 *reader, sqlite3_stmt **out, const char *sql)
+{
+    pthread_mutex_lock(&db->pool_lock);
+    kept *k = &db->readers_kept[number_of(db, reader)];
+    pthread_mutex_unlock(&db->pool_lock);
+    return keep(k, reader, out, sql);
+}
+
+/* What they were bound to ends with the transaction. */
+static void reset_kept(const kept *k)
+{
+    for (size_t i = 0; i < k->n; i++) {
+        sqlite3_reset(k->at[i].stmt); /* its result repeats that of the last step, which was looked at */
+        sqlite3_clear_bindings(k->at[i].stmt);
     }
 }
 
 void rv_db_rollback(rv_db *db)
 {
-    reset_kept(db);
+    reset_kept(&db->kept);
     /* SQLite has rolled back by itself after most errors. If this fails the next begin tries again. */
     if (!sqlite3_get_autocommit(db->writer)) {
         sqlite3_exec(db->writer, "ROLLBACK", NULL, NULL, NULL);
@@ -483,7 +512,7 @@ void rv_db_rollback(rv_db *db)
 
 rv_err rv_db_commit(rv_db *db)
 {
-    reset_kept(db);
+    reset_kept(&db->kept);
     rv_err e = run_script(db->writer, "COMMIT", "writing");
     if (e) {
         int code = sqlite3_extended_errcode(db->writer);
@@ -562,15 +591,15 @@ rv_err rv_db_reader(rv_db *db, sqlite3 **out)
 
 void rv_db_reader_done(rv_db *db, sqlite3 *reader)
 {
+    pthread_mutex_lock(&db->pool_lock);
+    size_t i = number_of(db, reader);
+    pthread_mutex_unlock(&db->pool_lock);
+    reset_kept(&db->readers_kept[i]);
     if (!sqlite3_get_autocommit(reader)) {
         sqlite3_exec(reader, "ROLLBACK", NULL, NULL, NULL); /* if this fails the next begin tries again */
     }
     pthread_mutex_lock(&db->pool_lock);
-    for (size_t i = 0; i < READERS; i++) {
-        if (db->readers[i] == reader) {
-            db->taken[i] = false;
-        }
-    }
+    db->taken[i] = false;
     pthread_cond_signal(&db->freed);
     pthread_mutex_unlock(&db->pool_lock);
 }
@@ -623,7 +652,7 @@ rv_err rv_db_scrub(rv_db *db)
 {
     sqlite3 *conn;
     RV_TRY(rv_db_begin(db, &conn)); /* not after a stop, and no other writer */
-    reset_kept(db);
+    reset_kept(&db->kept);
     rv_err e = run_script(conn, "ROLLBACK", "beginning to write the file anew");
     e = e ? e : run_script(conn, "VACUUM", "writing the file anew");
     e = e ? e : empty_log(conn);

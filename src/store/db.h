@@ -48,6 +48,8 @@ void rv_db_stop(rv_db *db);
  * at a time). Everything between sees one state: that of its first read. */
 rv_err rv_db_reader(rv_db *db, sqlite3 **out) RV_MUST_CHECK;
 void rv_db_reader_done(rv_db *db, sqlite3 *reader);
+/** rv_db_reader_kept - as rv_db_kept, of a read connection; reset by rv_db_reader_done. */
+rv_err rv_db_reader_kept(rv_db *db, sqlite3 *reader, sqlite3_stmt **out, const char *sql) RV_MUST_CHECK;
 
 /**
  * rv_db_prepare - one statement with its parameters ?1, ?2 ... filled in; the caller finalizes it.

@@ -91,6 +91,12 @@ static rv_err read_turn(sqlite3_stmt *stmt, const char *user, rv_arena *arena, r
     return RV_OK;
 }
 
+static const char count_turns_sql[] =
+    "SELECT count(*) FROM turns JOIN sessions ON session=number WHERE user=?1 AND id=?2";
+static const char read_turns_sql[] =
+    "SELECT session, turn, request_id, question, answer, turns.created_ms, sum FROM turns JOIN sessions"
+    " ON session=number WHERE user=?1 AND id=?2 ORDER BY turn LIMIT -1 OFFSET ?3";
+
 rv_err rv_session_recent(rv_db *db, const char *session, const char *user, size_t n, rv_arena *arena,
                          rv_turn **out, size_t *found)
 {
@@ -101,23 +107,20 @@ rv_err rv_session_recent(rv_db *db, const char *session, const char *user, size_
     sqlite3 *conn;
     RV_TRY(rv_db_reader(db, &conn));
     sqlite3_stmt *stmt = NULL;
-    int64_t count = 0;
-    rv_err e = rv_db_int(conn, &count,
-                         "SELECT count(*) FROM turns JOIN sessions ON session=number WHERE user=?1 AND id=?2",
-                         "tt", who, session);
+    bool row = true;
+    rv_err e = rv_db_reader_kept(db, conn, &stmt, count_turns_sql);
+    e = e ? e : rv_db_bind(stmt, "tt", who, session);
+    e = e ? e : rv_db_step(stmt, &row);
+    int64_t count = e ? 0 : sqlite3_column_int64(stmt, 0);
     size_t wanted = (uint64_t)count < n ? (size_t)count : n, at = 0;
     rv_turn *turns = e ? NULL : rv_arena_take(arena, wanted * sizeof *turns);
     if (!e && !turns) {
         e = rv_fail(RV_E_NOMEM, "no memory to read a session");
     }
     if (!e) {
-        e = rv_db_prepare(conn, &stmt,
-                          "SELECT session, turn, request_id, question, answer, turns.created_ms, sum FROM "
-                          "turns JOIN sessions"
-                          " ON session=number WHERE user=?1 AND id=?2 ORDER BY turn LIMIT -1 OFFSET ?3",
-                          "tti", who, session, count - (int64_t)wanted);
+        e = rv_db_reader_kept(db, conn, &stmt, read_turns_sql);
+        e = e ? e : rv_db_bind(stmt, "tti", who, session, count - (int64_t)wanted);
     }
-    bool row = true;
     while (!e && at < wanted) {
         e = rv_db_step(stmt, &row);
         if (e || !row) {
@@ -125,7 +128,6 @@ rv_err rv_session_recent(rv_db *db, const char *session, const char *user, size_
         }
         e = read_turn(stmt, who, arena, &turns[at++]);
     }
-    sqlite3_finalize(stmt);
     rv_db_reader_done(db, conn);
     if (!e) {
         *out = turns;
