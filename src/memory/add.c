@@ -121,6 +121,7 @@ struct adding {
     rv_text tags, metadata; /* of the record */
     float *own_vector;
     const float *vector; /* NULL: not searched */
+    near_mark mark;
     near near_nodes[RV_MEMORY_NEAR];
     size_t n_near;
     int64_t id, corrects; /* corrects: what it says, or what it was found to contradict */
@@ -265,6 +266,17 @@ static void put_use(group *g, const adding *a)
     }
 }
 
+/* Does a say what another of the group says, or its opposite? Then it comes with the next one, when the other is in the memory. */
+static rv_err meets_group(const group *g, const adding *a, bool *out)
+{
+    *out = false;
+    for (size_t i = 0; !*out && a->vector && g->vectors_used && i < g->n_records; i++) {
+        RV_TRY(rv_near_meets(g->m, &a->record, a->vector, &g->records[i], g->vectors + i * g->m->embedder.dim,
+                             out));
+    }
+    return RV_OK;
+}
+
 /* Puts a into the group; *full: it did not go in, because it cannot share a transaction with those that are there, or they with
  * it. Saying a text again as a correction takes edges away, which has to be seen by whoever comes next. */
 static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
@@ -273,6 +285,10 @@ static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
     near_found like = { 0 };
     RV_TRY(find_same(g, stmt, &a->record, &same));
     if (!same && a->new->examined) {
+        RV_TRY(meets_group(g, a, full));
+        if (*full) {
+            return RV_OK;
+        }
         RV_TRY(rv_near_find(g->m, sqlite3_db_handle(stmt), &a->record, a->vector, &like));
     }
     a->corrects = a->new->corrects ? a->new->corrects : like.opposite;
@@ -321,7 +337,7 @@ static rv_err fill_group(group *g, adding **rest)
     sqlite3 *conn;
     sqlite3_stmt *stmt = NULL;
     RV_TRY(rv_db_reader(g->m->db, &conn));
-    rv_err e = rv_db_prepare(conn, &stmt, find_same_sql, "");
+    rv_err e = rv_db_reader_kept(g->m->db, conn, &stmt, find_same_sql);
     bool full = false;
     for (size_t bytes = 0; !e && *rest && !full && bytes < GROUP_BYTES;) {
         adding *a = *rest;
@@ -334,7 +350,6 @@ static rv_err fill_group(group *g, adding **rest)
             *rest = a->next;
         }
     }
-    sqlite3_finalize(stmt);
     rv_db_reader_done(g->m->db, conn);
     return e;
 }
@@ -509,6 +524,8 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
                           .created_ms = new->created_ms ? new->created_ms : rv_clock_wall_ms(),
                           .offset = (int64_t) new->offset,
                           .length = (int64_t) new->length };
+    RV_TRY(rv_near_mark(m, &a->record, &a->mark));
+    a->record.mark = &a->mark;
     bool about = strcmp(new->type, "concept") == 0; /* it has its edges from what it is about */
     a->n_near = a->vector && !about ? rv_memory_near(m, a->vector, a->near_nodes) : 0;
     return RV_OK;

@@ -38,6 +38,9 @@ static const char *const steps[] = {
     "CREATE TABLE near_keys(key INTEGER NOT NULL, node INTEGER NOT NULL, PRIMARY KEY(key, node)) STRICT, "
     "WITHOUT ROWID",
     "CREATE TABLE fresh(id INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT",
+    "DROP TABLE near_keys;" /* by key: six places of the file for each node */
+    "CREATE TABLE near_marks(node INTEGER PRIMARY KEY REFERENCES nodes ON DELETE CASCADE, keys BLOB NOT "
+    "NULL) STRICT",
 };
 
 rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS] = {
@@ -604,7 +607,7 @@ static rv_err load(rv_memory *m)
         rv_segments_size(m->segments, &m->vector_rows, &m->vector_bytes);
         e = match_words(m);
     }
-    return e;
+    return e ? e : rv_near_load(m);
 }
 
 static rv_err open_all(rv_memory *m, const char *dir)
@@ -723,6 +726,7 @@ void rv_memory_close(rv_memory *m)
     rv_segments_close(m->segments);
     rv_names_deinit(&m->names);
     rv_holders_free(m);
+    rv_near_deinit(m);
     rv_free(m->mem, m->entries);
     rv_free(m->mem, m->tags);
     rv_free(m->mem, m->embedder_name);

@@ -9,6 +9,7 @@
 #include "memory/memory.h"
 #include "memory/nearest_priv.h"
 #include "memory/postings.h"
+#include "memory/sense.h"
 #include "store/segment.h"
 #include "vector/index.h"
 
@@ -132,7 +133,13 @@ struct rv_memory {
     rv_postings *postings;  /* words of all texts; NULL: FTS5 answers. Changed under writing too */
     size_t n_postings_dead; /* removed texts in it */
     rv_graph *graph;
-    idset corrected; /* all that a corrects-edge leads to; those whose edge was taken away stay until the next start */
+    struct near_key
+        *near_keys; /* [n_near_keys] of all marks; those of removed nodes go with the next start */
+    size_t n_near_keys, near_keys_room;
+    uint32_t *near_slots; /* [n_near_slots] by key: the newest of its keys + 1 */
+    size_t n_near_slots;
+    idset
+        corrected; /* all that a corrects-edge leads to; those whose edge was taken away stay until the next start */
     unsigned contains, follows, corrects, derived, cites, same_topic, agent_step; /* types of edges */
     size_t
         n_pairs; /* cosines of random pairs: what is near in this store has to be told from what is usual */
@@ -191,8 +198,15 @@ rv_err rv_memory_grow(const rv_alloc *mem, void **at, size_t *room, size_t need,
 
 /* ---- records ---- */
 
+/* The keys by which texts that share words meet; n is 0 or RV_SENSE_KEYS. */
+typedef struct near_mark {
+    size_t n;
+    int64_t keys[RV_SENSE_KEYS];
+} near_mark;
+
 /* One row of nodes. Tags are joined by newlines. */
 typedef struct record {
+    const near_mark *mark; /* of what is added, when somebody made it before; NULL: nobody did */
     int64_t id;
     rv_str type, text, source, user, origin, tags, metadata;
     double confidence;
@@ -245,11 +259,21 @@ void rv_memory_count_pair(rv_memory *m, const float *vector);
 typedef struct near_found {
     int64_t same, opposite; /* 0: none */
 } near_found;
-/** rv_near_find - among the nodes of its type and user. Under writing.  rv_near_write - the keys by which these are found; in the
- * transaction at hand. */
+/** rv_near_mark - of a record that will be added; none when it is not compared. words: of this thread.
+ *  rv_near_find - among the nodes of its type and user. Under writing.
+ *  rv_near_meets - would two records that are not in the memory yet find each other? vectors [dim]. */
+rv_err rv_near_mark(const rv_memory *m, const record *r, near_mark *out) RV_MUST_CHECK;
 rv_err rv_near_find(rv_memory *m, sqlite3 *conn, const record *r, const float *vector,
                     near_found *out) RV_MUST_CHECK;
-rv_err rv_near_write(rv_memory *m, const record *rows, size_t n, bool remove) RV_MUST_CHECK;
+rv_err rv_near_meets(const rv_memory *m, const record *r, const float *vector, const record *other,
+                     const float *other_vector, bool *out) RV_MUST_CHECK;
+/** rv_near_write - in the transaction at hand.  rv_near_reserve - room for so many marks; state, alone, as for
+ *  rv_near_add, which makes that a node is found.  rv_near_load - at the start; marks that are missing are made. */
+rv_err rv_near_write(rv_memory *m, const record *r, const near_mark *mark) RV_MUST_CHECK;
+rv_err rv_near_reserve(rv_memory *m, size_t n) RV_MUST_CHECK;
+void rv_near_add(rv_memory *m, int64_t id, const near_mark *mark);
+rv_err rv_near_load(rv_memory *m) RV_MUST_CHECK;
+void rv_near_deinit(rv_memory *m);
 
 /* ---- what becomes of a node: use.c ---- */
 

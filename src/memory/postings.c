@@ -11,7 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WINDOW = 4096, STEM_MOST = 255, WORDS_MOST = 64, TERMS_MOST = 192, COUNT_MOST = 255, LANGUAGE_SHARE = 50 };
+enum {
+    WINDOW = 4096,
+    STEM_MOST = 255,
+    WORDS_MOST = 64,
+    TERMS_MOST = 192,
+    COUNT_MOST = 255,
+    LANGUAGE_SHARE = 50
+};
 static const float k1 = 1.2f, b = 0.75f;
 
 typedef struct term {
@@ -501,7 +508,8 @@ static void add_up(finder *f, uint32_t base)
         uint32_t at = c->at;
         for (; at < t->n && t->docs[at] - base < WINDOW; at++) {
             uint32_t doc = t->docs[at] - base;
-            f->sums[doc] += c->weight * share((float)t->counts[at], (float)f->p->lengths[t->docs[at]], f->mean);
+            f->sums[doc] +=
+                c->weight * share((float)t->counts[at], (float)f->p->lengths[t->docs[at]], f->mean);
             f->touched[doc / 64] |= (uint64_t)1 << doc % 64;
         }
         c->at = at;

@@ -323,7 +323,8 @@ static void add_cosines(searching *s)
     for (size_t i = 0; s->vector && i < s->n; i++) {
         float cosine;
         const entry *next = i + 1 < s->n ? rv_memory_find(s->m, s->at[i + 1].id) : NULL;
-        for (size_t d = 0; next && next->row && !s->at[i + 1].vector_rank && d < s->m->embedder.dim; d += line) {
+        for (size_t d = 0; next && next->row && !s->at[i + 1].vector_rank && d < s->m->embedder.dim;
+             d += line) {
             __builtin_prefetch(next->row + d);
         }
         if (!s->at[i].vector_rank && rv_index_score(s->m->index, s->vector, s->at[i].id, &cosine)) {

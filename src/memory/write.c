@@ -24,6 +24,7 @@ typedef struct scratch {
     int64_t *ids;
     rv_graph_edge *links; /* [n_link + n_unlink] */
     rv_cut *cuts;         /* [n_searched] words; NULL while there is no index of them */
+    near_mark *marks;     /* [n_add] */
     size_t n_searched;
 } scratch;
 
@@ -35,9 +36,22 @@ static rv_err new_scratch(rv_memory *m, const change *c, scratch *s)
     s->rows = rv_new_array(m->mem, s->n_searched + 1, sizeof *s->rows);
     s->ids = rv_new_array(m->mem, s->n_searched + 1, sizeof *s->ids);
     s->links = rv_new_array(m->mem, c->n_link + c->n_unlink + 1, sizeof *s->links);
-    return s->entries && s->vectors && s->rows && s->ids && s->links
+    s->marks = rv_new_array(m->mem, c->n_add + 1, sizeof *s->marks);
+    return s->marks && s->entries && s->vectors && s->rows && s->ids && s->links
                ? RV_OK
                : rv_fail(RV_E_NOMEM, "memory: no room to write");
+}
+
+static rv_err mark_all(const rv_memory *m, const change *c, const scratch *s)
+{
+    for (size_t i = 0; i < c->n_add; i++) {
+        if (c->add[i].mark) {
+            s->marks[i] = *c->add[i].mark;
+        } else {
+            RV_TRY(rv_near_mark(m, &c->add[i], &s->marks[i]));
+        }
+    }
+    return RV_OK;
 }
 
 /* The words of what is added, before anything is locked: cutting takes longer than taking in. */
@@ -68,6 +82,7 @@ static void free_scratch(rv_memory *m, scratch *s)
     rv_free(m->mem, s->rows);
     rv_free(m->mem, s->ids);
     rv_free(m->mem, s->links);
+    rv_free(m->mem, s->marks);
 }
 
 /* All memory that taking over will need. Under state, alone. */
@@ -77,6 +92,7 @@ static rv_err reserve(rv_memory *m, const change *c, scratch *s)
     RV_TRY(rv_index_reserve(m->index, s->n_searched));
     RV_TRY(s->n_searched ? rv_live_reserve(m, c->add[c->n_add - 1].id) : RV_OK);
     RV_TRY(rv_graph_reserve(m->graph, c->n_link));
+    RV_TRY(rv_near_reserve(m, c->n_add));
     for (size_t i = 0; i < c->n_link + c->n_unlink; i++) {
         const link_row *l = i < c->n_link ? &c->link[i] : &c->unlink[i - c->n_link];
         s->links[i] = (rv_graph_edge){ .from = l->from, .to = l->to, .weight = (float)l->weight };
@@ -147,23 +163,9 @@ static rv_err insert_nodes(rv_memory *m, const change *c, const scratch *s)
     for (size_t i = 0; i < c->n_add; i++) {
         bool searched = c->vectors && i >= c->first_searched;
         RV_TRY(insert_node(node, words, &c->add[i], searched ? &s->rows[i - c->first_searched] : NULL));
+        RV_TRY(rv_near_write(m, &c->add[i], &s->marks[i]));
     }
-    return rv_near_write(m, c->add, c->n_add, false);
-}
-
-static rv_err drop_keys(rv_memory *m, int64_t id)
-{
-    sqlite3_stmt *stmt;
-    bool row;
-    RV_TRY(rv_db_kept(m->db, &stmt, "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1"));
-    RV_TRY(rv_db_bind(stmt, "i", id));
-    RV_TRY(rv_db_step(stmt, &row));
-    record r;
-    if (!row) {
-        return RV_OK;
-    }
-    RV_TRY(rv_record_read(stmt, &r));
-    return rv_near_write(m, &r, 1, true);
+    return RV_OK;
 }
 
 static rv_err drop_nodes(rv_memory *m, const change *c)
@@ -179,7 +181,6 @@ static rv_err drop_nodes(rv_memory *m, const change *c)
         RV_TRY(rv_db_kept(m->db, &stmts[k], sql[k]));
     }
     for (size_t i = 0; i < c->n_drop; i++) {
-        RV_TRY(drop_keys(m, c->drop[i]));
         for (size_t k = 0; k < RV_COUNT(sql); k++) {
             RV_TRY(rv_db_bind(stmts[k], "i", c->drop[i]));
             RV_TRY(run(stmts[k]));
@@ -269,6 +270,7 @@ static void take_over(rv_memory *m, const change *c, const scratch *s)
     }
     for (size_t i = 0; i < c->n_add; i++) {
         m->entries[m->n_entries++] = s->entries[i];
+        rv_near_add(m, c->add[i].id, &s->marks[i]);
     }
     for (size_t i = 0; i < s->n_searched; i++) {
         rv_memory_count_pair(m, s->vectors[i]);
@@ -298,6 +300,7 @@ rv_err rv_memory_apply(rv_memory *m, const change *c)
 {
     scratch s = { 0 };
     rv_err e = new_scratch(m, c, &s);
+    e = e ? e : mark_all(m, c, &s);
     e = e ? e : cut_words(m, c, &s);
     size_t tags_before = 0;
     if (!e) {

@@ -37,11 +37,11 @@ struct rv_db {
     int lock_fd;
     pthread_mutex_t writing; /* held from begin to commit or rollback */
     sqlite3 *writer;
-    kept kept; /* under writing */
+    kept kept;    /* under writing */
     bool stopped; /* under pool_lock */
     pthread_mutex_t pool_lock;
-    pthread_cond_t freed;      /* a reader came back */
-    sqlite3 *readers[READERS]; /* opened at first use */
+    pthread_cond_t freed;       /* a reader came back */
+    sqlite3 *readers[READERS];  /* opened at first use */
     kept readers_kept[READERS]; /* whose reader is taken */
     bool taken[READERS];
 };

@@ -71,6 +71,50 @@ TEST(a_contradiction_keeps_both_and_corrects)
     store_close(&s);
 }
 
+TEST(what_comes_together_is_compared_too)
+{
+    static const char *const texts[] = { "The workshop in Ghent closes at six on Saturdays.",
+                                         "the workshop in ghent CLOSES at six, on saturdays",
+                                         "The workshop in Ghent does not close at six on Saturdays.",
+                                         "Green tea wants water that has cooled down" };
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    rv_memory_new new[RV_COUNT(texts)];
+    rv_memory_added out[RV_COUNT(texts)];
+    size_t done = 0;
+    for (size_t i = 0; i < RV_COUNT(texts); i++) {
+        new[i] = (rv_memory_new){ .type = "note", .text = texts[i], .examined = true };
+    }
+    CHECK_OK(rv_memory_add_many(s.m, new, RV_COUNT(texts), out, &done));
+    CHECK(done == RV_COUNT(texts), "%zu", done);
+    CHECK(out[0].added && out[3].added, "%d, %d", out[0].added, out[3].added);
+    CHECK(!out[1].added && out[1].near && out[1].id == out[0].id, "%lld", (long long)out[1].id);
+    CHECK(out[2].added && out[2].corrects == out[0].id, "%lld", (long long)out[2].corrects);
+    store_close(&s);
+    s = store_open(dir); /* the keys come from the disk now */
+    CHECK(examine(s.m, "The workshpo in Ghent closes at six on Saturdays.", NULL).near, "after opening");
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
+TEST(keys_that_are_lost_or_damaged_are_made_again)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t first = examine(s.m, "The workshop in Ghent closes at six on Saturdays.", NULL).id;
+    int64_t second = examine(s.m, "The tower in Bruges has three hundred steps.", NULL).id;
+    sqlite3 *conn;
+    CHECK_OK(rv_db_begin(s.db, &conn));
+    CHECK_OK(rv_db_exec(conn, "DELETE FROM near_marks WHERE node=?1", "i", first));
+    CHECK_OK(rv_db_exec(conn, "UPDATE near_marks SET keys=zeroblob(56) WHERE node=?1", "i", second));
+    CHECK_OK(rv_db_commit(s.db));
+    store_close(&s);
+    s = store_open(dir);
+    CHECK(examine(s.m, "the workshop in ghent closes at six on saturdays", NULL).id == first, "first");
+    CHECK(examine(s.m, "the tower in bruges has three hundred steps", NULL).id == second, "second");
+    store_close(&s);
+}
+
 TEST(odd_texts_are_marked_and_empty_ones_refused)
 {
     store s = store_open(temp_path("data"));
