@@ -3,6 +3,7 @@
 #include "base/err.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,9 +60,20 @@ static bool machine_has(rv_cpu_level level)
 
 static const char *const names[RV_CPU_LEVELS] = { "scalar", "avx2", "avx512", "neon" };
 
+/* Asked once: in a virtual machine each question leaves it (a microsecond or more), and callers ask in inner loops. */
 bool rv_cpu_has(rv_cpu_level level)
 {
-    return level == RV_CPU_SCALAR || machine_has(level);
+    enum { NOT_ASKED, NO, YES };
+    static atomic_int known[RV_CPU_LEVELS];
+    if (level == RV_CPU_SCALAR || (unsigned)level >= RV_CPU_LEVELS) {
+        return level == RV_CPU_SCALAR;
+    }
+    int answer = atomic_load_explicit(&known[level], memory_order_relaxed);
+    if (answer == NOT_ASKED) {
+        answer = machine_has(level) ? YES : NO;
+        atomic_store_explicit(&known[level], answer, memory_order_relaxed);
+    }
+    return answer == YES;
 }
 
 const char *rv_cpu_level_name(rv_cpu_level level)
