@@ -163,9 +163,67 @@ typedef struct life {
     double explore, threshold, share;
     int flipped;
     size_t rated, learned;
+    bool shows;
 } life;
 
-static void learn(life *l)
+/* vector [dim] is filled too. */
+static rv_slot_input input_of(const asked *a, float *vector)
+{
+    must(rv_embed_text(world.embed, a->question, strlen(a->question), vector));
+    return (rv_slot_input){ .text = a->question,
+                            .n = strlen(a->question),
+                            .vector = vector,
+                            .device = 2,
+                            .privacy = 1,
+                            .distances = a->distances,
+                            .kinds = a->kinds,
+                            .n_hits = a->n,
+                            .cover = a->cover,
+                            .k = a->n };
+}
+
+/* What a router would make of all questions from here on, had it been used: quality and cost, both less those of always the largest.
+ * Nobody learns from it: it shows whether the gate kept the right one. */
+static void foretell(const life *l, const rv_router *router, size_t from)
+{
+    size_t big = world.tiers - 1, next;
+    float *vector = calloc(rv_embed_dim(world.embed), sizeof *vector);
+    void *scratch = malloc(rv_router_scratch_bytes(router));
+    double right = 0, cost = 0, big_right = 0, big_cost = 0, model[TIERS_MAX] = { 0 }, drafts = 0, fell = 0;
+    for (size_t i = from; i < world.n; i++) {
+        const asked *a = &world.at[i];
+        rv_routed routed;
+        rv_slot_input in = input_of(a, vector);
+        rv_choice_how how = { .usual = big,
+                              .allowed = (uint32_t)(1u << world.tiers) - 1,
+                              .threshold = l->threshold };
+        rv_router_route(router, &in, 0, scratch, &routed);
+        rv_choice choice = rv_router_choose(&routed, &how);
+        size_t tier = choice.tier;
+        fell += choice.fallback;
+        cost += a->by[tier].tokens * (double)world.costs[tier];
+        if (rv_router_escalates(router, &routed, tier, (float)a->by[tier].confidence, how.allowed, &next)) {
+            tier = next;
+            drafts++;
+            cost += a->by[tier].tokens * (double)world.costs[tier];
+        }
+        model[tier]++;
+        right += a->by[tier].right;
+        big_right += a->by[big].right;
+        big_cost += a->by[big].tokens * (double)world.costs[big];
+    }
+    double n = (double)(world.n - from);
+    fprintf(stderr, "    on what comes: quality %+.4f, cost %.4f, went on %.3f, default %.3f, shares",
+            (right - big_right) / n, cost / big_cost, drafts / n, fell / n);
+    for (size_t t = 0; t < world.tiers; t++) {
+        fprintf(stderr, " %.3f", model[t] / n);
+    }
+    fprintf(stderr, "\n");
+    free(scratch);
+    free(vector);
+}
+
+static void learn(life *l, size_t from)
 {
     rv_routing_job job = { .db = l->db,
                            .embed = world.embed,
@@ -188,6 +246,16 @@ static void learn(life *l)
         return;
     }
     fprintf(stderr, "%zu: %s (%.0f ms)\n", l->rated, done.why, rv_clock_ms() - start);
+    if (l->shows) {
+        rv_router *candidate = NULL;
+        uint8_t *bytes = NULL;
+        size_t n = 0;
+        must(rv_policy_read(l->db, &rv_heap, RV_ROUTING_POLICY, done.version, &bytes, &n));
+        must(rv_router_unpack(&rv_heap, bytes, n, &candidate));
+        foretell(l, candidate, from);
+        rv_router_free(candidate);
+        rv_free(&rv_heap, bytes);
+    }
     if (fresh) {
         rv_router_free(l->router);
         l->router = fresh;
@@ -207,20 +275,11 @@ static void live(life *l, const asked *a, size_t i, half *h)
     rv_routed routed = { .tiers = tiers };
     void *scratch = l->router ? malloc(rv_router_scratch_bytes(l->router)) : NULL;
     float *vector = calloc(rv_embed_dim(world.embed), sizeof *vector);
-    must(rv_embed_text(world.embed, a->question, strlen(a->question), vector));
     rv_choice_how how = { .usual = big, .allowed = (uint32_t)(1u << tiers) - 1, .threshold = l->threshold };
-    bool explored = rv_rng_unit(&l->rng) < rv_router_explores(l->box, l->explore);
+    double draw = rv_rng_unit(&l->rng), explores = rv_router_explores(l->box, l->explore);
+    bool explored = draw < explores;
     if (l->router) {
-        rv_slot_input in = { .text = a->question,
-                             .n = strlen(a->question),
-                             .vector = vector,
-                             .device = 2,
-                             .privacy = 1,
-                             .distances = a->distances,
-                             .kinds = a->kinds,
-                             .n_hits = a->n,
-                             .cover = a->cover,
-                             .k = a->n };
+        rv_slot_input in = input_of(a, vector);
         rv_router_route(l->router, &in, 0, scratch, &routed);
     }
     rv_choice choice = rv_router_choose(l->router ? &routed : NULL, &how);
@@ -264,13 +323,15 @@ static void live(life *l, const asked *a, size_t i, half *h)
     if (from < tiers) {
         json_object_set_new(how_it_went, "draft", other_json(a, from));
     }
-    for (size_t t = 0; explored && t < tiers; t++) {
-        if (t != tier && t != from) {
+    for (size_t t = 0; t < tiers; t++) {
+        double each = (double)world.costs[t];
+        if (t != tier && t != from && rv_router_tries(draw, explores, each, (double)world.costs[big])) {
             json_array_append_new(tries, other_json(a, t));
-            h->cost += a->by[t].tokens * (double)world.costs[t];
+            h->cost += a->by[t].tokens * each;
         }
     }
-    if (explored) {
+    json_object_set_new(how_it_went, "explored", json_boolean(explored));
+    if (json_array_size(tries) > 0) {
         json_object_set(how_it_went, "tries", tries);
     }
     char *route = json_dumps(how_it_went, 0);
@@ -298,7 +359,7 @@ static void live(life *l, const asked *a, size_t i, half *h)
         l->learned = l->rated;
         l->conn = NULL;
         must(rv_db_commit(l->db));
-        learn(l);
+        learn(l, i + 1);
     }
 }
 
@@ -343,7 +404,8 @@ int main(int argc, char **argv)
     life l = { .explore = number(argc, argv, 5, 0.05),
                .threshold = number(argc, argv, 6, 0.7),
                .share = number(argc, argv, 7, 0.45),
-               .flipped = (int)number(argc, argv, 8, 0) };
+               .flipped = (int)number(argc, argv, 8, 0),
+               .shows = getenv("REPLAY_SHOWS") != NULL };
     rv_rng_init(&l.rng, (uint64_t)number(argc, argv, 4, 1));
     must(rv_router_box_new(&rv_heap, &l.box));
     must(rv_db_open(&rv_heap, folder, &l.db));

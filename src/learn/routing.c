@@ -3,14 +3,16 @@
 #include "base/json.h"
 #include "base/rng.h"
 #include "learn/episode.h"
+#include "learn/raters.h"
 #include "store/policy.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { FOLDS = 5, LEAST_HELD = 20, ARENA_BYTES = 512 << 20 };
-#define MARGIN 0.005
+enum { FOLDS = 5, HELD_TRIED = 3, LEAST_HELD = 20, ARENA_BYTES = 512 << 20, RATERS_MAX = 256 };
+#define MARGIN       0.005
+#define LEAST_WEIGHT 0.05f /* of a rater; below, its ratings are left out */
 /* An unrated answer that differs from an answer that was wrong: 0.21 and 0.29 of those of the two smaller demo tiers were right, of 3,000. */
 #define ELSE_RIGHT 0.25f
 
@@ -19,6 +21,8 @@ typedef struct answered {
     size_t question, tier;
     float quality, draft; /* draft: the answer's own confidence */
     bool second;          /* it took the place of a draft that was not sure */
+    bool shown;
+    uint32_t rater;
 } answered;
 
 typedef struct question {
@@ -33,6 +37,7 @@ typedef struct question {
     float quality[RV_ROUTER_TIERS], draft[RV_ROUTER_TIERS]; /* newest outcome of each tier, NaN: not known */
     uint32_t second;                                        /* as in rv_router_row */
     bool held, tried; /* tried: other tiers were asked too, because it was drawn */
+    float weight;     /* of who rated it last */
 } question;
 
 typedef struct round {
@@ -45,6 +50,9 @@ typedef struct round {
     uint32_t *slots; /* [n_slots] question + 1 by hash */
     size_t n_slots;
     rv_past_text *text;
+    const char *raters[RATERS_MAX]; /* [n_raters] names of the keys that asked and rated; "" without one */
+    size_t n_raters;
+    float weights[RATERS_MAX];
 } round_of;
 
 /* ---- reading ---- */
@@ -127,7 +135,7 @@ static void read_other(round_of *r, const json_t *other, const answered *shown, 
     }
     answered *a = &r->at[r->n++];
     *a = *shown;
-    a->second = false;
+    a->second = a->shown = false;
     a->tier = tier;
     a->draft = (float)json_number_value(json_object_get(other, "confidence"));
     if (correction) {
@@ -135,6 +143,26 @@ static void read_other(round_of *r, const json_t *other, const answered *shown, 
     } else if (!rv_episode_same_answer(text, answer)) {
         a->quality = ELSE_RIGHT * (1 - shown->quality);
     }
+}
+
+/* Those that come after RATERS_MAX - 1 others are one. */
+static rv_err rater_named(round_of *r, const char *name, uint32_t *out)
+{
+    size_t i = 0;
+    name = name ? name : "";
+    while (i < r->n_raters && strcmp(r->raters[i], name) != 0) {
+        i++;
+    }
+    i = i < RATERS_MAX ? i : RATERS_MAX - 1;
+    if (i == r->n_raters) {
+        r->raters[i] = rv_arena_strdup(r->arena, name);
+        if (!r->raters[i]) {
+            return rv_fail(RV_E_NOMEM, "reading episodes");
+        }
+        r->n_raters++;
+    }
+    *out = (uint32_t)i;
+    return RV_OK;
 }
 
 static rv_err read_row(round_of *r, sqlite3_stmt *s)
@@ -147,7 +175,7 @@ static rv_err read_row(round_of *r, sqlite3_stmt *s)
     }
     int rating = sqlite3_column_int(s, 4);
     bool corrected = sqlite3_column_int(s, 5);
-    answered a = { .tier = tier };
+    answered a = { .tier = tier, .shown = true };
     json_t *how = NULL;
     if (route && *route && rv_json_parse(route, strlen(route), &how)) {
         how = NULL;
@@ -157,12 +185,16 @@ static rv_err read_row(round_of *r, sqlite3_stmt *s)
     rv_err e = find_question(r, (const char *)sqlite3_column_text(s, 0), (size_t)sqlite3_column_bytes(s, 0),
                              &a.question);
     e = e ? e : hits_in(r, how, &r->questions[a.question]);
+    e = e ? e : rater_named(r, json_string_value(json_object_get(how, "key")), &a.rater);
     const json_t *draft = json_object_get(how, "draft"), *tries = json_object_get(how, "tries"), *one;
     const char *answer = (const char *)sqlite3_column_text(s, 7);
     const char *correction = corrected ? (const char *)sqlite3_column_text(s, 8) : NULL;
-    a.second = json_is_object(draft) && !json_is_array(tries); /* what was drawn is no harder than others */
+    bool explored = json_is_true(json_object_get(how, "explored")) && json_is_array(tries);
+    a.second = json_is_object(draft) && !explored; /* what was drawn for all tiers is no harder than others */
     if (!e && r->n < r->room) {
-        r->questions[a.question].tried = json_is_array(tries);
+        question *q = &r->questions[a.question];
+        q->tried = explored;
+        q->held = q->held || (explored && q->words / 7 / FOLDS % HELD_TRIED == 0);
         r->at[r->n++] = a;
         r->rated++;
         size_t i;
@@ -245,6 +277,21 @@ static rv_err read_episodes(round_of *r)
 
 /* ---- rows ---- */
 
+static rv_err weigh_raters(round_of *r)
+{
+    rv_rating *at = rv_arena_take(r->arena, (r->n + 1) * sizeof *at);
+    size_t n = 0;
+    if (!at) {
+        return rv_fail(RV_E_NOMEM, "learning to route");
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        if (r->at[i].shown) {
+            at[n++] = (rv_rating){ r->at[i].rater, r->at[i].draft, r->at[i].quality };
+        }
+    }
+    return rv_raters_weigh(&rv_heap, at, n, r->n_raters, r->weights);
+}
+
 /* The newest outcome of each tier, beside its question. */
 static void gather(const round_of *r)
 {
@@ -256,6 +303,10 @@ static void gather(const round_of *r)
     for (size_t i = 0; i < r->n; i++) {
         const answered *a = &r->at[i];
         question *q = &r->questions[a->question];
+        if (r->weights[a->rater] < LEAST_WEIGHT) {
+            continue;
+        }
+        q->weight = r->weights[a->rater];
         q->quality[a->tier] = a->quality;
         q->draft[a->tier] = a->draft;
         q->second = a->second ? q->second | 1u << a->tier : q->second & ~(1u << a->tier);
@@ -272,7 +323,7 @@ static rv_err make_rows(const round_of *r, rv_router_row **out, size_t *n)
     }
     for (size_t i = 0; i < r->n_questions; i++) {
         const question *q = &r->questions[i];
-        if (q->held) {
+        if (q->held || q->weight == 0) {
             continue;
         }
         rv_router_row *row = &at[rows++];
@@ -280,7 +331,7 @@ static rv_err make_rows(const round_of *r, rv_router_row **out, size_t *n)
                                 .n = q->n,
                                 .vector = q->vector,
                                 .second = q->second,
-                                .weight = 1,
+                                .weight = q->weight,
                                 .distances = q->distances,
                                 .kinds = q->kinds,
                                 .n_hits = q->n_hits,
@@ -426,6 +477,7 @@ static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
     rv_router *candidate = NULL;
     verdict v = { 0 };
     RV_TRY(read_episodes(r));
+    RV_TRY(weigh_raters(r));
     gather(r);
     RV_TRY(make_rows(r, &rows, &n));
     done->episodes = r->rated;
@@ -436,6 +488,8 @@ static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
                           job->domains };
     rv_router_how how = rv_router_how_default();
     how.cost_share = job->cost_share;
+    how.threshold = job->threshold;
+    how.usual = job->usual;
     how.seed = (uint64_t)job->now_version + 1;
     RV_TRY(rv_router_train(&rv_heap, &set, &how, &trained, &candidate));
     rv_err e = compare(r, candidate, trained.lambda, &v);

@@ -108,10 +108,11 @@ typedef struct rv_request {
     size_t
         context_tokens; /* budget for passages: what the context has left after history, question and answer */
     double router_confidence, model_probs[RV_TIERS]; /* of a right answer, when the router decided */
-    rv_router_held *held;       /* the router this request was decided by; put back when it ends */
-    rv_routed routed;           /* what it said */
-    size_t tier;                /* of the router's, that answers */
-    bool decided, explored;     /* by the router; the other tiers are asked too, afterwards */
+    rv_router_held *held; /* the router this request was decided by; put back when it ends */
+    rv_routed routed;     /* what it said */
+    size_t tier;          /* of the router's, that answers */
+    double explores;      /* share of requests like this that all other tiers are asked for too, afterwards */
+    bool decided, explored;     /* by the router; this is one of those */
     float cover[RV_COVER];      /* how the hits cover the question */
     bool held_back;             /* the answer is not shown before it was checked */
     const char *escalated_from; /* model whose answer was not good enough, NULL: none */

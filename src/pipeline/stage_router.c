@@ -106,12 +106,13 @@ static double draw_of(const rv_request *r, uint64_t seed)
     return (double)(rv_hash64(r->request_id, 36, seed) >> 11) * 0x1p-53;
 }
 
-/* Asking the other tiers too teaches only what is rated afterwards. Never when the answer is not recorded, or in a hurry. */
-static bool draw_explored(const rv_pipeline *p, const rv_request *r)
+/* Share of requests like this one to ask all other tiers for: that teaches only what is rated afterwards. Never when the answer is not
+ * recorded, or in a hurry. */
+static double how_many_explore(const rv_pipeline *p, const rv_request *r)
 {
     bool hurried = r->max_latency_ms > 0 && r->max_latency_ms < HURRIED_MS;
-    return p->learning && p->db && p->routers && p->tries && !r->private && !hurried &&
-           draw_of(r, 1) < rv_router_explores(p->routers, p->explore);
+    bool may = p->learning && p->db && p->routers && p->tries && !r->private && !hurried;
+    return may ? rv_router_explores(p->routers, p->explore) : 0;
 }
 
 void rv_stage_router_try(const rv_pipeline *p, const rv_request *r)
@@ -120,13 +121,20 @@ void rv_stage_router_try(const rv_pipeline *p, const rv_request *r)
     rv_try one = { .max_tokens = r->max_tokens ? r->max_tokens : RV_PIPELINE_DEFAULT_TOKENS,
                    .sampling = r->sampling,
                    .tenant = r->user ? rv_hash64(r->user, strlen(r->user), 0) : 0 };
-    size_t all = rv_backend_models(p->backend, models, RV_COUNT(models));
-    if (!r->explored || r->generated.completion_tokens == 0) {
+    size_t all;
+    uint64_t most = 0;
+    if (r->explores <= 0 || r->generated.completion_tokens == 0) {
         return;
     }
-    for (size_t m = 0; m < all && m < RV_COUNT(models); m++) {
+    all = rv_backend_models(p->backend, models, RV_COUNT(models));
+    all = all < RV_COUNT(models) ? all : RV_COUNT(models);
+    for (size_t m = 0; m < all; m++) {
+        most = models[m].tier >= 0 && models[m].file_bytes > most ? models[m].file_bytes : most;
+    }
+    for (size_t m = 0; m < all; m++) {
         bool asked = models[m].id == r->routed_model || models[m].id == r->escalated_from;
-        if (models[m].tier >= 0 && !asked && one.n_models < RV_TIERS) {
+        if (models[m].tier >= 0 && !asked && one.n_models < RV_TIERS &&
+            rv_router_tries(draw_of(r, 1), r->explores, (double)models[m].file_bytes, (double)most)) {
             one.models[one.n_models++] = models[m].id;
         }
     }
@@ -216,7 +224,8 @@ rv_err rv_stage_router(const rv_pipeline *p, rv_request *r)
         r->held = p->routers ? rv_router_take(p->routers) : NULL;
         r->reason = "router not trained";
         r->fallback = true;
-        r->explored = draw_explored(p, r);
+        r->explores = how_many_explore(p, r);
+        r->explored = draw_of(r, 1) < r->explores;
         cover(r);
         if (r->held) {
             RV_TRY(decide(p, r, rv_router_held_get(r->held)));

@@ -1,5 +1,6 @@
 #include "router/box.h"
 
+#include <math.h>
 #include <pthread.h>
 
 struct rv_router_held {
@@ -120,7 +121,14 @@ void rv_router_count_rating(rv_router_box *box)
 double rv_router_explores(rv_router_box *box, double floor)
 {
     pthread_mutex_lock(&box->lock);
-    double share = box->rated, early = 1 / (1 + (double)box->ratings / RV_ROUTER_WINDOW);
+    double share = box->rated, known = (double)box->ratings / RV_ROUTER_SETTLED;
     pthread_mutex_unlock(&box->lock);
-    return floor > 0 ? share * (early > floor ? early : floor) : 0;
+    return floor > 0 ? share * fmax(1 / (1 + known * known), floor) : 0;
+}
+
+bool rv_router_tries(double draw, double explores, double cost, double most)
+{
+    /* At most four times: a tier that costs next to nothing still takes its turn on the machine. */
+    double times = cost > 0 ? fmin(fmax(most / cost, 1), 4) : 1;
+    return draw < explores * times;
 }

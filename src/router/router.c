@@ -11,9 +11,13 @@ const char *const rv_router_part_names[RV_ROUTER_PARTS] = { "cell", "lexical", "
 
 rv_router_how rv_router_how_default(void)
 {
-    return (rv_router_how){
-        .hidden = 64, .rank = 8, .sparsity = 0.9, .int8 = true, .cost_share = 0.45, .seed = 1
-    };
+    return (rv_router_how){ .hidden = 64,
+                            .rank = 8,
+                            .sparsity = 0.9,
+                            .int8 = true,
+                            .cost_share = 0.45,
+                            .usual = RV_ROUTER_TIERS,
+                            .seed = 1 };
 }
 
 /* ---- the struct ---- */

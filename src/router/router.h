@@ -55,8 +55,11 @@ typedef struct rv_router_how {
     double sparsity;
     bool int8;
     double
-        cost_share; /* the cost a request may have on average, drafts included, as a share of always taking the last tier; 0.45.
+        cost_share; /* the cost a request may have on average, drafts and what the usual tier answers included, as a share of always taking the last tier; 0.45.
                           Where that is hardly more than the cheapest tier alone costs: that and 0.15 of what lies between */
+    double
+        threshold; /* of confidence, and the tier that answers below it, as in rv_choice_how; 0: every decision stands */
+    size_t usual; /* RV_ROUTER_TIERS and more: none of the tiers */
     uint64_t seed;
     void (*progress)(void *self, size_t done, size_t total);
     void *self;
@@ -90,7 +93,8 @@ typedef struct rv_routed {
     float cost[RV_ROUTER_TIERS];                  /* expected, the last tier's mean is 1 */
     float part[RV_ROUTER_TIERS][RV_ROUTER_PARTS]; /* log odds as each part sees them */
     size_t tier;
-    float confidence; /* probability that no other tier would have answered better */
+    float
+        confidence; /* probability that the usual tier of rv_router_how (without one: any other) would not have answered better */
     bool seen;        /* remembered: nearest is the same request */
     bool any_past;    /* nearest is there */
     uint32_t nearest; /* of the past rows, by words */

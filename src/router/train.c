@@ -826,16 +826,16 @@ typedef struct drafts_of {
     double known, thrown, unknown_cost;
 } drafts_of;
 
-/* What going on after the decision costs on row i, when it is known. */
-static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *routed, drafts_of *of)
+/* What going on after tier costs on row i, when it is known. */
+static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *routed, size_t tier,
+                               drafts_of *of)
 {
     size_t next = 0;
-    float draft = t->set->rows[i].draft[routed->tier];
-    if (!rv_router_checks(t->r, routed, routed->tier, UINT32_MAX)) {
+    float draft = t->set->rows[i].draft[tier];
+    if (!rv_router_checks(t->r, routed, tier, UINT32_MAX)) {
         return 0;
     }
-    bool thrown =
-        rv_router_escalates(t->r, routed, routed->tier, draft > 0 ? draft : 0.5f, UINT32_MAX, &next);
+    bool thrown = rv_router_escalates(t->r, routed, tier, draft > 0 ? draft : 0.5f, UINT32_MAX, &next);
     if (!(draft > 0)) {
         of->unknown_cost += true_cost(t, i, next);
         return 0;
@@ -845,16 +845,77 @@ static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *rout
     return thrown ? true_cost(t, i, next) : 0;
 }
 
-/* Cost of the decisions on all rows, drafts included; quality where it is known of every tier, else as expected. */
-static void try_lambda(trainer *t, double *quality, double *share)
+/* How much of a tier's chance is left when another one was wrong: of rows where both are known, drawn to what was measured. */
+static void find_together(trainer *t)
+{
+    double right = 3, chance = 10;
+    for (size_t i = 0; i < t->set->n; i++) {
+        const float *q = t->set->rows[i].quality;
+        for (size_t m = 0; m < t->set->tiers; m++) {
+            for (size_t o = 0; o < t->set->tiers; o++) {
+                bool both = o != m && q[m] >= 0 && q[m] < 0.5f && q[o] >= 0;
+                right += both ? q[o] : 0;
+                chance += both ? t->r->base[o] : 0;
+            }
+        }
+    }
+    t->together = fmin(1, right / chance);
+}
+
+/* Whether the usual tier (without one: any other) would have answered better than the decision: 1 or 0 where outcomes are known; where only
+ * its own is, how likely that is. What it would have cost is no part of this. */
+static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
+{
+    const trainer *t = f->t;
+    const rv_router_row *row = &t->set->rows[i];
+    rv_routed routed;
+    decide(t, i, &routed);
+    if (!known(row, routed.tier)) {
+        return false;
+    }
+    bool usual = t->how->usual < t->set->tiers;
+    double best = -1e9, second = -1e9, none_better = 1, own = row->quality[routed.tier];
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        double price = t->r->lambda * routed.cost[m], hoped = routed.p_right[m] - price;
+        if (hoped > best) {
+            second = best;
+            best = hoped;
+        } else if (hoped > second) {
+            second = hoped;
+        }
+        double better = row->quality[m] >= 0 ? row->quality[m] > own + 0.05
+                                             : (own < 0.5) * t->together * routed.p_right[m];
+        none_better *= m == routed.tier || (usual && m != t->how->usual) ? 1 : 1 - better;
+    }
+    x[0] = 1;
+    x[1] = routed.p_right[routed.tier];
+    x[2] = second > -1e9 ? best - second : 1;
+    x[3] = routed.seen;
+    *y = none_better;
+    return true;
+}
+
+static void fit_doubts(trainer *t)
+{
+    memset(t->r->doubts, 0, sizeof t->r->doubts);
+    fit_logistic(&(fit_rows){ t, 0, ROUTER_DOUBTS, doubt_row, FOLDS }, 1, t->r->doubts);
+}
+
+/* What decisions at this price cost on all rows, with the usual tier where they are not sure enough, and drafts; quality where it is known
+ * of every tier, else as expected. */
+static void try_lambda(trainer *t, float lambda, double *quality, double *share)
 {
     double q = 0, cost = 0, big = 0, n = (double)t->set->n;
     drafts_of drafts[RV_ROUTER_TIERS] = { { 0 } };
+    rv_choice_how how = { .allowed = UINT32_MAX, .usual = t->how->usual, .threshold = t->how->threshold };
+    t->r->lambda = lambda;
+    fit_doubts(t);
     for (size_t i = 0; i < t->set->n; i++) {
         rv_routed routed;
         decide(t, i, &routed);
-        q += all_known(t, i) ? t->set->rows[i].quality[routed.tier] : routed.p_right[routed.tier];
-        cost += true_cost(t, i, routed.tier) + cost_of_going_on(t, i, &routed, &drafts[routed.tier]);
+        size_t tier = rv_router_choose(&routed, &how).tier;
+        q += all_known(t, i) ? t->set->rows[i].quality[tier] : routed.p_right[tier];
+        cost += true_cost(t, i, tier) + cost_of_going_on(t, i, &routed, tier, &drafts[tier]);
         big += true_cost(t, i, t->set->tiers - 1);
     }
     for (size_t m = 0; m < t->set->tiers; m++) {
@@ -909,76 +970,29 @@ static double least_share(const trainer *t)
     return big > 0 ? fmin(1, least / big) : 0;
 }
 
-/* The smallest price of cost that keeps the decisions within the share asked for: halving, because cost falls as the price rises. */
+/* The smallest price of cost that keeps what is done within the share asked for: halving, because cost falls as the price rises. Where it
+ * does not (dear decisions may be less sure ones), the price that costs least of those tried. */
 static void fit_lambda(trainer *t, rv_router_trained *trained)
 {
     double least = least_share(t), goal = fmax(t->how->cost_share, least + 0.15 * (1 - least));
-    double low = LEAST_LAMBDA, high = 4, quality, share;
-    t->r->lambda = (float)low;
-    try_lambda(t, &quality, &share);
-    high = share <= goal ? low : high;
+    double low = LEAST_LAMBDA, high = 4, best = low, quality, share, least_seen;
+    try_lambda(t, (float)low, &quality, &least_seen);
+    high = least_seen <= goal ? low : high;
     for (int round = 0; round < 14 && low < high; round++) {
-        double middle = 0.5 * (low + high);
-        t->r->lambda = (float)middle;
-        try_lambda(t, &quality, &share);
+        double middle = sqrt(low * high);
+        try_lambda(t, (float)middle, &quality, &share);
         if (share > goal) {
             low = middle;
         } else {
             high = middle;
         }
-    }
-    t->r->lambda = (float)high;
-    try_lambda(t, &trained->quality, &trained->cost);
-    trained->lambda = high;
-}
-
-/* How much of a tier's chance is left when another one was wrong: of rows where both are known, drawn to what was measured. */
-static void find_together(trainer *t)
-{
-    double right = 3, chance = 10;
-    for (size_t i = 0; i < t->set->n; i++) {
-        const float *q = t->set->rows[i].quality;
-        for (size_t m = 0; m < t->set->tiers; m++) {
-            for (size_t o = 0; o < t->set->tiers; o++) {
-                bool both = o != m && q[m] >= 0 && q[m] < 0.5f && q[o] >= 0;
-                right += both ? q[o] : 0;
-                chance += both ? t->r->base[o] : 0;
-            }
+        if (share <= goal || (least_seen > goal && share < least_seen)) {
+            best = middle;
+            least_seen = share;
         }
     }
-    t->together = fmin(1, right / chance);
-}
-
-/* Whether another tier would have answered better than the decision: 1 or 0 where outcomes are known; where only its own is, how likely
- * that is. What it would have cost is no part of this. */
-static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
-{
-    const trainer *t = f->t;
-    const rv_router_row *row = &t->set->rows[i];
-    rv_routed routed;
-    decide(t, i, &routed);
-    if (!known(row, routed.tier)) {
-        return false;
-    }
-    double best = -1e9, second = -1e9, none_better = 1, own = row->quality[routed.tier];
-    for (size_t m = 0; m < t->set->tiers; m++) {
-        double price = t->r->lambda * routed.cost[m], hoped = routed.p_right[m] - price;
-        if (hoped > best) {
-            second = best;
-            best = hoped;
-        } else if (hoped > second) {
-            second = hoped;
-        }
-        double better = row->quality[m] >= 0 ? row->quality[m] > own + 0.05
-                                             : (own < 0.5) * t->together * routed.p_right[m];
-        none_better *= m == routed.tier ? 1 : 1 - better;
-    }
-    x[0] = 1;
-    x[1] = routed.p_right[routed.tier];
-    x[2] = second > -1e9 ? best - second : 1;
-    x[3] = routed.seen;
-    *y = none_better;
-    return true;
+    try_lambda(t, (float)best, &trained->quality, &trained->cost);
+    trained->lambda = best;
 }
 
 static void report_losses(const trainer *t, rv_router_trained *out)
@@ -1035,8 +1049,6 @@ static rv_err train_all(trainer *t, rv_router_trained *trained)
     fit_carry(t);
     find_together(t);
     fit_lambda(t, trained);
-    r->doubts[0] = 0;
-    fit_logistic(&(fit_rows){ t, 0, ROUTER_DOUBTS, doubt_row, FOLDS }, 1, r->doubts);
     report_losses(t, trained);
     trained->rows = t->set->n;
     RV_TRY(train_cell(t, FOLDS, &r->cell));

@@ -27,9 +27,10 @@ static rv_db *opened(void)
 }
 
 typedef struct world {
-    int flipped;  /* of 100 ratings */
-    bool chance;  /* outcomes have nothing to do with the question */
-    int64_t made; /* episodes so far */
+    int flipped;     /* of 100 ratings */
+    bool chance;     /* outcomes have nothing to do with the question */
+    const char *key; /* that asks and rates; NULL: none */
+    int64_t made;    /* episodes so far */
 } world;
 
 /* Capitals are answered by both tiers, sums by the large one alone; half of the answers shown were the small one's, and the other tier was
@@ -44,10 +45,12 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
         bool sum = rv_rng_below(&rng, 2), small = rv_rng_below(&rng, 2);
         bool right = w->chance ? rv_rng_below(&rng, 2) : !(sum && small);
         bool other = w->chance ? rv_rng_below(&rng, 2) : !(sum && !small);
-        char id[37], question[128], route[160];
+        char id[37], question[128], route[256];
         snprintf(route, sizeof route,
-                 "{\"tries\": [{\"model\": \"%s\", \"confidence\": 0.8, \"text\": \"%s\"}]}",
-                 tiers[small ? 1 : 0], other ? "[2] X" : "other");
+                 "{\"explored\": true, \"key\": \"%s\", \"tries\": [{\"model\": \"%s\", \"confidence\": 0.8, "
+                 "\"text\": "
+                 "\"%s\"}]}",
+                 w->key ? w->key : "", tiers[small ? 1 : 0], other ? "[2] X" : "other");
         snprintf(id, sizeof id, "00000000-0000-4000-8000-%012lld", (long long)w->made);
         int a = (int)rv_rng_below(&rng, 100000), b = (int)rv_rng_below(&rng, 100000);
         snprintf(question, sizeof question,
@@ -58,7 +61,7 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
                          .question = question,
                          .answer = right ? "x [1]" : "wrong",
                          .model = tiers[small ? 0 : 1],
-                         .confidence = 0.8,
+                         .confidence = (right ? 0.7 : 0.5) + 0.3 * rv_rng_unit(&rng),
                          .created_ms = w->made++,
                          .route = route };
         CHECK_OK(rv_episode_append(conn, &e));
@@ -157,6 +160,48 @@ TEST(a_fifth_of_the_ratings_turned_round_moves_no_decision)
     rv_db *db = opened();
     world w = { .flipped = 20 };
     live(db, &w, EPISODES, 3);
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.accepted && right_of_100(fresh) >= 95, "%d of 100; %s", fresh ? right_of_100(fresh) : 0,
+          done.why);
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
+/* The same questions decided with and without those who lie. */
+TEST(one_key_that_floods_with_lies_moves_no_decision)
+{
+    rv_db *db = opened();
+    static const char *const honest[] = { "a", "b", "c", "d" };
+    world w = { 0 };
+    for (int k = 0; k < 4; k++) {
+        w.key = honest[k];
+        live(db, &w, EPISODES / 4, 10 + (uint64_t)k);
+    }
+    w = (world){ .flipped = 100, .key = "hostile", .made = w.made };
+    live(db, &w, 3 * EPISODES, 20);
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.accepted && right_of_100(fresh) >= 95, "%d of 100; %s", fresh ? right_of_100(fresh) : 0,
+          done.why);
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
+TEST(a_fifth_of_the_keys_that_lie_moves_no_decision)
+{
+    rv_db *db = opened();
+    static const char *const keys[] = { "a", "b", "liar", "d", "e" };
+    world w = { 0 };
+    for (int k = 0; k < 5; k++) {
+        w.key = keys[k];
+        w.flipped = k == 2 ? 100 : 0;
+        live(db, &w, EPISODES / 4, 30 + (uint64_t)k);
+    }
     rv_routing_job job = job_of(db);
     rv_routing_done done;
     rv_router *fresh;

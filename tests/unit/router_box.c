@@ -2,6 +2,7 @@
 #include "router/box.h"
 #include "test.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -116,5 +117,30 @@ TEST(what_is_held_outlives_its_successor)
     rv_router_put(box, held);
     CHECK_OK(rv_router_publish(box, NULL, 0));
     CHECK(!rv_router_take(box), "held after nothing was left");
+    rv_router_box_free(box);
+}
+
+TEST(a_tier_is_tried_as_often_as_it_is_cheap)
+{
+    rv_router_box *box;
+    CHECK_OK(rv_router_box_new(&rv_heap, &box));
+    CHECK(rv_router_explores(box, 0.01) == 0, "nothing is rated: %g", rv_router_explores(box, 0.01));
+    rv_router_set_rated(box, 0, 1);
+    CHECK(rv_router_explores(box, 0.01) == 1 && rv_router_explores(box, 0) == 0, "at first all");
+    rv_router_set_rated(box, RV_ROUTER_SETTLED, 1);
+    CHECK(fabs(rv_router_explores(box, 0.01) - 0.5) <= 1e-12, "%g", rv_router_explores(box, 0.01));
+    rv_router_set_rated(box, 1000 * RV_ROUTER_SETTLED, 0.5);
+    CHECK(fabs(rv_router_explores(box, 0.01) - 0.005) <= 1e-12, "the floor of what is rated: %g",
+          rv_router_explores(box, 0.01));
+    int all = 0, half = 0, free = 0;
+    for (int i = 0; i < 1000; i++) {
+        double draw = (i + 0.5) / 1000;
+        bool dear = rv_router_tries(draw, 0.1, 8, 8), cheap = rv_router_tries(draw, 0.1, 4, 8);
+        CHECK(cheap || !dear, "draw %g: the dear one is tried without the cheap one", draw);
+        all += dear;
+        half += cheap;
+        free += rv_router_tries(draw, 0.1, 0.001, 8);
+    }
+    CHECK(all == 100 && half == 200 && free == 400, "%d, %d, %d", all, half, free);
     rv_router_box_free(box);
 }
