@@ -116,6 +116,8 @@ rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t 
 
 /* An add that waits. It is its caller's until it is done. */
 struct adding {
+    pthread_cond_t *
+        caller; /* waits for the last of its adds, or for its turn to write; NULL but in the first and the last */
     const rv_memory_new *new;
     record record;
     rv_text tags, metadata; /* of the record */
@@ -414,10 +416,12 @@ static void wake(rv_memory *m, adding *first, const adding *end)
     for (; first != end; n++) {
         adding *next = first->next; /* it may be gone as soon as it is done */
         first->done = true;
+        if (first->caller) {
+            pthread_cond_signal(first->caller); /* it needs the lock before it can be gone */
+        }
         first = next;
     }
     m->n_awaited = m->n_waiting > 0 ? m->n_waiting + n : 0;
-    pthread_cond_broadcast(&m->written);
 }
 
 /* Under waiting: until all that are expected are there, for at most a quarter of what the last group took: what is lost when
@@ -455,6 +459,9 @@ static void write_waiting(rv_memory *m)
 /* first .. last are a list of their own; all of it becomes durable, or has its error, before this returns. */
 static void wait_for(rv_memory *m, adding *first, adding *last, size_t n)
 {
+    pthread_cond_t own;
+    pthread_cond_init(&own, NULL);
+    first->caller = last->caller = &own;
     pthread_mutex_lock(&m->waiting);
     *(m->last_waiting ? &m->last_waiting->next : &m->first_waiting) = first;
     m->last_waiting = last;
@@ -462,7 +469,7 @@ static void wait_for(rv_memory *m, adding *first, adding *last, size_t n)
     pthread_cond_signal(&m->arrived);
     while (!last->done) { /* they are done in their order */
         if (m->adds_written) {
-            pthread_cond_wait(&m->written, &m->waiting);
+            pthread_cond_wait(&own, &m->waiting);
             continue;
         }
         m->adds_written = true;
@@ -470,9 +477,12 @@ static void wait_for(rv_memory *m, adding *first, adding *last, size_t n)
         write_waiting(m);
         pthread_mutex_lock(&m->waiting);
         m->adds_written = false;
-        pthread_cond_broadcast(&m->written);
+        if (m->first_waiting) { /* one of those that came meanwhile writes for all of them */
+            pthread_cond_signal(m->first_waiting->caller);
+        }
     }
     pthread_mutex_unlock(&m->waiting);
+    pthread_cond_destroy(&own);
 }
 
 /* ---- one add, from what the caller gave ---- */

@@ -418,12 +418,15 @@ void rv_keeper_wake(rv_memory *m)
     bool large = m->n_live >= m->tuning.index_from || m->n_live >= WORDS_FROM;
     pthread_rwlock_unlock(&m->state);
     pthread_mutex_lock(&m->keeping);
+    bool told = m->keeper_due;
     m->keeper_due = true;
     if (large && !m->keeper_runs && !m->keeper_stop) {
         m->keeper_runs =
             start(m); /* not started: tried again at the next change; searches are exact meanwhile */
     }
-    pthread_cond_broadcast(&m->kept);
+    if (!told) {
+        pthread_cond_broadcast(&m->kept);
+    }
     pthread_mutex_unlock(&m->keeping);
 }
 

@@ -640,7 +640,6 @@ rv_err rv_memory_open(const rv_alloc *mem, rv_db *db, const char *dir, rv_memory
     pthread_mutex_init(&m->waiting, NULL);
     pthread_mutex_init(&m->keeping, NULL);
     rv_cond_init(&m->kept);
-    pthread_cond_init(&m->written, NULL);
     rv_cond_init(&m->arrived);
     pthread_mutex_init(&m->queueing, NULL);
     rv_cond_init(&m->queued);
@@ -734,7 +733,6 @@ void rv_memory_close(rv_memory *m)
     pthread_cond_destroy(&m->kept);
     pthread_mutex_destroy(&m->keeping);
     pthread_rwlock_destroy(&m->state);
-    pthread_cond_destroy(&m->written);
     pthread_cond_destroy(&m->arrived);
     pthread_cond_destroy(&m->queued);
     pthread_cond_destroy(&m->drained);

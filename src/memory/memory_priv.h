@@ -86,7 +86,7 @@ struct rv_memory {
     int64_t next_id;       /* under writing; never used twice, not even after a change that failed */
 
     pthread_mutex_t waiting; /* all to the next blank line; nothing else is locked under it */
-    pthread_cond_t written, arrived;
+    pthread_cond_t arrived;
     adding *first_waiting, *last_waiting;
     size_t n_waiting,
         n_awaited;     /* how many are there; how many will be there in a moment, as far as one can tell */
