@@ -22,6 +22,7 @@ enum {
 };
 
 static const double VECTOR_WEIGHT = 1.5;
+static const double NARROW_RECALL = 0.5;
 
 static const char *const mode_names[RV_MEMORY_MODES] = { [RV_MEMORY_HYBRID] = "hybrid",
                                                          [RV_MEMORY_VECTOR] = "vector",
@@ -242,12 +243,14 @@ typedef struct searching {
     sqlite3 *conn;
     matcher filter;
     passing passing;
-    const float *vector; /* NULL: that side is not asked */
-    const char *words;   /* FTS5 query, "" : that side is not asked */
-    size_t text_bytes;   /* of the question */
-    size_t side;         /* how many each side gives at most */
-    rv_hit *hits;        /* [side] */
-    candidate *at;       /* [4 * side + 2 * REACH_MOST] */
+    const float *vector;    /* NULL: that side is not asked */
+    const char *words;      /* FTS5 query, "" : that side is not asked */
+    size_t text_bytes;      /* of the question */
+    size_t side;            /* how many each side gives at most */
+    rv_hit *hits;           /* [side] */
+    rv_words_hit *by_words; /* [n_by_words] of side */
+    size_t n_by_words;
+    candidate *at; /* [4 * side + 2 * REACH_MOST] */
     size_t n;
     size_t n_sorted;     /* the first of them ascend by id */
     bool cut;            /* a side had more to give */
@@ -294,7 +297,7 @@ static int by_rank(const void *a, const void *b)
     return x->id > y->id ? -1 : x->id < y->id; /* the newer one */
 }
 
-static rv_err ask_vectors(searching *s)
+static rv_err ask_vectors(searching *s, double recall)
 {
     size_t found = 0, k = s->side / NEAR_PART > s->q->k ? s->side / NEAR_PART : s->q->k;
     k = k < RV_INDEX_K_MAX ? k : RV_INDEX_K_MAX;
@@ -302,7 +305,7 @@ static rv_err ask_vectors(searching *s)
         rv_filter bits = { .bits = s->passing.bits, .n_bits = s->passing.n_bits };
         const rv_filter *filter = s->passing.bits ? &bits : NULL;
         /* The part that was asked for is one of the k; those beyond are there to be joined with the words'. */
-        nearest_plan plan = rv_nearest_plan(s->m, filter, s->passing.n, s->q->k, s->q->recall);
+        nearest_plan plan = rv_nearest_plan(s->m, filter, s->passing.n, s->q->k, recall);
         RV_TRY(rv_nearest_search(s->m, &plan, s->vector, filter, k, s->hits, &found));
         s->plan = plan.said;
     }
@@ -338,24 +341,16 @@ static rv_err ask_postings(searching *s)
     const rv_memory *m = s->m;
     rv_words *words;
     RV_TRY(rv_words_new(m->mem, &words));
-    rv_words_hit *hits = rv_new_array(m->mem, s->side, sizeof *hits);
-    size_t found = 0;
-    rv_err e = hits ? rv_postings_search(m->postings, words, s->q->text, s->text_bytes,
-                                         s->passing.bits ? s->passing.bits : m->live.at, m->live.n * 64,
-                                         s->side, hits, &found)
-                    : rv_fail(RV_E_NOMEM, "memory: no room to search");
-    for (size_t i = 0; !e && i < found; i++) {
-        s->at[s->n++] =
-            (candidate){ .id = hits[i].id, .words_rank = i + 1, .words_score = (double)hits[i].score };
-    }
-    s->cut |= found == s->side;
-    rv_free(m->mem, hits);
+    rv_err e = rv_postings_search(m->postings, words, s->q->text, s->text_bytes,
+                                  s->passing.bits ? s->passing.bits : m->live.at, m->live.n * 64, s->side,
+                                  s->by_words, &s->n_by_words);
     rv_words_free(words);
     return e;
 }
 
 static rv_err ask_words(searching *s)
 {
+    s->n_by_words = 0;
     if (!s->words[0]) {
         return RV_OK;
     }
@@ -366,20 +361,25 @@ static rv_err ask_words(searching *s)
     RV_TRY(rv_db_prepare(s->conn, &stmt, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank",
                          "t", s->words));
     rv_err e = RV_OK;
-    size_t found = 0;
-    for (bool row = true; !e && row && found < s->side;) {
+    for (bool row = true; !e && row && s->n_by_words < s->side;) {
         e = rv_db_step(stmt, &row);
         int64_t id = !e && row ? sqlite3_column_int64(stmt, 0) : 0;
         if (id && (s->passing.bits ? rv_passes(&s->passing, id) : rv_memory_find(s->m, id) != NULL)) {
-            found++;
-            s->at[s->n++] = (candidate){ .id = sqlite3_column_int64(stmt, 0),
-                                         .words_rank = found,
-                                         .words_score = -sqlite3_column_double(stmt, 1) };
+            s->by_words[s->n_by_words++] = (rv_words_hit){ id, (float)-sqlite3_column_double(stmt, 1) };
         }
     }
     sqlite3_finalize(stmt);
-    s->cut |= found == s->side;
     return e;
+}
+
+static void put_words(searching *s)
+{
+    for (size_t i = 0; i < s->n_by_words; i++) {
+        s->at[s->n++] = (candidate){ .id = s->by_words[i].id,
+                                     .words_rank = i + 1,
+                                     .words_score = (double)s->by_words[i].score };
+    }
+    s->cut |= s->n_by_words == s->side;
 }
 
 /* Both lists into one, each node once. */
@@ -613,16 +613,46 @@ static rv_err read_best(searching *s, rv_arena *arena, rv_memory_hits *out)
     return e;
 }
 
-/* Under state. *enough: k were found, or no side has more to give. */
-static rv_err search_once(searching *s, rv_arena *arena, rv_memory_hits *out, bool *enough)
+static rv_err join_sides(searching *s, double recall)
 {
     s->n = 0;
     s->cut = false;
-    RV_TRY(ask_vectors(s));
-    RV_TRY(ask_words(s));
+    RV_TRY(ask_vectors(s, recall));
+    put_words(s);
     join(s);
     add_cosines(s);
     fuse(s);
+    return RV_OK;
+}
+
+/* Is one of the best k there by its vector alone? */
+static bool vectors_decide(const searching *s)
+{
+    size_t better = 0; /* how many stand before the best of those */
+    double best = -INFINITY;
+    for (size_t i = 0; i < s->n; i++) {
+        best = !s->at[i].words_rank && s->at[i].score > best ? s->at[i].score : best;
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        better += s->at[i].words_rank && s->at[i].score > best;
+    }
+    return better < s->q->k;
+}
+
+/* Where words are asked too, a narrow look at the vectors comes first. Mostly the best have words of the question, and their cosines
+ * are exact however they were found; only when what vectors alone found is among them is it worth to look for all that is near. */
+static rv_err rank(searching *s)
+{
+    bool narrow = s->n_by_words >= s->q->k && s->vector && s->q->recall == 0 && s->m->tuning.recall < 1;
+    RV_TRY(join_sides(s, narrow ? NARROW_RECALL : s->q->recall));
+    return narrow && vectors_decide(s) ? join_sides(s, 0) : RV_OK;
+}
+
+/* Under state. *enough: k were found, or no side has more to give. */
+static rv_err search_once(searching *s, rv_arena *arena, rv_memory_hits *out, bool *enough)
+{
+    RV_TRY(ask_words(s));
+    RV_TRY(rank(s));
     if (s->q->mode == RV_MEMORY_GRAPH) {
         ask_graph(s);
     }
@@ -641,7 +671,8 @@ static rv_err search_all(searching *s, rv_arena *arena, rv_memory_hits *out)
          s->side *= 4) { /* again only when much was left out for its correction */
         s->hits = rv_new_array(mem, s->side, sizeof *s->hits);
         s->at = rv_new_array(mem, 4 * s->side + 2 * REACH_MOST, sizeof *s->at);
-        rv_err e = s->hits && s->at ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");
+        s->by_words = rv_new_array(mem, s->side, sizeof *s->by_words);
+        rv_err e = s->hits && s->at && s->by_words ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");
         if (!e) {
             pthread_rwlock_rdlock(&s->m->state);
             s->filter = rv_matcher_search(s->m, &s->q->filter);
@@ -652,6 +683,7 @@ static rv_err search_all(searching *s, rv_arena *arena, rv_memory_hits *out)
         }
         rv_free(mem, s->hits);
         rv_free(mem, s->at);
+        rv_free(mem, s->by_words);
         RV_TRY(e);
     }
     return RV_OK;
