@@ -55,6 +55,7 @@ struct rv_api {
     const rv_pipeline *pipeline;
     char *version;
     size_t max_queue;
+    const rv_api_keys *keys;
     pthread_mutex_t lock;
     lane lanes[RV_API_LANES]; /* under lock */
     bool stopping;            /* under lock */
@@ -74,8 +75,8 @@ const char *rv_api_version(const rv_api *api)
 /* ---- metrics ---- */
 
 enum { N_ROUTES = RV_COUNT(routes) };
-static const int statuses[] = { 200, 201, 204, 400, 403, 404, 405, 413,
-                                415, 499, 500, 501, 503, 504, 507, 0 /* any other */ };
+static const int statuses[] = { 200, 201, 204, 400, 401, 403, 404, 405, 413,
+                                415, 429, 499, 500, 501, 503, 504, 507, 0 /* any other */ };
 
 /* One row more than there are routes: what matched none. */
 static rv_metric requests[(N_ROUTES + 1) * RV_COUNT(statuses)];
@@ -315,8 +316,15 @@ static void send_error(rv_api_call *call, int status, const char *type, const ch
         call->http = NULL;
         return;
     }
-    answer(call, status, "application/json", status == 429 || status == 503 ? "Retry-After: 1\r\n" : NULL,
-           rv_text_get(&text), text.n);
+    char later[64], *header = NULL;
+    if (status == 429 || status == 503) {
+        snprintf(later, sizeof later, "Retry-After: %lld\r\n",
+                 (long long)(call->retry_s > 0 ? call->retry_s : 1));
+        header = later;
+    } else if (status == 401) {
+        header = "WWW-Authenticate: Bearer\r\n";
+    }
+    answer(call, status, "application/json", header, rv_text_get(&text), text.n);
 }
 
 void rv_api_refuse(rv_api_call *call, int status, const char *param, const char *code, const char *format,
@@ -647,6 +655,20 @@ static bool is_acceptable(rv_api_call *call)
     return false;
 }
 
+/* Health says nothing that is secret, and is asked by who has no key. Before a route is looked for: who has no key learns nothing of them. */
+static bool has_key(rv_api_call *call)
+{
+    const char *path = rv_http_path(call->http);
+    if (!call->api->keys || strcmp(path, "/health") == 0 || strcmp(path, "/v1/health") == 0) {
+        return true;
+    }
+    call->key = rv_api_keys_find(call->api->keys, rv_http_header(call->http, "Authorization"));
+    if (!call->key) {
+        rv_api_refuse(call, 401, NULL, "invalid_api_key", "send an API key as Authorization: Bearer KEY");
+    }
+    return call->key != NULL;
+}
+
 static void refuse_route(rv_api_call *call, const char *method, const char *allow)
 {
     if (strcmp(method, "OPTIONS") == 0 && (allow[0] || strcmp(rv_http_path(call->http), "*") == 0)) {
@@ -676,6 +698,9 @@ void rv_api_handle(void *self, rv_http_request *request)
     };
     char allow[128];
     const char *method = rv_http_method(request);
+    if (!has_key(&first)) {
+        return;
+    }
     first.route = find_route(method, rv_http_path(request), &first.id, allow);
     if (!first.route) {
         refuse_route(&first, method, allow);
@@ -707,7 +732,7 @@ rv_err rv_api_new(const rv_alloc *mem, rv_pipeline *pipeline, rv_api_options how
     if (!api) {
         return rv_fail(RV_E_NOMEM, "starting the workers");
     }
-    *api = (rv_api){ .mem = mem, .pipeline = pipeline, .max_queue = how.max_queue };
+    *api = (rv_api){ .mem = mem, .pipeline = pipeline, .max_queue = how.max_queue, .keys = how.keys };
     pthread_mutex_init(&api->lock, NULL);
     for (size_t i = 0; i < RV_API_LANES; i++) {
         pthread_cond_init(&api->lanes[i].filled, NULL);

@@ -1,6 +1,7 @@
 /* HTTP routes: JSON in and out, OpenAI's shapes, limits, SSE. A bounded queue feeds worker threads that run the pipeline. */
 #ifndef RV_API_API_H
 #define RV_API_API_H
+#include "api/keys.h"
 #include "net/http.h"
 #include "pipeline/pipeline.h"
 
@@ -10,6 +11,8 @@ typedef struct rv_api_options {
     int workers; /* threads that generate, 1 .. 64; two more do what is quick, so that health never waits for a model */
     size_t max_queue;    /* requests waiting for a worker; past it 503 and Retry-After */
     const char *version; /* shown by health; copied */
+    const rv_api_keys *
+        keys; /* one of them has to come with every request but for health; borrowed. NULL: none is asked for */
 } rv_api_options;
 
 /**

@@ -27,8 +27,10 @@ struct rv_api_call {
     const char *id; /* what stands for {id}; NULL where the path has none */
     double started_ms;
     rv_arena *arena;
-    json_t *body; /* an object; NULL where the route takes none */
-    bool begun;   /* an event stream was begun: errors become its last event */
+    json_t *body;    /* an object; NULL where the route takes none */
+    const char *key; /* name of the API key it came with; NULL: there are none */
+    int64_t retry_s; /* of a 429 or 503: when to come back; 0: in a second */
+    bool begun;      /* an event stream was begun: errors become its last event */
     rv_api_call *next;
 };
 

@@ -436,6 +436,7 @@ static rv_err run_loop(rv_api_openai *o)
     r->query_bytes = o->query_bytes;
     r->messages = o->messages;
     r->user = o->user;
+    r->key = o->call->key;
     r->session_id = o->session;
     r->max_tokens = o->how.max_tokens;
     r->extra = o->how;

@@ -117,6 +117,7 @@ void rv_api_query(rv_api_call *call)
         rv_api_fail(call, e);
         return;
     }
+    r.key = call->key;
     r.extra.cancel = rv_http_gone(call->http);
     r.extra.self = call;
     r.extra.on_piece = stream ? send_piece : NULL;
@@ -173,7 +174,7 @@ void rv_api_feedback(rv_api_call *call)
     }
     rv_err e = read_feedback(call->body, &f);
     if (!e) {
-        e = rv_pipeline_feedback(p, &f, &done);
+        e = rv_pipeline_feedback(p, call->key ? call->key : "", &f, &call->retry_s, &done);
     }
     if (!e && f.correction) {
         rv_pipeline_corrected(p, f.request_id);

@@ -288,6 +288,7 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
     app->pipeline.quiet = &app->quiet;
     app->pipeline.max_sources = (size_t)rv_config_int(config, "attention.max_sources");
     app->pipeline.learning = rv_config_bool(config, "learning.enabled");
+    app->pipeline.feedback_per_day = rv_config_int(config, "learning.feedback_per_day");
     find_models_dir(app);
 
     rv_err e = open_pool(app);

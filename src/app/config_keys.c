@@ -51,7 +51,9 @@ const rv_config_key rv_config_keys[] = {
         "requests waiting for a worker; past it 503 and Retry-After"),
     INT("server", "drain_ms", 0, 3600000, "30000", now, "time running answers have to finish at shutdown"),
     BOOL("server", "insecure", "false", now, "listen beyond this machine without API keys"),
-    TEXT("server", "api_keys_file", PATH, NULL, later, "file with the API keys"),
+    TEXT("server", "api_keys_file", PATH, NULL, now,
+         "file of lines NAME KEY; one of these keys has to come with every request but for health; unset: "
+         "none is asked for"),
     TEXT("server", "tls_cert", PATH, NULL, later, "certificate chain (PEM)"),
     TEXT("server", "tls_key", PATH, NULL, later, "private key (PEM)"),
 
@@ -128,7 +130,7 @@ const rv_config_key rv_config_keys[] = {
     FLOAT("router", "sparsity", 0, 1, "0.9", later, "share of the router's weights that are zero"),
     INT("router", "rank", 1, 1024, "8", later, "rank of its low-rank part"),
     FLOAT("router", "confidence_threshold", 0, 1, "0.7", now, "below it the default model answers"),
-    FLOAT("router", "cost_share", 0.01, 1, "0.41", now,
+    FLOAT("router", "cost_share", 0.01, 1, "0.42", now,
           "cost its decisions and drafts may have, as a share of always taking the largest tier"),
     FLOAT("router", "explore", 0, 1, "0.01", now,
           "least share of rated requests that other tiers are asked too; 0: never"),
@@ -145,6 +147,9 @@ const rv_config_key rv_config_keys[] = {
     INT("attention", "edge_dim", 1, 4096, "32", later, "features of an edge"),
 
     BOOL("learning", "enabled", "true", now, "keep episodes, so that feedback can be given and learnt from"),
+    INT("learning", "feedback_per_day", 0, 1000000000, "10000", now,
+        "feedback taken from one API key in a day (UTC), and from all who have none together; then 429; 0: "
+        "no limit"),
     BOOL("learning", "adapters", "false", now,
          "train a user's adapter a little after each correction (server)"),
     FLOAT("learning", "quality_threshold", 0, 1, "0.75", later,

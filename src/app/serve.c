@@ -46,21 +46,22 @@ static bool is_loopback(const char *address)
 
 static rv_err check_exposure(const rv_config *c)
 {
-    static const char *const wishes[] = { "server.api_keys_file", "server.tls_cert", "server.tls_key" };
+    static const char *const wishes[] = { "server.tls_cert", "server.tls_key" };
     for (size_t i = 0; i < RV_COUNT(wishes); i++) {
         if (rv_config_string(c, wishes[i])) {
             return rv_fail(
                 RV_E_CONFIG,
-                "%s: %s is set, but this version has neither API keys nor TLS and will not start as "
-                "if it had; unset it and put a proxy in front",
+                "%s: %s is set, but this version has no TLS and will not start as if it had; unset it and "
+                "put a proxy in front",
                 rv_config_origin(c, wishes[i]), wishes[i]);
         }
     }
     const char *listen = rv_config_string(c, "server.listen");
-    if (!is_loopback(listen) && !rv_config_bool(c, "server.insecure")) {
+    bool keys = rv_config_string(c, "server.api_keys_file") != NULL;
+    if (!is_loopback(listen) && !keys && !rv_config_bool(c, "server.insecure")) {
         return rv_fail(RV_E_CONFIG,
-                       "%s: server.listen is %s, which others can reach, and there are no API keys in this "
-                       "version; listen on 127.0.0.1, or say --insecure if that is meant",
+                       "%s: server.listen is %s, which others can reach, and no API keys are asked for; set "
+                       "server.api_keys_file, listen on 127.0.0.1, or say --insecure if that is meant",
                        rv_config_origin(c, "server.listen"), listen);
     }
     return RV_OK;
@@ -156,14 +157,14 @@ static rv_err start_loop(rv_app *app)
     return e;
 }
 
-rv_err rv_app_serve(rv_app *app)
+static rv_err serve(rv_app *app, const rv_api_keys *keys)
 {
     const rv_config *c = app->config;
-    RV_TRY(check_exposure(c));
     int64_t workers = rv_config_int(c, "system.max_concurrent_requests");
     rv_api_options api_options = { .workers = (int)(workers < MAX_WORKERS ? workers : MAX_WORKERS),
                                    .max_queue = (size_t)rv_config_int(c, "server.max_queue"),
-                                   .version = RV_VERSION };
+                                   .version = RV_VERSION,
+                                   .keys = keys };
     rv_api *api = NULL;
     rv_http_server *server = NULL;
     struct sigaction old[2];
@@ -206,5 +207,16 @@ rv_err rv_app_serve(rv_app *app)
         serving = NULL;
     }
     rv_http_free(server);
+    return e;
+}
+
+rv_err rv_app_serve(rv_app *app)
+{
+    const char *path = rv_config_string(app->config, "server.api_keys_file");
+    rv_api_keys *keys = NULL;
+    RV_TRY(check_exposure(app->config));
+    RV_TRY(path ? rv_api_keys_read(app->mem, path, &keys) : RV_OK);
+    rv_err e = serve(app, keys);
+    rv_api_keys_free(keys);
     return e;
 }

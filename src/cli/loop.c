@@ -140,7 +140,8 @@ int cmd_query(cmd_line *line)
 static rv_err give_feedback(const rv_pipeline *p, const cmd_line *line, const rv_feedback *feedback)
 {
     rv_feedback_done done = { 0 };
-    RV_TRY(rv_pipeline_feedback(p, feedback, &done));
+    int64_t again_s;
+    RV_TRY(rv_pipeline_feedback(p, NULL, feedback, &again_s, &done));
     if (line->json) {
         json_t *row = json_pack("{s:s, s:b, s:I, s:I}", "request_id", feedback->request_id, "stored", 1,
                                 "fact", (json_int_t)done.fact, "qa", (json_int_t)done.qa);

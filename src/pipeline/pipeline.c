@@ -74,6 +74,7 @@ rv_err rv_pipeline_setup(rv_pipeline *p)
     RV_TRY(rv_witness_setup(p->db));
     RV_TRY(rv_policy_setup(p->db));
     RV_TRY(rv_episode_setup(p->db));
+    RV_TRY(rv_pipeline_feedback_setup(p->db));
     RV_TRY(rv_judge_setup(p->db));
     RV_TRY(rv_loop_setup(p->db));
     return rv_forget_setup(p->db);

@@ -35,6 +35,9 @@ bool rv_recall_is_about(const rv_request *r, const char *fact);
  * letter by letter without case and signs; else NULL. */
 const char *rv_recall_same_question(const rv_request *r, const char *fact);
 
+/** rv_pipeline_feedback_setup - its table, after that of the episodes. */
+rv_err rv_pipeline_feedback_setup(rv_db *db) RV_MUST_CHECK;
+
 /** rv_stage_count_fallback, rv_stage_count_tokens - the pipeline's counters. */
 void rv_stage_count_fallback(void);
 void rv_stage_count_tokens(size_t prompt, size_t completion);

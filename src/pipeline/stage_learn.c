@@ -71,6 +71,9 @@ static const char *route_text(const rv_request *r)
     const char *out = NULL;
     rv_text text;
     rv_text_init(&text, &rv_heap, RECORD_MAX_BYTES);
+    if (body && r->key) {
+        json_object_set_new(body, "key", json_string(r->key));
+    }
     if (body && r->held && r->decided) {
         add_decision(r, body);
     }

@@ -1,0 +1,142 @@
+/* Whose feedback is taken, and how much of it: only on a request of the same key, and in a day no more than is allowed, whatever restarts. */
+#include "base/clock.h"
+#include "pipeline/pipeline.h"
+#include "test.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static rv_err embed_text(const void *self, const char *text, size_t n, float *out)
+{
+    return rv_embed_text(self, text, n, out);
+}
+
+static void open_at(rv_pipeline *p, const char *dir)
+{
+    *p = (rv_pipeline){ .learning = true, .feedback_per_day = 3 };
+    CHECK_OK(rv_db_open(&rv_heap, dir, &p->db));
+    CHECK_OK(rv_embed_open(&rv_heap, "hash", &p->embed));
+    rv_memory_embedder embedder = { rv_embed_name(p->embed), rv_embed_dim(p->embed), embed_text, p->embed };
+    CHECK_OK(rv_memory_open(&rv_heap, p->db, dir, embedder, &p->memory));
+    CHECK_OK(rv_router_box_new(&rv_heap, &p->routers));
+    CHECK_OK(rv_pipeline_setup(p));
+}
+
+static void closed(rv_pipeline *p)
+{
+    rv_router_box_free(p->routers);
+    rv_memory_close(p->memory);
+    rv_embed_close(p->embed);
+    rv_db_close(p->db);
+}
+
+/* Request number, made with this key; NULL: route says nothing of one. */
+static void asked(rv_pipeline *p, int number, const char *key)
+{
+    char id[37], route[64] = "";
+    sqlite3 *conn;
+    snprintf(id, sizeof id, "00000000-0000-4000-8000-%012d", number);
+    if (key) {
+        snprintf(route, sizeof route, "{\"key\": \"%s\"}", key);
+    }
+    rv_episode e = {
+        .request_id = id, .session_id = "s", .question = "q", .answer = "a", .model = "m", .route = route
+    };
+    CHECK_OK(rv_db_begin(p->db, &conn));
+    CHECK_OK(rv_episode_append(conn, &e));
+    CHECK_OK(rv_db_commit(p->db));
+}
+
+static rv_err rate(rv_pipeline *p, int number, const char *who, int64_t *again_s)
+{
+    char id[37];
+    rv_feedback_done done;
+    snprintf(id, sizeof id, "00000000-0000-4000-8000-%012d", number);
+    return rv_pipeline_feedback(p, who, &(rv_feedback){ .request_id = id, .rating = 2 }, again_s, &done);
+}
+
+TEST(feedback_is_taken_from_who_made_the_request_alone)
+{
+    rv_pipeline p;
+    int64_t again = 0;
+    open_at(&p, temp_dir());
+    asked(&p, 1, "anna");
+    asked(&p, 2, NULL);
+    CHECK_ERR(rate(&p, 1, "bert", &again), RV_E_NOT_FOUND);
+    CHECK_ERR(rate(&p, 1, "", &again), RV_E_NOT_FOUND);
+    CHECK_ERR(rate(&p, 2, "anna", &again), RV_E_NOT_FOUND);
+    CHECK_ERR(rate(&p, 3, "anna", &again), RV_E_NOT_FOUND);
+    CHECK_OK(rate(&p, 1, "anna", &again));
+    CHECK_OK(rate(&p, 2, "", &again));
+    CHECK_OK(rate(&p, 1, NULL, &again)); /* whoever has the folder */
+    closed(&p);
+}
+
+TEST(the_day_of_a_key_is_counted_on_disk_and_for_each_key_alone)
+{
+    rv_pipeline p;
+    const char *dir = temp_dir();
+    int64_t again = 0, day = rv_clock_wall_ms() / 86400000;
+    open_at(&p, dir);
+    for (int i = 0; i < 6; i++) {
+        asked(&p, i, i < 5 ? "anna" : "bert");
+    }
+    CHECK_ERR(rate(&p, 5, "anna", &again), RV_E_NOT_FOUND); /* not counted */
+    CHECK_OK(rate(&p, 0, "anna", &again));
+    CHECK_OK(rate(&p, 1, "anna", &again));
+    closed(&p);
+    open_at(&p, dir);
+    CHECK_OK(rate(&p, 1, "anna", &again)); /* said again counts again */
+    rv_err e = rate(&p, 2, "anna", &again);
+    if (rv_clock_wall_ms() / 86400000 != day) {
+        SKIP("midnight came in between");
+    }
+    CHECK(e == RV_E_LIMIT && rv_err_http(e) == 429, "%s: %s", rv_err_name(e), rv_err_text());
+    CHECK(again > 0 && again <= 86400, "again in %lld s", (long long)again);
+    rv_arena *arena;
+    rv_episode kept;
+    CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
+    CHECK_OK(rv_episode_get(p.db, "00000000-0000-4000-8000-000000000002", arena, &kept));
+    CHECK(kept.rating == 0, "refused, and stored: %d", kept.rating);
+    rv_arena_free(arena);
+    CHECK_OK(rate(&p, 5, "bert", &again));
+    CHECK_OK(rate(&p, 2, NULL, &again));
+    p.feedback_per_day = 0;
+    CHECK_OK(rate(&p, 3, "anna", &again));
+    closed(&p);
+}
+
+TEST(a_day_that_is_over_counts_no_more)
+{
+    rv_pipeline p;
+    int64_t again = 0;
+    sqlite3 *conn;
+    open_at(&p, temp_dir());
+    asked(&p, 1, "anna");
+    CHECK_OK(rv_db_begin(p.db, &conn));
+    CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback_count VALUES ('anna', ?1, 3)", "i",
+                        rv_clock_wall_ms() / 86400000 - 1));
+    CHECK_OK(rv_db_commit(p.db));
+    CHECK_OK(rate(&p, 1, "anna", &again));
+    int64_t rows = 0;
+    CHECK_OK(rv_db_reader(p.db, &conn));
+    CHECK_OK(rv_db_int(conn, &rows, "SELECT count(*) FROM feedback_count", ""));
+    rv_db_reader_done(p.db, conn);
+    CHECK(rows == 1, "%lld days are kept", (long long)rows);
+    closed(&p);
+}
+
+TEST(rating_one_request_again_and_again_is_one_rating)
+{
+    rv_pipeline p;
+    int64_t again = 0;
+    open_at(&p, temp_dir());
+    p.feedback_per_day = 0;
+    asked(&p, 1, NULL);
+    for (int i = 0; i < 50; i++) {
+        CHECK_OK(rate(&p, 1, "", &again));
+    }
+    double explores = rv_router_explores(p.routers, 1e-9); /* share rated is one of RV_ROUTER_WINDOW */
+    CHECK(explores <= 1.0 / RV_ROUTER_WINDOW, "%g", explores);
+    closed(&p);
+}
