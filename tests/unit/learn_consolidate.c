@@ -87,8 +87,8 @@ TEST(where_there_is_room_nothing_is_lost)
     /* what is low rank already comes through a cut whole, zeros and equal factors too */
     rv_lora *twice, *same;
     CHECK_OK(rv_lora_stack(&rv_heap, base, base, &twice));
-    memset(twice->pairs[RV_LFM2_Q].b, 0,
-           twice->pairs[RV_LFM2_Q].rank * twice->pairs[RV_LFM2_Q].rows * sizeof(float));
+    memset(twice->pairs[RV_LFM2_DOWN].b, 0,
+           twice->pairs[RV_LFM2_DOWN].rank * twice->pairs[RV_LFM2_DOWN].rows * sizeof(float));
     CHECK_OK(rv_lora_consolidate(&rv_heap, twice, file, 2, 1, &same, &discarded));
     CHECK(discarded <= 1e-12 && total(twice, same) <= 1e-9 * total(twice, NULL), "%g, %g", discarded,
           total(twice, same));
