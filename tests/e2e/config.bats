@@ -99,11 +99,29 @@ stops() {
 }
 
 @test "the server does not start with protection that it does not have" {
-    for key in tls_cert tls_key api_keys_file; do
+    for key in tls_cert tls_key; do
         run --separate-stderr timeout 60 "$RUVLLM" serve --port 0 --set "server.$key=/some/file"
         [ "$status" -eq 2 ]
         [[ "$stderr" == *"server.$key is set"* ]]
     done
+}
+
+@test "with API keys a request needs one, and feedback the one of its request" {
+    printf '# ours\nanna anna-0123456789abcdef\nbert bert-0123456789abcdef\n' >"$home/keys"
+    chmod 644 "$home/keys"
+    run --separate-stderr timeout 60 "$RUVLLM" serve --port 0 --set "server.api_keys_file=$home/keys"
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"$home/keys"*"chmod 600"* ]]
+    chmod 600 "$home/keys"
+    start --listen 0.0.0.0 --port 0 --set "server.api_keys_file=$home/keys"
+    local url="http://127.0.0.1:${base##*:}/v1"
+    [ "$(curl -s -o /dev/null -w '%{http_code}' "$url/health")" != 401 ]
+    for with in "X: none" "Authorization: Bearer wrong" "Authorization: Basic anna-0123456789abcdef"; do
+        [ "$(curl -s -o /dev/null -w '%{http_code}' -H "$with" "$url/models")" = 401 ]
+        [ "$(curl -s -o /dev/null -w '%{http_code}' -H "$with" "$url/nothing")" = 401 ]
+    done
+    [ "$(curl -s -o /dev/null -w '%{http_code}' -H 'Authorization: Bearer anna-0123456789abcdef' "$url/models")" = 200 ]
+    stops TERM
 }
 
 @test "a port in use is one sentence" {
