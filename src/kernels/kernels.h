@@ -17,7 +17,9 @@
 #define RV_ROW_STEP 32 /* threads cut the rows of a matrix at multiples of this */
 #define RV_PACK_LAYOUT                                                                                       \
     1 /* number of the layout that pack makes, the same at every level that has one; files hold it */
-#define RV_ATTEND_DIM 256 /* largest head size of attend */
+#define RV_BITS_GROUP 512  /* bits that bits_list looks at together, and */
+#define RV_BITS_ROOM  1536 /* what it may write */
+#define RV_ATTEND_DIM 256  /* largest head size of attend */
 
 /* A weight matrix y = W x, W [rows][cols] */
 typedef struct rv_matrix {
@@ -159,6 +161,14 @@ typedef struct rv_kernels {
                           uint32_t *at, float *low);
 
     /* ---- vectors that are searched ---- */
+
+    /* How many bits are set. */
+    size_t (*bits_count)(const uint64_t *words, size_t n_words);
+
+    /* The places of the bits that are set, from 0 in the first word on, in groups of 8 words: the lowest of each, then the next of
+     * each, and so on. out [RV_BITS_ROOM] is filled while there is room for a group more: n_out of it. Returns how many words those
+     * are, at least one group of them. n_words up to 2^26. */
+    size_t (*bits_list)(const uint64_t *words, size_t n_words, uint32_t *out, size_t *n_out);
 
     /* x [n], n a power of two: the Walsh-Hadamard transform, scaled to keep lengths; the same bits at every level. */
     void (*hadamard)(float *x, size_t n);

@@ -27,6 +27,8 @@
                               uint8_t *table, float *step);                                                  \
     size_t rv_onebit_scan_##L(const rv_onebit_query *query, const uint8_t *blocks, size_t n_rows,            \
                               float limit, uint32_t *at, float *low);                                        \
+    size_t rv_bits_count_##L(const uint64_t *words, size_t n_words);                                         \
+    size_t rv_bits_list_##L(const uint64_t *words, size_t n_words, uint32_t *out, size_t *n_out);            \
     void rv_hadamard_##L(float *x, size_t n);                                                                \
     void rv_code_dots_##L(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,          \
                           const int8_t *q, size_t n, int32_t *out);                                          \

@@ -514,6 +514,60 @@ TEST(plane_dots_is_exact_for_every_number_of_bits)
     }
 }
 
+/* How full the words are: hardly, as those who pass a filter are, half, or all bits. */
+static uint64_t *some_words(rv_rng *rng, size_t n, int how_full)
+{
+    uint64_t *words = (uint64_t *)(void *)fenced_bytes(n * sizeof *words);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bit = (uint64_t)1 << rv_rng_below(rng, 64);
+        words[i] = how_full == 0   ? (rv_rng_below(rng, 2) ? bit : 0)
+                   : how_full == 1 ? rv_rng_next(rng)
+                   : how_full == 2 ? ~(uint64_t)0
+                                   : 0;
+    }
+    return words;
+}
+
+TEST(bits_are_counted_and_each_is_listed_once_in_one_order_at_every_level)
+{
+    static const size_t lengths[] = { 0, 1, 7, 8, 9, 16, 23, 24, 25, 1563 };
+    rv_rng rng;
+    rv_rng_init(&rng, 34);
+    for (size_t s = 0; s < RV_COUNT(lengths) * 4; s++) {
+        const size_t n_words = lengths[s / 4];
+        const uint64_t *words = some_words(&rng, n_words, (int)(s % 4));
+        size_t n_set = 0;
+        for (size_t i = 0; i < 64 * n_words; i++) {
+            n_set += words[i / 64] >> i % 64 & 1;
+        }
+        EACH_LEVEL(k)
+        {
+            CHECK(k->bits_count(words, n_words) == n_set, "%s: %zu words, %zu bits", k->name, n_words, n_set);
+            uint32_t want[RV_BITS_ROOM], *got = (uint32_t *)(void *)fenced_bytes(sizeof want);
+            uint8_t *seen = fenced_bytes(64 * n_words + 1);
+            memset(seen, 0, 64 * n_words + 1);
+            size_t at = 0, listed = 0;
+            while (at < n_words) {
+                size_t n, n_want, used = k->bits_list(words + at, n_words - at, got, &n);
+                size_t used_want =
+                    rv_kernels_at(RV_CPU_SCALAR)->bits_list(words + at, n_words - at, want, &n_want);
+                CHECK(used > 0 && used == used_want && n == n_want && memcmp(got, want, n * sizeof *got) == 0,
+                      "%s: from word %zu of %zu: %zu words, %zu bits, expected %zu, %zu", k->name, at,
+                      n_words, used, n, used_want, n_want);
+                for (size_t i = 0; i < n; i++) {
+                    size_t place = 64 * at + got[i];
+                    CHECK(got[i] < 64 * used && words[place / 64] >> place % 64 & 1 && !seen[place],
+                          "%s: bit %zu of %zu words", k->name, place, n_words);
+                    seen[place] = 1;
+                }
+                listed += n;
+                at += used;
+            }
+            CHECK(listed == n_set, "%s: %zu of %zu bits", k->name, listed, n_set);
+        }
+    }
+}
+
 TEST(code_dots_is_exact_for_rows_side_by_side_and_picked)
 {
     static const size_t strides[] = { 0, 3, 64 };
