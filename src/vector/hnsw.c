@@ -355,17 +355,18 @@ void hnsw_walk(const rv_index *index, hnsw_scratch *s, const rv_row_query *query
 
 /* ---- search ---- */
 
-/* What of the pool may be a hit, as many as wanted, into ranked. */
-static size_t admit(const rv_index *index, const hnsw_scratch *s, const rv_filter *filter, size_t wanted)
+/* What of the pool may be a hit, as many as are kept. */
+static size_t admit(const rv_index *index, hnsw_scratch *s, const rv_filter *filter)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < s->n_pool && n < wanted; i++) {
+    rv_near *near = &s->base.near;
+    for (size_t i = 0; i < s->n_pool && near->n < near->keep; i++) {
         uint32_t slot = s->pool[i].slot;
         if (rv_rows_live(&index->rows, slot) && rv_filter_passes(filter, index->rows.ids[slot])) {
-            s->base.ranked[n++] = slot;
+            near->slots[near->n] = slot;
+            near->distances[near->n++] = s->pool[i].distance;
         }
     }
-    return n;
+    return near->n;
 }
 
 /* A row that is scanned costs one product of codes, one that is walked to about 30 for its neighbours. */
@@ -390,13 +391,11 @@ static rv_err search(rv_index *index, rv_scratch *scratch, const float *query, c
     while (breadth * WALK_COST < (double)passing) {
         size_t pool = (size_t)breadth;
         RV_TRY(hnsw_ready(index, s, pool));
-        if (!rv_scratch_heap(index, scratch, rerank)) {
-            return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", rows->n_live);
-        }
+        RV_TRY(rv_near_begin(index, scratch, how->k, rerank, how->rerank ? NULL : &q));
         hnsw_walk(index, s, &q, hnsw_descend(index, s, &q, 0), 0, pool);
-        size_t n = admit(index, s, how->filter, rerank);
+        size_t n = admit(index, s, how->filter);
         if (n >= how->k && (!how->filter || n == rerank || n >= how->k + how->k / 2)) {
-            rv_index_rank(index, scratch, query, scratch->ranked, n, how->k, hits, found);
+            rv_index_rank(index, scratch, query, how->k, hits, found);
             return RV_OK;
         }
         breadth *= 4; /* the rows that pass are rarer here */

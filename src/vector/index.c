@@ -23,8 +23,8 @@ void rv_scratch_free(rv_index *index, rv_scratch *s)
         index->ops->scratch_deinit(index, s);
     }
     rv_free(index->mem, s->rotated);
-    rv_free(index->mem, s->heap);
-    rv_free(index->mem, s->ranked);
+    rv_free(index->mem, s->near.distances);
+    rv_free(index->mem, s->near.slots);
     rv_free(index->mem, s);
 }
 
@@ -65,19 +65,6 @@ static void give_scratch(rv_index *index, rv_scratch *s)
     s->next = index->scratch->idle;
     index->scratch->idle = s;
     pthread_mutex_unlock(&index->scratch->lock);
-}
-
-bool rv_scratch_heap(rv_index *index, rv_scratch *s, size_t n)
-{
-    if (n <= s->heap_room) {
-        return true;
-    }
-    rv_hit *heap = rv_resize(index->mem, s->heap, n * sizeof *heap);
-    s->heap = heap ? heap : s->heap;
-    uint32_t *ranked = heap ? rv_resize(index->mem, s->ranked, n * sizeof *ranked) : NULL;
-    s->ranked = ranked ? ranked : s->ranked;
-    s->heap_room = ranked ? n : s->heap_room;
-    return ranked;
 }
 
 /* ---- new and free ---- */
@@ -316,7 +303,8 @@ rv_err rv_index_search(rv_index *index, const float *query, const rv_search *how
         return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", index->rows.n_live);
     }
     scratch->told = (rv_told){ .way = RV_WAY_INDEX };
-    scratch->passing = how->filter && how->filter->bits ? rv_filter_count(how->filter) : index->rows.n_live;
+    scratch->passing =
+        how->filter && how->filter->bits ? rv_filter_count(&index->rows, how->filter) : index->rows.n_live;
     rv_err e = RV_OK;
     switch (how->way) {
     case RV_WAY_EXACT: rv_index_scan_vectors(index, scratch, query, how, hits, found); break;

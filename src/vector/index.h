@@ -100,9 +100,10 @@ typedef struct rv_told {
 } rv_told;
 
 typedef struct rv_search {
-    size_t k;                /* 0 .. RV_INDEX_K_MAX */
-    size_t ef;               /* hnsw: breadth, raised to k; rabitq: lists to probe; 0: as configured */
-    size_t rerank;           /* candidates compared by their own vectors, raised to k; 0: 2 k + 10 */
+    size_t k;      /* 0 .. RV_INDEX_K_MAX */
+    size_t ef;     /* hnsw: breadth, raised to k; rabitq: lists to probe; 0: as configured */
+    size_t rerank; /* candidates compared by their own vectors, raised to k; 0: those that the error of
+                              * their codes may make one of the k, 2 k + 10 at most */
     const rv_filter *filter; /* NULL: all pass */
     rv_way way;
     rv_told *told; /* out, on success; NULL: nobody asks */

@@ -23,6 +23,18 @@ typedef struct rv_sections {
 void rv_sections_put(rv_sections *sections, uint32_t tag, const void *at, size_t n);
 rv_err rv_sections_get(const rv_sections *sections, uint32_t tag, size_t n, const void **out) RV_MUST_CHECK;
 
+/* The rows that are nearest by their codes of all that were offered, in no order: candidates for the best k */
+typedef struct rv_near {
+    float *distances; /* [room] */
+    uint32_t *slots;  /* [room] */
+    size_t n, room;
+    size_t k, keep, most; /* up to keep of them at the end; narrowed when they are most */
+    float limit;          /* what is farther is not wanted; INFINITY at first */
+    const rv_rows *rows;
+    const rv_row_query *
+        query; /* whose distances these are: what their error cannot make one of the best k goes; NULL: keep stay */
+} rv_near;
+
 /* Working memory of one search. A kind's own begins with this one. */
 typedef struct rv_scratch {
     struct rv_scratch *next;
@@ -31,13 +43,11 @@ typedef struct rv_scratch {
     uint32_t *slots;      /* [block] and */
     int32_t *sums;        /* [block], */
     float *distances;     /* [block] of one call of rv_rows_distances */
-    rv_hit *heap;         /* [heap_room], and */
-    uint32_t *ranked;     /* [heap_room] grown by rv_scratch_heap */
-    size_t heap_room;
+    rv_near near;
     rv_told told;   /* of this search, and */
     size_t passing; /* how many ids its filter's bits let pass; without bits all rows */
 } rv_scratch;
-enum { RV_SCRATCH_BLOCK = 512 };
+enum { RV_SCRATCH_BLOCK = RV_BITS_ROOM };
 
 typedef struct rv_index_ops {
     const char *kind;
@@ -110,18 +120,25 @@ void rv_hits_push(rv_hit *heap, size_t *n, size_t k, rv_hit hit);
 void rv_hits_sort(rv_hit *heap, size_t n);
 
 /** rv_filter_count - how many ids pass a filter with bits. */
-size_t rv_filter_count(const rv_filter *filter);
+size_t rv_filter_count(const rv_rows *rows, const rv_filter *filter);
 
 /** rv_scratch_new - as a search would get it, or NULL. */
 rv_scratch *rv_scratch_new(rv_index *index);
 void rv_scratch_free(rv_index *index, rv_scratch *scratch); /* accepts NULL */
 
-/** rv_scratch_heap - heap and ranked hold at least n; false without memory. */
-bool rv_scratch_heap(rv_index *index, rv_scratch *scratch, size_t n);
+/** rv_smallest_first - the n smallest of all keys, and what belongs to them, to the front.  rv_sort_few - few keys, smallest first.
+ * rv_largest - of n keys, n > 0. */
+void rv_smallest_first(float *keys, uint32_t *what, size_t total, size_t n);
+void rv_sort_few(float *keys, uint32_t *what, size_t n);
+float rv_largest(const float *keys, size_t n);
 
-/** rv_index_rank - the k best of n live slots by their own vectors. */
-void rv_index_rank(rv_index *index, rv_scratch *scratch, const float *query, const uint32_t *slots, size_t n,
-                   size_t k, rv_hit *hits, size_t *found);
+/** rv_near_begin - none yet; keep is at least k, query borrowed. RV_E_NOMEM.  rv_near_offer - n more, up to RV_SCRATCH_BLOCK. */
+rv_err rv_near_begin(rv_index *index, rv_scratch *scratch, size_t k, size_t keep,
+                     const rv_row_query *query) RV_MUST_CHECK;
+void rv_near_offer(rv_near *near, const uint32_t *slots, const float *distances, size_t n);
+/** rv_index_rank - the k best of scratch->near, live slots, by their own vectors. */
+void rv_index_rank(rv_index *index, rv_scratch *scratch, const float *query, size_t k, rv_hit *hits,
+                   size_t *found);
 /** rv_index_scan - search by looking at every row that passes: by codes first where there are some.  rv_index_scan_vectors - by
  * vectors alone. */
 void rv_index_scan_vectors(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,

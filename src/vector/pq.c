@@ -410,34 +410,27 @@ static size_t estimate(const rv_index *index, const pq *p, pq_scratch *s, const 
             }
         }
         if (n > 2 * compared) {
-            rabitq_smallest_first(s->lows, s->slots, n, compared);
+            rv_smallest_first(s->lows, s->slots, n, compared);
             n = compared;
-            limit = s->lows[0];
-            for (size_t i = 1; i < n; i++) {
-                limit = s->lows[i] > limit ? s->lows[i] : limit;
-            }
+            limit = rv_largest(s->lows, n);
         }
     }
     if (n > compared) {
-        rabitq_smallest_first(s->lows, s->slots, n, compared);
+        rv_smallest_first(s->lows, s->slots, n, compared);
         n = compared;
     }
     return n;
 }
 
-/* The best of n slots by int8 codes, to the heap; how many. */
-static size_t compare(const rv_index *index, pq_scratch *s, const rv_row_query *query, size_t n, size_t keep)
+/* Of n slots, by int8 codes. */
+static void compare(const rv_index *index, pq_scratch *s, const rv_row_query *query, size_t n)
 {
     rv_scratch *base = &s->base;
-    size_t kept = 0;
     for (size_t from = 0; from < n; from += RV_SCRATCH_BLOCK) {
         size_t some = n - from < RV_SCRATCH_BLOCK ? n - from : RV_SCRATCH_BLOCK;
         rv_rows_distances(&index->rows, query, s->slots + from, some, base->sums, base->distances);
-        for (size_t i = 0; i < some; i++) {
-            rv_hits_push(base->heap, &kept, keep, (rv_hit){ s->slots[from + i], -base->distances[i] });
-        }
+        rv_near_offer(&base->near, s->slots + from, base->distances, some);
     }
-    return kept;
 }
 
 static rv_err search(rv_index *index, rv_scratch *base, const float *query, const rv_search *how,
@@ -453,19 +446,14 @@ static rv_err search(rv_index *index, rv_scratch *base, const float *query, cons
     }
     size_t keep = how->rerank ? how->rerank : how->k + how->k / 2 + 5;
     keep = keep > how->k ? keep : how->k;
-    if (!rv_scratch_heap(index, base, keep)) {
-        return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", rows->n_live);
-    }
     size_t compared = COMPARED_PER_HIT * how->k > COMPARED_MIN ? COMPARED_PER_HIT * how->k : COMPARED_MIN;
     compared = compared > keep ? compared : keep;
     RV_TRY(scratch_fit(index, p, s, compared));
     const rv_row_query asked = rv_rows_ask(rows, query, base->rotated, base->code);
     memcpy(s->rotated, base->rotated, rows->dim * sizeof *s->rotated); /* beyond it zeros stay */
-    size_t n = compare(index, s, &asked, estimate(index, p, s, filter, compared), keep);
-    for (size_t i = 0; i < n; i++) {
-        base->ranked[i] = (uint32_t)base->heap[i].id;
-    }
-    rv_index_rank(index, base, query, base->ranked, n, how->k, hits, found);
+    RV_TRY(rv_near_begin(index, base, how->k, keep, how->rerank ? NULL : &asked));
+    compare(index, s, &asked, estimate(index, p, s, filter, compared));
+    rv_index_rank(index, base, query, how->k, hits, found);
     return RV_OK;
 }
 

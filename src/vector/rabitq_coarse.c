@@ -14,70 +14,6 @@ enum {
  * them are not quite so far. 0.25 to 0.5 make no difference, 0 and 0.75 lose a tenth of the speed at equal recall where lists differ. */
 static const float WIDTH_COUNTS = 0.4f;
 
-/* Keys below the pivot to the front; how many. Without a branch, which would be guessed wrong half of the time. */
-static size_t part(float *keys, uint32_t *what, size_t n, float pivot)
-{
-    size_t below = 0;
-    for (size_t i = 0; i < n; i++) {
-        float key = keys[i];
-        uint32_t thing = what[i];
-        keys[i] = keys[below], what[i] = what[below];
-        keys[below] = key, what[below] = thing;
-        below += key < pivot;
-    }
-    return below;
-}
-
-/* The n smallest keys, and what belongs to them, to the front. A pivot is the key of a small sample that has the place n has
- * among all, or a little behind it: most of what is not wanted goes in the first step. */
-void rabitq_smallest_first(float *keys, uint32_t *what, size_t total, size_t n)
-{
-    enum { SAMPLE = 24 };
-    while (total > n && n > 0) {
-        float sample[SAMPLE];
-        size_t n_sample = total < SAMPLE ? total : SAMPLE, step = total / n_sample;
-        for (size_t i = 0; i < n_sample; i++) {
-            float key = keys[i * step];
-            size_t at = i;
-            for (; at > 0 && sample[at - 1] > key; at--) {
-                sample[at] = sample[at - 1];
-            }
-            sample[at] = key;
-        }
-        size_t place = n * n_sample / total + 1;
-        float pivot = sample[place < n_sample ? place : n_sample - 1];
-        size_t below = part(keys, what, total, pivot);
-        if (below >= n && below < total) {
-            total = below;
-            continue;
-        }
-        /* all that is below, and some of those equal to the pivot or above */
-        size_t equal = below + part(keys + below, what + below, total - below, nextafterf(pivot, INFINITY));
-        if (equal >= n) {
-            return;
-        }
-        if (equal == 0) { /* no order among what is not a number */
-            return;
-        }
-        keys += equal, what += equal, total -= equal, n -= equal;
-    }
-}
-
-void rabitq_sort(float *keys, uint32_t *what, size_t n)
-{
-    for (size_t i = 1; i < n; i++) {
-        float key = keys[i];
-        uint32_t thing = what[i];
-        size_t at = i;
-        for (; at > 0 && keys[at - 1] > key; at--) {
-            keys[at] = keys[at - 1];
-            what[at] = what[at - 1];
-        }
-        keys[at] = key;
-        what[at] = thing;
-    }
-}
-
 /* ---- centres as codes, for the first look ---- */
 
 void rabitq_encode_centre(rabitq *r, uint32_t list)
@@ -220,8 +156,8 @@ static size_t open_groups(const rabitq *r, const rabitq_look *look, size_t want,
     for (size_t at = 0; at < n_groups && n < want; at++) {
         if (at == sorted) {
             size_t some = n_groups - at < 16 ? n_groups - at : 16;
-            rabitq_smallest_first(distances + at, groups + at, n_groups - at, some);
-            rabitq_sort(distances + at, groups + at, some);
+            rv_smallest_first(distances + at, groups + at, n_groups - at, some);
+            rv_sort_few(distances + at, groups + at, some);
             sorted += some;
         }
         for (uint32_t list = r->group_first[groups[at]]; list != RABITQ_NONE; list = r->group_next[list]) {

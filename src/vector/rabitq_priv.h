@@ -175,9 +175,6 @@ typedef struct rabitq_look {
 /** rabitq_look_at - lists worth a look and how near their centres are, in no order: out [n_lists] each; how many. At least
  * `want` or all. */
 size_t rabitq_look_at(const rabitq *r, const rabitq_look *look, size_t want, float *nears, uint32_t *lists);
-/** rabitq_smallest_first - the n smallest of all keys, and what belongs to them, to the front.  rabitq_sort - few keys. */
-void rabitq_smallest_first(float *keys, uint32_t *what, size_t total, size_t n);
-void rabitq_sort(float *keys, uint32_t *what, size_t n);
 
 /* ---- rabitq_search.c ---- */
 

@@ -64,8 +64,6 @@ typedef struct finder {
     float square; /* of the query's length */
     float base;   /* what the list adds to estimates by finer codes */
     const rv_filter *filter;
-    size_t n, keep;       /* heap of the best by int8 codes */
-    float limit;          /* the worst of them, when they are `keep` */
     size_t waiting;       /* rows in slots and lows */
     size_t asked, passed; /* of a filter that is asked late */
 } finder;
@@ -99,31 +97,32 @@ static void compare(finder *f, const uint32_t *rows, size_t n)
         } else {
             rv_rows_distances(r->rows, &f->query, rows + from, some, s->sums, s->distances);
         }
+        size_t kept = 0;
         for (size_t i = 0; i < some; i++) {
-            if (s->distances[i] < f->limit) {
-                uint32_t slot = r->bits > 1 ? r->slots[rows[from + i]] : rows[from + i];
-                if (passes_late(f, slot)) {
-                    rv_hits_push(s->heap, &f->n, f->keep, (rv_hit){ slot, -s->distances[i] });
-                    f->limit = f->n == f->keep ? -s->heap[0].score : f->limit;
-                }
+            uint32_t slot = r->bits > 1 ? r->slots[rows[from + i]] : rows[from + i];
+            if (s->distances[i] <= s->near.limit && passes_late(f, slot)) {
+                s->slots[kept] = slot;
+                s->distances[kept++] = s->distances[i];
             }
         }
+        rv_near_offer(&s->near, s->slots, s->distances, kept);
     }
 }
 
 static void compare_waiting(finder *f)
 {
     rabitq_scratch *s = f->s;
+    const rv_near *near = &s->base.near;
     size_t n = f->waiting, first = 0;
-    if (f->n < f->keep && n > 2 * f->keep) { /* no limit yet: the most promising make one */
-        first = 2 * f->keep;
-        rabitq_smallest_first(s->lows, s->slots, n, first);
+    if (near->limit == INFINITY && n > 2 * near->keep) { /* no limit yet: the most promising make one */
+        first = 2 * near->keep;
+        rv_smallest_first(s->lows, s->slots, n, first);
         compare(f, s->slots, first);
     }
     size_t kept = 0;
     for (size_t i = first; i < n; i++) {
         s->slots[kept] = s->slots[i];
-        kept += s->lows[i] < f->limit;
+        kept += s->lows[i] < near->limit;
     }
     compare(f, s->slots, kept);
     f->waiting = 0;
@@ -151,7 +150,7 @@ static void scan_list(finder *f, uint32_t list)
     /* Rounding the query is an error of its own: step^2 / 12 a coordinate, and 1 / (1 - 2 / pi) of it counts. */
     q.spread = ERRORS_WAITED_FOR * sqrtf(distance + q.step * q.step * own * (2.75f / 12));
     for (rabitq_walk walk = rabitq_walk_begin(r, list); walk.n > 0; rabitq_walk_next(r, &walk)) {
-        size_t n = k->onebit_scan(&q, rabitq_block(r, walk.first), walk.n, f->limit, s->at, s->low);
+        size_t n = k->onebit_scan(&q, rabitq_block(r, walk.first), walk.n, s->base.near.limit, s->at, s->low);
         if (f->waiting + n > RABITQ_RUN) {
             compare_waiting(f);
         }
@@ -190,23 +189,23 @@ static void scan_lists(finder *f, const rabitq_look *look, size_t probes, size_t
     size_t n = rabitq_look_at(r, look, probes * LOOK_FACTOR, s->nears, s->lists), done = 0, end = 0;
     for (;;) {
         size_t wanted = f->asked > 0 ? probes * times(f->asked, f->passed) : probes;
-        wanted = done > 0 && f->n < k ? n : wanted;
+        wanted = done > 0 && s->base.near.n < k ? n : wanted;
         if (done >= wanted || done == n) {
             break;
         }
         if (done == end) { /* sorted so far; what comes on top doubles that */
             end = done == 0 ? wanted : 2 * done;
             end = end < n ? end : n;
-            rabitq_smallest_first(s->nears + done, s->lists + done, n - done, end - done);
-            rabitq_sort(s->nears + done, s->lists + done, end - done);
+            rv_smallest_first(s->nears + done, s->lists + done, n - done, end - done);
+            rv_sort_few(s->nears + done, s->lists + done, end - done);
         }
         scan_list(f, s->lists[done++]);
     }
-    if (f->n >= k || n == r->head.n_lists) {
+    if (s->base.near.n >= k || n == r->head.n_lists) {
         return;
     }
-    f->n = 0; /* the groups opened do not hold k rows: all lists, from the beginning */
-    f->limit = INFINITY;
+    s->base.near.n = 0; /* the groups opened do not hold k rows: all lists, from the beginning */
+    s->base.near.limit = INFINITY;
     n = rabitq_look_at(r, look, r->head.n_lists, s->nears, s->lists);
     for (done = 0; done < n; done++) {
         scan_list(f, s->lists[done]);
@@ -247,21 +246,16 @@ rv_err rabitq_search(rv_index *index, rv_scratch *base, const float *query, cons
     size_t keep = how->rerank ? how->rerank : kept_for(r, how->k);
     keep = keep > how->k ? keep : how->k;
     keep = keep < rows->n_live ? keep : rows->n_live;
-    if (!rv_scratch_heap(index, base, keep)) {
-        return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", rows->n_live);
-    }
     RV_TRY(scratch_fit(r, s));
-    finder f = { .r = r, .s = s, .filter = how->filter, .keep = keep, .limit = INFINITY };
+    finder f = { .r = r, .s = s, .filter = how->filter };
     f.query = rv_rows_ask(rows, query, base->rotated, base->code);
     f.fine =
         rabitq_ask_fine(r, f.query.code, rows->metric == RV_INDEX_IP ? -f.query.pull : f.query.pull / -2);
     memcpy(s->rotated, base->rotated, rows->dim * sizeof *s->rotated); /* beyond it zeros stay */
+    RV_TRY(rv_near_begin(index, base, how->k, keep, r->bits == 1 && !how->rerank ? &f.query : NULL));
     f.square = rows->kernels->dot_f32(s->rotated, s->rotated, r->dim);
     const rabitq_look look = { s->rotated, &f.query, base->sums };
     scan_lists(&f, &look, probes, how->k);
-    for (size_t i = 0; i < f.n; i++) {
-        base->ranked[i] = (uint32_t)base->heap[i].id;
-    }
-    rv_index_rank(index, base, query, base->ranked, f.n, how->k, hits, found);
+    rv_index_rank(index, base, query, how->k, hits, found);
     return RV_OK;
 }

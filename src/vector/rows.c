@@ -311,8 +311,8 @@ static rv_row_query ask(const rv_rows *r, rv_row_scale scale, int8_t *code)
         code[i] = (int8_t)(code[i] ^ -128);
     }
     bool product = r->metric == RV_INDEX_IP;
-    return product ? (rv_row_query){ code, -scale.scale, 0, 0 }
-                   : (rv_row_query){ code, -2 * scale.scale, 1, scale.norm };
+    return product ? (rv_row_query){ code, -scale.scale, 0, 0, scale }
+                   : (rv_row_query){ code, -2 * scale.scale, 1, scale.norm, scale };
 }
 
 rv_row_query rv_rows_ask(const rv_rows *r, const float *query, float *rotated, int8_t *code)
@@ -334,6 +334,18 @@ void rv_rows_distances(const rv_rows *r, const rv_row_query *query, const uint32
         rv_row_scale row = r->scales[slots ? slots[i] : i];
         out[i] = query->base + query->weight * row.norm + query->pull * row.scale * (float)sums[i];
     }
+}
+
+/* A coordinate of a code is wrong by up to half its step, scale / sqrt(12) in the mean; so is the query's. With v between the
+ * codes and e between their errors |v + e|^2 = |v|^2 + 2 <v, e> + |e|^2; what is left of a product likewise. */
+float rv_rows_deviation(const rv_rows *r, const rv_row_query *query, uint32_t slot, float distance)
+{
+    const rv_row_scale row = r->scales[slot], own = query->own;
+    const float one = own.scale * own.scale / 12, other = row.scale * row.scale / 12, both = one + other;
+    if (r->metric == RV_INDEX_IP) {
+        return sqrtf(own.norm * other + row.norm * one);
+    }
+    return 2 * sqrtf(fabsf(distance) * both) + (float)r->dim * both;
 }
 
 /* ---- rules ---- */

@@ -79,6 +79,7 @@ typedef struct rv_row_query {
     float pull;         /* -2 * scale of the query, or -scale for an inner product */
     float weight;       /* of a row's norm: 1, or 0 for an inner product */
     float base;         /* the query's own norm, or 0: squared distances, or minus inner products */
+    rv_row_scale own;   /* of its code */
 } rv_row_query;
 
 /** rv_rows_encode - of any vector: code [stride] and its scale. rotated [dim] gets the rotated vector. */
@@ -89,6 +90,8 @@ rv_row_query rv_rows_ask_slot(const rv_rows *rows, uint32_t slot, int8_t *code);
 /** rv_rows_distances - to n slots (NULL: 0 .. n - 1); sums [n] is scratch. */
 void rv_rows_distances(const rv_rows *rows, const rv_row_query *query, const uint32_t *slots, size_t n,
                        int32_t *sums, float *out);
+/** rv_rows_deviation - how wrong a distance by codes is: of one to a slot, in the mean. */
+float rv_rows_deviation(const rv_rows *rows, const rv_row_query *query, uint32_t slot, float distance);
 static inline void rv_rows_fetch_code(const rv_rows *rows, uint32_t slot)
 {
     const uint8_t *code = rows->codes + slot * rows->stride;

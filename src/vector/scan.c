@@ -1,23 +1,14 @@
 /* The best k of everything: heaps of hits, ranking by the vectors themselves, and the scan that looks at every row. */
 #include "vector/index_priv.h"
 
-/* By adding halves: without a flag that not every CPU has, the compiler's own is a call for each word. */
-static inline size_t count_bits(uint64_t x)
-{
-    x -= (x >> 1) & 0x5555555555555555u;
-    x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
-    return ((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56;
-}
+#include <math.h>
 
-size_t rv_filter_count(const rv_filter *filter)
+size_t rv_filter_count(const rv_rows *rows, const rv_filter *filter)
 {
-    size_t n = 0, whole = filter->n_bits / 64;
-    for (size_t i = 0; i < whole; i++) {
-        n += count_bits(filter->bits[i]);
-    }
+    size_t whole = filter->n_bits / 64;
     uint64_t last =
         filter->n_bits % 64 ? filter->bits[whole] & (((uint64_t)1 << filter->n_bits % 64) - 1) : 0;
-    return n + count_bits(last);
+    return rows->kernels->bits_count(filter->bits, whole) + rows->kernels->bits_count(&last, 1);
 }
 
 /* ---- the k best of what is pushed: a heap with the worst on top ---- */
@@ -65,14 +56,160 @@ void rv_hits_sort(rv_hit *heap, size_t n)
     }
 }
 
+/* ---- the smallest of many keys ---- */
+
+/* Keys below the pivot to the front; how many. Without a branch, which would be guessed wrong half of the time. */
+static size_t part(float *keys, uint32_t *what, size_t n, float pivot)
+{
+    size_t below = 0;
+    for (size_t i = 0; i < n; i++) {
+        float key = keys[i];
+        uint32_t thing = what[i];
+        keys[i] = keys[below], what[i] = what[below];
+        keys[below] = key, what[below] = thing;
+        below += key < pivot;
+    }
+    return below;
+}
+
+/* The n smallest keys, and what belongs to them, to the front. A pivot is the key of a small sample that has the place n has
+ * among all, or a little behind it: most of what is not wanted goes in the first step. */
+void rv_smallest_first(float *keys, uint32_t *what, size_t total, size_t n)
+{
+    enum { SAMPLE = 24 };
+    while (total > n && n > 0) {
+        float sample[SAMPLE];
+        size_t n_sample = total / 16 + 3 < SAMPLE ? total / 16 + 3 : SAMPLE, step = total / n_sample;
+        for (size_t i = 0; i < n_sample; i++) {
+            float key = keys[i * step];
+            size_t at = i;
+            for (; at > 0 && sample[at - 1] > key; at--) {
+                sample[at] = sample[at - 1];
+            }
+            sample[at] = key;
+        }
+        size_t place = n * n_sample / total + 1;
+        float pivot = sample[place < n_sample ? place : n_sample - 1];
+        size_t below = part(keys, what, total, pivot);
+        if (below >= n && below < total) {
+            total = below;
+            continue;
+        }
+        /* all that is below, and some of those equal to the pivot or above */
+        size_t equal = below + part(keys + below, what + below, total - below, nextafterf(pivot, INFINITY));
+        if (equal >= n) {
+            return;
+        }
+        if (equal == 0) { /* no order among what is not a number */
+            return;
+        }
+        keys += equal, what += equal, total -= equal, n -= equal;
+    }
+}
+
+float rv_largest(const float *keys, size_t n)
+{
+    float largest = keys[0];
+    for (size_t i = 1; i < n; i++) {
+        largest = keys[i] > largest ? keys[i] : largest;
+    }
+    return largest;
+}
+
+void rv_sort_few(float *keys, uint32_t *what, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        float key = keys[i];
+        uint32_t thing = what[i];
+        size_t at = i;
+        for (; at > 0 && keys[at - 1] > key; at--) {
+            keys[at] = keys[at - 1];
+            what[at] = what[at - 1];
+        }
+        keys[at] = key;
+        what[at] = thing;
+    }
+}
+
+/* ---- the nearest by codes ---- */
+
+rv_err rv_near_begin(rv_index *index, rv_scratch *scratch, size_t k, size_t keep, const rv_row_query *query)
+{
+    rv_near *near = &scratch->near;
+    const size_t most = keep + keep / 2 + 1, room = most + RV_SCRATCH_BLOCK;
+    if (room > near->room) {
+        float *distances = rv_resize(index->mem, near->distances, room * sizeof *distances);
+        near->distances = distances ? distances : near->distances;
+        uint32_t *slots = distances ? rv_resize(index->mem, near->slots, room * sizeof *slots) : NULL;
+        near->slots = slots ? slots : near->slots;
+        if (!slots) {
+            return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", index->rows.n_live);
+        }
+        near->room = room;
+    }
+    near->rows = &index->rows;
+    near->query = query;
+    near->n = 0;
+    near->k = k;
+    near->keep = keep;
+    near->most = most;
+    near->limit = INFINITY;
+    return RV_OK;
+}
+
+/* What is farther than the k-th by more than three deviations of a distance by codes is not one of the best k. */
+static void drop_hopeless(rv_near *near)
+{
+    rv_smallest_first(near->distances, near->slots, near->n, near->k);
+    const float kth = rv_largest(near->distances, near->k);
+    near->limit = kth + 3 * rv_rows_deviation(near->rows, near->query, near->slots[0], kth);
+    size_t n = near->k;
+    for (size_t i = n; i < near->n; i++) {
+        near->slots[n] = near->slots[i];
+        near->distances[n] = near->distances[i];
+        n += near->distances[i] <= near->limit;
+    }
+    near->n = n;
+}
+
+static void narrow(rv_near *near)
+{
+    if (near->query && near->n > near->k) {
+        drop_hopeless(near);
+    }
+    if (near->n > near->keep) {
+        rv_smallest_first(near->distances, near->slots, near->n, near->keep);
+        near->n = near->keep;
+        near->limit = rv_largest(near->distances, near->keep);
+    }
+}
+
+/* Without a branch for each row: which are near is hard to guess. */
+void rv_near_offer(rv_near *near, const uint32_t *slots, const float *distances, size_t n)
+{
+    size_t at = near->n;
+    for (size_t i = 0; i < n; i++) {
+        near->slots[at] = slots[i];
+        near->distances[at] = distances[i];
+        at += distances[i] <= near->limit;
+    }
+    near->n = at;
+    if (at >= near->most) {
+        narrow(near);
+    }
+}
+
 /* ---- by the vectors themselves ---- */
 
 enum { AHEAD = 4 };
 
-void rv_index_rank(rv_index *index, rv_scratch *scratch, const float *query, const uint32_t *slots, size_t n,
-                   size_t k, rv_hit *hits, size_t *found)
+void rv_index_rank(rv_index *index, rv_scratch *scratch, const float *query, size_t k, rv_hit *hits,
+                   size_t *found)
 {
     const rv_rows *rows = &index->rows;
+    const uint32_t *slots = scratch->near.slots;
+    narrow(&scratch->near);
+    const size_t n = scratch->near.n;
     *found = 0;
     scratch->told.ranked += n;
     for (size_t i = 0; i < n && i < AHEAD; i++) {
@@ -94,40 +231,58 @@ typedef struct passing {
     const rv_rows *rows;
     const rv_filter *bits; /* NULL: all live rows pass, or a function is asked later */
     bool few;              /* so few that each id is looked up */
-    size_t at;             /* the next slot, or word of bits and what is */
-    uint64_t left;         /* left of the one before */
+    size_t at, end;        /* the next slot, or word of bits */
+    uint64_t ahead;        /* id less slot of the row before: where ids came in order, of the next one too */
 } passing;
 
 static passing passing_begin(const rv_rows *rows, const rv_filter *filter, const rv_scratch *scratch)
 {
     const rv_filter *bits = filter && filter->bits ? filter : NULL;
-    return (passing){ .rows = rows, .bits = bits, .few = bits && scratch->passing < rows->n / 4 };
+    bool few = bits && scratch->passing < rows->n / 4;
+    return (
+        passing){ .rows = rows, .bits = bits, .few = few, .end = few ? (bits->n_bits + 63) / 64 : rows->n };
 }
 
-/* The next slot, RV_ROWS_NONE after the last. */
-static uint32_t passing_next(passing *p)
+/* Of some more ids that pass. */
+static size_t passing_ids(passing *p, uint32_t *slots)
 {
+    enum { WORDS_MOST = 1 << 26 };
     const rv_rows *rows = p->rows;
-    while (!p->few && p->at < rows->n) {
-        uint32_t slot = (uint32_t)p->at++;
-        if (rv_rows_live(rows, slot) && (!p->bits || rv_filter_passes(p->bits, rows->ids[slot]))) {
-            return slot;
-        }
-    }
-    for (size_t words = p->few ? (p->bits->n_bits + 63) / 64 : 0; p->left || p->at < words;) {
-        if (!p->left) {
-            p->left = p->bits->bits[p->at++];
+    size_t left = p->end - p->at, n_listed, n = 0;
+    const uint64_t first = (uint64_t)p->bits->first + 64 * p->at, beyond = p->bits->n_bits - 64 * p->at;
+    const bool all_live = rows->n_live == rows->n;
+    p->at += rows->kernels->bits_list(p->bits->bits + p->at, left < WORDS_MOST ? left : WORDS_MOST, slots,
+                                      &n_listed);
+    for (size_t i = 0; i < n_listed; i++) {
+        uint64_t id = first + slots[i], guess = id - p->ahead;
+        if (slots[i] >= beyond) {
             continue;
         }
-        size_t bit = (p->at - 1) * 64 + (size_t)__builtin_ctzll(p->left);
-        p->left &= p->left - 1;
-        uint32_t slot =
-            bit < p->bits->n_bits ? rv_rows_find(rows, p->bits->first + (int64_t)bit) : RV_ROWS_NONE;
-        if (slot != RV_ROWS_NONE) {
-            return slot;
+        uint32_t slot = (uint32_t)guess;
+        if (guess >= rows->n || rows->ids[guess] != (int64_t)id || !(all_live || rv_rows_live(rows, slot))) {
+            slot = rv_rows_find(rows, (int64_t)id);
+            p->ahead = id - slot; /* wrong when there is none: then the next guess is */
         }
+        slots[n] = slot;
+        n += slot != RV_ROWS_NONE;
     }
-    return RV_ROWS_NONE;
+    return n;
+}
+
+/* The next slots, at most RV_SCRATCH_BLOCK of them; none: there are no more. */
+static size_t passing_next(passing *p, uint32_t *slots)
+{
+    const rv_rows *rows = p->rows;
+    size_t n = 0;
+    while (p->few && n == 0 && p->at < p->end) {
+        n = passing_ids(p, slots);
+    }
+    for (; !p->few && p->at < p->end && n < RV_SCRATCH_BLOCK; p->at++) {
+        uint32_t slot = (uint32_t)p->at;
+        slots[n] = slot;
+        n += rv_rows_live(rows, slot) && (!p->bits || rv_filter_passes(p->bits, rows->ids[slot]));
+    }
+    return n;
 }
 
 void rv_index_scan_vectors(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,
@@ -138,12 +293,15 @@ void rv_index_scan_vectors(rv_index *index, rv_scratch *scratch, const float *qu
     size_t n = 0;
     scratch->told.way = RV_WAY_EXACT;
     passing rest = passing_begin(rows, how->filter, scratch);
-    for (uint32_t slot; (slot = passing_next(&rest)) != RV_ROWS_NONE;) {
-        rv_hit hit = { rows->ids[slot], rv_rows_score(rows, query, slot, scratch->row) };
-        scratch->told.ranked++;
-        if ((n < how->k || rv_hit_better(hit, hits[0])) && rv_filter_passes(asked, hit.id)) {
-            rv_hits_push(hits, &n, how->k, hit);
+    for (size_t some; (some = passing_next(&rest, scratch->slots)) > 0;) {
+        for (size_t i = 0; i < some; i++) {
+            uint32_t slot = scratch->slots[i];
+            rv_hit hit = { rows->ids[slot], rv_rows_score(rows, query, slot, scratch->row) };
+            if ((n < how->k || rv_hit_better(hit, hits[0])) && rv_filter_passes(asked, hit.id)) {
+                rv_hits_push(hits, &n, how->k, hit);
+            }
         }
+        scratch->told.ranked += some;
     }
     rv_hits_sort(hits, n);
     *found = n;
@@ -151,37 +309,44 @@ void rv_index_scan_vectors(rv_index *index, rv_scratch *scratch, const float *qu
 
 /* ---- by codes, in blocks: the best few of all, then ranked ---- */
 
+enum { FETCHED = 32 }; /* rows whose codes fit the nearest cache beside those that are being compared */
+
 typedef struct scan {
-    rv_index *index;
+    const rv_rows *rows;
     rv_scratch *scratch;
     rv_row_query query;
-    const rv_filter *asked; /* a filter that is asked late, for near rows only */
-    size_t n, keep, n_block;
+    const rv_filter *asked; /* NULL, or a function, which is asked about near rows only */
 } scan;
 
-static void scan_block(scan *s)
+static size_t ask_near(const scan *s, uint32_t *slots, float *distances, size_t n)
 {
-    rv_scratch *scratch = s->scratch;
-    const rv_rows *rows = &s->index->rows;
-    rv_rows_distances(rows, &s->query, scratch->slots, s->n_block, scratch->sums, scratch->distances);
-    for (size_t i = 0; i < s->n_block; i++) {
-        rv_hit hit = { scratch->slots[i], -scratch->distances[i] };
-        if ((s->n < s->keep || rv_hit_better(hit, scratch->heap[0])) &&
-            rv_filter_passes(s->asked, rows->ids[hit.id])) {
-            rv_hits_push(scratch->heap, &s->n, s->keep, hit);
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (distances[i] <= s->scratch->near.limit && rv_filter_passes(s->asked, s->rows->ids[slots[i]])) {
+            slots[kept] = slots[i];
+            distances[kept++] = distances[i];
         }
     }
-    scratch->told.compared += s->n_block;
-    s->n_block = 0;
+    return kept;
 }
 
-static void scan_slot(scan *s, uint32_t slot)
+static void scan_block(const scan *s, size_t n)
 {
-    rv_rows_fetch_code(&s->index->rows, slot);
-    s->scratch->slots[s->n_block++] = slot;
-    if (s->n_block == RV_SCRATCH_BLOCK / 8) {
-        scan_block(s);
+    rv_scratch *scratch = s->scratch;
+    for (size_t i = 0; i < n && i < FETCHED; i++) {
+        rv_rows_fetch_code(s->rows, scratch->slots[i]);
     }
+    for (size_t from = 0; from < n; from += FETCHED) {
+        uint32_t *slots = scratch->slots + from;
+        size_t some = n - from < FETCHED ? n - from : FETCHED;
+        for (size_t i = FETCHED; from + i < n && i < 2 * FETCHED; i++) {
+            rv_rows_fetch_code(s->rows, slots[i]);
+        }
+        rv_rows_distances(s->rows, &s->query, slots, some, scratch->sums, scratch->distances);
+        some = s->asked ? ask_near(s, slots, scratch->distances, some) : some;
+        rv_near_offer(&scratch->near, slots, scratch->distances, some);
+    }
+    scratch->told.compared += n;
 }
 
 static rv_err scan_codes(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,
@@ -192,26 +357,14 @@ static rv_err scan_codes(rv_index *index, rv_scratch *scratch, const float *quer
     keep = keep > how->k ? keep : how->k;
     keep = keep < rows->n_live ? keep : rows->n_live;
     scratch->told.way = RV_WAY_SCAN;
-    const rv_filter *filter = how->filter;
-    if (!rv_scratch_heap(index, scratch, keep)) {
-        return rv_fail(RV_E_NOMEM, "no memory to search %zu vectors", rows->n_live);
+    const rv_filter *asked = how->filter && !how->filter->bits ? how->filter : NULL;
+    const scan s = { rows, scratch, rv_rows_ask(rows, query, scratch->rotated, scratch->code), asked };
+    RV_TRY(rv_near_begin(index, scratch, how->k, keep, how->rerank ? NULL : &s.query));
+    passing rest = passing_begin(rows, how->filter, scratch);
+    for (size_t n; (n = passing_next(&rest, scratch->slots)) > 0;) {
+        scan_block(&s, n);
     }
-    scan s = { index,
-               scratch,
-               rv_rows_ask(rows, query, scratch->rotated, scratch->code),
-               filter && filter->bits ? NULL : filter,
-               0,
-               keep,
-               0 };
-    passing rest = passing_begin(rows, filter, scratch);
-    for (uint32_t slot; (slot = passing_next(&rest)) != RV_ROWS_NONE;) {
-        scan_slot(&s, slot);
-    }
-    scan_block(&s);
-    for (size_t i = 0; i < s.n; i++) {
-        scratch->ranked[i] = (uint32_t)scratch->heap[i].id;
-    }
-    rv_index_rank(index, scratch, query, scratch->ranked, s.n, how->k, hits, found);
+    rv_index_rank(index, scratch, query, how->k, hits, found);
     return RV_OK;
 }
 
