@@ -124,6 +124,7 @@ struct adding {
     float *own_vector;
     const float *vector; /* NULL: not searched */
     near_mark mark;
+    rv_cut cut;
     near near_nodes[RV_MEMORY_NEAR];
     size_t n_near;
     int64_t id, corrects; /* corrects: what it says, or what it was found to contradict */
@@ -490,8 +491,28 @@ static void wait_for(rv_memory *m, adding *first, adding *last, size_t n)
 static void free_adding(const rv_memory *m, adding *a)
 {
     rv_free(m->mem, a->own_vector);
+    if (a->cut.mem) {
+        rv_cut_deinit(&a->cut);
+    }
     rv_text_deinit(&a->tags);
     rv_text_deinit(&a->metadata);
+}
+
+/* Its words, for the index of words, if there is one. */
+static rv_err cut(rv_memory *m, adding *a)
+{
+    pthread_rwlock_rdlock(&m->state);
+    bool wanted = a->vector && m->postings;
+    pthread_rwlock_unlock(&m->state);
+    rv_words *words;
+    if (!wanted) {
+        return RV_OK;
+    }
+    RV_TRY(rv_words_new(m->mem, &words));
+    rv_err e = rv_postings_cut(m->mem, words, a->record.text.at, a->record.text.n, &a->cut);
+    a->record.cut = e ? NULL : &a->cut;
+    rv_words_free(words);
+    return e;
 }
 
 /* Everything that needs no lock. Whatever it returns, free_adding is due. */
@@ -536,6 +557,7 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
                           .length = (int64_t) new->length };
     RV_TRY(rv_near_mark(m, &a->record, &a->mark));
     a->record.mark = &a->mark;
+    RV_TRY(cut(m, a));
     bool about = strcmp(new->type, "concept") == 0; /* it has its edges from what it is about */
     a->n_near = a->vector && !about ? rv_memory_near(m, a->vector, a->near_nodes) : 0;
     return RV_OK;

@@ -16,7 +16,8 @@ enum {
     PAIRS_LEAST = 64, /* before that a store does not know what is usual */
     LOOK_MOST = 4096  /* nodes; looking at more than these one by one would cost an add more than its sync */
 };
-static const double look_recall = 0.95; /* a likeness that is missed costs nothing */
+static const double look_recall =
+    0.8; /* of all that is near: what is unusually near is nearly always found, and missing one costs nothing */
 
 /* Of follows .2 was measured (docs/guide/memory.md), at .1 and .3 it is worth little less; cites, derived and agent_step are
  * taken to be as good. Likeness is in the score already: with .1 and .2 the same questions found less. What contains joins is

@@ -207,6 +207,7 @@ typedef struct near_mark {
 /* One row of nodes. Tags are joined by newlines. */
 typedef struct record {
     const near_mark *mark; /* of what is added, when somebody made it before; NULL: nobody did */
+    const rv_cut *cut;     /* likewise */
     int64_t id;
     rv_str type, text, source, user, origin, tags, metadata;
     double confidence;

@@ -63,8 +63,13 @@ static rv_err cut_words(rv_memory *m, const change *c, scratch *s)
     s->cuts = rv_new_array(m->mem, s->n_searched, sizeof *s->cuts);
     rv_err e = s->cuts ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to write");
     for (size_t i = 0; !e && i < s->n_searched; i++) {
-        rv_str text = c->add[c->first_searched + i].text;
-        e = rv_postings_cut(m->mem, m->cutter, text.at, text.n, &s->cuts[i]);
+        const record *r = &c->add[c->first_searched + i];
+        if (r->cut) {
+            s->cuts[i] = *r->cut;
+            s->cuts[i].mem = NULL; /* borrowed */
+        } else {
+            e = rv_postings_cut(m->mem, m->cutter, r->text.at, r->text.n, &s->cuts[i]);
+        }
     }
     return e;
 }
