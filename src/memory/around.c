@@ -13,8 +13,9 @@ enum {
     EDGES_MAX = 64,
     SLOTS = 2 * NODES_MAX,
     WAY_MAX = 16,
-    PAIRS_LEAST = 64, /* before that a store does not know what is usual */
-    LOOK_MOST = 4096  /* nodes; looking at more than these one by one would cost an add more than its sync */
+    PAIRS_LEAST = 64,  /* before that a store does not know what is usual */
+    LOOK_RECENT = 256, /* of what is not in the index yet: what belongs together mostly comes together */
+    LOOK_MOST = 4096   /* nodes; looking at more than these one by one would cost an add more than its sync */
 };
 static const double look_recall =
     0.8; /* of all that is near: what is unusually near is nearly always found, and missing one costs nothing */
@@ -58,6 +59,7 @@ size_t rv_memory_near(rv_memory *m, const float *vector, near out[RV_MEMORY_NEAR
     size_t found = 0, n = 0;
     pthread_rwlock_rdlock(&m->state);
     nearest_plan plan = rv_nearest_plan(m, NULL, 0, RV_MEMORY_NEAR, look_recall);
+    plan.recent_most = LOOK_RECENT;
     bool look = m->n_pairs >= PAIRS_LEAST && (plan.fast || m->n_live <= LOOK_MOST);
     if (look && rv_nearest_search(m, &plan, vector, NULL, RV_MEMORY_NEAR, hits, &found) != RV_OK) {
         found = 0; /* without these edges the node is whole too */

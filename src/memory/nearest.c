@@ -186,16 +186,18 @@ static void merge(rv_hit *into, size_t *n, const rv_hit *other, size_t n_other, 
     *n = total;
 }
 
-/* What f does not have yet, exactly. */
-static rv_err add_recent(rv_memory *m, const fast *f, const float *query, const rv_filter *filter, size_t k,
-                         rv_hit *hits, size_t *found)
+/* What f does not have yet, exactly; of that about the newest `most`. */
+static rv_err add_recent(rv_memory *m, const fast *f, const float *query, const rv_filter *filter,
+                         size_t most, size_t k, rv_hit *hits, size_t *found)
 {
     uint64_t *bits = rv_new_array(m->mem, m->live.n, sizeof *bits);
     rv_hit *more = rv_new_array(m->mem, k, sizeof *more);
     rv_err e = bits && more ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");
     if (!e) {
-        for (size_t i = 0; i < m->live.n; i++) {
+        size_t taken = 0;
+        for (size_t i = m->live.n; i-- > 0 && taken < most;) { /* those before stay 0 */
             bits[i] = (filter ? filter->bits[i] : m->live.at[i]) & ~rv_idset_word(&f->has, i);
+            taken += (size_t)__builtin_popcountll(bits[i]);
         }
         rv_filter recent = { .bits = bits, .n_bits = m->live.n * 64 };
         size_t n = 0;
@@ -225,7 +227,8 @@ rv_err rv_nearest_search(rv_memory *m, const nearest_plan *plan, const float *qu
                                                  : NULL };
     RV_TRY(rv_index_search(f->index, query, &how, hits, found));
     if (plan->said.recent > 0) {
-        RV_TRY(add_recent(m, f, query, filter, k, hits, found));
+        size_t most = plan->recent_most ? plan->recent_most : SIZE_MAX;
+        RV_TRY(add_recent(m, f, query, filter, most, k, hits, found));
     }
     size_t all = plan->said.passing < k ? plan->said.passing : k;
     if (*found < all) { /* an index whose links or lists do not reach all rows: the exact one does */

@@ -88,6 +88,8 @@ typedef struct nearest_plan {
     fast *fast; /* NULL: all that pass are compared exactly */
     bool scan;
     size_t breadth;
+    size_t
+        recent_most; /* of what is not in the index yet, so many at least are compared, the newest; 0: all */
     rv_memory_plan said;
 } nearest_plan;
 
