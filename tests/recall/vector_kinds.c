@@ -518,12 +518,13 @@ TEST(the_index_does_not_depend_on_the_number_of_threads)
 
 TEST(scalar_and_vector_code_give_the_same_ids)
 {
-    static const size_t dims[] = { 3, 100, 127, 384 };
+    static const size_t dims[] = { 1, 3, 100, 127, 128, 384, 1536 };
     const char *before = getenv("RV_CPU");
     char *kept = before ? strdup(before) : NULL;
     for (size_t k = 0; k < RV_COUNT(kinds); k++) {
         for (size_t d = 0; d < RV_COUNT(dims); d++) {
-            world w = new_world(dims[d], 1600, RV_INDEX_COS, 9);
+            world w = new_world(dims[d], dims[d] < 1000 ? 1600 : 1100,
+                                dims[d] < 100 ? RV_INDEX_L2 : RV_INDEX_COS, 9);
             rv_index_config config = config_of(&kinds[k], w.dim, w.metric);
             static rv_hit want[QUERIES][K];
             for (int level = 0; level < RV_CPU_LEVELS; level++) {
