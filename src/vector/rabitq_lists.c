@@ -215,7 +215,9 @@ static uint32_t take_block(rabitq *r, uint32_t list)
         assert(r->head.n_blocks < r->blocks_room);
         block = (uint32_t)r->head.n_blocks++;
     }
-    memset(rabitq_block(r, block), 0, RV_ONEBIT_BLOCK_BYTES(r->dim));
+    const size_t fine = RV_ONEBIT_ROWS * rabitq_fine_bytes(r);
+    memset(rabitq_block(r, block), 0, RV_ONEBIT_BLOCK_BYTES(r->dim)); /* places of no row are saved too */
+    memset(r->fine + block * fine, 0, fine);
     memset(r->slots + (size_t)block * RV_ONEBIT_ROWS, 0xff, RV_ONEBIT_ROWS * sizeof *r->slots);
     r->scattered += r->newest[list] != RABITQ_NONE && r->newest[list] + 1 != block;
     r->before[block] = r->newest[list];
