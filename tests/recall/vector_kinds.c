@@ -497,7 +497,14 @@ TEST(few_ids_that_pass_are_all_found_in_whatever_order_they_came)
     }
 }
 
-TEST(the_index_does_not_depend_on_the_number_of_threads)
+/* Blocks full of what self says, so that nothing of them may be saved. */
+static void *dirty_aligned(void *self, size_t align, size_t bytes)
+{
+    void *block = rv_heap.aligned(rv_heap.self, align, bytes);
+    return block ? memset(block, *(const int *)self, bytes) : NULL;
+}
+
+TEST(the_index_does_not_depend_on_the_number_of_threads_or_on_what_memory_held)
 {
     for (size_t k = 0; k < RV_COUNT(kinds); k++) {
         world w = new_world(40, 2000, RV_INDEX_L2, 8);
@@ -505,7 +512,9 @@ TEST(the_index_does_not_depend_on_the_number_of_threads)
         saved s[2] = { { 0 }, { 0 } };
         for (int i = 0; i < 2; i++) {
             rv_index *index;
-            CHECK_OK(rv_index_new(&rv_heap, &config, &index));
+            int fill = i ? 0x55 : 0xaa;
+            const rv_alloc dirty = { &fill, rv_heap.resize, dirty_aligned };
+            CHECK_OK(rv_index_new(&dirty, &config, &index));
             build(&w, index, w.n, 1 + 2 * i);
             CHECK_OK(rv_index_save(index, keep_bytes, &s[i]));
             rv_index_free(index);
