@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { WORDS_MAX = 64, PASSAGES_MAX = 16, READ_MAX_BYTES = 4096 };
+enum { WORDS_MAX = 64 /* bits */, PASSAGES_MAX = 16, READ_MAX_BYTES = 4096 };
 
 /* ---- words ---- */
 
@@ -92,15 +92,21 @@ static void rank(float best[3], float x)
     }
 }
 
-static size_t count_words(rv_str text)
+/* Reads text once: how many words it has; there: of words [n], bit by bit, those that it holds. */
+static size_t read_passage(rv_str text, const rv_str *words, size_t n, uint64_t *there)
 {
-    rv_str word;
-    size_t n = 0;
+    rv_str one;
+    size_t length = 0;
+    *there = 0;
     text.n = text.n < READ_MAX_BYTES ? text.n : READ_MAX_BYTES;
-    while (rv_word_next(&text, &word)) {
-        n++;
+    for (; rv_word_next(&text, &one); length++) {
+        for (size_t w = 0; w < n; w++) {
+            if (!(*there >> w & 1) && rv_word_same(one, words[w])) {
+                *there |= (uint64_t)1 << w;
+            }
+        }
     }
-    return n;
+    return length;
 }
 
 /* Different words of the question that do not only ask. */
@@ -126,29 +132,32 @@ void rv_cover_fill(rv_str question, const rv_str *passages, size_t n, float *out
     rv_str words[WORDS_MAX];
     float cover[PASSAGES_MAX] = { 0 }, share[PASSAGES_MAX] = { 0 }, all = 0, together = 0, met = 0, mean = 0;
     float covers[3] = { 0 }, shares[3] = { 0 }, corrections = 0;
-    size_t n_words = read_question(question, words), length = 0;
+    uint64_t there[PASSAGES_MAX];
+    size_t n_words = read_question(question, words), length = 0, first = 0;
     n = n < PASSAGES_MAX ? n : PASSAGES_MAX;
+    for (size_t p = 0; p < n; p++) {
+        size_t here = read_passage(passages[p], words, n_words, &there[p]);
+        length += here;
+        first = p == 0 ? here : first;
+    }
     for (size_t w = 0; w < n_words; w++) {
-        bool there[PASSAGES_MAX];
         float with = 0;
         for (size_t p = 0; p < n; p++) {
-            there[p] = rv_word_in(passages[p], words[w]);
-            with += there[p];
+            with += there[p] >> w & 1;
         }
         float weight = fmaxf(0, logf(((float)n + 1) / (with + 0.5f)));
         all += weight;
         together += with > 0 ? weight : 0;
         met += with > 0;
         for (size_t p = 0; p < n; p++) {
-            cover[p] += there[p] ? weight : 0;
-            share[p] += there[p];
+            cover[p] += there[p] >> w & 1 ? weight : 0;
+            share[p] += there[p] >> w & 1;
         }
     }
     for (size_t p = 0; p < n; p++) {
         rank(covers, all > 0 ? cover[p] / all : 0);
         rank(shares, n_words > 0 ? share[p] / (float)n_words : 0);
         mean += n_words > 0 ? share[p] / (float)(n_words * n) : 0;
-        length += count_words(passages[p]);
         corrections += memmem(passages[p].at, passages[p].n, mark, sizeof mark - 1) != NULL;
     }
     const float found[RV_COVER] = { (float)n / 8,
@@ -163,7 +172,7 @@ void rv_cover_fill(rv_str question, const rv_str *passages, size_t n, float *out
                                     n_words > 0 ? met / (float)n_words : 0,
                                     (float)n_words / 8,
                                     logf(1 + (float)length) / 6,
-                                    n > 0 ? (float)count_words(passages[0]) / 30 : 0,
+                                    n > 0 ? (float)first / 30 : 0,
                                     n_words > 0 ? 1 - met / (float)n_words : 0,
                                     corrections > 0,
                                     mean };
