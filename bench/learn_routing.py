@@ -188,7 +188,7 @@ def main():
     middle = len(rows) // 2
     first = part("first half", range(middle))
     second = part("second half", range(middle, len(rows)))
-    print(json.dumps({"test": "routing", "seed": chosen.seed, "rounds": len(rounds), "used": sum("used: " in r for r in rounds),
+    print(json.dumps({"test": "routing", "seed": chosen.seed, "rounds": len(rounds), "used": sum('"used: ' in r for r in rounds),
                       "quality_to_largest": second["quality"] - second["always_largest_quality"], "cost_second_half": second["cost"],
                       "share_gain": second["cheapest_right_tier"] - first["cheapest_right_tier"],
                       "share_always_largest": mean(best[i] == big for i in range(middle, len(rows)))}), flush=True)
