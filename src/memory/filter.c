@@ -109,6 +109,70 @@ void rv_holders_free(rv_memory *m)
 
 /* ---- a filter ---- */
 
+static bool set_name(const rv_memory *m, const char *name, bool *set, uint32_t *out)
+{
+    *set = name != NULL;
+    return !name || rv_names_find(&m->names, name, out);
+}
+
+matcher rv_matcher_of(const rv_memory *m, const rv_memory_filter *filter)
+{
+    matcher f = { .m = m };
+    if (!filter) {
+        return f;
+    }
+    f.since_ms = filter->since_ms;
+    f.until_ms = filter->until_ms;
+    f.only_user = filter->only_user;
+    f.nothing = !set_name(m, filter->type, &f.type_set, &f.type) ||
+                !set_name(m, filter->tag, &f.tag_set, &f.tag) ||
+                !set_name(m, filter->source, &f.source_set, &f.source);
+    if (!set_name(m, filter->user, &f.user_set, &f.user)) {
+        f.user = 0; /* an unknown user sees what is everybody's */
+        f.nothing |= f.only_user;
+    }
+    return f;
+}
+
+matcher rv_matcher_search(const rv_memory *m, const rv_memory_filter *filter)
+{
+    matcher f = rv_matcher_of(m, filter);
+    f.but_set = !f.type_set && rv_names_find(&m->names, "concept", &f.but);
+    return f;
+}
+
+bool rv_matcher_takes(const matcher *f, const entry *e)
+{
+    if (f->nothing || (f->but_set && e->type == f->but) || (f->type_set && e->type != f->type) ||
+        (f->source_set && e->source != f->source) ||
+        (f->user_set && e->user != f->user && (e->user != 0 || f->only_user)) ||
+        e->created_ms < f->since_ms || (f->until_ms && e->created_ms > f->until_ms)) {
+        return false;
+    }
+    bool tagged = !f->tag_set;
+    for (uint32_t i = 0; !tagged && i < e->n_tags; i++) {
+        tagged = f->m->tags[e->tags_at + i] == f->tag;
+    }
+    return tagged;
+}
+
+int64_t rv_matcher_corrected_by(const matcher *f, int64_t id)
+{
+    int64_t newest = 0;
+    rv_graph_edge edge;
+    for (rv_graph_cursor c = { 0 };
+         rv_idset_has(&f->m->corrected, id) && rv_graph_next(f->m->graph, id, RV_GRAPH_IN, &c, &edge);) {
+        if (edge.type == f->m->corrects && edge.from > newest) {
+            const entry *by = rv_memory_find(f->m, edge.from);
+            bool seen = by && (!f->user_set || by->user == 0 || by->user == f->user);
+            newest = seen ? edge.from : newest;
+        }
+    }
+    return newest;
+}
+
+/* ---- all that pass ---- */
+
 /* The bits under way, and as much room again. */
 typedef struct narrowing {
     const rv_memory *m;

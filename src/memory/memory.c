@@ -77,208 +77,6 @@ rv_metric rv_memory_metrics[RV_MEMORY_N_METRICS] = {
                             .help = "Nodes that were removed because their time was over." },
 };
 
-/* ---- records ---- */
-
-static uint64_t add_str(uint64_t sum, rv_str s)
-{
-    return rv_db_sum_text(sum, s.at, s.n);
-}
-
-static uint64_t add_double(uint64_t sum, double x)
-{
-    int64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return rv_db_sum_int(sum, bits);
-}
-
-int64_t rv_record_sum(const record *r)
-{
-    uint64_t sum = rv_db_sum_int(0, r->id);
-    sum = add_str(add_str(add_str(sum, r->type), r->text), r->source);
-    sum = add_str(add_str(add_str(add_str(sum, r->user), r->origin), r->tags), r->metadata);
-    sum = rv_db_sum_int(add_double(sum, r->confidence), r->created_ms);
-    return (int64_t)rv_db_sum_int(rv_db_sum_int(sum, r->offset), r->length);
-}
-
-int64_t rv_record_same(const record *r)
-{
-    return (int64_t)add_str(add_str(add_str(0, r->type), r->user), r->text);
-}
-
-int64_t rv_edge_sum(int64_t from, int64_t to, rv_str type, double weight, int64_t created_ms)
-{
-    uint64_t sum = add_str(rv_db_sum_int(rv_db_sum_int(0, from), to), type);
-    return (int64_t)rv_db_sum_int(add_double(sum, weight), created_ms);
-}
-
-static rv_str column_str(sqlite3_stmt *stmt, int column)
-{
-    const char *text = (const char *)sqlite3_column_text(stmt, column);
-    return rv_str_of(text ? text : "", (size_t)sqlite3_column_bytes(stmt, column));
-}
-
-rv_err rv_record_read(sqlite3_stmt *stmt, record *out)
-{
-    *out = (record){ .id = sqlite3_column_int64(stmt, 0),
-                     .type = column_str(stmt, 1),
-                     .text = column_str(stmt, 2),
-                     .source = column_str(stmt, 3),
-                     .user = column_str(stmt, 4),
-                     .origin = column_str(stmt, 5),
-                     .tags = column_str(stmt, 6),
-                     .metadata = column_str(stmt, 7),
-                     .confidence = sqlite3_column_double(stmt, 8),
-                     .created_ms = sqlite3_column_int64(stmt, 9),
-                     .offset = sqlite3_column_int64(stmt, 10),
-                     .length = sqlite3_column_int64(stmt, 11) };
-    if (rv_record_sum(out) != sqlite3_column_int64(stmt, 12)) {
-        return rv_fail(
-            RV_E_CORRUPT,
-            "%s: node %lld does not fit its checksum; the file is damaged: restore it from a backup",
-            sqlite3_db_filename(sqlite3_db_handle(stmt), "main"), (long long)out->id);
-    }
-    return RV_OK;
-}
-
-/* ---- entries ---- */
-
-const entry *rv_memory_find(const rv_memory *m, int64_t id)
-{
-    /* Ids ascend and few are missing: as many places as are missing are all where this one can be. */
-    size_t n = m->n_entries, low = 0, high = n;
-    if (n == 0 || id < m->entries[0].id || id > m->entries[n - 1].id) {
-        return NULL;
-    }
-    uint64_t behind = (uint64_t)(m->entries[n - 1].id - id), before = (uint64_t)(id - m->entries[0].id);
-    low = behind < n ? n - 1 - (size_t)behind : 0;
-    high = before < n ? (size_t)before + 1 : n;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (m->entries[middle].id < id) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < m->n_entries && m->entries[low].id == id ? &m->entries[low] : NULL;
-}
-
-rv_err rv_memory_grow(const rv_alloc *mem, void **at, size_t *room, size_t need, size_t size)
-{
-    if (need <= *room) {
-        return RV_OK;
-    }
-    size_t more = 2 * *room > need ? 2 * *room : need, bytes;
-    void *bigger = rv_mul_size(more, size, &bytes) ? rv_resize(mem, *at, bytes) : NULL;
-    if (!bigger) {
-        return rv_fail(RV_E_NOMEM, "memory: no room for %zu entries", more);
-    }
-    *at = bigger;
-    *room = more;
-    return RV_OK;
-}
-
-rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags)
-{
-    void *e = m->entries, *t = m->tags;
-    rv_err err = rv_memory_grow(m->mem, &e, &m->entry_room, m->n_entries + entries, sizeof *m->entries);
-    m->entries = e;
-    if (!err) {
-        err = rv_memory_grow(m->mem, &t, &m->tag_room, m->n_tags + tags, sizeof *m->tags);
-        m->tags = t;
-    }
-    return err;
-}
-
-rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out)
-{
-    entry e = { .id = r->id,
-                .created_ms = r->created_ms,
-                .tags_at = (uint32_t)m->n_tags,
-                .confidence = (float)r->confidence };
-    RV_TRY(rv_names_add(&m->names, r->type.at, r->type.n, &e.type));
-    RV_TRY(rv_names_add(&m->names, r->user.at, r->user.n, &e.user));
-    RV_TRY(rv_names_add(&m->names, r->source.at, r->source.n, &e.source));
-    RV_TRY(rv_holders_add(m, RV_BY_TYPE, e.type, r->id));
-    RV_TRY(rv_holders_add(m, RV_BY_USER, e.user, r->id));
-    RV_TRY(rv_holders_add(m, RV_BY_SOURCE, e.source, r->id));
-    for (size_t at = 0; at < r->tags.n; e.n_tags++) {
-        const char *end = memchr(r->tags.at + at, '\n', r->tags.n - at);
-        size_t n = end ? (size_t)(end - r->tags.at) - at : r->tags.n - at;
-        RV_TRY(rv_memory_reserve(m, 0, 1));
-        RV_TRY(rv_names_add(&m->names, r->tags.at + at, n, &m->tags[m->n_tags]));
-        RV_TRY(rv_holders_add(m, RV_BY_TAG, m->tags[m->n_tags], r->id));
-        m->n_tags++;
-        at += n + 1;
-    }
-    *out = e;
-    return RV_OK;
-}
-
-/* ---- filters ---- */
-
-static bool set_name(const rv_memory *m, const char *name, bool *set, uint32_t *out)
-{
-    *set = name != NULL;
-    return !name || rv_names_find(&m->names, name, out);
-}
-
-matcher rv_matcher_of(const rv_memory *m, const rv_memory_filter *filter)
-{
-    matcher f = { .m = m };
-    if (!filter) {
-        return f;
-    }
-    f.since_ms = filter->since_ms;
-    f.until_ms = filter->until_ms;
-    f.only_user = filter->only_user;
-    f.nothing = !set_name(m, filter->type, &f.type_set, &f.type) ||
-                !set_name(m, filter->tag, &f.tag_set, &f.tag) ||
-                !set_name(m, filter->source, &f.source_set, &f.source);
-    if (!set_name(m, filter->user, &f.user_set, &f.user)) {
-        f.user = 0; /* an unknown user sees what is everybody's */
-        f.nothing |= f.only_user;
-    }
-    return f;
-}
-
-matcher rv_matcher_search(const rv_memory *m, const rv_memory_filter *filter)
-{
-    matcher f = rv_matcher_of(m, filter);
-    f.but_set = !f.type_set && rv_names_find(&m->names, "concept", &f.but);
-    return f;
-}
-
-bool rv_matcher_takes(const matcher *f, const entry *e)
-{
-    if (f->nothing || (f->but_set && e->type == f->but) || (f->type_set && e->type != f->type) ||
-        (f->source_set && e->source != f->source) ||
-        (f->user_set && e->user != f->user && (e->user != 0 || f->only_user)) ||
-        e->created_ms < f->since_ms || (f->until_ms && e->created_ms > f->until_ms)) {
-        return false;
-    }
-    bool tagged = !f->tag_set;
-    for (uint32_t i = 0; !tagged && i < e->n_tags; i++) {
-        tagged = f->m->tags[e->tags_at + i] == f->tag;
-    }
-    return tagged;
-}
-
-int64_t rv_matcher_corrected_by(const matcher *f, int64_t id)
-{
-    int64_t newest = 0;
-    rv_graph_edge edge;
-    for (rv_graph_cursor c = { 0 };
-         rv_idset_has(&f->m->corrected, id) && rv_graph_next(f->m->graph, id, RV_GRAPH_IN, &c, &edge);) {
-        if (edge.type == f->m->corrects && edge.from > newest) {
-            const entry *by = rv_memory_find(f->m, edge.from);
-            bool seen = by && (!f->user_set || by->user == 0 || by->user == f->user);
-            newest = seen ? edge.from : newest;
-        }
-    }
-    return newest;
-}
-
 /* ---- opening ---- */
 
 /* What memory_meta says: the store's number, and whether it was filled by another embedder (or by none yet: the number is
@@ -292,7 +90,7 @@ static rv_err read_meta(rv_memory *m, sqlite3 *conn, const char *dir, uint64_t *
     rv_err e = rv_db_step(stmt, &row);
     if (!e && row) {
         *store = (uint64_t)sqlite3_column_int64(stmt, 0);
-        rv_str name = column_str(stmt, 1);
+        rv_str name = rv_column_str(stmt, 1);
         long long dim = sqlite3_column_int64(stmt, 2);
         *other = !rv_str_eq(name, m->embedder_name) || dim != (long long)m->embedder.dim;
         rv_text_addf(
@@ -438,7 +236,7 @@ static rv_err load_edges(rv_memory *m, sqlite3 *conn)
             break;
         }
         int64_t from = sqlite3_column_int64(stmt, 0), to = sqlite3_column_int64(stmt, 1);
-        rv_str type = column_str(stmt, 2);
+        rv_str type = rv_column_str(stmt, 2);
         double weight = sqlite3_column_double(stmt, 3);
         if (rv_edge_sum(from, to, type, weight, sqlite3_column_int64(stmt, 4)) !=
                 sqlite3_column_int64(stmt, 5) ||
@@ -839,7 +637,7 @@ static rv_err check_edges(const rv_memory *m, sqlite3 *conn)
             break;
         }
         int64_t from = sqlite3_column_int64(stmt, 0), to = sqlite3_column_int64(stmt, 1);
-        rv_str type = column_str(stmt, 2);
+        rv_str type = rv_column_str(stmt, 2);
         bool found = false;
         rv_graph_edge edge;
         for (rv_graph_cursor c = { 0 }; !found && rv_graph_next(m->graph, from, RV_GRAPH_OUT, &c, &edge);) {

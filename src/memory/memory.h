@@ -163,7 +163,7 @@ typedef struct rv_memory_query {
     bool with_corrected; /* what has been corrected stands behind its correction; false: it is left out */
     double
         recall; /* part of the nearest that the vector side has to find, on average: 0.5 .. 1; 1: exactly all; 0: as
-                                 * tuned */
+                                 * tuned, or less where words are asked too and vectors alone bring nothing to the best k */
     /* [n_supposed] edges as rv_memory_relink takes them: the search is what it would be after that. To measure a change before it is made. */
     const rv_memory_edge *supposed;
     size_t n_supposed;

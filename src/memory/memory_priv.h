@@ -221,6 +221,7 @@ int64_t rv_edge_sum(int64_t from, int64_t to, rv_str type, double weight, int64_
 #define RV_RECORD_COLUMNS                                                                                    \
     "id, type, text, source, user, origin, tags, metadata, confidence, created_ms, offset, length, sum"
 enum { RV_RECORD_N_COLUMNS = 13 };
+rv_str rv_column_str(sqlite3_stmt *stmt, int column); /* a view, "" for NULL; ends with the next step */
 /** rv_record_read - of a statement whose first columns are RV_RECORD_COLUMNS; views end with its next step. RV_E_CORRUPT the
  * checksum does not fit. */
 rv_err rv_record_read(sqlite3_stmt *stmt, record *out) RV_MUST_CHECK;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXTS = 3000, VOCABULARY = 800, WORDS = 40, K = 25 };
+enum { TEXTS = 9000, VOCABULARY = 800, WORDS = 40, K = 25 };
 
 typedef struct corpus {
     rv_words *words;
