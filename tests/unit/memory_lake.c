@@ -56,7 +56,7 @@ TEST(several_bundles_give_what_one_of_all_would)
     const char *one = temp_path("one"), *parts[4];
     make_bundle(one, "all", 0, 200, 1);
     for (int i = 0; i < 4; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "p%d", i);
         parts[i] = temp_path(name);
         make_bundle(parts[i], name, i * 50, i * 50 + 50,

@@ -302,8 +302,8 @@ INLINE void prefetch(const void *base, size_t bytes)
  * as below, in half the time for two heads (bench/kernels_attend, Zen 4: 124 ns per 16 keys and head from memory instead of 245). */
 INLINE void attend_few(const rv_attend_step *step, size_t dim)
 {
-    _Alignas(64) float p[FEW][RUN];
-    float shrink[FEW];
+    _Alignas(64) float p[HEADS][RUN]; /* FEW are used; compilers that do not see it warn of the products of more */
+    float shrink[HEADS];
     for (size_t from = step->first_key; from < step->n_keys; from += RUN) {
         const size_t n = step->n_keys - from < RUN ? step->n_keys - from : RUN;
         score_all(step->n_q, step->q, RV_F16, (const uint16_t *)step->keys + from * dim, dim, p);
