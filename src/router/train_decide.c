@@ -1,0 +1,446 @@
+/* From what the parts say of rows they had not seen to decisions: how the votes are weighed, what a tier costs, how far to believe what is
+ * remembered and drafts, how sure a decision is, and last the price of cost that keeps what is done within the share asked for. */
+#include "router/train_priv.h"
+
+enum { LEAST_DRAFTS = 50 };
+#define LEAST_LAMBDA                                                                                         \
+    0.05 /* what always taking the last tier costs in probability, however little is asked for */
+
+/* routed has tiers; p_right as parts that had not seen row i foretell it. */
+static void chances_of(const trainer *t, size_t i, rv_routed *routed)
+{
+    for (size_t m = 0; m < routed->tiers; m++) {
+        memcpy(routed->part[m], router_part_of(t, i, m), sizeof routed->part[m]);
+    }
+    router_chances(t->r, routed);
+}
+
+/* ---- votes and prices ---- */
+
+static bool vote_row(const fit_rows *f, size_t i, double *x, double *y)
+{
+    const float *part = router_part_of(f->t, i, f->tier);
+    for (int p = 0; p < RV_ROUTER_PARTS; p++) {
+        x[p] = part[p];
+    }
+    x[RV_ROUTER_PARTS] = 1;
+    *y = f->t->set->rows[i].quality[f->tier];
+    return router_known(&f->t->set->rows[i], f->tier);
+}
+
+static void fit_votes(trainer *t)
+{
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        fit_rows f = { t, m, ROUTER_VOTES, vote_row, FOLDS };
+        for (int p = 0; p < RV_ROUTER_PARTS; p++) {
+            t->r->votes[m][p] = 0.4f;
+        }
+        t->r->votes[m][RV_ROUTER_PARTS] = -0.6f * router_log_odds(t->r->base[m]);
+        router_fit_logistic(&f, 5, t->r->votes[m]);
+    }
+}
+
+static void find_level(trainer *t)
+{
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        double sum = 0;
+        for (size_t i = 0; i < t->set->n; i++) {
+            const float *part = router_part_of(t, i, m);
+            sum += t->r->votes[m][RV_ROUTER_PARTS];
+            for (int p = 0; p < RV_ROUTER_PARTS; p++) {
+                sum += t->r->votes[m][p] * part[p];
+            }
+        }
+        t->r->level[m] = (float)(sum / (double)t->set->n);
+    }
+}
+
+/* Cost grows with what is asked and answered; its logarithm is about linear in the statistics of the text. */
+static void fit_costs(trainer *t)
+{
+    double unit = 0, n_unit = 0;
+    size_t last = t->set->tiers - 1;
+    for (size_t i = 0; i < t->set->n; i++) {
+        double c = t->set->rows[i].cost[last];
+        unit += c > 0 ? c : 0;
+        n_unit += c > 0;
+    }
+    unit = n_unit > 0 ? unit / n_unit : 1;
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        double a[FIT_MAX][FIT_MAX] = { { 0 } }, b[FIT_MAX] = { 0 }, n = 0;
+        for (size_t i = 0; i < t->set->n; i++) {
+            double c = t->set->rows[i].cost[m], x[FIT_MAX];
+            if (!(c > 0)) {
+                continue;
+            }
+            for (int k = 0; k < RV_SURFACE; k++) {
+                x[k] = t->surface[i * RV_SURFACE + (size_t)k];
+            }
+            x[RV_SURFACE] = 1;
+            n += 1;
+            for (int k = 0; k < ROUTER_COSTS; k++) {
+                b[k] += x[k] * log(c / unit);
+                for (int l = 0; l < ROUTER_COSTS; l++) {
+                    a[k][l] += x[k] * x[l];
+                }
+            }
+        }
+        for (int k = 0; k < ROUTER_COSTS; k++) {
+            a[k][k] += 1;
+        }
+        if (n > 0) {
+            router_solve(a, b, ROUTER_COSTS);
+        } else { /* nothing is known: each tier twice the one before */
+            b[RV_SURFACE] = log(2) * ((double)m - (double)last);
+        }
+        double log_mean = 0, mean = 0;
+        for (int k = 0; k < ROUTER_COSTS; k++) {
+            t->r->costs[m][k] = (float)b[k];
+        }
+        for (size_t i = 0; i < t->set->n; i++) {
+            double sum = b[RV_SURFACE], c = t->set->rows[i].cost[m];
+            for (int k = 0; k < RV_SURFACE; k++) {
+                sum += b[k] * t->surface[i * RV_SURFACE + (size_t)k];
+            }
+            t->cost[i * t->set->tiers + m] = (float)exp(fmin(sum, 10));
+            log_mean += c > 0 ? exp(fmin(sum, 10)) : 0;
+            mean += c > 0 ? c / unit : 0;
+        }
+        /* The mean of an exponential is more than the exponential of the mean. */
+        float up = n > 0 && log_mean > 0 ? (float)(mean / log_mean) : 1;
+        t->r->costs[m][RV_SURFACE] += logf(up);
+        for (size_t i = 0; i < t->set->n; i++) {
+            t->cost[i * t->set->tiers + m] *= up;
+        }
+    }
+}
+
+/* How far a remembered outcome is to be believed when words are missing: on rows not seen, such a neighbour is another request;
+ * when the same was really said again it is certain. Halfway between. */
+static void fit_trust(trainer *t)
+{
+    double above = 0, below = 0;
+    for (size_t i = 0; i < t->set->n; i++) {
+        rv_routed routed = { .tiers = t->set->tiers };
+        float surely;
+        if (!router_is_same(&t->found[i], &surely) || surely > 0) {
+            continue;
+        }
+        chances_of(t, i, &routed);
+        for (size_t m = 0; m < routed.tiers; m++) {
+            double p = routed.p_right[m], q = rv_past_quality(t->r->past, t->found[i].words[0].row, m);
+            if (q >= 0 && router_known(&t->set->rows[i], m)) {
+                above += (q - p) * (t->set->rows[i].quality[m] - p);
+                below += (q - p) * (q - p);
+            }
+        }
+    }
+    double w = below > 0 ? above / below : 0.5;
+    t->r->trust = (float)(0.5 * (1 + fmin(1, fmax(0, w))));
+}
+
+/* Draft answers whose confidence and outcome are known: how much the confidence says. */
+static bool draft_row(const fit_rows *f, size_t i, double *x, double *y)
+{
+    const rv_router_row *row = &f->t->set->rows[i];
+    if (!router_known(row, f->tier) || !(row->draft[f->tier] > 0)) {
+        return false;
+    }
+    rv_routed routed = { .tiers = f->t->set->tiers };
+    chances_of(f->t, i, &routed);
+    x[0] = router_log_odds(routed.p_right[f->tier]);
+    x[1] = router_log_odds(row->draft[f->tier]);
+    x[2] = 1;
+    *y = row->quality[f->tier];
+    return true;
+}
+
+static void fit_drafts(trainer *t)
+{
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        fit_rows f = { t, m, ROUTER_DRAFTS, draft_row, FOLDS };
+        double x[ROUTER_DRAFTS], y;
+        size_t n = 0;
+        for (size_t i = 0; i < t->set->n; i++) {
+            n += draft_row(&f, i, x, &y);
+        }
+        t->r->drafts[m][0] = 1;
+        if (n >= LEAST_DRAFTS) {
+            router_fit_logistic(&f, 1, t->r->drafts[m]);
+        }
+    }
+}
+
+/* A draft whose confidence is known, and what became of a larger tier on the same question. */
+static bool carry_row(const fit_rows *f, size_t i, double *x, double *y)
+{
+    const rv_router_row *row = &f->t->set->rows[i];
+    size_t tiers = f->t->set->tiers, draft = 0, other;
+    rv_routed routed = { .tiers = tiers };
+    float now, then;
+    while (draft < tiers && !(row->draft[draft] > 0 && f->t->r->drafts[draft][1] != 0)) {
+        draft++;
+    }
+    for (other = draft + 1; other < tiers && !(row->quality[other] >= 0); other++) {
+    }
+    if (other >= tiers) {
+        return false;
+    }
+    chances_of(f->t, i, &routed);
+    router_judge_draft(f->t->r, &routed, draft, row->draft[draft], other, &now, &then);
+    x[0] = router_log_odds(routed.p_right[other]);
+    x[1] = router_log_odds(now) - router_log_odds(routed.p_right[draft]);
+    *y = row->quality[other];
+    return true;
+}
+
+static void fit_carry(trainer *t)
+{
+    /* Of three tiers on 3,000 questions a slope of 0.27 of the draft's own: where little is known it begins there. */
+    t->r->carry[0] = 1;
+    t->r->carry[1] = 0.3f;
+    router_fit_logistic(&(fit_rows){ t, 0, ROUTER_CARRY, carry_row, FOLDS }, 10, t->r->carry);
+}
+
+/* What a decision is on a row that was not seen. */
+static void decide(const trainer *t, size_t i, rv_routed *out)
+{
+    *out = (rv_routed){ .tiers = t->set->tiers };
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        memcpy(out->part[m], router_part_of(t, i, m), sizeof out->part[m]);
+        out->cost[m] = t->cost[i * t->set->tiers + m];
+    }
+    router_judge(t->r, &t->found[i], 0, out);
+}
+
+/* Cost of a tier on a row: what it was, else what is expected. */
+static double true_cost(const trainer *t, size_t i, size_t m)
+{
+    double c = t->set->rows[i].cost[m];
+    return c >= 0 ? c : t->cost[i * t->set->tiers + m];
+}
+
+static bool all_known(const trainer *t, size_t i)
+{
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        if (!router_known(&t->set->rows[i], m)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Drafts of a tier among the decisions: how many there are whose confidence is known, how many of those are thrown away, and what
+ * going on would cost those of which it is not known. */
+typedef struct drafts_of {
+    double known, thrown, unknown_cost;
+} drafts_of;
+
+/* What going on after tier costs on row i, when it is known. */
+static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *routed, size_t tier,
+                               drafts_of *of)
+{
+    size_t next = 0;
+    float draft = t->set->rows[i].draft[tier];
+    if (!rv_router_checks(t->r, routed, tier, UINT32_MAX)) {
+        return 0;
+    }
+    bool thrown = rv_router_escalates(t->r, routed, tier, draft > 0 ? draft : 0.5f, UINT32_MAX, &next);
+    if (!(draft > 0)) {
+        of->unknown_cost += true_cost(t, i, next);
+        return 0;
+    }
+    of->known += 1;
+    of->thrown += thrown;
+    return thrown ? true_cost(t, i, next) : 0;
+}
+
+/* How much of a tier's chance is left when another one was wrong: of rows where both are known, drawn to what was measured. */
+static void find_together(trainer *t)
+{
+    double right = 3, chance = 10;
+    for (size_t i = 0; i < t->set->n; i++) {
+        const float *q = t->set->rows[i].quality;
+        for (size_t m = 0; m < t->set->tiers; m++) {
+            for (size_t o = 0; o < t->set->tiers; o++) {
+                bool both = o != m && q[m] >= 0 && q[m] < 0.5f && q[o] >= 0;
+                right += both ? q[o] : 0;
+                chance += both ? t->r->base[o] : 0;
+            }
+        }
+    }
+    t->together = fmin(1, right / chance);
+}
+
+/* Whether the usual tier (without one: any other) would have answered better than the decision: 1 or 0 where outcomes are known; where only
+ * its own is, how likely that is. What it would have cost is no part of this. */
+static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
+{
+    const trainer *t = f->t;
+    const rv_router_row *row = &t->set->rows[i];
+    rv_routed routed;
+    decide(t, i, &routed);
+    if (!router_known(row, routed.tier)) {
+        return false;
+    }
+    bool usual = t->how->usual < t->set->tiers;
+    double best = -1e9, second = -1e9, none_better = 1, own = row->quality[routed.tier];
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        double price = t->r->lambda * routed.cost[m], hoped = routed.p_right[m] - price;
+        if (hoped > best) {
+            second = best;
+            best = hoped;
+        } else if (hoped > second) {
+            second = hoped;
+        }
+        double better = row->quality[m] >= 0 ? row->quality[m] > own + 0.05
+                                             : (own < 0.5) * t->together * routed.p_right[m];
+        none_better *= m == routed.tier || (usual && m != t->how->usual) ? 1 : 1 - better;
+    }
+    x[0] = 1;
+    x[1] = routed.p_right[routed.tier];
+    x[2] = second > -1e9 ? best - second : 1;
+    x[3] = routed.seen;
+    *y = none_better;
+    return true;
+}
+
+static void fit_doubts(trainer *t)
+{
+    memset(t->r->doubts, 0, sizeof t->r->doubts);
+    router_fit_logistic(&(fit_rows){ t, 0, ROUTER_DOUBTS, doubt_row, FOLDS }, 1, t->r->doubts);
+}
+
+/* What decisions at this price cost on all rows, with the usual tier where they are not sure enough, and drafts; quality where it is known
+ * of every tier, else as expected. */
+static void try_lambda(trainer *t, float lambda, double *quality, double *share)
+{
+    double q = 0, cost = 0, big = 0, n = (double)t->set->n;
+    drafts_of drafts[RV_ROUTER_TIERS] = { { 0 } };
+    rv_choice_how how = { .allowed = UINT32_MAX, .usual = t->how->usual, .threshold = t->how->threshold };
+    t->r->lambda = lambda;
+    fit_doubts(t);
+    for (size_t i = 0; i < t->set->n; i++) {
+        rv_routed routed;
+        decide(t, i, &routed);
+        size_t tier = rv_router_choose(&routed, &how).tier;
+        q += all_known(t, i) ? t->set->rows[i].quality[tier] : routed.p_right[tier];
+        cost += true_cost(t, i, tier) + cost_of_going_on(t, i, &routed, tier, &drafts[tier]);
+        big += true_cost(t, i, t->set->tiers - 1);
+    }
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        cost += drafts[m].known > 0 ? drafts[m].unknown_cost * drafts[m].thrown / drafts[m].known : 0;
+    }
+    *quality = q / n;
+    *share = big > 0 ? cost / big : 1;
+}
+
+/* How much of what sets the tiers apart is believed: whatever foretells best how much better one was than another, where both are
+ * known. */
+static void fit_pool(trainer *t)
+{
+    static const float tries[] = { 0, 0.25f, 0.5f, 0.75f, 1 };
+    size_t tiers = t->set->tiers;
+    double least = INFINITY;
+    float kept = 0;
+    for (size_t k = 0; k < RV_COUNT(tries); k++) {
+        double missed = 0;
+        t->r->pool = tries[k];
+        for (size_t i = 0; i < t->set->n; i++) {
+            const rv_router_row *row = &t->set->rows[i];
+            rv_routed routed = { .tiers = tiers };
+            chances_of(t, i, &routed);
+            for (size_t a = 0; a < tiers; a++) {
+                for (size_t b = 0; b < a && router_known(row, a); b++) {
+                    double d = row->quality[a] - row->quality[b] - (routed.p_right[a] - routed.p_right[b]);
+                    missed += router_known(row, b) ? d * d : 0;
+                }
+            }
+        }
+        if (missed < least) {
+            least = missed;
+            kept = tries[k];
+        }
+    }
+    t->r->pool = kept;
+}
+
+/* Cost of the cheapest tier alone: nothing can cost less. */
+static double least_share(const trainer *t)
+{
+    double least = 0, big = 0;
+    for (size_t i = 0; i < t->set->n; i++) {
+        double cheapest = INFINITY;
+        for (size_t m = 0; m < t->set->tiers; m++) {
+            cheapest = fmin(cheapest, true_cost(t, i, m));
+        }
+        least += cheapest;
+        big += true_cost(t, i, t->set->tiers - 1);
+    }
+    return big > 0 ? fmin(1, least / big) : 0;
+}
+
+/* The smallest price of cost that keeps what is done within the share asked for: halving, because cost falls as the price rises. Where it
+ * does not (dear decisions may be less sure ones), the price that costs least of those tried. */
+static void fit_lambda(trainer *t, rv_router_trained *trained)
+{
+    double least = least_share(t), goal = fmax(t->how->cost_share, least + 0.15 * (1 - least));
+    double low = LEAST_LAMBDA, high = 4, best = low, quality, share, least_seen;
+    try_lambda(t, (float)low, &quality, &least_seen);
+    high = least_seen <= goal ? low : high;
+    for (int round = 0; round < 14 && low < high; round++) {
+        double middle = sqrt(low * high);
+        try_lambda(t, (float)middle, &quality, &share);
+        if (share > goal) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+        if (share <= goal || (least_seen > goal && share < least_seen)) {
+            best = middle;
+            least_seen = share;
+        }
+    }
+    try_lambda(t, (float)best, &trained->quality, &trained->cost);
+    trained->lambda = best;
+}
+
+static void report_losses(const trainer *t, rv_router_trained *out)
+{
+    double n[RV_ROUTER_TIERS] = { 0 };
+    for (size_t i = 0; i < t->set->n; i++) {
+        rv_routed routed = { .tiers = t->set->tiers };
+        chances_of(t, i, &routed);
+        for (size_t m = 0; m < routed.tiers; m++) {
+            double q = t->set->rows[i].quality[m];
+            if (!router_known(&t->set->rows[i], m)) {
+                continue;
+            }
+            n[m] += 1;
+            for (int p = 0; p <= RV_ROUTER_PARTS; p++) {
+                double z = p < RV_ROUTER_PARTS ? routed.part[m][p] : router_log_odds(routed.p_right[m]);
+                out->loss[m][p] += log1p(exp(-fabs(z))) + fmax(z, 0) - q * z;
+            }
+        }
+    }
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        for (int p = 0; p <= RV_ROUTER_PARTS; p++) {
+            out->loss[m][p] /= n[m];
+        }
+    }
+    out->pool = t->r->pool;
+}
+
+void router_fit_decisions(trainer *t, rv_router_trained *trained)
+{
+    fit_votes(t);
+    find_level(t);
+    fit_costs(t);
+    fit_pool(t);
+    fit_trust(t);
+    fit_drafts(t);
+    fit_carry(t);
+    find_together(t);
+    fit_lambda(t, trained);
+    report_losses(t, trained);
+}
