@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "memory/sense.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +29,13 @@ static bool print_piece(void *self, const rv_piece *piece)
     return !ferror(stdout);
 }
 
-static void print_sources(const rv_request *r)
+/* What the answer stands on; where nothing is remembered at all, how to change that. */
+static void print_sources(const rv_request *r, rv_memory *memory)
 {
+    rv_memory_stats stats;
+    if (r->n_sources == 0 && !rv_memory_get_stats(memory, &stats) && stats.nodes == 0) {
+        printf("  nothing is remembered yet: ruvllm memory import FOLDER, ruvllm memory add TEXT\n");
+    }
     for (size_t i = 0; i < r->n_sources; i++) {
         const rv_source *s = &r->sources[i];
         printf("  [%zu] %-5s ", i + 1, s->type);
@@ -104,7 +110,7 @@ static rv_err ask(loop_job *job, const char *query, size_t n, bool details)
         if (details) {
             bool colour = cmd_colour(stdout);
             printf("%s", colour ? "\033[2m" : "");
-            print_sources(&r);
+            print_sources(&r, job->pipeline->memory);
             print_times(&r);
             printf("  request %s%s\n", r.request_id, colour ? "\033[0m" : "");
         }
@@ -218,6 +224,10 @@ static rv_err chat_command(loop_job *job, rv_str text, bool *over)
     if (rv_str_starts(text, "/remember ")) {
         return remember(job, rv_str_trim(rv_str_of(text.at + 10, text.n - 10)));
     }
+    if (rv_str_starts(text, "/ask ")) {
+        text = rv_str_trim(rv_str_of(text.at + 5, text.n - 5));
+        return ask(job, text.at, text.n, job->details);
+    }
     if (rv_str_eq(text, "/good")) {
         feedback.rating = 5;
     } else if (rv_str_eq(text, "/bad")) {
@@ -225,7 +235,7 @@ static rv_err chat_command(loop_job *job, rv_str text, bool *over)
     } else if (rv_str_starts(text, "/correct ")) {
         feedback.correction = text.at + 9;
     } else {
-        printf("/good  /bad  /correct TEXT  /remember TEXT  /sources  /new  /bye\n");
+        printf("/good  /bad  /correct TEXT  /remember TEXT  /ask TEXT  /sources  /new  /bye\n");
         return RV_OK;
     }
     if (!*job->last_request) {
@@ -238,7 +248,9 @@ static rv_err chat_command(loop_job *job, rv_str text, bool *over)
 static rv_err converse_line(void *self, rv_str text, bool *over)
 {
     loop_job *job = self;
-    rv_err e = text.at[0] == '/' ? chat_command(job, text, over) : ask(job, text.at, text.n, job->details);
+    rv_err e = text.at[0] == '/'                 ? chat_command(job, text, over)
+               : rv_sense_tells(text.at, text.n) ? remember(job, text)
+                                                 : ask(job, text.at, text.n, job->details);
     if (e && e != RV_E_CANCELLED) { /* the conversation goes on: the next question may be fine */
         cmd_fail(e);
     }
@@ -272,8 +284,9 @@ int cmd_chat(cmd_line *line)
         e = rv_uuid(job.session_storage);
         bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
         if (!e && terminal) {
-            fprintf(stderr, "Memory, routing and feedback are on. /good, /bad, /correct TEXT, /remember "
-                            "TEXT, /sources, /bye\n");
+            fprintf(stderr,
+                    "Memory, routing and feedback are on. Statements are remembered, questions answered.\n"
+                    "/good, /bad, /correct TEXT, /remember TEXT, /ask TEXT, /sources, /new, /bye\n");
         }
         if (!e) {
             e = terminal ? cmd_repl(line, "you> ", converse_line, &job) : answer_lines(&job);

@@ -121,7 +121,7 @@ static const cmd_option embed_options[] = {
     LAST,
 };
 #define FILTER_OPTIONS                                                                                       \
-    { "type", 0, "TYPE", NULL, "only nodes of this type: document, chunk, note, fact, qa, concept" },                 \
+    { "type", 0, "TYPE", NULL, "only nodes of this type: document, chunk, note, fact, qa, concept" },        \
         { "tag", 0, "TAG", NULL, "only nodes with this tag" },                                               \
         { "source", 0, "SOURCE", NULL, "only nodes from this source (a file, user, feedback)" },             \
         { "user", 'u', "NAME", NULL, "this user's nodes" },                                                  \
@@ -330,7 +330,9 @@ const cmd cmd_table[] = {
     { "chat", "", 0, 0, cmd_chat, loop_options, "talk to the whole loop: memory, routing, learning",
       "Inside: /good or /bad rates the last answer, /correct TEXT says what it should have been,\n"
       "/remember TEXT adds a note, /sources shows what the answer stands on, /new starts a new conversation, "
-      "/bye ends." },
+      "/bye ends.\n"
+      "On a terminal a statement (\"My bike is in the shed.\") is remembered too; /ask TEXT asks the model "
+      "all the same." },
     { "query", "TEXT", 1, 1, cmd_query, loop_options, "one question through the whole loop",
       "  ruvllm query 'When does the library open?'\n"
       "  ruvllm query --json --session work 'And on Sundays?'" },
@@ -365,6 +367,24 @@ const cmd cmd_table[] = {
       "What was learned is used only when it beats the version in use on requests that it has not seen. A "
       "running\n"
       "server does this by itself." },
+    { "learn run", "", 0, 0, cmd_learn_run, learn_run_options,
+      "learn from what was asked, answered and said about it, now",
+      "Runs the background loop, which a server runs by itself every hour: answers that nobody rated are "
+      "judged; router, order of\n"
+      "passages, adapters (if they are on) and patterns learn, at most 10 seconds. With --deep the weekly "
+      "one. A run that was cut short goes on\n"
+      "where it was. `learn status` shows what each stage did.\n\n"
+      "With --model or --user it trains the adapter of that model and user alone, from the corrections so "
+      "far.\n"
+      "What was trained is used only when it is better on wordings of the corrected questions that it was "
+      "not trained on, and\n"
+      "when answers that nobody complained about have not changed for the worse. `adapter rollback` undoes "
+      "it." },
+    { "learn attention", "", 0, 0, cmd_learn_attention, learn_attention_options,
+      "learn from feedback which passages to put first",
+      "Every question that was rated 4 or 5, or corrected, is asked of the memory again. What was learned is "
+      "used when it\n"
+      "ranks questions that were held back better; `learn rollback attention` undoes it." },
     { "learn status", "", 0, 0, cmd_learn_status, NULL,
       "what each stage of the loops did last, and the versions of what was learned: measured how, accepted "
       "or refused",
@@ -441,24 +461,6 @@ const cmd cmd_table[] = {
       NULL },
     { "adapter export", "ID|FILE", 1, 1, cmd_adapter_export, adapter_export_options,
       "write an adapter for PEFT", NULL },
-    { "learn run", "", 0, 0, cmd_learn_run, learn_run_options,
-      "learn from what was asked, answered and said about it, now",
-      "Runs the background loop, which a server runs by itself every hour: answers that nobody rated are "
-      "judged; router, order of\n"
-      "passages, adapters (if they are on) and patterns learn, at most 10 seconds. With --deep the weekly "
-      "one. A run that was cut short goes on\n"
-      "where it was. `learn status` shows what each stage did.\n\n"
-      "With --model or --user it trains the adapter of that model and user alone, from the corrections so "
-      "far.\n"
-      "What was trained is used only when it is better on wordings of the corrected questions that it was "
-      "not trained on, and\n"
-      "when answers that nobody complained about have not changed for the worse. `adapter rollback` undoes "
-      "it." },
-    { "learn attention", "", 0, 0, cmd_learn_attention, learn_attention_options,
-      "learn from feedback which passages to put first",
-      "Every question that was rated 4 or 5, or corrected, is asked of the memory again. What was learned is "
-      "used when it\n"
-      "ranks questions that were held back better; `learn rollback attention` undoes it." },
     { "eval logits", "MODEL", 1, 1, cmd_eval_logits, eval_logits_options, "raw logits of a prompt as float32",
       NULL },
     { "eval dequant", "MODEL TENSOR", 2, 2, cmd_eval_dequant, eval_dequant_options,

@@ -279,3 +279,60 @@ rv_sense_relation rv_sense_compare(const rv_sense *newer, const rv_sense *older)
            : negated(newer, older) || negated(older, newer) || other_value(newer, older) ? RV_SENSE_OPPOSITE
                                                                                          : RV_SENSE_OTHER;
 }
+
+/* ---- told or asked ---- */
+
+/* The next word in small letters, at most room - 1 bytes of it; 0 at the end. */
+static size_t next_word(const char *text, size_t n, size_t *at, char *word, size_t room)
+{
+    size_t k = 0;
+    while (*at < n && is_space((unsigned char)text[*at])) {
+        (*at)++;
+    }
+    for (; *at < n && !is_space((unsigned char)text[*at]); (*at)++) {
+        char c = text[*at];
+        if (k + 1 < room && strchr(",.;:!", c) == NULL) {
+            word[k++] = (char)(c >= 'A' && c <= 'Z' ? c | 32 : c);
+        }
+    }
+    word[k] = 0;
+    return k;
+}
+
+static bool stands_in(const char *word, const char *const *list)
+{
+    for (; *list && strcmp(*list, word) != 0; list++) {
+    }
+    return *list != NULL;
+}
+
+bool rv_sense_tells(const char *text, size_t n)
+{
+    static const char *const asks[] = {
+        "who",       "whom",      "whose",  "what",   "when", "where", "why",     "which",    "how",
+        "is",        "are",       "was",    "were",   "do",   "does",  "did",     "can",      "could",
+        "will",      "would",     "shall",  "should", "may",  "might", "must",    "has",      "have",
+        "had",       "tell",      "show",   "list",   "give", "find",  "explain", "describe", "summarise",
+        "summarize", "compare",   "write",  "say",    "make", "help",  "please",  "let",      "name",
+        "count",     "translate", "answer", "use",    "read", "look",  "think",   "forget",   "hello",
+        "hi",        "hey",       "thanks", "thank",  "good", "great", "ok",      "okay",     "yes",
+        "no",        "sorry",     "bye",    "and",    "or",   "but",   "so",      "then",     NULL
+    };
+    static const char *const wants[] = { "want",  "wanted", "need",  "wonder", "wish",
+                                         "mean",  "ask",    "asked", "think",  "guess",
+                                         "would", "cannot", "can't", "don't",  NULL };
+    char first[24], second[24];
+    size_t at = 0, words = 2;
+    while (n > 0 && is_space((unsigned char)text[n - 1])) {
+        n--;
+    }
+    if (n == 0 || text[n - 1] != '.' || memchr(text, '?', n) ||
+        !next_word(text, n, &at, first, sizeof first) || !next_word(text, n, &at, second, sizeof second)) {
+        return false;
+    }
+    for (char more[4]; next_word(text, n, &at, more, sizeof more) > 0;) {
+        words++;
+    }
+    bool self = strcmp(first, "i") == 0 || strcmp(first, "we") == 0;
+    return words > RV_SENSE_LEAST && !stands_in(first, asks) && !(self && stands_in(second, wants));
+}
