@@ -105,18 +105,25 @@ static void take_up(rv_memory *m, size_t kind, fast *f)
     rv_fast_free(old);
 }
 
+/* Searches use it while all of it is checked: a page at a time, and exactly where one of theirs is damaged. */
 static void open_saved(rv_memory *m, size_t kind)
 {
     char path[PATH_MAX];
     fast *f = NULL;
     rv_err e = path_of(m, kind, path);
     e = e ? e : rv_fast_open(m, path, rv_fast_kinds[kind], &f);
+    if (!e && f) {
+        take_up(m, kind, f);
+        e = rv_index_check_pages(f->index);
+        char why[256];
+        snprintf(why, sizeof why, "%s", e ? rv_err_text() : "");
+        e = e ? rv_fail(e, "%s: %s", path, why) : RV_OK;
+    }
     if (e) {
         warn("memory.index_damaged", rv_fast_kinds[kind],
              "made again from the vectors; meanwhile all are compared");
+        take_up(m, kind, NULL);
         unlink(path);
-    } else if (f) {
-        take_up(m, kind, f);
     }
 }
 

@@ -225,7 +225,11 @@ rv_err rv_nearest_search(rv_memory *m, const nearest_plan *plan, const float *qu
                       .filter = filter           ? filter
                                 : f->n_stale > 0 ? &live
                                                  : NULL };
-    RV_TRY(rv_index_search(f->index, query, &how, hits, found));
+    rv_err e = rv_index_search(f->index, query, &how, hits, found);
+    if (e == RV_E_CORRUPT) { /* the keeper comes to that page as well, says so and makes the index anew */
+        return rv_index_search(m->index, query, &(rv_search){ .k = k, .filter = filter }, hits, found);
+    }
+    RV_TRY(e);
     if (plan->said.recent > 0) {
         size_t most = plan->recent_most ? plan->recent_most : SIZE_MAX;
         RV_TRY(add_recent(m, f, query, filter, most, k, hits, found));

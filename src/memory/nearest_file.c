@@ -259,7 +259,7 @@ static rv_err find_rows(void *self, const int64_t *ids, size_t n, const float **
     return RV_OK;
 }
 
-/* The index holds what `has` says and nothing else, and its bytes are those that were written. */
+/* The index holds what `has` says and nothing else. */
 static rv_err check_index(const rv_memory *m, const char *path, const fast *f, const char *kind)
 {
     size_t n = 0;
@@ -300,7 +300,6 @@ static rv_err open_fast(rv_memory *m, const char *path, const char *kind, fast *
     pthread_rwlock_unlock(&m->state);
     RV_TRY(e);
     RV_TRY(open_index(m, f, &f->has, &f->index));
-    RV_TRY(rv_index_check_pages(f->index));
     RV_TRY(check_index(m, path, f, kind));
     memcpy(f->gauges, p.gauges, sizeof f->gauges);
     f->n_gauges = p.n_gauges;

@@ -71,8 +71,8 @@ void rv_fast_free(fast *f);
 rv_err rv_fast_gauge(const rv_memory *m, fast *f, const int64_t *ids, const float *const *rows,
                      size_t n) RV_MUST_CHECK;
 
-/** rv_fast_save - path is written beside and renamed over: the old file or the new; nothing when the files were scrubbed meanwhile.  rv_fast_open - what was saved, its bytes
- * checked; *out NULL without an error: there is none. Errors: RV_E_FORMAT, RV_E_CORRUPT: it is damaged, or of another store; it is
+/** rv_fast_save - path is written beside and renamed over: the old file or the new; nothing when the files were scrubbed meanwhile.  rv_fast_open - what was saved; a page of it
+ * is checked when it is first read; *out NULL without an error: there is none. Errors: RV_E_FORMAT, RV_E_CORRUPT: it is damaged, or of another store; it is
  * to be removed. Takes state, shared; without a lock that the keeper changes. */
 rv_err rv_fast_save(rv_memory *m, fast *f, const char *path) RV_MUST_CHECK;
 rv_err rv_fast_open(rv_memory *m, const char *path, const char *kind, fast **out) RV_MUST_CHECK;

@@ -1,5 +1,5 @@
 /* Index files (docs/formats/index.md): one header, the arrays of rows and kind as they lie in memory, a checksum for every 64 KB.
- * Opening reads the header and the checksums' place, nothing else; everything else is read where it lies. */
+ * Opening reads the header, the checksums and what is small; everything else is read where it lies. */
 #include "base/rng.h"
 #include "vector/index_priv.h"
 
@@ -13,7 +13,6 @@
 enum {
     VERSION = 1,
     HEADER_BYTES = 4096,
-    PAGE_BYTES = 65536,
     KIND_BYTES = 16,
     TAG_CODES = 1,
     TAG_SCALES,
@@ -46,7 +45,7 @@ void rv_sections_put(rv_sections *s, uint32_t tag, const void *at, size_t n)
     s->at[s->n++] = (rv_section){ tag, at, n };
 }
 
-rv_err rv_sections_get(const rv_sections *s, uint32_t tag, size_t n, const void **out)
+rv_err rv_sections_map(const rv_sections *s, uint32_t tag, size_t n, const void **out)
 {
     for (size_t i = 0; i < s->n; i++) {
         if (s->at[i].tag == tag && s->at[i].n == n) {
@@ -59,6 +58,13 @@ rv_err rv_sections_get(const rv_sections *s, uint32_t tag, size_t n, const void 
         }
     }
     return rv_fail(RV_E_CORRUPT, "index file: part %u is missing", tag);
+}
+
+rv_err rv_sections_get(const rv_sections *s, uint32_t tag, size_t n, const void **out)
+{
+    RV_TRY(rv_sections_map(s, tag, n, out));
+    rv_pages_touch(s->pages, *out, n);
+    return rv_pages_state(s->pages);
 }
 
 static size_t kept_each(const rv_rows *r)
@@ -84,7 +90,7 @@ static void row_sections(const rv_rows *r, rv_sections *out)
 typedef struct writer {
     rv_index_write *write;
     void *self;
-    uint8_t *page; /* [PAGE_BYTES] */
+    uint8_t *page; /* [RV_PAGE_BYTES] */
     size_t n_page;
     uint64_t *sums; /* [n] */
     size_t n_sums;
@@ -103,11 +109,11 @@ static void flush_page(writer *w)
 static void put(writer *w, const void *bytes, size_t n)
 {
     for (size_t done = 0; done < n && !w->e;) {
-        size_t part = n - done < PAGE_BYTES - w->n_page ? n - done : PAGE_BYTES - w->n_page;
+        size_t part = n - done < RV_PAGE_BYTES - w->n_page ? n - done : RV_PAGE_BYTES - w->n_page;
         memcpy(w->page + w->n_page, (const uint8_t *)bytes + done, part);
         w->n_page += part;
         done += part;
-        if (w->n_page == PAGE_BYTES) {
+        if (w->n_page == RV_PAGE_BYTES) {
             flush_page(w);
         }
     }
@@ -154,12 +160,13 @@ static header header_of(const rv_index *index, const rv_sections *sections)
         at += aligned(sections->at[i].n);
     }
     h.sums_at = at;
-    h.file_bytes = at + (at + PAGE_BYTES - 1) / PAGE_BYTES * 8 + 8;
+    h.file_bytes = at + (at + RV_PAGE_BYTES - 1) / RV_PAGE_BYTES * 8 + 8;
     return h;
 }
 
 rv_err rv_index_save(const rv_index *index, rv_index_write *write, void *self)
 {
+    RV_TRY(rv_pages_check(index->rows.pages)); /* damage would get a fitting checksum */
     rv_sections sections = { .n = 0 };
     row_sections(&index->rows, &sections);
     if (index->ops->sections) {
@@ -171,8 +178,8 @@ rv_err rv_index_save(const rv_index *index, rv_index_write *write, void *self)
     uint64_t sum = rv_hash64(first, HEADER_BYTES - 8, 0);
     memcpy(first + HEADER_BYTES - 8, &sum, 8);
 
-    writer w = { .write = write, .self = self, .page = rv_new(index->mem, PAGE_BYTES) };
-    w.sums = rv_new_array(index->mem, (h.sums_at + PAGE_BYTES - 1) / PAGE_BYTES + 1, 8);
+    writer w = { .write = write, .self = self, .page = rv_new(index->mem, RV_PAGE_BYTES) };
+    w.sums = rv_new_array(index->mem, (h.sums_at + RV_PAGE_BYTES - 1) / RV_PAGE_BYTES + 1, 8);
     if (!w.page || !w.sums) {
         w.e = rv_fail(RV_E_NOMEM, "no memory to save an index");
     }
@@ -217,10 +224,9 @@ static rv_err read_header(const uint8_t *bytes, size_t n, header *h)
 static rv_err read_sections(const uint8_t *bytes, size_t n, const header *h, rv_sections *out)
 {
     if (h->n_sections > RV_SECTIONS_MAX || h->sums_at > n || h->sums_at < HEADER_BYTES ||
-        n - h->sums_at != (h->sums_at + PAGE_BYTES - 1) / PAGE_BYTES * 8 + 8) {
+        n - h->sums_at != (h->sums_at + RV_PAGE_BYTES - 1) / RV_PAGE_BYTES * 8 + 8) {
         return rv_fail(RV_E_CORRUPT, "index file: the header's lengths do not fit each other");
     }
-    out->n = 0;
     for (size_t i = 0; i < h->n_sections; i++) {
         uint64_t at = h->sections[i].at, size = h->sections[i].n;
         if (at % RV_ROWS_ALIGN || at > h->sums_at || size > h->sums_at - at) {
@@ -246,12 +252,12 @@ static rv_err read_rows(rv_rows *r, const header *h, const rv_sections *s)
         return rv_fail(RV_E_CORRUPT, "index file: a table of %zu places for %zu ids", map_size, n);
     }
     const void *codes, *scales, *ids, *live, *kept, *map, *matrix = NULL;
-    RV_TRY(rv_sections_get(s, TAG_CODES, n * r->stride, &codes));
-    RV_TRY(rv_sections_get(s, TAG_SCALES, r->stride ? n * sizeof *r->scales : 0, &scales));
+    RV_TRY(rv_sections_map(s, TAG_CODES, n * r->stride, &codes));
+    RV_TRY(rv_sections_map(s, TAG_SCALES, r->stride ? n * sizeof *r->scales : 0, &scales));
     RV_TRY(rv_sections_get(s, TAG_IDS, n * sizeof *r->ids, &ids));
     RV_TRY(rv_sections_get(s, TAG_LIVE, (n + 63) / 64 * 8, &live));
-    RV_TRY(rv_sections_get(s, TAG_KEPT, n * kept_each(r), &kept));
-    RV_TRY(rv_sections_get(s, TAG_MAP, map_size * sizeof *r->map, &map));
+    RV_TRY(rv_sections_map(s, TAG_KEPT, n * kept_each(r), &kept));
+    RV_TRY(rv_sections_map(s, TAG_MAP, map_size * sizeof *r->map, &map));
     if (h->rotation == RV_ROTATION_HAAR && r->stride) {
         RV_TRY(rv_sections_get(s, TAG_MATRIX, r->dim * r->dim * sizeof(float), &matrix));
     }
@@ -265,6 +271,10 @@ static rv_err read_rows(rv_rows *r, const header *h, const rv_sections *s)
     r->map_size = map_size;
     r->n = r->room = n;
     r->mapped = true;
+    r->pages = s->pages;
+    s->pages->late =
+        (size_t)((const uint8_t *)kept - s->pages->file); /* few rows are ranked by their vectors */
+    s->pages->late_end = s->pages->late + n * kept_each(r);
     for (size_t i = 0; i < (n + 63) / 64; i++) {
         uint64_t beyond = i == n / 64 ? ~(uint64_t)0 << n % 64 : 0;
         if (r->live[i] & beyond) {
@@ -322,7 +332,7 @@ rv_err rv_index_open(const rv_alloc *mem, const void *bytes, size_t n_bytes, rv_
                      rv_index **out)
 {
     header h;
-    rv_sections sections;
+    rv_sections sections = { .n = 0 };
     RV_TRY(read_header(bytes, n_bytes, &h));
     RV_TRY(read_sections(bytes, n_bytes, &h, &sections));
     char kind[KIND_BYTES + 1] = "";
@@ -350,37 +360,13 @@ rv_err rv_index_open(const rv_alloc *mem, const void *bytes, size_t n_bytes, rv_
                    ? e
                    : rv_fail(RV_E_CORRUPT, "index file: kind \"%s\" with %zu dimensions", kind, config.dim);
     }
-    index->file = bytes;
-    index->file_bytes = n_bytes;
-    e = read_all(index, &h, &sections, find, self);
+    e = rv_pages_new(mem, bytes, (size_t)h.sums_at, &sections.pages);
+    index->rows.pages = sections.pages;
+    e = e ? e : read_all(index, &h, &sections, find, self);
     if (e) {
         rv_index_free(index);
         return e;
     }
     *out = index;
-    return RV_OK;
-}
-
-rv_err rv_index_check_pages(const rv_index *index)
-{
-    if (!index->file) {
-        return RV_OK;
-    }
-    header h;
-    memcpy(&h, index->file, sizeof h);
-    size_t n_pages = (h.sums_at + PAGE_BYTES - 1) / PAGE_BYTES;
-    const uint8_t *sums = index->file + h.sums_at;
-    uint64_t sum;
-    memcpy(&sum, sums + n_pages * 8, 8);
-    if (sum != rv_hash64(sums, n_pages * 8, 0)) {
-        return rv_fail(RV_E_CORRUPT, "index file: the checksum of the checksums does not match");
-    }
-    for (size_t page = 0; page < n_pages; page++) {
-        size_t at = page * PAGE_BYTES, n = h.sums_at - at < PAGE_BYTES ? h.sums_at - at : PAGE_BYTES;
-        memcpy(&sum, sums + page * 8, 8);
-        if (sum != rv_hash64(index->file + at, n, 0)) {
-            return rv_fail(RV_E_CORRUPT, "index file: bytes %zu to %zu are damaged", at, at + n);
-        }
-    }
     return RV_OK;
 }

@@ -170,8 +170,8 @@ static rv_err open_hnsw(rv_index *index, const rv_sections *file)
     h->room = n;
     h->upper_room = h->upper_at[n];
     const void *links, *upper, *entry;
-    RV_TRY(rv_sections_get(file, TAG_LINKS, n * h->m0 * 4, &links));
-    RV_TRY(rv_sections_get(file, TAG_UPPER, h->upper_room * h->m * 4, &upper));
+    RV_TRY(rv_sections_map(file, TAG_LINKS, n * h->m0 * 4, &links));
+    RV_TRY(rv_sections_map(file, TAG_UPPER, h->upper_room * h->m * 4, &upper));
     RV_TRY(rv_sections_get(file, TAG_ENTRY, 4, &entry));
     h->mapped = true;
     h->links = (uint32_t *)(uintptr_t)links; /* not written while mapped */
@@ -245,6 +245,7 @@ hnsw_near hnsw_descend(const rv_index *index, hnsw_scratch *s, const rv_row_quer
             }
             size_t most, n = 0;
             const uint32_t *list = hnsw_list(h, best.slot, at, &most);
+            rv_pages_touch(rows->pages, list, most * sizeof *list);
             while (n < most && list[n] < rows->n) {
                 rv_rows_fetch_code(rows, list[n++]);
             }
@@ -311,6 +312,7 @@ void hnsw_walk(const rv_index *index, hnsw_scratch *s, const rv_row_query *query
         size_t most = 0, n = 0;
         const uint32_t *list =
             level && hnsw_levels(h, slot) < level ? NULL : hnsw_list(h, slot, level, &most);
+        rv_pages_touch(rows->pages, list, most * sizeof *list);
         for (size_t i = 0; i < most && list[i] < rows->n;
              i++) { /* all are asked for before the first is needed */
             uint32_t next = list[i];

@@ -157,6 +157,7 @@ void rv_index_free(rv_index *index)
         index->ops->close(index);
     }
     pthread_mutex_destroy(&index->scratch->lock);
+    rv_pages_free(index->rows.pages);
     rv_rows_deinit(&index->rows);
     rv_free(index->mem, index->scratch);
     rv_free(index->mem, index->row);
@@ -183,8 +184,13 @@ bool rv_index_has(const rv_index *index, int64_t id)
 rv_err rv_index_reserve(rv_index *index, size_t n)
 {
     bool was_mapped = index->rows.mapped;
+    RV_TRY(
+        rv_pages_check(index->rows.pages)); /* a search can do without an answer, a change cannot be undone */
     RV_TRY(rv_rows_reserve(&index->rows, n));
-    return index->ops->reserve(index, n, was_mapped);
+    RV_TRY(index->ops->reserve(index, n, was_mapped));
+    rv_pages_free(index->rows.pages);
+    index->rows.pages = NULL;
+    return RV_OK;
 }
 
 void rv_index_add(rv_index *index, int64_t id, const float *row)
@@ -306,10 +312,15 @@ rv_err rv_index_search(rv_index *index, const float *query, const rv_search *how
     scratch->passing =
         how->filter && how->filter->bits ? rv_filter_count(&index->rows, how->filter) : index->rows.n_live;
     rv_err e = RV_OK;
+    size_t n = 0;
     switch (how->way) {
-    case RV_WAY_EXACT: rv_index_scan_vectors(index, scratch, query, how, hits, found); break;
-    case RV_WAY_SCAN: e = rv_index_scan(index, scratch, query, how, hits, found); break;
-    default: e = index->ops->search(index, scratch, query, how, hits, found);
+    case RV_WAY_EXACT: rv_index_scan_vectors(index, scratch, query, how, hits, &n); break;
+    case RV_WAY_SCAN: e = rv_index_scan(index, scratch, query, how, hits, &n); break;
+    default: e = index->ops->search(index, scratch, query, how, hits, &n);
+    }
+    e = e ? e : rv_pages_state(index->rows.pages);
+    if (!e) {
+        *found = n;
     }
     if (how->told && !e) {
         *how->told = scratch->told;
@@ -326,7 +337,7 @@ bool rv_index_score(const rv_index *index, const float *query, int64_t id, float
     }
     float row[RV_INDEX_DIM_MAX];
     *out = rv_rows_score(&index->rows, query, slot, row);
-    return true;
+    return rv_pages_state(index->rows.pages) == RV_OK;
 }
 
 rv_index_size rv_index_bytes(const rv_index *index)
@@ -364,6 +375,11 @@ static rv_err check_lengths(const rv_index *index)
     }
     rv_free(index->mem, scratch);
     return e;
+}
+
+rv_err rv_index_check_pages(const rv_index *index)
+{
+    return rv_pages_check(index->rows.pages);
 }
 
 rv_err rv_index_check(const rv_index *index)

@@ -120,7 +120,7 @@ const rv_index_config *rv_index_get_config(const rv_index *index);
 bool rv_index_has(const rv_index *index, int64_t id);
 
 /** rv_index_reserve - before every change: makes room for n more (n may be 0), so that as many calls of rv_index_add, and
- * rv_index_remove, cannot fail. RV_E_NOMEM, RV_E_FULL; the index is as before. */
+ * rv_index_remove, cannot fail. RV_E_NOMEM, RV_E_FULL, RV_E_CORRUPT of a mapped one; the index is as before. */
 rv_err rv_index_reserve(rv_index *index, size_t n) RV_MUST_CHECK;
 /** rv_index_add - one row [dim], finite. The id is not in the index yet; room was reserved. */
 void rv_index_add(rv_index *index, int64_t id, const float *row);
@@ -147,7 +147,8 @@ bool rv_index_repair(rv_index *index, size_t n_rows);
  * hits    out [k]
  * found   out, 0 .. k; fewer than k only when fewer rows pass
  *
- * Errors: RV_E_ARG k or way.  RV_E_NOMEM for working memory, which the index keeps for the next search.
+ * Errors: RV_E_ARG k or way.  RV_E_NOMEM for working memory, which the index keeps for the next search.  RV_E_CORRUPT: it met a
+ *         damaged page of the file, the next search will too.
  */
 rv_err rv_index_search(rv_index *index, const float *query, const rv_search *how, rv_hit *hits,
                        size_t *found) RV_MUST_CHECK;
@@ -160,9 +161,10 @@ typedef rv_err rv_index_write(void *self, const void *bytes, size_t n);
 rv_err rv_index_save(const rv_index *index, rv_index_write *write, void *self) RV_MUST_CHECK;
 
 /**
- * rv_index_open - an index out of saved bytes, which stay valid and unchanged until it is freed. It reads the header
- * only; rows are read when they are searched, and copied at the first change. Damage beyond the header cannot make a search
- * fail or read elsewhere, but find less: rv_index_check tells.
+ * rv_index_open - an index out of saved bytes, which stay valid and unchanged until it is freed. It reads the header, ids and what is
+ * small; rows are read when they are searched, and copied at the first change. A page of 64 KB is compared with its checksum
+ * before a search believes it: damage makes searches and changes fail with RV_E_CORRUPT and the bytes, never an answer
+ * different.
  *
  * bytes   64-byte aligned
  * find    RV_KEEP_BORROWED: where n rows are, into rows; NULL for one that is gone, which is then removed. Called with all ids, in
@@ -174,10 +176,11 @@ typedef rv_err rv_index_find(void *self, const int64_t *ids, size_t n, const flo
 rv_err rv_index_open(const rv_alloc *mem, const void *bytes, size_t n_bytes, rv_index_find *find, void *self,
                      rv_index **out) RV_MUST_CHECK;
 
-/** rv_index_check - every page of a saved file has its checksum; every id once; links, lists and codes obey their rules.
+/** rv_index_check - every page of a mapped file has its checksum; every id once; links, lists and codes obey their rules.
  * RV_E_CORRUPT with the first that does not. */
 rv_err rv_index_check(const rv_index *index) RV_MUST_CHECK;
-/** rv_index_check_pages - the first of these alone: what was opened is what was saved. Reads the whole file once. */
+/** rv_index_check_pages - the first of these alone, what is searched most first. Another thread may do it right after the opening:
+ * searches then need not, and find the pages in memory. */
 rv_err rv_index_check_pages(const rv_index *index) RV_MUST_CHECK;
 
 /** rv_index_bytes - memory (or mapped file) per part: hot is read by every search or change; cold are the vectors themselves unless

@@ -16,11 +16,14 @@ enum { RV_SECTIONS_MAX = 32 };
 typedef struct rv_sections {
     rv_section at[RV_SECTIONS_MAX];
     size_t n;
+    rv_pages *pages; /* of the file they are read from */
 } rv_sections;
 
-/** rv_sections_put - one more to be saved; n may be 0.  rv_sections_get - the bytes of a tag, 64-byte aligned; RV_E_CORRUPT when
- * it is missing or not exactly n bytes long. */
+/** rv_sections_put - one more to be saved; n may be 0.  rv_sections_map - the bytes of a tag, 64-byte aligned, which rv_pages_touch has
+ * to be told of before they are read.  rv_sections_get - the same, compared with their checksums already. RV_E_CORRUPT: it is
+ * missing, not exactly n bytes long, or damaged. */
 void rv_sections_put(rv_sections *sections, uint32_t tag, const void *at, size_t n);
+rv_err rv_sections_map(const rv_sections *sections, uint32_t tag, size_t n, const void **out) RV_MUST_CHECK;
 rv_err rv_sections_get(const rv_sections *sections, uint32_t tag, size_t n, const void **out) RV_MUST_CHECK;
 
 /* The rows that are nearest by their codes of all that were offered, in no order: candidates for the best k */
@@ -89,8 +92,6 @@ struct rv_index {
     rv_rows rows;
     void *self; /* the kind's */
     rv_scratch_pool *scratch;
-    const uint8_t *file; /* NULL unless opened from bytes */
-    size_t file_bytes;
     float *row; /* [dim] scratch of changes */
 };
 

@@ -400,6 +400,7 @@ static size_t estimate(const rv_index *index, const pq *p, pq_scratch *s, const 
     for (size_t from = 0; from < rows->n; from += RUN) {
         const uint8_t *blocks = p->blocks + from / RV_ONEBIT_ROWS * block_bytes(p);
         size_t n_rows = rows->n - from < RUN ? rows->n - from : RUN;
+        rv_pages_touch(rows->pages, blocks, (n_rows + RV_ONEBIT_ROWS - 1) / RV_ONEBIT_ROWS * block_bytes(p));
         size_t found = rows->kernels->onebit_scan(&q, blocks, n_rows, limit, s->at, s->low);
         s->base.told.compared += n_rows;
         for (size_t i = 0; i < found; i++) {
@@ -477,7 +478,7 @@ static rv_err open_index(rv_index *index, const rv_sections *file)
         return RV_OK; /* saved before it was trained */
     }
     RV_TRY(rv_sections_get(file, TAG_BOOKS, n, &books));
-    RV_TRY(rv_sections_get(file, TAG_BLOCKS, n_blocks * block_bytes(p), &blocks));
+    RV_TRY(rv_sections_map(file, TAG_BLOCKS, n_blocks * block_bytes(p), &blocks));
     p->books = (float *)(uintptr_t)books; /* mapped: nothing writes there */
     p->blocks = (uint8_t *)(uintptr_t)blocks;
     p->books_mapped = p->blocks_mapped = true;

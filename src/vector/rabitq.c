@@ -113,11 +113,11 @@ static rv_err read_file(rabitq *r, const rv_sections *file)
     }
     const size_t blocks = h.n_blocks;
     const void *bytes, *slots, *before, *owner, *fine = NULL;
-    RV_TRY(rv_sections_get(file, TAG_BLOCKS, blocks * RV_ONEBIT_BLOCK_BYTES(r->dim), &bytes));
+    RV_TRY(rv_sections_map(file, TAG_BLOCKS, blocks * RV_ONEBIT_BLOCK_BYTES(r->dim), &bytes));
     if (r->bits > 1) {
-        RV_TRY(rv_sections_get(file, TAG_FINE, blocks * RV_ONEBIT_ROWS * rabitq_fine_bytes(r), &fine));
+        RV_TRY(rv_sections_map(file, TAG_FINE, blocks * RV_ONEBIT_ROWS * rabitq_fine_bytes(r), &fine));
     }
-    RV_TRY(rv_sections_get(file, TAG_SLOTS, blocks * RV_ONEBIT_ROWS * sizeof *r->slots, &slots));
+    RV_TRY(rv_sections_map(file, TAG_SLOTS, blocks * RV_ONEBIT_ROWS * sizeof *r->slots, &slots));
     RV_TRY(rv_sections_get(file, TAG_BEFORE, blocks * sizeof *r->before, &before));
     RV_TRY(rv_sections_get(file, TAG_OWNER, blocks * sizeof *r->owner, &owner));
     r->head = h;

@@ -89,6 +89,9 @@ void rabitq_fine_distances(const rabitq *r, const rabitq_fine_query *query, floa
                            const uint32_t *places, size_t n, int32_t *sums, float *out)
 {
     const size_t bytes = rabitq_fine_bytes(r), at = r->bits * r->rows->stride / 8;
+    for (size_t i = 0; r->rows->pages && i < n; i++) {
+        rv_pages_touch(r->rows->pages, r->fine + places[i] * bytes, bytes);
+    }
     r->rows->kernels->plane_dots(r->fine, bytes, places, n, r->bits, query->code, r->rows->stride, sums);
     for (size_t i = 0; i < n; i++) {
         rabitq_fine fine;

@@ -150,12 +150,15 @@ static void scan_list(finder *f, uint32_t list)
     /* Rounding the query is an error of its own: step^2 / 12 a coordinate, and 1 / (1 - 2 / pi) of it counts. */
     q.spread = ERRORS_WAITED_FOR * sqrtf(distance + q.step * q.step * own * (2.75f / 12));
     for (rabitq_walk walk = rabitq_walk_begin(r, list); walk.n > 0; rabitq_walk_next(r, &walk)) {
+        const size_t n_blocks = (walk.n + RV_ONEBIT_ROWS - 1) / RV_ONEBIT_ROWS;
+        const uint32_t *slots = r->slots + (size_t)walk.first * RV_ONEBIT_ROWS;
+        rv_pages_touch(r->rows->pages, rabitq_block(r, walk.first), n_blocks * RV_ONEBIT_BLOCK_BYTES(r->dim));
+        rv_pages_touch(r->rows->pages, slots, walk.n * sizeof *slots);
         size_t n = k->onebit_scan(&q, rabitq_block(r, walk.first), walk.n, s->base.near.limit, s->at, s->low);
         if (f->waiting + n > RABITQ_RUN) {
             compare_waiting(f);
         }
         s->base.told.compared += walk.n;
-        const uint32_t *slots = r->slots + (size_t)walk.first * RV_ONEBIT_ROWS;
         for (size_t i = 0; i < n; i++) {
             uint32_t slot = slots[s->at[i]];
             if (slot < r->rows->n && rv_rows_live(r->rows, slot) && passes_early(f, slot)) {

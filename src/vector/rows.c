@@ -80,7 +80,11 @@ static size_t place_of(const rv_rows *r, int64_t id)
 static size_t map_find(const rv_rows *r, int64_t id)
 {
     size_t at = place_of(r, id);
-    for (size_t step = 0; step < r->map_size && r->map[at]; step++, at = (at + 1) & (r->map_size - 1)) {
+    for (size_t step = 0; step < r->map_size; step++, at = (at + 1) & (r->map_size - 1)) {
+        rv_pages_touch(r->pages, &r->map[at], sizeof *r->map);
+        if (!r->map[at]) {
+            break;
+        }
         uint32_t slot = r->map[at] - 1;
         if (slot < r->n && r->ids[slot] == id && rv_rows_live(r, slot)) {
             return at;
@@ -274,6 +278,10 @@ void rv_rows_fetch(const rv_rows *r, uint32_t slot)
 
 float rv_rows_score(const rv_rows *r, const float *query, uint32_t slot, float *scratch)
 {
+    if (r->kept) {
+        const size_t n = kept_bytes(r);
+        rv_pages_touch(r->pages, (const char *)r->kept + slot * n, n);
+    }
     const float *row = rv_rows_get(r, slot, scratch);
     float score = r->metric == RV_INDEX_L2 ? -r->kernels->l2sq_f32(query, row, r->dim)
                                            : r->kernels->dot_f32(query, row, r->dim);
@@ -326,12 +334,24 @@ rv_row_query rv_rows_ask_slot(const rv_rows *r, uint32_t slot, int8_t *code)
     return ask(r, r->scales[slot], code);
 }
 
+static void touch_codes(const rv_rows *r, const uint32_t *slots, size_t n)
+{
+    if (!r->pages) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        rv_pages_touch(r->pages, r->codes + slots[i] * r->stride, r->stride);
+        rv_pages_touch(r->pages, &r->scales[slots[i]], sizeof *r->scales);
+    }
+}
+
 void rv_rows_distances(const rv_rows *r, const rv_row_query *query, const uint32_t *slots, size_t n,
                        int32_t *sums, float *out)
 {
+    touch_codes(r, slots, n);
     r->kernels->code_dots(r->codes, r->stride, slots, n, query->code, r->stride, sums);
     for (size_t i = 0; i < n; i++) {
-        rv_row_scale row = r->scales[slots ? slots[i] : i];
+        rv_row_scale row = r->scales[slots[i]];
         out[i] = query->base + query->weight * row.norm + query->pull * row.scale * (float)sums[i];
     }
 }

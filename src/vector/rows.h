@@ -12,6 +12,7 @@
 #define RV_VECTOR_ROWS_H
 #include "kernels/kernels.h"
 #include "vector/index.h"
+#include "vector/pages.h"
 #include "vector/rotate.h"
 
 #define RV_ROWS_NONE  UINT32_MAX
@@ -28,7 +29,8 @@ typedef struct rv_rows {
     size_t dim, stride;    /* bytes of a code: dim rounded up to RV_ROWS_ALIGN, what is beyond dim is 128 */
     rv_index_metric metric;
     rv_keep keep;
-    bool mapped; /* the arrays lie in a file; reserve makes them ours */
+    bool mapped;     /* the arrays lie in a file; reserve makes them ours */
+    rv_pages *pages; /* of that file; NULL when nothing of the index is mapped */
 
     size_t n, room; /* slots used so far (live or not), and for how many there is memory */
     size_t n_live, n_free;
@@ -87,7 +89,7 @@ rv_row_scale rv_rows_encode(const rv_rows *rows, const float *x, float *rotated,
 /** rv_rows_ask - a query, its code [stride] and rotated [dim] written.  rv_rows_ask_slot - the row of a slot as a query. */
 rv_row_query rv_rows_ask(const rv_rows *rows, const float *query, float *rotated, int8_t *code);
 rv_row_query rv_rows_ask_slot(const rv_rows *rows, uint32_t slot, int8_t *code);
-/** rv_rows_distances - to n slots (NULL: 0 .. n - 1); sums [n] is scratch. */
+/** rv_rows_distances - to n slots; sums [n] is scratch. */
 void rv_rows_distances(const rv_rows *rows, const rv_row_query *query, const uint32_t *slots, size_t n,
                        int32_t *sums, float *out);
 /** rv_rows_deviation - how wrong a distance by codes is: of one to a slot, in the mean. */

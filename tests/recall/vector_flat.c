@@ -272,6 +272,70 @@ TEST(damage_is_found_by_the_checksums)
     }
 }
 
+/* The page of a damaged byte is met by a search or not: the answer is the right one, or there is none. A change needs all pages. */
+TEST(a_damaged_page_never_changes_an_answer)
+{
+    enum { BYTES = 4 << 20 };
+    static const struct {
+        const char *kind;
+        size_t bits;
+    } kinds[] = { { "flat", 0 }, { "hnsw", 0 }, { "rabitq", 1 }, { "rabitq", 4 }, { "pq", 2 } };
+    float *rows = unit_rows(ROWS, 12);
+    _Alignas(64) static uint8_t bytes[BYTES];
+    for (size_t kind = 0; kind < RV_COUNT(kinds); kind++) {
+        rv_index *index;
+        CHECK_OK(rv_index_new(&rv_heap,
+                              &(rv_index_config){ .kind = kinds[kind].kind,
+                                                  .bits = kinds[kind].bits,
+                                                  .dim = DIM,
+                                                  .m = 4,
+                                                  .ef = 8,
+                                                  .probes = 1,
+                                                  .keep = RV_KEEP_F32 },
+                              &index));
+        CHECK_OK(rv_index_reserve(index, ROWS));
+        for (size_t i = 0; i < ROWS; i++) {
+            rv_index_add(index, (int64_t)i, rows + i * DIM);
+        }
+        saved s = { bytes, 0, BYTES };
+        CHECK_OK(rv_index_save(index, keep_bytes, &s));
+        size_t answered = 0, refused = 0;
+        for (size_t at = 4096 + 5; at < s.n; at += s.n / 61) {
+            rv_index *opened;
+            bytes[at] ^= 0x80;
+            if (rv_index_open(&rv_heap, bytes, s.n, NULL, NULL, &opened)) {
+                bytes[at] ^= 0x80;
+                refused++;
+                continue;
+            }
+            for (size_t q = 0; q < QUERIES; q++) {
+                rv_hit right[K], hits[K];
+                size_t n_right, n = 0;
+                const rv_search how = { .k = K, .way = q == 0 ? RV_WAY_SCAN : RV_WAY_INDEX };
+                CHECK_OK(rv_index_search(index, rows + q * DIM, &how, right, &n_right));
+                rv_err e = rv_index_search(opened, rows + q * DIM, &how, hits, &n);
+                CHECK(e == RV_OK || e == RV_E_CORRUPT, "%s", rv_err_name(e));
+                for (size_t i = 0; !e && i < n; i++) {
+                    CHECK(n == n_right && hits[i].id == right[i].id && hits[i].score == right[i].score,
+                          "%s with byte %zu changed: hit %zu is %lld, expected %lld", kinds[kind].kind, at, i,
+                          (long long)hits[i].id, (long long)right[i].id);
+                }
+                answered += !e;
+                refused += e != RV_OK;
+            }
+            CHECK(rv_index_reserve(opened, 1) == RV_E_CORRUPT, "byte %zu", at);
+            CHECK(strstr(rv_err_text(), "are damaged") != NULL, "%s", rv_err_text());
+            saved nowhere = { bytes, 0, 0 };
+            CHECK(rv_index_save(opened, keep_bytes, &nowhere) == RV_E_CORRUPT, "byte %zu", at);
+            rv_index_free(opened);
+            bytes[at] ^= 0x80;
+        }
+        CHECK(refused > 0, "%s", kinds[kind].kind);
+        CHECK(answered > 0 || strcmp(kinds[kind].kind, "hnsw") != 0, "%s", kinds[kind].kind);
+        rv_index_free(index);
+    }
+}
+
 TEST(every_metric_scores_what_it_says)
 {
     static const float rows[3][2] = { { 3, 4 }, { 1, 0 }, { -1, 2 } }, query[2] = { 1, 1 };

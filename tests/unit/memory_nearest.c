@@ -3,6 +3,7 @@
 #include "memory_helpers.h"
 #include "base/file.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -296,6 +297,35 @@ TEST(an_index_that_was_saved_long_ago_is_caught_up)
 }
 
 /* Every page of it in turn, its length, and a file of another store: found out, made again. */
+static int real_stderr;
+
+/* stderr into a file, whose path is returned, until the end tells how often a word was written there. */
+static char *capture_begin(void)
+{
+    static char path[4200];
+    snprintf(path, sizeof path, "%s", temp_path("stderr"));
+    fflush(stderr);
+    real_stderr = dup(STDERR_FILENO);
+    int to = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    CHECK(real_stderr >= 0 && to >= 0 && dup2(to, STDERR_FILENO) >= 0, "%s", path);
+    close(to);
+    return path;
+}
+
+static size_t capture_end(const char *path, const char *word)
+{
+    char *said;
+    size_t n_said, n = 0;
+    dup2(real_stderr, STDERR_FILENO);
+    close(real_stderr);
+    CHECK_OK(rv_file_read(&rv_heap, path, 1 << 20, &said, &n_said));
+    for (const char *at = said; (at = strstr(at, word)); at++) {
+        n++;
+    }
+    rv_free(&rv_heap, said);
+    return n;
+}
+
 TEST(an_index_file_that_is_damaged_or_of_another_store_is_made_again)
 {
     static const char *const kinds[] = { "hnsw", "rabitq" };
@@ -324,8 +354,14 @@ TEST(an_index_file_that_is_damaged_or_of_another_store_is_made_again)
                              ? rv_file_replace(index_path(dir, kinds[i]), bytes, n - 64)
                              : rv_file_replace(index_path(dir, kinds[i]), foreign, n_foreign));
             }
+            char *said = capture_begin();
             s = open_tuned(dir, kinds[i]);
-            CHECK_OK(rv_memory_settle(s.m));
+            double at_once = recall_of(s.m, 0.99, (rv_memory_filter){ 0 });
+            rv_err e = rv_memory_settle(s.m);
+            size_t named = capture_end(said, "memory.index_damaged");
+            CHECK_OK(e);
+            CHECK(at_once >= 0.97, "%s, damage %zu: %g at once", kinds[i], p, at_once);
+            CHECK(named == 1, "%s, damage %zu was named %zu times", kinds[i], p, named);
             CHECK(by_index(s.m, kinds[i]), "%s, damage %zu", kinds[i], p);
             CHECK(recall_of(s.m, 0.99, (rv_memory_filter){ 0 }) >= 0.97, "%s, damage %zu", kinds[i], p);
             store_close(&s);
