@@ -1,5 +1,6 @@
 #!/bin/bash
-# Damages saved vector indexes in every way of ../shared/hostile/mangle.py and sees that each is refused:
+# Damages saved vector indexes in every way of ../shared/hostile/mangle.py and sees that each is refused, and that a memory whose index is
+# damaged answers as if it were not:
 #     tests/e2e/faults/mangle_index.sh RUVLLM [N]      N random damages of each kind (20)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../../.." && pwd)
@@ -27,5 +28,32 @@ for index in flat hnsw rabitq pq; do
     grep -q '"recall@10":1.0' "$work/out" || { echo "$index does not find its own rows"; status=1; }
     echo "$index"
     python3 "$mangle" "$work/$index.idx" --n "$n" -- "${ann[@]}" --saved {} || status=1
+done
+
+# find.sh DAMAGED KIND: a copy of a store with the damaged index in it, and what a search finds there
+cat > "$work/find.sh" <<EOF
+copy=\$(mktemp -d -p "$work")
+cp -r "$work/store.\$2/." "\$copy"
+cp "\$1" "\$copy/vectors/\$2.idx"
+"$ruvllm" memory search "the wren in the orchard by the river" --mode vector -k 5 --json --data "\$copy" \\
+    --set embedding.model=hash --set memory.index="\$2" 2> "\$copy/log"
+rc=\$?
+grep -E 'Sanitizer|runtime error' "\$copy/log"
+rm -rf "\$copy"
+exit \$rc
+EOF
+python3 - "$work" <<'PY'
+import json, random, sys
+random.seed(1)
+words = "wren kiln copper river lantern orchard violin harbour granite saffron walnut meadow anvil ledger parcel thimble beacon marble".split()
+with open(f"{sys.argv[1]}/rows.jsonl", "w") as f:
+    for i in range(1500):
+        f.write(json.dumps({"text": f"Note {i}: " + " ".join(random.choice(words) for _ in range(8))}) + "\n")
+PY
+for index in hnsw rabitq; do
+    "$ruvllm" memory import "$work/rows.jsonl" --data "$work/store.$index" --set embedding.model=hash --set memory.index=$index > "$work/out" 2>&1
+    [ -f "$work/store.$index/vectors/$index.idx" ] || { echo "no $index was saved"; status=1; continue; }
+    echo "a store with $index"
+    python3 "$mangle" "$work/store.$index/vectors/$index.idx" --n "$n" --allow-same --timeout 300 -- bash "$work/find.sh" {} $index || status=1
 done
 exit $status
