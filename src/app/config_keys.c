@@ -150,6 +150,8 @@ const rv_config_key rv_config_keys[] = {
     INT("learning", "feedback_per_day", 0, 1000000000, "10000", now,
         "feedback taken from one API key in a day (UTC), and from all who have none together; then 429; 0: "
         "no limit"),
+    INT("learning", "archive_days", 0, 36500, "7", now,
+        "age in days from which the deep loop moves records and spent answers to DATA/archive"),
     BOOL("learning", "adapters", "false", now,
          "train a user's adapter a little after each correction (server)"),
     FLOAT("learning", "quality_threshold", 0, 1, "0.75", later,

@@ -1,11 +1,12 @@
 /* The deep loop: what takes minutes, on demand. */
 #include "app/learning_priv.h"
 #include "base/clock.h"
+#include "learn/archive.h"
 #include "learn/deep.h"
 
 #include <stdio.h>
 
-enum { ADAPTERS_KEPT = 8 };
+enum { ADAPTERS_KEPT = 8, ANSWERS_KEPT = 10000 /* as many as patterns look at */ };
 
 /* Concepts are made of texts, so nothing may be forgotten meanwhile; who waits to forget ends the stage, and it begins again. */
 static rv_err graph_stage(learning *l, double until_ms,
@@ -89,6 +90,44 @@ static rv_err versions_stage(void *self, double until_ms, rv_loop_report *out)
     return e;
 }
 
+/* Nobody may forget while a file is made: it would hold what is to go. */
+static bool begin_file(void *self)
+{
+    learning *l = self;
+    if (!app_learning_goes_on(l)) {
+        return false;
+    }
+    rv_pipeline_enter(&l->app->pipeline);
+    return true;
+}
+
+static void end_file(void *self)
+{
+    rv_pipeline_leave(&((learning *)self)->app->pipeline);
+}
+
+static rv_err archive_stage(void *self, double until_ms, rv_loop_report *out)
+{
+    learning *l = self;
+    const rv_config *config = l->app->config;
+    int64_t days = rv_config_int(config, "learning.archive_days"),
+            keep = rv_config_int(config, "learning.replay_capacity");
+    rv_archived done;
+    rv_archiving how = { .db = l->app->pipeline.db,
+                         .before_ms = rv_clock_wall_ms() - days * 86400000,
+                         .keep = (size_t)(keep > ANSWERS_KEPT ? keep : ANSWERS_KEPT),
+                         .until_ms = until_ms,
+                         .begin = begin_file,
+                         .end = end_file,
+                         .self = l };
+    RV_TRY(rv_learn_archive(&how, &done));
+    out->changed = (int64_t)(done.records + done.answers);
+    out->accepted = done.files > 0;
+    snprintf(out->why, sizeof out->why, "%zu records and %zu answers older than %lld days moved to %zu files",
+             done.records, done.answers, (long long)days, done.files);
+    return l->ended ? rv_fail(RV_E_CANCELLED, "interrupted; the next run goes on with what is left") : RV_OK;
+}
+
 /* Cleans the files of what was removed; what is not there any more needs no room. */
 static rv_err compact_stage(void *self, double until_ms, rv_loop_report *out)
 {
@@ -107,6 +146,6 @@ const rv_loop_stage app_deep_stages[] = {
     { "adapters", 300, app_adapters_stage }, { "concepts", 60, concepts_stage },
     { "dreams", 60, dreams_stage },          { "edges", 30, edges_stage },
     { "patterns", 30, patterns_stage },      { "versions", 10, versions_stage },
-    { "compact", 60, compact_stage },
+    { "archive", 30, archive_stage },        { "compact", 60, compact_stage },
 };
 const size_t app_n_deep_stages = RV_COUNT(app_deep_stages);

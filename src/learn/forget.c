@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "learn/archive.h"
 #include "store/policy.h"
 #include "store/witness.h"
 
@@ -366,15 +367,21 @@ rv_err rv_forget_resume(const rv_forget_place *p, bool *was, rv_forgotten *out)
     sqlite3 *conn;
     int64_t rows = 0, marks = 0;
     *out = (rv_forgotten){ 0 };
+    rv_archived back;
     RV_TRY(rv_db_begin(p->db, &conn));
     rv_err e = rv_db_int(conn, &rows, "SELECT count(*) FROM forgetting WHERE kind <> 'scrub'", "");
     e = e ? e : rv_db_int(conn, &marks, "SELECT count(*) FROM forgetting WHERE kind = 'scrub'", "");
-    if (!e && rows) {
-        e = close_over(conn);
+    rv_db_rollback(p->db);
+    *was = !e && (rows || marks);
+    if (e || !*was) {
+        return e;
     }
-    RV_TRY(end(p->db, e));
-    *was = rows || marks;
-    return *was ? go_on(p, rows > 0, out) : RV_OK;
+    if (rows) {
+        RV_TRY(rv_learn_restore(p->db, &back));
+        RV_TRY(rv_db_begin(p->db, &conn));
+        RV_TRY(end(p->db, close_over(conn)));
+    }
+    return go_on(p, rows > 0, out);
 }
 
 rv_err rv_forget(const rv_forget_place *p, const char *user, const int64_t *ids, size_t n_ids,
@@ -385,6 +392,10 @@ rv_err rv_forget(const rv_forget_place *p, const char *user, const int64_t *ids,
         return rv_fail(RV_E_ARG, "say what to forget: a user, or the ids of memories");
     }
     *out = (rv_forgotten){ 0 };
+    rv_archived back;
+    passing(p, "archive");
+    RV_TRY(rv_learn_restore(
+        p->db, &back)); /* so that what follows sees it all; the next deep loop puts what stays away again */
     RV_TRY(rv_db_begin(p->db, &conn));
     RV_TRY(end(p->db, note_seeds(conn, user && *user ? user : NULL, ids, n_ids)));
     return go_on(p, true, out);

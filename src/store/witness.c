@@ -3,11 +3,13 @@
 #include "store/witness.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "store/archive.h"
 
 #include <openssl/evp.h>
 #include <string.h>
 
 enum { HASH = 32 };
+#define WITNESS_LINE "witness "
 
 static const char *const steps[] = {
     "CREATE TABLE witness(seq INTEGER PRIMARY KEY, created_ms INTEGER NOT NULL, kind TEXT NOT NULL, "
@@ -17,10 +19,14 @@ static const char *const steps[] = {
     "CREATE TABLE witness_head(one INTEGER PRIMARY KEY CHECK(one = 1), seq INTEGER NOT NULL, hash BLOB NOT "
     "NULL) STRICT;"
     "INSERT INTO witness_head VALUES(1, 0, zeroblob(32))",
+    /* the file (store/archive.h) that holds the body, which is then ''; 0: none */
+    "ALTER TABLE witness ADD COLUMN archive INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX witness_archive ON witness(archive) WHERE archive > 0",
 };
 
 rv_err rv_witness_setup(rv_db *db)
 {
+    RV_TRY(rv_archive_setup(db));
     return rv_db_migrate(db, "witness", steps, RV_COUNT(steps));
 }
 
@@ -81,7 +87,7 @@ rv_err rv_witness_append(sqlite3 *conn, const char *kind, const char *request_id
     record r = { last + 1, rv_clock_wall_ms(), rv_str_from(kind), rv_str_from(request_id),
                  rv_str_of(body, n) };
     RV_TRY(hash_of(previous, &r, hash));
-    RV_TRY(rv_db_exec(conn, "INSERT INTO witness VALUES(?1,?2,?3,?4,?5,?6)", "iitssb", r.seq, r.created_ms,
+    RV_TRY(rv_db_exec(conn, "INSERT INTO witness VALUES(?1,?2,?3,?4,?5,?6,0)", "iitssb", r.seq, r.created_ms,
                       kind, r.request_id.at ? r.request_id.at : "", r.request_id.n, body, n, hash,
                       (size_t)HASH));
     return rv_db_exec(conn, "UPDATE witness_head SET seq=?1, hash=?2", "ib", r.seq, hash, (size_t)HASH);
@@ -93,11 +99,132 @@ static rv_str column_str(sqlite3_stmt *stmt, int column)
     return rv_str_of(text ? text : "", (size_t)sqlite3_column_bytes(stmt, column));
 }
 
-/* Columns: seq, created_ms, kind, request_id, body, hash. Fits the record before it and its own hash? */
-static rv_err check_record(sqlite3_stmt *stmt, const unsigned char previous[HASH], unsigned char hash[HASH])
+/* ---- bodies in the archive ---- */
+
+/* The file that was read last: its lines are in the order of the chain. */
+typedef struct cold {
+    rv_db *db;
+    sqlite3 *conn;
+    int64_t file; /* 0: none */
+    char *text;   /* [n] */
+    size_t n, at;
+} cold;
+
+static rv_err open_cold(cold *c, int64_t file)
+{
+    if (c->file == file) {
+        return RV_OK;
+    }
+    rv_free(&rv_heap, c->text);
+    *c = (cold){ .db = c->db, .conn = c->conn };
+    RV_TRY(rv_archive_get(&rv_heap, c->db, c->conn, file, &c->text, &c->n));
+    c->file = file;
+    return RV_OK;
+}
+
+bool rv_witness_line(const char *text, size_t n, size_t *at, int64_t *seq, rv_str *body)
+{
+    while (*at < n) {
+        const char *line = text + *at, *end = memchr(line, '\n', n - *at);
+        size_t length = end ? (size_t)(end - line) : n - *at, i = sizeof WITNESS_LINE - 1;
+        *at += length + (end != NULL);
+        if (length <= i || memcmp(line, WITNESS_LINE, i) != 0) {
+            continue;
+        }
+        int64_t number = 0;
+        for (; i < length && line[i] >= '0' && line[i] <= '9' && number < INT64_MAX / 10 - 1; i++) {
+            number = 10 * number + (line[i] - '0');
+        }
+        if (i < length && line[i] == ' ') {
+            *seq = number;
+            *body = rv_str_of(line + i + 1, length - i - 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Asked for one after the other, so it goes on where the last one was; then once from the beginning. */
+static rv_err find_cold(cold *c, int64_t seq, int64_t file, rv_str *body)
+{
+    RV_TRY(open_cold(c, file));
+    for (int again = 0; again < 2; again++) {
+        int64_t found;
+        while (rv_witness_line(c->text, c->n, &c->at, &found, body)) {
+            if (found == seq) {
+                return RV_OK;
+            }
+        }
+        c->at = 0;
+    }
+    return rv_fail(RV_E_CORRUPT, "witness: record %lld is not in file %lld of the archive", (long long)seq,
+                   (long long)file);
+}
+
+rv_err rv_witness_archive(rv_db *db, int64_t before_ms, size_t most_bytes, size_t *n)
+{
+/* Records of kind forget stay: they hold no text, and say which others may be empty. */
+#define OLD "archive=0 AND body<>'' AND kind<>'forget' AND instr(body, char(10))=0 AND created_ms<?1"
+    sqlite3 *conn;
+    sqlite3_stmt *stmt = NULL;
+    rv_text text;
+    bool row = true;
+    int64_t last = 0, id;
+    size_t found = 0;
+    rv_text_init(&text, &rv_heap, RV_ARCHIVE_TEXT_MAX);
+    RV_TRY(rv_db_begin(db, &conn));
+    rv_err e = rv_db_prepare(conn, &stmt, "SELECT seq, body FROM witness WHERE " OLD " ORDER BY seq", "i",
+                             before_ms);
+    while (!e && text.n < most_bytes && !(e = rv_db_step(stmt, &row)) && row) {
+        rv_str body = column_str(stmt, 1);
+        if (text.n > 0 && text.n + body.n > most_bytes) {
+            break;
+        }
+        last = sqlite3_column_int64(stmt, 0);
+        rv_text_addf(&text, WITNESS_LINE "%lld ", (long long)last);
+        rv_text_add(&text, body.at, body.n);
+        rv_text_addc(&text, '\n');
+        found++;
+    }
+    sqlite3_finalize(stmt);
+    e = e ? e : rv_text_check(&text);
+    if (!e && found) {
+        e = rv_archive_put(db, conn, rv_text_get(&text), text.n, &id);
+        e = e ? e
+              : rv_db_exec(conn, "UPDATE witness SET body='', archive=?3 WHERE " OLD " AND seq<=?2", "iii",
+                           before_ms, last, id);
+    }
+    rv_text_deinit(&text);
+    if (e || !found) {
+        rv_db_rollback(db);
+    } else {
+        e = rv_db_commit(db);
+    }
+    if (!e) {
+        *n = found;
+    }
+    return e;
+#undef OLD
+}
+
+rv_err rv_witness_restore(sqlite3 *conn, int64_t seq, rv_str body)
+{
+    return rv_db_exec(conn, "UPDATE witness SET body=?2, archive=0 WHERE seq=?1 AND archive>0", "is", seq,
+                      body.at, body.n);
+}
+
+/* ---- checking ---- */
+
+/* Columns: seq, created_ms, kind, request_id, body, hash, archive. Fits the record before it and its own hash? */
+static rv_err check_record(cold *c, sqlite3_stmt *stmt, const unsigned char previous[HASH],
+                           unsigned char hash[HASH], rv_str *body)
 {
     record r = { sqlite3_column_int64(stmt, 0), sqlite3_column_int64(stmt, 1), column_str(stmt, 2),
                  column_str(stmt, 3), column_str(stmt, 4) };
+    if (sqlite3_column_int64(stmt, 6)) {
+        RV_TRY(find_cold(c, r.seq, sqlite3_column_int64(stmt, 6), &r.body));
+    }
+    *body = r.body;
     RV_TRY(hash_of(previous, &r, hash));
     if (r.body.n == 0 &&
         sqlite3_column_bytes(stmt, 5) == HASH) { /* forgotten: the record after it vouches for its hash */
@@ -117,7 +244,7 @@ rv_err rv_witness_forget(sqlite3 *conn, const int64_t *seqs, size_t n, const cha
     json_t *body = NULL, *list = json_array();
     rv_err e = rv_json_parse(why, strlen(why), &body);
     for (size_t i = 0; !e && i < n; i++) {
-        e = rv_db_exec(conn, "UPDATE witness SET body='' WHERE seq=?1", "i", seqs[i]);
+        e = rv_db_exec(conn, "UPDATE witness SET body='', archive=0 WHERE seq=?1", "i", seqs[i]);
         e = !e && json_array_append_new(list, json_integer((json_int_t)seqs[i]))
                 ? rv_fail(RV_E_NOMEM, "witness: no memory to forget")
                 : e;
@@ -141,9 +268,10 @@ rv_err rv_witness_forget(sqlite3 *conn, const int64_t *seqs, size_t n, const cha
 /* An empty body is that of a record which a later one says was forgotten. */
 static rv_err check_forgotten(sqlite3 *conn)
 {
-    static const char sql[] = "SELECT coalesce(min(seq), 0) FROM witness WHERE body='' AND seq NOT IN"
-                              " (SELECT j.value FROM witness f, json_each(f.body, '$.forgotten') j WHERE "
-                              "f.kind='forget' AND f.body<>'')";
+    static const char sql[] =
+        "SELECT coalesce(min(seq), 0) FROM witness WHERE body='' AND archive=0 AND seq NOT IN"
+        " (SELECT j.value FROM witness f, json_each(f.body, '$.forgotten') j WHERE "
+        "f.kind='forget' AND f.body<>'')";
     int64_t odd = 0;
     RV_TRY(rv_db_int(conn, &odd, sql, ""));
     return odd ? rv_fail(RV_E_CORRUPT,
@@ -159,11 +287,12 @@ rv_err rv_witness_verify(rv_db *db, uint64_t *count)
     unsigned char previous[HASH] = { 0 }, hash[HASH], head[HASH];
     int64_t next = 1, last = 0;
     sqlite3_stmt *stmt = NULL;
+    cold c = { .db = db, .conn = conn };
     rv_err e = read_head(conn, &last, head);
     if (!e) {
-        e = rv_db_prepare(conn, &stmt,
-                          "SELECT seq, created_ms, kind, request_id, body, hash FROM witness ORDER BY seq",
-                          "");
+        e = rv_db_prepare(
+            conn, &stmt,
+            "SELECT seq, created_ms, kind, request_id, body, hash, archive FROM witness ORDER BY seq", "");
     }
     for (bool row = true; !e && row;) {
         e = rv_db_step(stmt, &row);
@@ -174,7 +303,8 @@ rv_err rv_witness_verify(rv_db *db, uint64_t *count)
             e = rv_fail(RV_E_CORRUPT, "witness: record %lld is missing", (long long)next);
             break;
         }
-        e = check_record(stmt, previous, hash);
+        rv_str body;
+        e = check_record(&c, stmt, previous, hash, &body);
         memcpy(previous, hash, HASH);
         next++;
     }
@@ -183,6 +313,7 @@ rv_err rv_witness_verify(rv_db *db, uint64_t *count)
                     (long long)(next - 1), (long long)last);
     }
     e = e ? e : check_forgotten(conn);
+    rv_free(&rv_heap, c.text);
     sqlite3_finalize(stmt);
     rv_db_reader_done(db, conn);
     if (!e) {
@@ -202,13 +333,13 @@ static const char *hex(rv_arena *arena, const unsigned char hash[HASH])
     return out;
 }
 
-static rv_err read_record(sqlite3 *conn, sqlite3_stmt *stmt, rv_arena *arena, rv_witness_record *out)
+static rv_err read_record(cold *c, sqlite3_stmt *stmt, rv_arena *arena, rv_witness_record *out)
 {
     unsigned char previous[HASH] = { 0 }, hash[HASH];
     int64_t seq = sqlite3_column_int64(stmt, 0);
     if (seq > 1) {
         sqlite3_stmt *before;
-        RV_TRY(rv_db_prepare(conn, &before, "SELECT hash FROM witness WHERE seq=?1", "i", seq - 1));
+        RV_TRY(rv_db_prepare(c->conn, &before, "SELECT hash FROM witness WHERE seq=?1", "i", seq - 1));
         bool row;
         rv_err e = rv_db_step(before, &row);
         if (!e && (!row || sqlite3_column_bytes(before, 0) != HASH)) {
@@ -220,8 +351,8 @@ static rv_err read_record(sqlite3 *conn, sqlite3_stmt *stmt, rv_arena *arena, rv
         sqlite3_finalize(before);
         RV_TRY(e);
     }
-    RV_TRY(check_record(stmt, previous, hash));
-    rv_str kind = column_str(stmt, 2), request = column_str(stmt, 3), body = column_str(stmt, 4);
+    rv_str kind = column_str(stmt, 2), request = column_str(stmt, 3), body;
+    RV_TRY(check_record(c, stmt, previous, hash, &body));
     *out = (rv_witness_record){ .seq = seq,
                                 .created_ms = sqlite3_column_int64(stmt, 1),
                                 .kind = rv_arena_strndup(arena, kind.at, kind.n),
@@ -239,6 +370,7 @@ rv_err rv_witness_get(rv_db *db, const char *request_id, rv_arena *arena, rv_wit
     RV_TRY(rv_db_reader(db, &conn));
     int64_t count = 0;
     sqlite3_stmt *stmt = NULL;
+    cold c = { .db = db, .conn = conn };
     rv_err e = rv_db_int(conn, &count, "SELECT count(*) FROM witness WHERE request_id=?1", "t", request_id);
     rv_witness_record *records = e ? NULL : rv_arena_take(arena, (size_t)count * sizeof *records);
     if (!e && !records) {
@@ -246,7 +378,7 @@ rv_err rv_witness_get(rv_db *db, const char *request_id, rv_arena *arena, rv_wit
     }
     if (!e) {
         e = rv_db_prepare(conn, &stmt,
-                          "SELECT seq, created_ms, kind, request_id, body, hash FROM witness WHERE "
+                          "SELECT seq, created_ms, kind, request_id, body, hash, archive FROM witness WHERE "
                           "request_id=?1 ORDER BY seq",
                           "t", request_id);
     }
@@ -256,8 +388,9 @@ rv_err rv_witness_get(rv_db *db, const char *request_id, rv_arena *arena, rv_wit
         if (e || !row) {
             break;
         }
-        e = read_record(conn, stmt, arena, &records[at++]);
+        e = read_record(&c, stmt, arena, &records[at++]);
     }
+    rv_free(&rv_heap, c.text);
     sqlite3_finalize(stmt);
     rv_db_reader_done(db, conn);
     if (!e) {

@@ -34,7 +34,7 @@ def test_each_stage_says_what_it_did_and_why(make_server):
     again = json.loads(run(server, "learn", "run", "--json"))
     assert "0 answers" in again["stages"][0]["why"]
     deep = json.loads(run(server, "learn", "run", "--deep", "--json"))
-    assert [stage["stage"] for stage in deep["stages"]] == ["adapters", "concepts", "dreams", "edges", "patterns", "versions", "compact"]
+    assert [stage["stage"] for stage in deep["stages"]] == ["adapters", "concepts", "dreams", "edges", "patterns", "versions", "archive", "compact"]
     assert deep["failed"] == 0 and all(stage["why"] for stage in deep["stages"])
     status = json.loads(run(server, "learn", "status", "--json"))
     assert {row["loop"] for row in status["loops"]} >= {"background", "deep"}
@@ -43,6 +43,25 @@ def test_each_stage_says_what_it_did_and_why(make_server):
         run(server, "learn", "rollback", kind, code=1)  # nothing is in use, and that is said
     run(server, "memory", "check")
     run(server, "learn", "run", "--deep", "--user", "x", code=2)
+
+
+def test_old_records_go_to_the_archive_and_are_shown_from_there(make_server):
+    server = make_server()
+    asked = [post(server, "/v1/query", {"query": f"What does plovdivarium mean, {user}?", "user": user}).json for user in ("anna", "bert")]
+    assert server.stop() == 0
+    run(server, "learn", "run", "--deep")  # nothing is a week old
+    assert not list((server.folder / "archive").glob("*"))
+    before = [run(server, "witness", "show", a["request_id"]) for a in asked]
+    deep = json.loads(run(server, "learn", "run", "--deep", "--json", "--set", "learning.archive_days=0"))
+    assert "records and 0 answers older than 0 days moved to 1 files" in deep["stages"][6]["why"], deep
+    assert not any(b"plovdivarium" in p.read_bytes() for p in (server.folder / "archive").iterdir())  # it is compressed
+    assert [run(server, "witness", "show", a["request_id"]) for a in asked] == before
+    run(server, "witness", "verify")
+    run(server, "forget", "--user", "anna")
+    assert not list((server.folder / "archive").glob("*"))  # what stays came back, and waits for the next deep loop
+    assert "plovdivarium mean, bert" in run(server, "witness", "show", asked[1]["request_id"])
+    assert "plovdivarium" not in run(server, "witness", "show", asked[0]["request_id"])
+    run(server, "witness", "verify")
 
 
 def test_a_server_runs_the_background_loop_by_itself(make_server):

@@ -1,7 +1,9 @@
 /* Forgetting that is cut short: killed before any of its steps, it is finished at the next start, and then no byte of what was to go
  * is left, while what others have is as it was. The program runs itself again in the role of the victim. */
 #include "base/file.h"
+#include "base/clock.h"
 #include "learn/adapter_loop.h"
+#include "learn/archive.h"
 #include "learn/forget.h"
 #include "learn/judge.h"
 #include "memory_helpers.h"
@@ -291,6 +293,144 @@ TEST(a_memory_takes_along_what_was_made_of_it)
               done.policies[0].version == 1,
           "%zu adapters, %zu kinds", done.adapters, done.n_policies);
     check_forgotten(dir, &p, "memory");
+    place_close(&p);
+}
+
+static rv_archived archive_all(place *p)
+{
+    rv_archived done;
+    rv_archiving how = {
+        .db = p->s.db, .before_ms = INT64_MAX, .keep = 0, .until_ms = rv_clock_ms() + 60000
+    };
+    CHECK_OK(rv_learn_archive(&how, &done));
+    return done;
+}
+
+/* Two answers of anna and one of bert that nobody rated, one of them judged: they and all records go to the archive and come back as they were. */
+static int64_t fill_and_archive(const char *dir, rv_archived *done)
+{
+    static const struct {
+        const char *user, *word;
+    } said[] = { { "anna", SECRET }, { "anna", SECRET }, { "bert", KEPT } };
+    int64_t id = fill(dir);
+    place p;
+    sqlite3 *conn;
+    CHECK_OK(place_open(dir, &p));
+    for (int i = 0; i < 3; i++) {
+        char request[40], answer[96];
+        snprintf(request, sizeof request, "00000000-0000-4000-8000-00000000090%d", i);
+        snprintf(answer, sizeof answer, "line one\nit is \"%s\" \xc3\xa9", said[i].word);
+        rv_episode e = { .request_id = request,
+                         .session_id = "s",
+                         .user = said[i].user,
+                         .question = "what?",
+                         .answer = answer,
+                         .model = "m",
+                         .confidence = 1.0 / 3,
+                         .created_ms = 7000 + i,
+                         .route = "{}" };
+        CHECK_OK(rv_db_begin(p.s.db, &conn));
+        CHECK_OK(rv_episode_append(conn, &e));
+        CHECK_OK(i ? RV_OK
+                   : rv_db_exec(conn, "INSERT INTO judged VALUES (?1, 'j', 0.5, 0.3, 1)", "t", request));
+        CHECK_OK(rv_db_commit(p.s.db));
+    }
+    CHECK(files_with(dir, SECRET) > 0, "nothing to forget");
+    *done = archive_all(&p);
+    place_close(&p);
+    return id;
+}
+
+TEST(what_was_archived_comes_back_as_it_was)
+{
+    const char *dir = temp_dir();
+    rv_archived away, back;
+    place p;
+    uint64_t n;
+    fill_and_archive(dir, &away);
+    CHECK_OK(place_open(dir, &p));
+    CHECK(away.answers == 3 && away.records > 10 && away.files == 2, "%zu answers, %zu records, %zu files",
+          away.answers, away.records, away.files);
+    CHECK(number_of(&p, "SELECT count(*) FROM episode") == 6, "rated answers went too");
+    CHECK(number_of(&p, "SELECT count(*) FROM judged") == 0, "a judgement of nothing");
+    CHECK_OK(rv_witness_verify(p.s.db, &n));
+    CHECK_OK(rv_learn_restore(p.s.db, &back));
+    CHECK(back.answers == away.answers && back.records == away.records, "%zu answers, %zu records",
+          back.answers, back.records);
+    CHECK(number_of(&p, "SELECT count(*) FROM witness WHERE body = '' OR archive > 0") == 0,
+          "bodies are missing");
+    CHECK(number_of(&p, "SELECT count(*) FROM judged WHERE quality = 0.5 AND trust = 0.3") == 1,
+          "the judgement is not there");
+    CHECK(number_of(&p, "SELECT count(*) FROM episode WHERE answer LIKE 'line one' || char(10) || '%' AND "
+                        "confidence BETWEEN 0.33333333 AND "
+                        "0.33333334") == 3,
+          "answers changed");
+    CHECK_OK(rv_witness_verify(p.s.db, &n));
+    CHECK(archive_all(&p).answers == 3, "not again");
+    place_close(&p);
+}
+
+/* Whatever was archived is forgotten too, also when the program is killed while it comes back. */
+TEST(forgetting_reaches_the_archive)
+{
+    for (int killed = 0; killed < 2; killed++) {
+        const char *dir = temp_path(killed ? "killed" : "whole");
+        rv_archived away;
+        fill_and_archive(dir, &away);
+        pid_t child = fork();
+        if (child == 0) {
+            place p;
+            rv_forgotten done;
+            dies_at = killed ? "nodes" : "never";
+            if (place_open(dir, &p)) {
+                _exit(9);
+            }
+            p.how.passing = die;
+            rv_err e = rv_forget(&p.how, "anna", NULL, 0, &done);
+            place_close(&p);
+            _exit(e ? 8 : 0);
+        }
+        int status = 0;
+        CHECK(waitpid(child, &status, 0) == child && (killed ? WIFSIGNALED(status) : status == 0),
+              "status %x", (unsigned)status);
+        place p;
+        bool was = false;
+        rv_forgotten done;
+        uint64_t n;
+        CHECK_OK(place_open(dir, &p));
+        CHECK_OK(rv_forget_resume(&p.how, &was, &done));
+        CHECK(was == killed, "was %d", was);
+        CHECK(number_of(&p, "SELECT count(*) FROM episode WHERE user = 'anna'") == 0, "anna's");
+        CHECK(number_of(&p, "SELECT count(*) FROM episode WHERE user = 'bert'") == 3, "bert's");
+        archive_all(&p); /* what is left may go there again */
+        CHECK_OK(rv_witness_verify(p.s.db, &n));
+        CHECK_OK(rv_db_scrub(p.s.db));
+        rv_archived back;
+        CHECK(files_with(dir, SECRET) == 0, "%zu files hold it", files_with(dir, SECRET));
+        CHECK_OK(rv_learn_restore(p.s.db, &back));
+        place_close(&p);
+        CHECK(files_with(dir, SECRET) == 0, "after it came back %zu files hold it", files_with(dir, SECRET));
+    }
+}
+
+/* A damaged file must not keep anybody from being forgotten. */
+TEST(a_damaged_file_of_the_archive_is_given_up)
+{
+    const char *dir = temp_dir();
+    char path[4200];
+    rv_archived away;
+    place p;
+    rv_forgotten done;
+    uint64_t n;
+    fill_and_archive(dir, &away);
+    snprintf(path, sizeof path, "%s/archive/1.zst", dir);
+    CHECK_OK(rv_file_replace(path, "not a frame", 11));
+    CHECK_OK(place_open(dir, &p));
+    CHECK_ERR(rv_witness_verify(p.s.db, &n), RV_E_CORRUPT);
+    CHECK_OK(rv_forget(&p.how, "anna", NULL, 0, &done));
+    CHECK(!rv_file_exists(path), "it is still there");
+    CHECK_OK(rv_witness_verify(p.s.db, &n));
+    CHECK(files_with(dir, SECRET) == 0, "%zu files hold it", files_with(dir, SECRET));
     place_close(&p);
 }
 
