@@ -364,8 +364,8 @@ static rv_err show_witness(const cmd_line *line, rv_db *db, rv_arena *arena)
     for (size_t i = 0; i < n; i++) {
         char created[32];
         rv_clock_iso(records[i].created_ms, created);
-        json_t *body = NULL;
-        RV_TRY(rv_json_parse(records[i].body, strlen(records[i].body), &body));
+        json_t *body = json_null(); /* forgotten */
+        RV_TRY(*records[i].body ? rv_json_parse(records[i].body, strlen(records[i].body), &body) : RV_OK);
         json_t *row = json_pack("{s:I, s:s, s:s, s:s, s:o}", "seq", (json_int_t)records[i].seq, "created",
                                 created, "kind", records[i].kind, "hash", records[i].hash, "body", body);
         cmd_print(row);
