@@ -458,6 +458,8 @@ static rv_err apply(job *j, rv_feedback_done *out)
     RV_TRY(rv_episode_get(j->db, f->request_id, j->arena, &j->episode));
     RV_TRY(look_at_cited(j));
     bool corrected = f->correction || *j->episode.correction;
+    done.first = j->episode.rating == 0 && !*j->episode.correction;
+    done.news = (f->rating > 0 && j->episode.rating == 0) || (f->correction && !*j->episode.correction);
     if (f->correction) {
         RV_TRY(add_fact(j, &done.fact));
         RV_TRY(withdraw(j, "correction", done.fact));

@@ -43,6 +43,8 @@ typedef struct rv_feedback {
 typedef struct rv_feedback_done {
     int64_t fact; /* node that now stands for the correction, 0: none */
     int64_t qa;   /* node that now stands for the rating >= 4, 0: none */
+    bool first;   /* the request had no feedback before */
+    bool news;    /* its first rating, or its first correction: only that teaches at once */
 } rv_feedback_done;
 
 /**

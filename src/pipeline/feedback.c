@@ -16,27 +16,21 @@ rv_err rv_pipeline_feedback_setup(rv_db *db)
     return rv_db_migrate(db, "pipeline", steps, RV_COUNT(steps));
 }
 
-/* first: the request has no feedback yet. */
-static rv_err look_at_request(const rv_pipeline *p, const char *who, const char *request_id, bool *first)
+static rv_err check_owner(const rv_pipeline *p, const char *who, const char *request_id)
 {
     static const char made[] =
         "SELECT count(*) FROM episode WHERE request_id = ?1 AND ?2 ="
         " coalesce(CASE WHEN route = '' THEN NULL ELSE json_extract(route, '$.key') END, '')";
     sqlite3 *conn;
-    int64_t mine = 0, given = 0;
+    int64_t mine = 0;
     RV_TRY(rv_db_reader(p->db, &conn));
-    rv_err e =
-        rv_db_int(conn, &given, "SELECT count(*) FROM feedback WHERE request_id = ?1", "t", request_id);
-    if (!e && who) {
-        e = rv_db_int(conn, &mine, made, "tt", request_id, who);
-    }
+    rv_err e = rv_db_int(conn, &mine, made, "tt", request_id, who);
     rv_db_reader_done(p->db, conn);
-    if (!e && who && mine == 0) {
+    if (!e && mine == 0) {
         e = rv_fail(RV_E_NOT_FOUND,
                     "no request %.64s of yours: it was never made, was private, or learning was off",
                     request_id);
     }
-    *first = given == 0;
     return e;
 }
 
@@ -68,16 +62,16 @@ static rv_err count_today(const rv_pipeline *p, const char *who, int64_t *again_
 static rv_err take(const rv_pipeline *p, const char *who, const rv_feedback *feedback, int64_t *again_s,
                    rv_feedback_done *out)
 {
-    bool first;
-    RV_TRY(look_at_request(p, who, feedback->request_id, &first));
+    RV_TRY(who ? check_owner(p, who, feedback->request_id) : RV_OK);
     if (who && p->feedback_per_day > 0) {
         RV_TRY(count_today(p, who, again_s));
     }
     RV_TRY(rv_feedback_store(p->db, p->memory, feedback, out));
-    if (p->routers && first) {
+    if (p->routers && out->first) {
         rv_router_count_rating(p->routers);
     }
-    if (p->instant && rv_instant_feedback(p->instant, feedback, out)) {
+    /* What was said before teaches nothing at once; what learns from the stored feedback sees the last word. */
+    if (p->instant && out->news && rv_instant_feedback(p->instant, feedback, out)) {
         rv_log(RV_LOG_WARN, "learn.failed", "request", feedback->request_id, "error", rv_err_text(),
                (char *)NULL);
     }

@@ -24,6 +24,7 @@ static void open_at(rv_pipeline *p, const char *dir)
 
 static void closed(rv_pipeline *p)
 {
+    rv_instant_close(p->instant);
     rv_router_box_free(p->routers);
     rv_memory_close(p->memory);
     rv_embed_close(p->embed);
@@ -138,5 +139,70 @@ TEST(rating_one_request_again_and_again_is_one_rating)
     }
     double explores = rv_router_explores(p.routers, 1e-9); /* share rated is one of RV_ROUTER_WINDOW */
     CHECK(explores <= 1.0 / RV_ROUTER_WINDOW, "%g", explores);
+    closed(&p);
+}
+
+static double weight_of(rv_pipeline *p, int64_t from, int64_t to)
+{
+    rv_arena *arena;
+    rv_memory_edge *edges;
+    size_t n;
+    double weight = 0;
+    CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
+    CHECK_OK(rv_memory_neighbours(p->memory, from, arena, &edges, &n));
+    for (size_t i = 0; i < n; i++) {
+        weight = edges[i].from == to || edges[i].to == to ? edges[i].weight : weight;
+    }
+    rv_arena_free(arena);
+    return weight;
+}
+
+/* A rating moves edges and turns questions once. Saying it again, or another one in its place, is kept and moves nothing more; a correction is
+ * news. */
+TEST(a_request_teaches_once_however_often_it_is_rated)
+{
+    static const char id[] = "00000000-0000-4000-8000-000000000001";
+    rv_pipeline p;
+    int64_t again = 0, notes[2];
+    sqlite3 *conn;
+    bool added;
+    open_at(&p, temp_dir());
+    p.feedback_per_day = 0;
+    CHECK_OK(rv_loop_setup(p.db));
+    CHECK_OK(rv_instant_open(&rv_heap, p.db, p.embed, p.memory, &p.instant));
+    CHECK_OK(rv_memory_add(p.memory, &(rv_memory_new){ .type = "note", .text = "The bakery opens at seven." },
+                           &notes[0], &added));
+    CHECK_OK(rv_memory_add(p.memory, &(rv_memory_new){ .type = "note", .text = "The pool is closed." },
+                           &notes[1], &added));
+    CHECK_OK(rv_memory_link(p.memory, notes[0], notes[1], "same_topic", 0.5));
+    rv_episode e = { .request_id = id,
+                     .session_id = "s",
+                     .question = "When does it open?",
+                     .answer = "Not in the passages. [2]",
+                     .model = "m",
+                     .sources = notes,
+                     .n_sources = 2 };
+    CHECK_OK(rv_db_begin(p.db, &conn));
+    CHECK_OK(rv_episode_append(conn, &e));
+    CHECK_OK(rv_db_commit(p.db));
+    rv_feedback_done done;
+    rv_instant_stats stats;
+    double once = 0;
+    for (int i = 0; i < 20; i++) {
+        CHECK_OK(rv_pipeline_feedback(&p, "", &(rv_feedback){ .request_id = id, .rating = i % 2 ? 4 : 5 },
+                                      &again, &done));
+        CHECK(done.first == (i == 0) && done.news == (i == 0), "%d: first %d, news %d", i, done.first,
+              done.news);
+        once = i ? once : weight_of(&p, notes[0], notes[1]);
+    }
+    rv_instant_get_stats(p.instant, &stats);
+    CHECK(stats.signals == 1, "%zu signals", stats.signals);
+    CHECK(once > 0.5 && weight_of(&p, notes[0], notes[1]) == once, "%g, then %g", once,
+          weight_of(&p, notes[0], notes[1]));
+    CHECK_OK(rv_pipeline_feedback(&p, "", &(rv_feedback){ .request_id = id, .correction = "At seven." },
+                                  &again, &done));
+    CHECK(!done.first && done.news, "a correction is news");
+    rv_instant_get_stats(p.instant, &stats);
+    CHECK(stats.signals == 2, "%zu signals", stats.signals);
     closed(&p);
 }
