@@ -1,8 +1,9 @@
 """From exercises to padded token batches, with a mark on every token that says what it teaches."""
 
+import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -26,7 +27,10 @@ class Batch:
     cites: list[tuple[int, int, int]]  # row, token before the first cited number, that number
     bridges: list[tuple[int, int, list[int]]]  # row, token before the second cited number, the places in the first passage of the name that leads there
     named: list[tuple[int, int, list[int]]]  # row, that token, the places of the same name in the second passage
-    weighed: tuple[list[tuple[int, int, list[int]]], ...]  # row, token before an answer that compares, the places of the first and of the second value
+    weighed: tuple[list[tuple[int, int, list[int]]], ...]  # row, token before an answer that compares, where the first and the second value end
+    words: list[tuple[int, int, list[int]]]  # row, that token, the places of the word in the question that says which of the two wins
+    duels: list[tuple[int, int, int, int, int]]  # row, that token, is the first value the larger one, does the question ask for more, is the first the answer (1 or 0)
+    sizes: list[tuple[int, int, float]]  # row, last digit of a number in the passages, the decimal logarithm of that number
 
 
 @dataclass
@@ -36,6 +40,9 @@ class Turn:
     via: list[int]  # the tokens of the name between its two hops, if it has two
     about: int  # the passage that must be read, where the answer cites none
     compared: list[list[int]]  # the tokens of the two values that are compared, if any are
+    word: list[int] = field(default_factory=list)  # how the question asks for one of them, `cheaper`
+    more: bool = False  # whether that is the larger one
+    first_larger: bool = False
 
 
 @dataclass
@@ -45,6 +52,11 @@ class Row:
     ids: list[int]
     marks: list[int]
     turns: list[Turn]
+
+
+def _digits(value: str) -> int:
+    """The whole number in `340 grams`."""
+    return int("".join(c for c in value if c.isdigit()))
 
 
 class Encoder:
@@ -68,7 +80,7 @@ class Encoder:
                 texts += ["user\n" + tasks.user_text([], text), "assistant\n" + reply]
             for n, (text, reply) in enumerate(example.turns):
                 texts += ["user\n" + tasks.user_text([] if n else example.passages, text, example.bare), "assistant\n", reply]
-                texts += [" " + t for t in ([example.via[text]] if text in example.via else []) + list(example.compared.get(text, ()))]
+                texts += [" " + t for t in ([example.via[text]] if text in example.via else []) + list(example.compared.get(text, ())[:3])]
         parts = iter([e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)])
         rows = []
         for example in examples:
@@ -80,7 +92,11 @@ class Encoder:
             for text, _ in example.turns:
                 asked = [IM_START, *next(parts), IM_END, *self.newline, IM_START, *next(parts)]
                 reply = next(parts)
-                turns.append(Turn(next(parts) if text in example.via else [], example.about.get(text, 0), [next(parts) for _ in example.compared.get(text, ())]))
+                turn = Turn(next(parts) if text in example.via else [], example.about.get(text, 0), [])
+                if text in example.compared:
+                    left, right, _, turn.more = example.compared[text]
+                    turn.compared, turn.word, turn.first_larger = [next(parts), next(parts)], next(parts), _digits(left) > _digits(right)
+                turns.append(turn)
                 ids += [*asked, *reply, IM_END, *self.newline]
                 marks += [OTHER] * len(asked) + self._cites(reply) + [END] + [OTHER] * len(self.newline)
             rows.append(Row(ids, marks, turns))
@@ -98,7 +114,7 @@ class Encoder:
     def pad(self, rows: list[Row]) -> Batch:
         length = (max(len(row.ids) for row in rows) + 7) // 8 * 8
         shape = (len(rows), length)
-        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [], [], ([], []))
+        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [], [], ([], []), [], [], [])
         for n, row in enumerate(rows):
             batch.ids[n, : len(row.ids)], batch.marks[n, : len(row.marks)] = row.ids, row.marks
             self._label(n, row, batch)
@@ -122,6 +138,8 @@ class Encoder:
             if token == self.close and n > 1 and ids[n - 2] == self.open and ids[n - 1] in self.digits:
                 current = self.digits[ids[n - 1]]
             passage[n] = current
+        if any(turn.compared for turn in of.turns):
+            self._numbers(row, ids, passage, batch.sizes)
         n = begin = 0
         while n < len(ids):
             if marks[n] == OTHER:
@@ -145,33 +163,45 @@ class Encoder:
                 places = [p + k for p in self._places(ids, turn.via, inside) for k in range(len(turn.via))]
                 if places:
                     looks.append((row, digits[1] - 1, places))
-            for k, value, looks in zip(digits, turn.compared, batch.weighed) if len(digits) > 1 else ():
+            for k, value, looks in zip((digits[0], digits[-1]), turn.compared, batch.weighed) if digits else ():
                 places = self._places(ids, value, np.flatnonzero(passage == self.digits[ids[k]]))
+                ends = max(i for i, token in enumerate(value) if token in self.digits) if places else 0
                 if places:
-                    looks.append((row, digits[-1] + 1, [p + n for p in places for n in range(len(value))]))
+                    looks.append((row, digits[-1] + 1, [p + ends for p in places]))
+            if turn.compared and digits:
+                batch.words.append((row, digits[-1] + 1, [p + i for p in self._places(ids, turn.word, range(begin, n)) for i in range(len(turn.word))]))
+                batch.duels.append((row, digits[-1] + 1, int(turn.first_larger), int(turn.more), int(turn.first_larger == turn.more)))
             if digits:
-                self._sources(row, ids, digits if turn.compared else digits[-1:], end, passage, batch.looks)
+                self._sources(row, ids, digits if turn.compared else digits[-1:], end, passage, batch.looks, range(begin, n) if turn.compared else range(0))
             n, begin = end + 1, 0
 
+    def _numbers(self, row: int, ids: list[int], passage: np.ndarray, sizes: list[tuple[int, int, float]]) -> None:
+        """The whole numbers of up to five digits in the passages, and how large they are."""
+        run = ""
+        for n, token in enumerate(ids[:-1]):
+            run = run + str(self.digits[token]) if token in self.digits and passage[n] else ""
+            if run and ids[n + 1] not in self.digits and 0 < int(run) < 100000 and ids[n - len(run)] != self.open:
+                sizes.append((row, n, math.log10(int(run))))
+
     @staticmethod
-    def _places(ids: list[int], wanted: list[int], inside: np.ndarray) -> list[int]:
+    def _places(ids: list[int], wanted: list[int], inside: np.ndarray | range) -> list[int]:
         if not wanted or not len(inside):
             return []
         return [n for n in range(inside[0], inside[-1] + 2 - len(wanted)) if ids[n : n + len(wanted)] == wanted]
 
-    def _sources(self, row: int, ids: list[int], cites: list[int], end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]]) -> None:
-        """Where each token of an answer stands in the passages that it comes from."""
+    def _sources(self, row: int, ids: list[int], cites: list[int], end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]], question: range) -> None:
+        """Where each token of an answer stands in the passages that it comes from, or in the question where one of two is chosen."""
         value = ids[cites[-1] + 2 : end]
-        places = [p for digit in cites for p in self._places(ids, value, np.flatnonzero(passage == self.digits[ids[digit]]))]
+        places = [p for digit in cites for p in self._places(ids, value, np.flatnonzero(passage == self.digits[ids[digit]]))] + self._places(ids, value, question)
         for k in range(len(value) if places else 0):
             looks.append((row, cites[-1] + 1 + k, [p + k for p in places[:4]]))
 
 
-def stream(encoder: Encoder, seed: int, progress, tokens: int) -> Iterator[Batch]:
-    """Batches of about `tokens` tokens without end; `progress()` says where the curriculum stands."""
+def stream(encoder: Encoder, seed: int, progress, tokens: int, more: dict[str, int] | None = None) -> Iterator[Batch]:
+    """Batches of about `tokens` tokens without end; `progress()` says where the curriculum stands, `more` which tasks are set more often."""
     r = random.Random(seed)
     while True:
-        rows = [row for row in encoder.encode([tasks.sample(r, progress()) for _ in range(POOL)]) if len(row.ids) <= MAX_TOKENS]
+        rows = [row for row in encoder.encode([tasks.sample(r, progress(), more) for _ in range(POOL)]) if len(row.ids) <= MAX_TOKENS]
         rows.sort(key=lambda row: len(row.ids) + 8 * r.random())
         batches, current = [], []
         for row in rows:

@@ -9,6 +9,15 @@ from pathlib import Path
 import torch
 
 
+def mean_of(earlier: Path, later: Path, share: float) -> dict:
+    """A checkpoint whose weights are the mean of two; going on from it begins there too."""
+    mixed, other = torch.load(earlier), torch.load(later)
+    for name in mixed["mean"]:
+        mixed["mean"][name].lerp_(other["mean"][name], share)
+    mixed["model"], mixed["total"] = mixed["mean"], max(mixed["total"], other["total"])
+    return mixed
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("earlier", type=Path)
@@ -16,11 +25,7 @@ def main() -> None:
     options.add_argument("share", type=float)
     options.add_argument("out", type=Path)
     chosen = options.parse_args()
-    mixed, later = torch.load(chosen.earlier), torch.load(chosen.later)
-    for name in mixed["mean"]:
-        mixed["mean"][name].lerp_(later["mean"][name], chosen.share)
-    mixed["total"] = max(mixed["total"], later["total"])
-    torch.save(mixed, chosen.out)
+    torch.save(mean_of(chosen.earlier, chosen.later, chosen.share), chosen.out)
 
 
 if __name__ == "__main__":

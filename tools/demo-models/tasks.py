@@ -25,7 +25,7 @@ class Example:
     history: list[tuple[str, str]] = field(default_factory=list)  # what was said before, without the passages of then
     via: dict[str, str] = field(default_factory=dict)  # question of two hops: the name that leads from the first passage to the second
     about: dict[str, int] = field(default_factory=dict)  # question whose answer cites nothing: the passage that one must read for it
-    compared: dict[str, tuple[str, str]] = field(default_factory=dict)  # for questions that compare: what is compared, as the two passages have it
+    compared: dict[str, tuple[str, str, str, bool]] = field(default_factory=dict)  # question that compares: the two values as the passages have them, the word, whether more wins
 
 
 def answer(value: str, cites: list[int]) -> str:
@@ -240,16 +240,18 @@ def _extra(w: World, count: int) -> int:
 
 
 def _missing(w: World, known: list[Fact]) -> Fact:
-    """A question that cannot be answered: half of the time the entity is there and the attribute is not."""
+    """A question that cannot be answered: half of the time the entity is there and the attribute is not; in training more often than that, and then mostly
+    an everyday attribute."""
     claims = set().union(*(f.claims for f in known)) if known else set()
+    same, like = (0.68, 0.9) if w.practice else (0.5, 0.85)
     while True:
         base = w.r.choice(known) if known else None
         x = w.r.random()
         if base and x < 0.2 and w.practice and base.value_kind in words.MAKERS:  # the entity is there, and a value that would fit
             fact = new_fact(w, subject=base.subject, subject_kind=base.subject_kind, value_kind=base.value_kind)
-        elif base and x < 0.5:
-            fact = new_fact(w, subject=base.subject, subject_kind=base.subject_kind)
-        elif base and x < 0.85:
+        elif base and x < same:
+            fact = new_fact(w, subject=base.subject, subject_kind=base.subject_kind, everyday=w.practice)
+        elif base and x < like:
             fact = new_fact(w, like=base)
         else:
             fact = new_fact(w)
@@ -539,47 +541,100 @@ _COMPARE = ("Which is {c}, {a} or {b}?", "What is {c}: {a} or {b}?", "Is {a} or 
 _COMPARE_OPEN = ("Which has the {c} {w}, {a} or {b}?", "What has the {c} {w}: {a} or {b}?", "Does {a} or {b} have the {c} {w}?")
 
 
-def comparison(w: World, shape: Shape) -> Example:
-    """Two numbers of the same kind; the answer is the name that goes with the larger or the smaller one."""
+@dataclass
+class Scale:
+    """Numbers of one kind that can be compared: two facts that have no values yet, and how one asks for more and for less."""
+
+    left: Fact
+    right: Fact
+    unit: str
+    forms: tuple[str, ...]
+    template: str
+    words: tuple[str, str]
+
+
+def _scale(w: World, more: bool) -> Scale:
     r = w.r
-    digits = r.choice((1, 2, 2, 3, 3, 4))
-    low = 10 ** (digits - 1) + (digits == 1)
-    x = r.randint(low, 10**digits - 1)
-    y = x
-    while y == x:
-        other = max(1, digits + r.choice((0, 0, 0, 0, -1, 1)))
-        y = r.randint(10 ** (other - 1) + (other == 1), 10**other - 1)
-    more = r.random() < 0.5
     kind = r.random()
     if kind < 0.4 and not w.held_forms:
-        key, hi, lo = r.choice(_NAMED_COMPARISONS)
+        key, *names = r.choice(_NAMED_COMPARISONS)
         relation = next(n for n in relations.NAMED if n.key == key)
-        left, right = new_fact(w, like=Fact(key, "", "", "", "", (), (), relation=relation)), new_fact(w, like=Fact(key, "", "", "", "", (), (), relation=relation))
-        unit = r.choice((" euros", " dollars", " crowns", " pounds")) if relation.value == "money" else ""
-        template, word = r.choice(_COMPARE), (hi if more else lo)
-    else:
-        subject_kind = r.choice(words.ENTITIES)
-        if kind < 0.8:
-            noun, hi, lo = r.choice([m for n, m in enumerate(_MEASURES) if (n % 4 == 3) == w.held_forms])
-            unit = " " + r.choice(words.UNITS)
-            template, word = r.choice(_COMPARE), (hi if more else lo)
-        else:
-            noun = r.choice([n for n in relations.ATTRIBUTES["number"] if words.is_held("attribute " + n) == w.held_forms] or ["tally"])
-            unit = ""
-            template, word = r.choice(_COMPARE_OPEN), r.choice(("larger", "higher") if more else ("smaller", "lower"))
-        like = Fact("open " + noun, "", subject_kind, "", "number", (), relations.OPEN_HELD_QUESTIONS if w.held_forms else relations.OPEN_QUESTIONS, attribute=noun)
+        like = Fact(key, "", "", "", "", (), (), relation=relation)
         left, right = new_fact(w, like=like), new_fact(w, like=like)
-        template = template.replace("{w}", noun)
+        return Scale(left, right, r.choice((" euros", " dollars", " crowns", " pounds")) if relation.value == "money" else "", _COMPARE, r.choice(_COMPARE), tuple(names))
+    subject_kind = r.choice(words.ENTITIES)
+    if kind < 0.8:
+        noun, *names = r.choice([m for n, m in enumerate(_MEASURES) if (n % 4 == 3) == w.held_forms])
+        unit, forms, template = " " + r.choice(words.UNITS), _COMPARE, r.choice(_COMPARE)
+    else:
+        noun, unit = r.choice([n for n in relations.ATTRIBUTES["number"] if words.is_held("attribute " + n) == w.held_forms] or ["tally"]), ""
+        forms = tuple(form.replace("{w}", noun) for form in _COMPARE_OPEN)
+        template, word = r.choice(forms), r.choice(("larger", "higher") if more else ("smaller", "lower"))
+        names = ("larger", "smaller") if word in ("larger", "smaller") else ("higher", "lower")
+    like = Fact("open " + noun, "", subject_kind, "", "number", (), relations.OPEN_HELD_QUESTIONS if w.held_forms else relations.OPEN_QUESTIONS, attribute=noun)
+    return Scale(new_fact(w, like=like), new_fact(w, like=like), unit, forms, template, tuple(names))
+
+
+def _number(w: World, digits: int) -> int:
+    return w.r.randint(10 ** (digits - 1) + (digits == 1), 10**digits - 1)
+
+
+def _near(w: World, digits: int, taken: list[int]) -> int:
+    """A number of about as many digits, none of those taken."""
+    while True:
+        number = _number(w, max(1, digits + w.r.choice((0, 0, 0, 0, -1, 1))))
+        if number not in taken:
+            return number
+
+
+def _against(example: Example, template: str, word: str, left: tuple[Fact, int], right: tuple[Fact, int], winner: str, more: bool) -> None:
+    """Ask for one of two, cite both."""
+    (a, home), (b, other) = left, right
+    text = words.capital(template.replace("{c}", word).replace("{a}", a.subject).replace("{b}", b.subject))
+    example.turns.append((text, answer(winner, [home, other])))
+    example.compared[text] = (a.value, b.value, word, more)
+
+
+def comparison(w: World, shape: Shape) -> Example:
+    """Two numbers of the same kind; the answer is the name that goes with the larger or the smaller one."""
+    digits = w.r.choice((1, 2, 2, 3, 3, 4))
+    x = _number(w, digits)
+    y = _near(w, digits, [x])
+    more = w.r.random() < 0.5
+    scale = _scale(w, more)
+    left, right = scale.left, scale.right
     while right.subject == left.subject or right.claims & left.claims:
         right = new_fact(w, like=right)
-    left, right = replace(left, value=f"{x}{unit}"), replace(right, value=f"{y}{unit}")
+    left, right = replace(left, value=f"{x}{scale.unit}"), replace(right, value=f"{y}{scale.unit}")
     others = distractors(w, left, max(shape.passages - 2 + _extra(w, shape.passages), 0), [right])
     facts = [left, right] + others
     passages, where = lay_out(w, [item(w, n, f, shape.pairs / 2) for n, f in enumerate(facts)], shape.passages, shape.notes)
-    text = words.capital(template.replace("{c}", word).replace("{a}", left.subject).replace("{b}", right.subject))
-    winner = left.subject if (x > y) == more else right.subject
-    example = Example(passages, [(text, answer(winner, [where[0], where[1]]))], compared={text: (left.value, right.value)})
+    example = Example(passages)
+    _against(example, scale.template, scale.words[not more], (left, where[0]), (right, where[1]), left.subject if (x > y) == more else right.subject, more)
     return _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], shape)
+
+
+def comparisons(w: World, shape: Shape) -> Example:
+    """Many things measured on one scale and many pairs of them compared, for training: no pair twice, or an answer would follow from another."""
+    r = w.r
+    count = max(2, min(shape.passages, 6))
+    scale, digits = _scale(w, r.random() < 0.5), r.choice((1, 2, 2, 3, 3, 4))
+    facts: list[Fact] = []
+    numbers: list[int] = []
+    for fact in [scale.left, scale.right] + [new_fact(w, like=scale.left) for _ in range(30)]:
+        if len(facts) < count and not any(fact.claims & f.claims or fact.subject == f.subject for f in facts):
+            numbers.append(_near(w, digits, numbers))
+            facts.append(replace(fact, value=f"{numbers[-1]}{scale.unit}"))
+    passages, where = lay_out(w, [item(w, n, f, shape.pairs / 2) for n, f in enumerate(facts)], shape.passages, shape.notes)
+    example = Example(passages)
+    pairs = [(a, b) for a in range(len(facts)) for b in range(a)]
+    r.shuffle(pairs)
+    for pair in pairs[: max(1, shape.turns)]:
+        a, b = pair if w.chance(0.5) else pair[::-1]
+        more = w.chance(0.5)
+        winner = facts[a].subject if (numbers[a] > numbers[b]) == more else facts[b].subject
+        _against(example, r.choice(scale.forms), scale.words[not more], (facts[a], where[a]), (facts[b], where[b]), winner, more)
+    return example
 
 
 def judge(w: World, shape: Shape) -> Example:
@@ -686,18 +741,18 @@ def session(w: World, shape: Shape) -> Example:
     return example
 
 
-TASKS = dict(one=one_hop, notes=notes, none=notes_refusal, chain=notes_chain, two=two_hop, fix=correction, cmp=comparison, no=refusal, judge=judge, quote=quote,
+TASKS = dict(one=one_hop, notes=notes, none=notes_refusal, chain=notes_chain, two=two_hop, fix=correction, cmp=comparison, cmps=comparisons, no=refusal, judge=judge, quote=quote,
              session=session, chat=general, own=own_notes)
 
 # Share of each task while the training goes on: at the start, in the first half, at the end.
 _MIX_START = dict(one=50, notes=6, quote=25, fix=6, two=4, cmp=2, no=4, judge=2, chat=3)
 _MIX_MIDDLE = dict(one=19, notes=19, none=3, chain=6, two=16, fix=10, cmp=9, no=7, judge=6, quote=5, session=3, chat=2)
-_MIX_LATE = dict(one=10, notes=11, none=7, chain=13, two=24, fix=6, cmp=9, no=5, judge=8, session=3, chat=1, own=8)
-_MIX_END = dict(one=12, notes=14, none=8, chain=11, two=17, fix=8, cmp=8, no=6, judge=8, session=6, chat=4, own=9)
+_MIX_LATE = dict(one=10, notes=11, none=7, chain=13, two=24, fix=6, cmp=5, cmps=8, no=5, judge=8, session=3, chat=1, own=8)
+_MIX_END = dict(one=12, notes=14, none=8, chain=11, two=17, fix=8, cmp=6, cmps=5, no=6, judge=8, session=6, chat=4, own=9)
 
 
-def sample(r: random.Random, p: float) -> Example:
-    """One exercise as it is set when the share `p` of the curriculum has passed.
+def sample(r: random.Random, p: float, more: dict[str, int] | None = None) -> Example:
+    """One exercise as it is set when the share `p` of the curriculum has passed; `more` raises the weight of single tasks.
 
     Several questions on the same passages are the cheapest way to more supervision per token, so there are many at first.
     """
@@ -711,10 +766,11 @@ def sample(r: random.Random, p: float) -> Example:
         count, turns = r.choice((1, 2, 3, 4, 4, 5, 6, 6, 7, 8)), r.choice((4, 5, 6, 7)) if p < 0.85 else r.choice((1, 2, 4, 5))
     if p < 0.10:
         mix["quote"] += round(120 * (1 - p / 0.10))
+    mix = {name: mix.get(name, 0) + (more or {}).get(name, 0) for name in (*mix, *(more or {}))}
     task = r.choices(list(mix), list(mix.values()))[0]
     notes = 0.0 if p < 0.2 else min(0.5, (p - 0.2) * 1.5) * (r.random() < 0.8)
     pairs = 0.0 if p < 0.1 else 0.12
-    if task in ("two", "fix", "cmp", "chain", "session"):
+    if task in ("two", "fix", "cmp", "cmps", "chain", "session"):
         count = max(count, 2)
     if task in ("notes", "none", "chain"):  # long passages, few of them, and more questions on each page
         count, turns = min(count, r.choice((1, 2, 3, 4, 4, 5, 6))), turns + r.choice((0, 1, 2))

@@ -1,8 +1,8 @@
 """Train one demo tier, or all of them, from random weights on generated text.
 
     train.py --smoke                          the whole recipe in about a minute, tiny: tokenizer, training, export, check
-    train.py --full --work DIR                all four tiers, one after the other, and their files in models/
-    train.py --tier s --work DIR              one tier; repeat with --resume to go on after a stop
+    train.py --full --work DIR                all four tiers, stage by stage as recipe.py has them, and their files in models/; with --tier, that tier alone
+    train.py --tier s --work DIR              one run of one tier; repeat with --resume to go on after a stop (--full too)
 
 Several workers on one model: start it with `torchrun --nproc-per-node 2 train.py ...`; each takes --threads cores and a batch of its own.
 """
@@ -10,8 +10,9 @@ Several workers on one model: start it with `torchrun --nproc-per-node 2 train.p
 import argparse
 import json
 import os
+import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # every shape of batch keeps its compiled products
@@ -25,7 +26,9 @@ import evaluate
 import check_gguf
 import export_gguf
 import grow
+import mix
 import model as lfm2
+import recipe
 import tokenizer as bpe
 from batches import Batch, Encoder, stream
 from optimiser import Optimiser
@@ -33,11 +36,10 @@ from optimiser import Optimiser
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parent.parent / "models"
 BATCH = {"xs": 2000, "s": 2500, "m": 3500, "l": 4000}
-BUDGET = {"xs": 40, "s": 60, "m": 20, "l": 20}  # million tokens
-GROWN = {"m": "s", "l": "m"}  # tiers that --full begins with the weights of a smaller one
 WARM_UP = 40
 LOOKS = 200  # copied tokens and citations of a batch whose attention is supervised
 SECOND_WEIGHT = 2.5  # of the way to the second passage among the auxiliary losses, because it is the last thing to be learned
+AUXILIARY = ("passage", "target", "asked", "copy", "find", "bridge", "second", "left", "right", "word", "size", "more", "larger", "wins")
 OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
 HOLD, FOUND = 0.14, 60  # the curriculum waits here until so many per cent of the citations over three passages are right
 EMA = 0.998  # the running mean of the weights is what is measured and shipped
@@ -54,6 +56,8 @@ class Plan:
     rate: float = 0.02
     decay: float = 0.35  # share of the run over which the rate falls to zero
     aux: float = 0.3
+    batch: int = 0  # tokens, 0: as BATCH has it
+    more: dict[str, int] = field(default_factory=dict)  # tasks that are set more often, and how much their weight is raised
 
 
 class Heads(nn.Module):
@@ -63,13 +67,18 @@ class Heads(nn.Module):
     Beside them one attention head of the last attention layer is told where the next copied token stands (`copy`) and one of the third in which
     passage the first cited number is (`find`). For the second number one of the second is told where the name stands that leads from the first passage
     to it (`bridge`), and one of the third where the same name stands in the second passage (`second`): not just in which passage, or it would learn
-    to look for what is asked, which stands in a wrong passage too, and guess between them. Where two values are compared, two heads of the third are told where they stand (`left`, `right`)."""
+    to look for what is asked, which stands in a wrong passage too, and guess between them.
+    Where two numbers are compared, before the third attention layer a reader asks the last digit of each number how large it is (`size`); two heads of
+    that layer are told to look at those digits (`left`, `right`) and one of the second at the word of the question that says which one wins (`word`); at the token before the answer, readers ask after the second whether more or less
+    is wanted (`more`), and after the third which number is larger and whether the first thing is the answer (`larger`, `wins`). A tier whose third attention layer is its last has no room for this."""
 
     def __init__(self, hidden: int):
         super().__init__()
         self.passage = nn.Parameter(torch.zeros(10, hidden))
         self.target = nn.Parameter(torch.zeros(10, hidden))
         self.asked = nn.Parameter(torch.zeros(10, hidden))
+        self.size = nn.Parameter(torch.zeros(1, hidden))
+        self.more, self.larger, self.wins = (nn.Parameter(torch.zeros(2, hidden)) for _ in range(3))
 
 
 class Trainer:
@@ -86,9 +95,10 @@ class Trainer:
         self.taps = self.model.config.attention[:3]
         self.copier, self.finder, self.bridge = (self.model.layers[n] for n in (self.model.config.attention[-1], self.taps[2], self.taps[1]))
         self.copier.watched = self.finder.watched = self.bridge.watched = True
+        self.compares = self.taps[2] != self.model.config.attention[-1]
         self.step = self.seen = self.total = 0  # steps and tokens of this run that moved its plan on, tokens of all runs
         self.found = plan.start > HOLD  # can it find the right passage yet
-        self.losses = {"answer": 0.0, "other": 0.0, "passage": 0.0, "target": 0.0, "asked": 0.0, "copy": 0.0, "find": 0.0, "bridge": 0.0, "second": 0.0, "left": 0.0, "right": 0.0}
+        self.losses = dict.fromkeys(("answer", "other", *AUXILIARY), 0.0)
 
     def progress(self) -> float:
         p = self.plan
@@ -109,9 +119,27 @@ class Trainer:
         scores = scores.masked_fill(torch.arange(scores.shape[1], device=self.device) > place[:, None], -torch.inf)
         return (scores.logsumexp(-1) - scores.masked_fill(~wanted, -torch.inf).logsumexp(-1)).mean()
 
+    def _states(self, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The last states, the residuals after the first three attention layers and the one that the third of them reads."""
+        before = self.taps[2] - 1
+        wanted = (*self.taps[:2], before, self.taps[2]) if before not in self.taps else self.taps
+        states, tapped = self.model.hidden_states(ids, wanted)
+        found = dict(zip(wanted, tapped))
+        return states, [*(found[n] for n in self.taps), found[before]]
+
+    def _comparing(self, batch: Batch, tapped: list[Tensor], before: Tensor) -> dict[str, Tensor]:
+        """How far the readers of a comparison are from the truth: the size of each number, more or less, which is larger, which is the answer."""
+        rows, at, *truth = (list(column) for column in zip(*batch.duels))
+        losses = {name: F.cross_entropy(F.linear(lfm2.normalise(tap[rows, at]).float(), getattr(self.heads, name)), torch.tensor(labels, device=self.device))
+                  for name, tap, labels in zip(("larger", "more", "wins"), (tapped[2], tapped[1], tapped[2]), truth)}
+        rows, at, sizes = (list(column) for column in zip(*batch.sizes))
+        told = F.linear(lfm2.normalise(before[rows, at]).float(), self.heads.size)[:, 0]
+        losses["size"] = F.smooth_l1_loss(told + 2, torch.tensor(sizes, device=self.device), beta=0.1)
+        return losses
+
     def _loss(self, batch: Batch) -> Tensor:
         ids, marks, passage, target, asked = (torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.marks, batch.passage, batch.target, batch.asked))
-        states, tapped = self.model.hidden_states(ids, self.taps)
+        states, (*tapped, before) = self._states(ids)
         width = ids.shape[1]
         here = torch.arange(ids.numel(), device=self.device).view_as(ids)[:, :-1].reshape(-1)
         after, mark = ids[:, 1:].reshape(-1), marks[:, 1:].reshape(-1)
@@ -127,7 +155,7 @@ class Trainer:
                 losses[name] = F.cross_entropy(logits, labels.reshape(-1)[at])
         last = self.model.config.heads - 1
         for name, layer, head, known in (("copy", self.copier, 0, batch.looks), ("bridge", self.bridge, last, batch.bridges), ("second", self.finder, last, batch.named),
-                                         ("left", self.finder, 0, batch.weighed[0]), ("right", self.finder, 2, batch.weighed[1])):
+                                         *((("left", self.finder, 0, batch.weighed[0]), ("right", self.finder, 2, batch.weighed[1]), ("word", self.bridge, 0, batch.words)) if self.compares else ())):
             at = [known[n] for n in torch.randperm(len(known))[:LOOKS]]
             wanted = torch.zeros(len(at), width, dtype=torch.bool)
             for n, (_, _, places) in enumerate(at):
@@ -138,9 +166,11 @@ class Trainer:
         rows = [row for row, _, _ in at]
         if at:
             losses["find"] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
+        if self.compares and batch.duels:
+            losses |= self._comparing(batch, tapped, before)
         for name, value in losses.items():
             self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
-        extra = sum(losses.get(name, 0) for name in ("passage", "asked", "target", "copy", "find", "bridge", "left", "right")) + SECOND_WEIGHT * losses.get("second", 0)
+        extra = sum(losses.get(name, 0) * (SECOND_WEIGHT if name == "second" else 1) for name in AUXILIARY)
         return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
 
     def _share(self, count: int) -> int:
@@ -217,7 +247,7 @@ def run(trainer: Trainer, checkpoint: Path, every: float, cell_size: int, max_se
     due = first + every * 1e6
     if rank == 0:
         report(dict(plan=vars(trainer.plan), parameters=lfm2.parameters(trainer.model), seed=trainer.seed, torch=torch.__version__))
-    for batch in stream(trainer.encoder, trainer.seed * 1_000_003 + trainer.total + 7919 * rank, trainer.progress, BATCH[trainer.plan.tier]):
+    for batch in stream(trainer.encoder, trainer.seed * 1_000_003 + trainer.total + 7919 * rank, trainer.progress, trainer.plan.batch or BATCH[trainer.plan.tier], trainer.plan.more):
         trainer.learn(batch)
         if trainer.total >= due:
             measure()
@@ -240,10 +270,12 @@ def main() -> None:
     options.add_argument("--tier", choices=lfm2.TIERS)
     options.add_argument("--work", type=Path, default=Path("demo-models-work"), help="where checkpoints and logs go")
     options.add_argument("--name", help="name of the checkpoint, the tier by default")
-    options.add_argument("--tokens", type=float, help="million tokens of this run")
+    options.add_argument("--tokens", type=float, default=20, help="million tokens of this run")
     options.add_argument("--from", dest="start", type=float, default=0.0, help="place in the curriculum where the run begins, 0..1")
     options.add_argument("--rate", type=float, default=0.02, help="learning rate of Muon")
     options.add_argument("--decay", type=float, default=0.35)
+    options.add_argument("--batch", type=int, default=0, help="tokens in a batch")
+    options.add_argument("--more", nargs="*", default=[], metavar="TASK=WEIGHT", help="set these tasks more often, e.g. cmps=30")
     options.add_argument("--resume", action="store_true", help="go on from the checkpoint in --work")
     options.add_argument("--init", type=Path, help="begin a new plan with the weights of this checkpoint")
     options.add_argument("--every", type=float, default=1.0, help="million tokens between two measurements")
@@ -258,35 +290,62 @@ def main() -> None:
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     chosen.work.mkdir(parents=True, exist_ok=True)
 
-    def train(tier: str, plan: Plan, encoder: Encoder, out: Path, every: float, size: int, init: Path | None = None) -> None:
-        trainer = Trainer(plan, encoder, chosen.seed, device)
-        checkpoint = chosen.work / f"{chosen.name or tier}.pt"
+    first = not dist.is_initialized() or dist.get_rank() == 0
+
+    def train(plan: Plan, checkpoint: Path, seed: int, every: float, size: int, init: Path | None) -> Trainer:
+        trainer = Trainer(plan, encoder, seed, device)
         if chosen.resume and checkpoint.exists():
             trainer.load(checkpoint, fresh=False)
         elif init:
             trainer.load(init, fresh=True)
-        run(trainer, checkpoint, every, size, chosen.minutes * 60)
-        if dist.is_initialized() and dist.get_rank():
-            return
-        export_gguf.export(trainer.mean, encoder.tokenizer, tier, out)
+        if trainer.seen < plan.tokens:
+            run(trainer, checkpoint, every, size, chosen.minutes * 60)
+        return trainer
+
+    def together() -> None:
+        if dist.is_initialized():
+            dist.barrier()
+
+    def walk(tier: str, stages: tuple[recipe.Stage, ...], out: Path, every: float, size: int) -> None:
+        """All stages of one tier; its checkpoint is TIER.pt, that of each stage TIER-N.pt."""
+        done, before = chosen.work / f"{tier}.pt", None
+        if tier in recipe.GROWN:
+            before = chosen.work / f"{tier}-0.pt"
+            if first:
+                grow.grow_checkpoint(chosen.work / f"{recipe.GROWN[tier]}.pt", tier, before)
+            together()
+        for n, stage in enumerate(stages, 1):
+            checkpoint = chosen.work / f"{tier}-{n}.pt"
+            train(Plan(tier, stage.tokens * 1e6, stage.start, stage.stop, stage.rate, stage.decay, more=stage.more), checkpoint, stage.seed, every, size, before)
+            together()
+            if first and stage.share < 1:
+                torch.save(mix.mean_of(before, checkpoint, stage.share), chosen.work / f"{tier}-{n}-mean.pt")
+            before = chosen.work / f"{tier}-{n}-mean.pt" if stage.share < 1 else checkpoint
+            together()
+        if first:
+            shutil.copyfile(before, done)
+            model = lfm2.build(tier)
+            model.load_state_dict(torch.load(done)["mean"])
+            export_gguf.export(model, encoder.tokenizer, tier, out)
+        together()
 
     if chosen.smoke:
         encoder = encoder_for(chosen.work / "smoke-tokenizer.json", 4000)
-        out = chosen.work / "smoke.gguf"
-        train("xs", Plan("xs", 0.3e6, start=0.15), encoder, out, 1.0, 10)
-        check_gguf.check(out, chosen.work / f"{chosen.name or 'xs'}.pt", str(chosen.work / "smoke-tokenizer.json"))
+        walk("xs", recipe.SMOKE, chosen.work / "smoke.gguf", 1.0, 10)
+        check_gguf.check(chosen.work / "smoke.gguf", chosen.work / "xs.pt", str(chosen.work / "smoke-tokenizer.json"))
         return
     encoder = encoder_for(HERE / "tokenizer.json")
-    tiers = list(lfm2.TIERS) if chosen.full else [chosen.tier]
-    if tiers == [None]:
+    if chosen.full:
+        for tier in [chosen.tier] if chosen.tier else recipe.RECIPE:
+            walk(tier, recipe.RECIPE[tier], MODELS / f"demo-{tier}.gguf", chosen.every, chosen.cell_size)
+        return
+    if not chosen.tier:
         options.error("one of --smoke, --full, --tier is needed")
-    for tier in tiers:
-        plan, init = Plan(tier, (chosen.tokens or BUDGET[tier]) * 1e6, chosen.start, 1.0, chosen.rate, chosen.decay), chosen.init
-        if chosen.full and tier in GROWN:
-            plan.start, plan.rate, plan.decay, init = 0.6, 0.013, 0.5, chosen.work / f"{tier}-begin.pt"
-            grow.grow_checkpoint(chosen.work / f"{GROWN[tier]}.pt", tier, init)
-        out = MODELS / f"demo-{tier}.gguf" if chosen.full else chosen.work / f"{chosen.name or tier}.gguf"
-        train(tier, plan, encoder, out, chosen.every, chosen.cell_size, init)
+    more = {name: int(weight) for name, weight in (pair.split("=") for pair in chosen.more)}
+    plan = Plan(chosen.tier, chosen.tokens * 1e6, chosen.start, 1.0, chosen.rate, chosen.decay, batch=chosen.batch, more=more)
+    trainer = train(plan, chosen.work / f"{chosen.name or chosen.tier}.pt", chosen.seed, chosen.every, chosen.cell_size, chosen.init)
+    if first:
+        export_gguf.export(trainer.mean, encoder.tokenizer, chosen.tier, chosen.work / f"{chosen.name or chosen.tier}.gguf")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+"""How each demo tier is trained, stage by stage. `train.py --full` walks this table; nothing here runs by itself.
+
+It is the way on which the shipped files came to be, as far as it can be walked again: the generator and the auxiliary losses of today are there from the first
+stage on, and a run that was stopped early has no part where its rate falls. models/README.md says what was run.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run that begins with the weights of the stage before, and with a new optimiser."""
+
+    tokens: float  # millions
+    start: float  # place in the curriculum where it begins, 0..1, and where it ends
+    stop: float
+    rate: float  # of Muon
+    decay: float  # share of the run over which the rate falls to zero
+    seed: int
+    share: float = 1.0  # of this run in the mean with the stage before, which is what is taken on
+    more: dict[str, int] = field(default_factory=dict)  # tasks that are set more often, see tasks.sample
+
+
+GROWN = {"m": "s", "l": "m"}  # tiers that begin with the weights of a smaller one, grown
+
+RECIPE: dict[str, tuple[Stage, ...]] = {
+    "xs": (Stage(7.0, 0.0, 0.35, 0.02, 0.0, 1), Stage(2.0, 0.1, 0.2, 0.015, 0.0, 1), Stage(2.0, 0.1, 0.25, 0.015, 0.0, 1), Stage(6.5, 0.25, 1.0, 0.015, 0.4, 1),
+           Stage(4.2, 0.6, 1.0, 0.01, 0.5, 1, share=0.2)),
+    "s": (Stage(4.0, 0.0, 0.15, 0.02, 0.0, 1), Stage(2.7, 0.1, 0.2, 0.018, 0.0, 1), Stage(2.0, 0.12, 0.25, 0.015, 0.0, 1), Stage(1.2, 0.1, 0.15, 0.018, 0.0, 1),
+          Stage(2.7, 0.2, 0.5, 0.018, 0.5, 1), Stage(5.0, 0.25, 0.5, 0.018, 0.0, 7), Stage(5.5, 0.45, 1.0, 0.015, 0.45, 8)),
+    "m": (Stage(5.0, 0.6, 1.0, 0.013, 0.5, 31), Stage(0.9, 0.7, 1.0, 0.009, 0.6, 51), Stage(1.4, 0.75, 1.0, 0.012, 0.5, 52), Stage(2.4, 0.78, 1.0, 0.011, 0.6, 57),
+          Stage(3.2, 0.72, 1.0, 0.012, 0.6, 71, share=0.5)),
+    "l": (Stage(3.2, 0.62, 0.8, 0.013, 0.0, 61), Stage(4.2, 0.65, 1.0, 0.013, 0.55, 62), Stage(1.6, 0.8, 1.0, 0.011, 0.6, 63, share=0.5),
+          Stage(0.9, 0.86, 1.0, 0.008, 0.9, 64, share=0.25)),
+}
+
+SMOKE = (Stage(0.15, 0.15, 0.3, 0.02, 0.0, 1), Stage(0.15, 0.2, 1.0, 0.02, 0.35, 1, share=0.5))
