@@ -155,65 +155,117 @@ INLINE void add_block(rv_type type, size_t n, const uint8_t *block, block_scales
     }
 }
 
-/* How far ahead of the products weights are fetched. Shares of the read bandwidth, one token, Q4_K, two threads (bench/kernels_matmul):
- *     Intel Xeon   nothing 0.65, 16 KB ahead into L2 0.95
- *     AMD Zen 4    nothing 0.95, 768 bytes into L2 1, 16 KB 0.45: it follows the stream itself, and far hints disturb it
- * Several tokens pause too long between lines for the machine to follow, and want them in L1: eight tokens on Zen 4 take 18.6 GB/s
+/* How weights are fetched ahead of the products decides most of what a decode step takes. Shares of what the machine reads in one
+ * straight stream, one token, Q4_K, two threads (bench/kernels_matmul):
+ *     Intel Xeon   one stream: nothing 0.87, 16 KB ahead into L2 0.95 to 1, 4 KB ahead into L1 1.05;
+ *                  four strips beside each other, 2 KB ahead into L1: 1.35 to 1.45, eight of them no more
+ *     AMD Zen 4    one stream: nothing 0.95, 768 bytes into L2 1, 16 KB 0.45: it follows the stream itself, and far hints disturb it
+ * The Xeon follows a stream only to the end of a page of 4 KB, so that several of them keep more lines under way. A thread's strips
+ * are then cut into STREAMS parts that go on side by side, block by block. It pays as long as the sums of all stay in registers, up
+ * to half a TILE of tokens; eight tokens take 16.9 GB/s from one stream and 13.6 from four.
+ * Several tokens pause too long between lines for Zen 4 to follow, and want them in L1: eight tokens take 18.6 GB/s
  * with 4 KB ahead into L1, 13.7 with 16 KB into L2, 10 with nothing. The tiles after the first find their strip in the cache. What
  * is fetched may lie past the end of the matrix; that is only a hint. */
-enum { AHEAD_FAR = 16384, AHEAD_NEAR = 768, AHEAD_TILE = 4096 };
+enum { AHEAD_FAR = 16384, AHEAD_NEAR = 768, AHEAD_TILE = 4096, AHEAD_STREAMS = 2048, STREAMS = 4 };
 
-INLINE void prefetch_block(rv_layout l, const uint8_t *at, size_t n, size_t ahead)
+/* Strips that are read side by side: the first, how far apart they lie in bytes and in rows, and how far ahead of what is
+ * used lines are fetched. Of the last strip of a matrix some rows may be missing: n_rows is less than RV_STRIP. */
+typedef struct strips {
+    const uint8_t *first;
+    size_t bytes_apart, rows_apart, n_rows, ahead;
+} strips;
+
+INLINE void prefetch(const uint8_t *at, size_t bytes, bool to_l1)
 {
-    for (size_t i = 0; i < rv_layout_unit_bytes(l) / l.unit_blocks; i += RV_LINE) {
-        const void *line = (const void *)((uintptr_t)at + ahead + i);
-        if (n == 1) {
-            __builtin_prefetch(line, 0, 2);
-        } else {
+    for (size_t i = 0; i < bytes; i += RV_LINE) {
+        const void *line = (const void *)((uintptr_t)at + i);
+        if (to_l1) {
             __builtin_prefetch(line, 0, 3);
+        } else {
+            __builtin_prefetch(line, 0, 2);
         }
     }
 }
 
-/* LANES rows of a strip times n tokens; type and n are constants where this is called. */
-INLINE void strip_tile(rv_type type, size_t n, const uint8_t *strip, size_t lane, const rv_act_block *a,
-                       size_t n_blocks, float *out, size_t out_stride, size_t n_rows, size_t ahead)
+/* LANES rows of each strip, from lane on, times n tokens; type, n and n_strips are constants where this is called. */
+INLINE void strip_tile(rv_type type, size_t n, size_t n_strips, strips w, size_t lane, const rv_act_block *a,
+                       size_t n_blocks, float *out, size_t out_stride)
 {
     const rv_layout l = rv_layout_of(type);
-    const size_t block_bytes = rv_layout_block_bytes(l);
-    vf sum[TILE];
-    for (size_t t = 0; t < n; t++) {
-        sum[t] = vf_set(0);
-    }
-    for (size_t first = 0; first < n_blocks; first += l.unit_blocks, strip += rv_layout_unit_bytes(l)) {
-        const size_t left = n_blocks - first, count = left < l.unit_blocks ? left : l.unit_blocks;
-        const unit_scales unit = load_unit_scales(type, strip, lane);
-        for (size_t i = 0; i < count; i++, a++) {
-            if (ahead) {
-                prefetch_block(l, strip + i * block_bytes, n, ahead);
-            }
-            add_block(type, n, strip + l.head_bytes + i * block_bytes + 4 * lane,
-                      load_block_scales(type, strip, unit, i, lane), a, n_blocks, sum);
+    const size_t unit_bytes = rv_layout_unit_bytes(l), block_bytes = rv_layout_block_bytes(l);
+    const size_t share = unit_bytes / l.unit_blocks; /* of a block in the unit */
+    vf sum[STREAMS][TILE];
+    for (size_t s = 0; s < n_strips; s++) {
+        for (size_t t = 0; t < n; t++) {
+            sum[s][t] = vf_set(0);
         }
     }
-    for (size_t t = 0; t < n; t++) {
-        if (n_rows >= LANES) {
-            vf_store(out + t * out_stride, sum[t]);
-        } else {
-            vf_store_n(out + t * out_stride, sum[t], n_rows);
+    for (size_t first = 0; first < n_blocks; first += l.unit_blocks, w.first += unit_bytes) {
+        const size_t left = n_blocks - first, count = left < l.unit_blocks ? left : l.unit_blocks;
+        unit_scales unit[STREAMS];
+        for (size_t s = 0; s < n_strips; s++) {
+            unit[s] = load_unit_scales(type, w.first + s * w.bytes_apart, lane);
+        }
+        for (size_t i = 0; i < count; i++, a++) {
+            for (size_t s = 0; s < n_strips; s++) {
+                const uint8_t *at = w.first + s * w.bytes_apart;
+                if (w.ahead) {
+                    prefetch(at + i * share + w.ahead, share, n > 1 || n_strips > 1);
+                }
+                add_block(type, n, at + l.head_bytes + i * block_bytes + 4 * lane,
+                          load_block_scales(type, at, unit[s], i, lane), a, n_blocks, sum[s]);
+            }
+        }
+    }
+    for (size_t s = 0; s < n_strips; s++, out += w.rows_apart) {
+        for (size_t t = 0; t < n; t++) {
+            if (w.n_rows - lane >= LANES) {
+                vf_store(out + t * out_stride, sum[s][t]);
+            } else {
+                vf_store_n(out + t * out_stride, sum[s][t], w.n_rows - lane);
+            }
         }
     }
 }
 
-/* n tokens of one strip */
-INLINE void strip_rows(rv_type type, size_t n, const uint8_t *strip, const rv_act *x, size_t token,
-                       size_t n_rows, float *out, size_t out_stride)
+/* n tokens, the first of which is `token` */
+INLINE void strip_rows(rv_type type, size_t n, size_t n_strips, strips w, const rv_act *x, size_t token,
+                       float *out, size_t out_stride)
 {
     const size_t n_blocks = x->cols / 32;
-    const size_t ahead = token ? 0 : n > 1 ? AHEAD_TILE : follows_streams() ? AHEAD_NEAR : AHEAD_FAR;
-    for (size_t lane = 0; lane < n_rows; lane += LANES) {
-        strip_tile(type, n, strip, lane, x->blocks + token * n_blocks, n_blocks,
-                   out + token * out_stride + lane, out_stride, n_rows - lane, ahead);
+    w.ahead = token ? 0 : w.ahead;
+    for (size_t lane = 0; lane < w.n_rows; lane += LANES) {
+        strip_tile(type, n, n_strips, w, lane, x->blocks + token * n_blocks, n_blocks,
+                   out + token * out_stride + lane, out_stride);
+    }
+}
+
+/* All tokens; the rest that is less than a TILE in one pass too: a draft of six in 4 + 2 takes longer than eight. */
+INLINE void one_strip(rv_type type, strips w, const rv_act *x, float *out, size_t out_stride)
+{
+    size_t t = 0;
+    for (; x->n_tokens - t >= TILE; t += TILE) {
+        strip_rows(type, TILE, 1, w, x, t, out, out_stride);
+    }
+    switch (x->n_tokens - t) {
+    case 7: strip_rows(type, 7 % (TILE + 1), 1, w, x, t, out, out_stride); break;
+    case 6: strip_rows(type, 6 % (TILE + 1), 1, w, x, t, out, out_stride); break;
+    case 5: strip_rows(type, 5 % (TILE + 1), 1, w, x, t, out, out_stride); break;
+    case 4: strip_rows(type, 4, 1, w, x, t, out, out_stride); break;
+    case 3: strip_rows(type, 3, 1, w, x, t, out, out_stride); break;
+    case 2: strip_rows(type, 2, 1, w, x, t, out, out_stride); break;
+    case 1: strip_rows(type, 1, 1, w, x, t, out, out_stride); break;
+    }
+}
+
+/* The same of STREAMS strips, of few tokens. */
+INLINE void several_strips(rv_type type, strips w, const rv_act *x, float *out, size_t out_stride)
+{
+    switch (x->n_tokens) {
+    case 4: strip_rows(type, 4 % (TILE / 2 + 1), STREAMS, w, x, 0, out, out_stride); break;
+    case 3: strip_rows(type, 3 % (TILE / 2 + 1), STREAMS, w, x, 0, out, out_stride); break;
+    case 2: strip_rows(type, 2, STREAMS, w, x, 0, out, out_stride); break;
+    case 1: strip_rows(type, 1, STREAMS, w, x, 0, out, out_stride); break;
     }
 }
 
@@ -222,23 +274,22 @@ INLINE void matmul_strips(rv_type type, const rv_matrix *w, const rv_act *x, siz
 {
     const rv_layout l = rv_layout_of(type);
     const size_t strip_bytes = rv_layout_units(l, w->cols) * rv_layout_unit_bytes(l);
-    for (size_t row = row_from; row < row_to; row += RV_STRIP) {
-        const uint8_t *strip = (const uint8_t *)w->packed + row / RV_STRIP * strip_bytes;
+    const uint8_t *packed = w->packed;
+    size_t row = row_from;
+    if (x->n_tokens <= TILE / 2 && !follows_streams()) {
+        const size_t n = (row_to - row_from) / RV_STRIP / STREAMS; /* strips of a stream */
+        for (size_t i = 0; i < n; i++, row += RV_STRIP) {
+            const strips all = { packed + row / RV_STRIP * strip_bytes, n * strip_bytes, n * RV_STRIP,
+                                 RV_STRIP, AHEAD_STREAMS };
+            several_strips(type, all, x, out + row, out_stride);
+        }
+        row = row_from + n * STREAMS * RV_STRIP;
+    }
+    for (; row < row_to; row += RV_STRIP) {
         const size_t n_rows = row_to - row < RV_STRIP ? row_to - row : RV_STRIP;
-        size_t t = 0;
-        for (; x->n_tokens - t >= TILE; t += TILE) {
-            strip_rows(type, TILE, strip, x, t, n_rows, out + row, out_stride);
-        }
-        switch (x->n_tokens -
-                t) { /* one pass for the rest too: a draft of six in 4 + 2 takes longer than eight */
-        case 7: strip_rows(type, 7 % (TILE + 1), strip, x, t, n_rows, out + row, out_stride); break;
-        case 6: strip_rows(type, 6 % (TILE + 1), strip, x, t, n_rows, out + row, out_stride); break;
-        case 5: strip_rows(type, 5 % (TILE + 1), strip, x, t, n_rows, out + row, out_stride); break;
-        case 4: strip_rows(type, 4, strip, x, t, n_rows, out + row, out_stride); break;
-        case 3: strip_rows(type, 3, strip, x, t, n_rows, out + row, out_stride); break;
-        case 2: strip_rows(type, 2, strip, x, t, n_rows, out + row, out_stride); break;
-        case 1: strip_rows(type, 1, strip, x, t, n_rows, out + row, out_stride); break;
-        }
+        const size_t ahead = x->n_tokens > 1 ? AHEAD_TILE : follows_streams() ? AHEAD_NEAR : AHEAD_FAR;
+        one_strip(type, (strips){ packed + row / RV_STRIP * strip_bytes, 0, 0, n_rows, ahead }, x, out + row,
+                  out_stride);
     }
 }
 
