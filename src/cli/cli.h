@@ -106,6 +106,10 @@ rv_err cmd_repl(const cmd_line *line, const char *prompt, cmd_repl_line work, vo
 rv_err cmd_model_path(const cmd_line *line, const char *name, char **path) RV_MUST_CHECK;
 /** cmd_engine - open that model with --threads, --ctx, --kv, --act; *pool belongs to it. */
 rv_err cmd_engine(const cmd_line *line, const char *name, rv_pool **pool, rv_engine **engine) RV_MUST_CHECK;
+/** cmd_draft_model - the tier that inference.draft_model names, to guess for that engine, with the same options and pool; NULL where none
+ * is named or it cannot guess for this one, which is then logged. Closed with rv_engine_close. */
+rv_err cmd_draft_model(const cmd_line *line, const rv_engine *engine, rv_pool *pool,
+                       rv_engine **draft) RV_MUST_CHECK;
 /** cmd_lora - the adapter that --lora names, for that engine; NULL without the option. rv_lora_close before the engine. */
 rv_err cmd_lora(const cmd_line *line, const rv_engine *engine, rv_lora **lora) RV_MUST_CHECK;
 /** cmd_sampling - --temperature, --top-k ... into s; false and a message when one is wrong. */

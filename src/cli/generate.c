@@ -110,11 +110,12 @@ static void print_report(const cmd_line *line, const rv_generated *done, const c
     static const char *const finish[] = { "stop", "length", "cancelled" };
     double rate = done->decode_ms > 0 ? (double)done->completion_tokens * 1000 / done->decode_ms : 0;
     if (line->json) {
-        json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f}", "text", text, "finish",
-                                finish[done->finish], "prompt_tokens", (json_int_t)done->prompt_tokens,
-                                "completion_tokens", (json_int_t)done->completion_tokens, "drafted",
-                                (json_int_t)done->drafted, "accepted", (json_int_t)done->accepted,
-                                "prefill_ms", done->prefill_ms, "decode_ms", done->decode_ms);
+        json_t *row = json_pack(
+            "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "text", text, "finish",
+            finish[done->finish], "prompt_tokens", (json_int_t)done->prompt_tokens, "completion_tokens",
+            (json_int_t)done->completion_tokens, "drafted", (json_int_t)done->drafted, "accepted",
+            (json_int_t)done->accepted, "model_drafted", (json_int_t)done->model_drafted, "model_accepted",
+            (json_int_t)done->model_accepted, "prefill_ms", done->prefill_ms, "decode_ms", done->decode_ms);
         cmd_print(row);
     } else {
         putchar('\n');
@@ -226,6 +227,9 @@ int cmd_run(cmd_line *line)
     rv_lora *lora = NULL;
     rv_err e = cmd_engine(line, line->args[0], &pool, &job.engine);
     if (!e) {
+        e = cmd_draft_model(line, job.engine, pool, &job.how.draft_model);
+    }
+    if (!e) {
         e = cmd_lora(line, job.engine, &lora);
         job.how.lora = lora;
     }
@@ -255,6 +259,7 @@ int cmd_run(cmd_line *line)
         rv_free(&rv_heap, text);
     }
     rv_lora_close(lora);
+    rv_engine_close(job.how.draft_model);
     rv_engine_close(job.engine);
     rv_pool_free(pool);
     return e ? cmd_fail(e) : CMD_DONE;

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/file.h"
+#include "base/log.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -96,6 +97,36 @@ bool cmd_next_line(FILE *in, char **line, size_t *room, size_t *n, rv_err *e)
     return true;
 }
 
+/* The file behind a name that the configuration knows. Nothing is read, so who would guess for whom is not asked. */
+static rv_err named_model_path(const cmd_line *line, const char *name, char **path)
+{
+    rv_config *config = NULL;
+    rv_app *app = NULL;
+    const char *id = NULL;
+    RV_TRY(cmd_config(line, &config));
+    rv_err e = rv_config_set(config, "inference.draft_model", "off", "looking for a file");
+    if (!e) {
+        e = rv_app_open(&rv_heap, config, RV_APP_MODELS, &app);
+    }
+    if (!e) {
+        e = rv_backend_resolve(rv_app_pipeline(app)->backend, name, &id);
+    }
+    if (!e) {
+        rv_backend_model models[256];
+        size_t found = rv_backend_models(rv_app_pipeline(app)->backend, models, RV_COUNT(models));
+        e = rv_fail(RV_E_NOT_FOUND, "%s: not among the models", name);
+        for (size_t i = 0; i < found && i < RV_COUNT(models); i++) {
+            if (strcmp(models[i].id, id) == 0) {
+                *path = rv_strdup(&rv_heap, models[i].path);
+                e = *path ? RV_OK : rv_fail(RV_E_NOMEM, "%s", name);
+                break;
+            }
+        }
+    }
+    cmd_close(config, app);
+    return e;
+}
+
 /* A path wins over a name; a name is asked of the configuration's tiers and models. */
 rv_err cmd_model_path(const cmd_line *line, const char *name, char **path)
 {
@@ -109,26 +140,7 @@ rv_err cmd_model_path(const cmd_line *line, const char *name, char **path)
                        "%s: there is no such model file; `ruvllm list` shows the models that can be used",
                        name);
     }
-    rv_config *config = NULL;
-    rv_app *app = NULL;
-    RV_TRY(cmd_open(line, RV_APP_MODELS, &config, &app));
-    rv_backend *b = rv_app_pipeline(app)->backend;
-    const char *id = NULL;
-    rv_err e = rv_backend_resolve(b, name, &id);
-    if (!e) {
-        rv_backend_model models[256];
-        size_t found = rv_backend_models(b, models, RV_COUNT(models));
-        e = rv_fail(RV_E_NOT_FOUND, "%s: not among the models", name);
-        for (size_t i = 0; i < found && i < RV_COUNT(models); i++) {
-            if (strcmp(models[i].id, id) == 0) {
-                *path = rv_strdup(&rv_heap, models[i].path);
-                e = *path ? RV_OK : rv_fail(RV_E_NOMEM, "%s", name);
-                break;
-            }
-        }
-    }
-    cmd_close(config, app);
-    return e;
+    return named_model_path(line, name, path);
 }
 
 /* how->packed_dir is allocated. */
@@ -175,6 +187,51 @@ rv_err cmd_engine(const cmd_line *line, const char *name, rv_pool **pool, rv_eng
         if (e) {
             rv_pool_free(*pool);
             *pool = NULL;
+        }
+    }
+    rv_free(&rv_heap, (void *)(uintptr_t)how.packed_dir);
+    rv_free(&rv_heap, path);
+    return e;
+}
+
+/* The tier that inference.draft_model names, "" for none. `auto` is none too: it means one that is in memory anyway. */
+static rv_err draft_tier(const cmd_line *line, char name[16])
+{
+    rv_config *c = NULL;
+    RV_TRY(cmd_config(line, &c));
+    const char *tier = rv_config_string(c, "inference.draft_model");
+    bool none = strcmp(tier, "auto") == 0 || strcmp(tier, "off") == 0 ||
+                strcmp(rv_config_string(c, "inference.drafts"), "off") == 0;
+    snprintf(name, 16, "%s", none ? "" : tier);
+    rv_config_free(c);
+    return RV_OK;
+}
+
+rv_err cmd_draft_model(const cmd_line *line, const rv_engine *engine, rv_pool *pool, rv_engine **draft)
+{
+    char tier[16], *path = NULL;
+    rv_engine_options how;
+    int64_t threads = 0;
+    *draft = NULL;
+    RV_TRY(draft_tier(line, tier));
+    if (!*tier) {
+        return RV_OK;
+    }
+    RV_TRY(engine_options(line, &threads, &how));
+    rv_err e = named_model_path(line, tier, &path);
+    if (!e) {
+        how.pool = pool;
+        e = rv_engine_open(&rv_heap, path, how, draft);
+    }
+    if (!e) {
+        const rv_engine_info *small = rv_engine_get_info(*draft), *large = rv_engine_get_info(engine);
+        const char *why = small->vocabulary != large->vocabulary           ? "its vocabulary is another one"
+                          : small->resident_bytes >= large->resident_bytes ? "it is not smaller"
+                                                                           : NULL;
+        if (why) { /* only speed is lost */
+            rv_log(RV_LOG_WARN, "draft_model.unused", "tier", tier, "why", why, (char *)NULL);
+            rv_engine_close(*draft);
+            *draft = NULL;
         }
     }
     rv_free(&rv_heap, (void *)(uintptr_t)how.packed_dir);

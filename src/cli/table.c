@@ -50,6 +50,8 @@ static const cmd_option run_options[] = {
     { "raw", 0, NULL, NULL, "complete the prompt as it is, without the chat format" },
     LORA_OPTION,
     ENGINE_OPTIONS,
+    { "draft-model", 0, "TIER", "inference.draft_model",
+      "this smaller tier is loaded too and guesses what comes next, where that is faster" },
     LAST,
 };
 static const cmd_option loop_options[] = {

@@ -105,6 +105,28 @@ teardown() {
     [ "$first" != "$other" ]
 }
 
+@test "run loads the tier that is to guess, says the same, and says when it cannot guess" {
+    export RUVLLM_MODELS=$BATS_TEST_DIRNAME/../../models
+    prompt="What is the capital of France?"
+    alone=$("$RUVLLM" run 700m --seed 3 --json "$prompt")
+    [ "$(jq .model_drafted <<< "$alone")" -eq 0 ]
+    helped=$("$RUVLLM" run 700m --seed 3 --json --draft-model 350m "$prompt")
+    [ "$(jq .model_drafted <<< "$helped")" -gt 0 ]
+    [ "$(jq .text <<< "$helped")" = "$(jq .text <<< "$alone")" ]
+    off=$("$RUVLLM" run 700m --seed 3 --json --draft-model 350m --drafts off "$prompt")
+    [ "$(jq .drafted <<< "$off")" -eq 0 ]
+
+    run --separate-stderr "$RUVLLM" run 350m --seed 3 --draft-model 700m "$prompt"
+    [ "$status" -eq 0 ]
+    [[ "$stderr" == *draft_model.unused*"not smaller"* ]]
+    run --separate-stderr "$RUVLLM" run "$model" --raw -n 4 --draft-model 350m Once
+    [ "$status" -eq 0 ]
+    [[ "$stderr" == *draft_model.unused*vocabulary* ]]
+    run "$RUVLLM" run 700m --set inference.models=700m --draft-model 350m "$prompt"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *'no model "350m"'* ]]
+}
+
 @test "run holds the context and keeps the cache that the configuration says" {
     run "$RUVLLM" run "$model" --raw --set inference.max_context=64 "$(printf 'word %.0s' {1..200})"
     [ "$status" -eq 1 ]
