@@ -1,7 +1,9 @@
-/* What is left of one topic after thousands of updates on another? An adapter learns topic A, then is trained on topic B, once plainly and
- * once with consolidation (learn/ewc.h) and replay of A. Each JSON line: questions of A and of B that are answered to the letter, greedy.
+/* What is left of one topic after thousands of updates on another? An adapter learns topic A, then is trained on topic B: plainly, held by springs
+ * (learn/ewc.h), with replay of A, and with both. Each JSON line: questions of A and of B that are answered to the letter, greedy.
  *
- *     bench_learn_drift MODEL.gguf A.jsonl B.jsonl [UPDATES [LAMBDA [THREADS]]]        rows as for `ruvllm adapter train` */
+ *     bench_learn_drift MODEL.gguf A.jsonl B.jsonl [UPDATES [LAMBDA [THREADS [WAYS]]]]        rows as for `ruvllm adapter train`
+ *
+ * WAYS: which of the four, as digits; 0123 */
 #include "learn/adapter_train.h"
 #include "engine/engine.h"
 
@@ -81,8 +83,10 @@ static void report(const bench *b, const char *what, size_t updates, float lambd
 
 int main(int argc, char **argv)
 {
+    static const char *const names[] = { "topic B", "topic B, springs", "topic B, replay",
+                                         "topic B, springs and replay" };
     if (argc < 4) {
-        fprintf(stderr, "bench_learn_drift MODEL.gguf A.jsonl B.jsonl [UPDATES [LAMBDA [THREADS]]]\n");
+        fprintf(stderr, "bench_learn_drift MODEL.gguf A.jsonl B.jsonl [UPDATES [LAMBDA [THREADS [WAYS]]]]\n");
         return 2;
     }
     size_t updates = argc > 4 ? strtoul(argv[4], NULL, 10) : 10000;
@@ -125,17 +129,17 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < n; i++) {
         mix[i] = i < b.b.n ? 1 / (float)b.b.n : 1 / (float)b.a.n;
     }
-    for (int guarded = 0; guarded < 2; guarded++) {
+    for (const char *way = argc > 7 ? argv[7] : "0123"; *way >= '0' && *way <= '3'; way++) {
+        bool held = (*way - '0') & 1, replayed = (*way - '0') & 2;
         rv_lora *next = NULL;
         must(rv_lora_copy(&rv_heap, first, &next));
         how.steps = updates;
         how.rate = 3e-3f;
-        how.batch = guarded ? 2 : 1;
-        how.guard = guarded ? guard : NULL;
-        how.mix = guarded ? mix : NULL;
-        must(rv_adapter_train(b.g, next, rows, guarded ? n : b.b.n, &how));
-        report(&b, guarded ? "topic B, consolidated and replayed" : "topic B", updates, guarded ? lambda : 0,
-               next);
+        how.batch = replayed ? 2 : 1;
+        how.guard = held ? guard : NULL;
+        how.mix = replayed ? mix : NULL;
+        must(rv_adapter_train(b.g, next, rows, replayed ? n : b.b.n, &how));
+        report(&b, names[*way - '0'], updates, held ? lambda : 0, next);
         rv_lora_close(next);
     }
     rv_free(&rv_heap, mix);
