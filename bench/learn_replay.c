@@ -182,6 +182,11 @@ static rv_slot_input input_of(const asked *a, float *vector)
                             .k = a->n };
 }
 
+static rv_draft draft_of(const told *t)
+{
+    return rv_draft_of(t->confidence, t->text, strlen(t->text));
+}
+
 /* What a router would make of all questions from here on, had it been used: quality and cost, both less those of always the largest.
  * Nobody learns from it: it shows whether the gate kept the right one. */
 static void foretell(const life *l, const rv_router *router, size_t from)
@@ -202,7 +207,7 @@ static void foretell(const life *l, const rv_router *router, size_t from)
         size_t tier = choice.tier;
         fell += choice.fallback;
         cost += a->by[tier].tokens * (double)world.costs[tier];
-        if (rv_router_escalates(router, &routed, tier, (float)a->by[tier].confidence, how.allowed, &next)) {
+        if (rv_router_escalates(router, &routed, tier, draft_of(&a->by[tier]), how.allowed, &next)) {
             tier = next;
             drafts++;
             cost += a->by[tier].tokens * (double)world.costs[tier];
@@ -286,7 +291,7 @@ static void live(life *l, const asked *a, size_t i, half *h)
     size_t tier = choice.tier, from = tiers;
     double cost = a->by[tier].tokens * (double)world.costs[tier];
     if (l->router &&
-        rv_router_escalates(l->router, &routed, tier, (float)a->by[tier].confidence, how.allowed, &next)) {
+        rv_router_escalates(l->router, &routed, tier, draft_of(&a->by[tier]), how.allowed, &next)) {
         from = tier;
         tier = next;
         cost += a->by[tier].tokens * (double)world.costs[tier];

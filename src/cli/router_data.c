@@ -110,7 +110,7 @@ static rv_err read_outcomes(router_data *d, const json_t *json, const json_t *ok
     *known = 0;
     for (size_t t = 0; t < RV_ROUTER_TIERS; t++) {
         const json_t *q = t < d->tiers ? json_object_get(ok, d->names[t]) : NULL;
-        row->quality[t] = row->cost[t] = row->draft[t] = NAN;
+        row->quality[t] = row->cost[t] = row->draft[t].confidence = NAN;
         if (q && (!json_is_number(q) || json_number_value(q) < 0 || json_number_value(q) > 1)) {
             return rv_fail(RV_E_ARG, "ok.%s: expected a number from 0 to 1", d->names[t]);
         }

@@ -19,8 +19,9 @@ enum { FOLDS = 5, HELD_TRIED = 3, LEAST_HELD = 20, ARENA_BYTES = 512 << 20, RATE
 /* One answer that was rated. */
 typedef struct answered {
     size_t question, tier;
-    float quality, draft; /* draft: the answer's own confidence */
-    bool second;          /* it took the place of a draft that was not sure */
+    float quality;
+    rv_draft draft; /* what the answer says of itself */
+    bool second;    /* it took the place of a draft that was not sure */
     bool shown;
     uint32_t rater;
 } answered;
@@ -34,8 +35,9 @@ typedef struct question {
     size_t n;
     uint64_t words; /* hash: the same question, whatever case and punctuation */
     float *vector;
-    float quality[RV_ROUTER_TIERS], draft[RV_ROUTER_TIERS]; /* newest outcome of each tier, NaN: not known */
-    uint32_t second;                                        /* as in rv_router_row */
+    float quality[RV_ROUTER_TIERS]; /* newest outcome of each tier, NaN: not known */
+    rv_draft draft[RV_ROUTER_TIERS];
+    uint32_t second;  /* as in rv_router_row */
     bool held, tried; /* tried: other tiers were asked too, because it was drawn */
     float weight;     /* of who rated it last */
 } question;
@@ -137,7 +139,7 @@ static void read_other(round_of *r, const json_t *other, const answered *shown, 
     *a = *shown;
     a->second = a->shown = false;
     a->tier = tier;
-    a->draft = (float)json_number_value(json_object_get(other, "confidence"));
+    a->draft = rv_draft_of(json_number_value(json_object_get(other, "confidence")), text, strlen(text));
     if (correction) {
         a->quality = rv_episode_same_answer(text, correction);
     } else if (!rv_episode_same_answer(text, answer)) {
@@ -181,13 +183,13 @@ static rv_err read_row(round_of *r, sqlite3_stmt *s)
         how = NULL;
     }
     a.quality = corrected ? 0 : (float)(rating - 1) / 4;
-    a.draft = (float)sqlite3_column_double(s, 2);
     rv_err e = find_question(r, (const char *)sqlite3_column_text(s, 0), (size_t)sqlite3_column_bytes(s, 0),
                              &a.question);
     e = e ? e : hits_in(r, how, &r->questions[a.question]);
     e = e ? e : rater_named(r, json_string_value(json_object_get(how, "key")), &a.rater);
     const json_t *draft = json_object_get(how, "draft"), *tries = json_object_get(how, "tries"), *one;
     const char *answer = (const char *)sqlite3_column_text(s, 7);
+    a.draft = rv_draft_of(sqlite3_column_double(s, 2), answer ? answer : "", answer ? strlen(answer) : 0);
     const char *correction = corrected ? (const char *)sqlite3_column_text(s, 8) : NULL;
     bool explored = json_is_true(json_object_get(how, "explored")) && json_is_array(tries);
     a.second = json_is_object(draft) && !explored; /* what was drawn for all tiers is no harder than others */
@@ -286,7 +288,7 @@ static rv_err weigh_raters(round_of *r)
     }
     for (size_t i = 0; i < r->n; i++) {
         if (r->at[i].shown) {
-            at[n++] = (rv_rating){ r->at[i].rater, r->at[i].draft, r->at[i].quality };
+            at[n++] = (rv_rating){ r->at[i].rater, r->at[i].draft.confidence, r->at[i].quality };
         }
     }
     return rv_raters_weigh(&rv_heap, at, n, r->n_raters, r->weights);
@@ -297,7 +299,7 @@ static void gather(const round_of *r)
 {
     for (size_t i = 0; i < r->n_questions; i++) {
         for (size_t t = 0; t < RV_ROUTER_TIERS; t++) {
-            r->questions[i].quality[t] = r->questions[i].draft[t] = NAN;
+            r->questions[i].quality[t] = r->questions[i].draft[t].confidence = NAN;
         }
     }
     for (size_t i = 0; i < r->n; i++) {
@@ -365,7 +367,7 @@ static double worth(const rv_routing_job *job, const rv_router *router, const rv
     size_t tier = rv_router_choose(router ? routed : NULL, &how).tier, next;
     double cost = job->costs[tier];
     if (router && job->cascade && rv_router_checks(router, routed, tier, how.allowed) &&
-        isfinite(q->draft[tier]) &&
+        isfinite(q->draft[tier].confidence) &&
         rv_router_escalates(router, routed, tier, q->draft[tier], how.allowed, &next)) {
         tier = next;
         cost += job->costs[tier];

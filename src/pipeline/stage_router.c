@@ -260,7 +260,8 @@ bool rv_stage_router_escalate(const rv_pipeline *p, rv_request *r)
     size_t next = 0;
     const rv_router *router = rv_router_held_get(r->held);
     uint32_t allowed = allowed_tiers(p, router, ids);
-    if (!rv_router_escalates(router, &r->routed, r->tier, (float)r->confidence, allowed, &next)) {
+    rv_draft draft = rv_draft_of(r->confidence, r->text, strlen(r->text));
+    if (!rv_router_escalates(router, &r->routed, r->tier, draft, allowed, &next)) {
         return false;
     }
     r->escalated_from = r->routed_model;

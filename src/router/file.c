@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HEADER = 24, EMBEDDER = 64, DIGEST = 32, VERSION = 2, DIM_MAX = 4096, FILE_MAX = 1 << 30 };
+enum { HEADER = 24, EMBEDDER = 64, DIGEST = 32, VERSION = 3, DIM_MAX = 4096, FILE_MAX = 1 << 30 };
 static const char magic[8] = { 'f', 'r', 'g', 'n', '0', '0', '0', '1' };
 
 typedef struct numbers {

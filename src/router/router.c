@@ -299,13 +299,36 @@ rv_choice rv_router_choose(const rv_routed *routed, const rv_choice_how *how)
 
 /* ---- an answer is there ---- */
 
+rv_draft rv_draft_of(double confidence, const char *text, size_t n)
+{
+    rv_draft d = { .confidence = (float)confidence };
+    for (size_t i = 0; i + 2 < n; i++) {
+        size_t digits = 0;
+        while (text[i] == '[' && i + 1 + digits < n && text[i + 1 + digits] >= '0' &&
+               text[i + 1 + digits] <= '9') {
+            digits++;
+        }
+        d.cites += digits > 0 && i + 1 + digits < n && text[i + 1 + digits] == ']';
+    }
+    return d;
+}
+
+void router_draft_numbers(float before, rv_draft draft, float out[ROUTER_DRAFTS])
+{
+    float sure = router_log_odds(draft.confidence), none = draft.cites == 0;
+    const float all[ROUTER_DRAFTS] = { before, sure, 1, none, none * sure, draft.cites > 1 };
+    memcpy(out, all, sizeof all);
+}
+
 /* What makes one tier fail makes the others fail too: a part of the surprise is carried over. */
-void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, float confidence,
+void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
                         size_t other, float *now, float *then)
 {
-    const float *w = r->drafts[tier];
-    float before = router_log_odds(routed->p_right[tier]),
-          z = w[0] * before + w[1] * router_log_odds(confidence) + w[2];
+    float before = router_log_odds(routed->p_right[tier]), x[ROUTER_DRAFTS], z = 0;
+    router_draft_numbers(before, draft, x);
+    for (int k = 0; k < ROUTER_DRAFTS; k++) {
+        z += r->drafts[tier][k] * x[k];
+    }
     *now = logistic(z);
     *then = logistic(r->carry[0] * router_log_odds(routed->p_right[other]) + r->carry[1] * (z - before));
 }
@@ -329,7 +352,7 @@ bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t tier, 
     return !routed->seen && r->drafts[tier][1] != 0 && next_tier(r, routed, tier, allowed) < r->tiers;
 }
 
-bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, float confidence,
+bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
                          uint32_t allowed, size_t *next)
 {
     if (!rv_router_checks(r, routed, tier, allowed)) {
@@ -338,7 +361,7 @@ bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tie
     float now, then;
     size_t t = next_tier(r, routed, tier, allowed);
     *next = t;
-    router_judge_draft(r, routed, tier, confidence, t, &now, &then);
+    router_judge_draft(r, routed, tier, draft, t, &now, &then);
     return then - r->lambda * routed->cost[t] > now; /* what the first answer cost is spent either way */
 }
 

@@ -23,14 +23,22 @@ typedef struct rv_router rv_router;
 
 /* ---- learning ---- */
 
+/* What an answer says of itself before anybody rates it. */
+typedef struct rv_draft {
+    float confidence; /* exp of its mean log-probability; not above 0 or NaN: not known */
+    int cites;        /* how many passages; none: it refuses, or stands on nothing */
+} rv_draft;
+
+/** rv_draft_of - of an answer's text: citations are numbers in square brackets. */
+rv_draft rv_draft_of(double confidence, const char *text, size_t n);
+
 typedef struct rv_router_row {
     const char *text;
     size_t n;
     const float *vector;            /* [dim] unit, or NULL */
     float quality[RV_ROUTER_TIERS]; /* 0..1, NaN: not known */
     float cost[RV_ROUTER_TIERS];    /* any unit, NaN: not known */
-    float draft
-        [RV_ROUTER_TIERS]; /* the answer's own confidence (exp of its mean log-probability), NaN: not known */
+    rv_draft draft[RV_ROUTER_TIERS];
     uint32_t
         second; /* bit t: t answered because a smaller tier was not sure. Such questions are harder than they look, so what
                               became of it says nothing of what to expect before an answer is there */
@@ -133,12 +141,11 @@ typedef struct rv_choice {
 rv_choice rv_router_choose(const rv_routed *routed, const rv_choice_how *how);
 
 /**
- * rv_router_escalates - whether a larger tier should answer instead, now that tier's answer is there with its own confidence (exp
- * of the mean log-probability); next: which. Never for what is remembered, nor when no rated answers said what a confidence is
+ * rv_router_escalates - whether a larger tier should answer instead, now that tier's answer is there; next: which. Never for what is remembered, nor when no rated answers said what a confidence is
  * worth.  rv_router_checks: whether it could ever be true for this decision.
  */
 bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed);
-bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, float confidence,
+bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
                          uint32_t allowed, size_t *next);
 
 /** rv_router_fast - slots and the cell's log odds [tiers] of them: the part of a decision that takes ten microseconds. */

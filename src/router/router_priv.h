@@ -8,7 +8,7 @@
 enum {
     ROUTER_VOTES = RV_ROUTER_PARTS + 1, /* weights of a tier's vote: one per part and a constant */
     ROUTER_COSTS = RV_SURFACE + 1,      /* cost of a tier: statistics and a constant */
-    ROUTER_DRAFTS = 3,                  /* of an answer that is there */
+    ROUTER_DRAFTS = 6,                  /* of an answer that is there: router_draft_numbers */
     ROUTER_CARRY = 2,
     ROUTER_COVER = 2 * RV_COVER + 1, /* numbers, their squares, and a constant */
     ROUTER_DOUBTS = 4                /* of the confidence: constant, chance of the chosen, lead, remembered */
@@ -44,7 +44,7 @@ struct rv_router {
     float
         pool; /* how much of what only one tier's parts say is believed: 1 all, 0 only what all tiers' parts say together */
     float drafts[RV_ROUTER_TIERS]
-                [ROUTER_DRAFTS]; /* of an answer that is there: chance before, its confidence, constant */
+                [ROUTER_DRAFTS]; /* weights of what router_draft_numbers says of an answer that is there */
     float carry
         [ROUTER_CARRY]; /* to a larger tier, of what a draft's confidence said: chance before, surprise */
     float trust;        /* in a remembered outcome when some words are missing */
@@ -91,8 +91,11 @@ bool router_is_same(const rv_past_found *found, float *surely);
 void router_fill_history(const rv_router *r, int cluster, rv_slot_input *in);
 /** router_chances - p_right of all tiers from their parts. */
 void router_chances(const rv_router *r, rv_routed *out);
-/** router_judge_draft - chances of the tier that answered and of another one, now that the answer's own confidence is known. */
-void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, float confidence,
+/** router_draft_numbers - of an answer that is there: log odds of the chance before and of its own confidence, 1; and, because to be sure that
+ * nothing was found is another thing than to be sure of what was: 1 and the log odds again when it cites nothing, 1 when it cites several.
+ * router_judge_draft - chances of the tier that answered and of another one, now that the answer is there. */
+void router_draft_numbers(float before, rv_draft draft, float out[ROUTER_DRAFTS]);
+void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
                         size_t other, float *now, float *then);
 /** router_judge - votes, costs and parts of routed are there: probabilities, tier and confidence. */
 void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, rv_routed *out);

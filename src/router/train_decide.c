@@ -143,14 +143,16 @@ static void fit_trust(trainer *t)
 static bool draft_row(const fit_rows *f, size_t i, double *x, double *y)
 {
     const rv_router_row *row = &f->t->set->rows[i];
-    if (!router_known(row, f->tier) || !(row->draft[f->tier] > 0)) {
+    if (!router_known(row, f->tier) || !(row->draft[f->tier].confidence > 0)) {
         return false;
     }
     rv_routed routed = { .tiers = f->t->set->tiers };
     chances_of(f->t, i, &routed);
-    x[0] = router_log_odds(routed.p_right[f->tier]);
-    x[1] = router_log_odds(row->draft[f->tier]);
-    x[2] = 1;
+    float numbers[ROUTER_DRAFTS];
+    router_draft_numbers(router_log_odds(routed.p_right[f->tier]), row->draft[f->tier], numbers);
+    for (int k = 0; k < ROUTER_DRAFTS; k++) {
+        x[k] = numbers[k];
+    }
     *y = row->quality[f->tier];
     return true;
 }
@@ -178,7 +180,7 @@ static bool carry_row(const fit_rows *f, size_t i, double *x, double *y)
     size_t tiers = f->t->set->tiers, draft = 0, other;
     rv_routed routed = { .tiers = tiers };
     float now, then;
-    while (draft < tiers && !(row->draft[draft] > 0 && f->t->r->drafts[draft][1] != 0)) {
+    while (draft < tiers && !(row->draft[draft].confidence > 0 && f->t->r->drafts[draft][1] != 0)) {
         draft++;
     }
     for (other = draft + 1; other < tiers && !(row->quality[other] >= 0); other++) {
@@ -241,12 +243,12 @@ static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *rout
                                drafts_of *of)
 {
     size_t next = 0;
-    float draft = t->set->rows[i].draft[tier];
+    rv_draft draft = t->set->rows[i].draft[tier];
     if (!rv_router_checks(t->r, routed, tier, UINT32_MAX)) {
         return 0;
     }
-    bool thrown = rv_router_escalates(t->r, routed, tier, draft > 0 ? draft : 0.5f, UINT32_MAX, &next);
-    if (!(draft > 0)) {
+    bool thrown = rv_router_escalates(t->r, routed, tier, draft, UINT32_MAX, &next);
+    if (!(draft.confidence > 0)) {
         of->unknown_cost += true_cost(t, i, next);
         return 0;
     }

@@ -108,7 +108,7 @@ static void put_router(const char *path)
         rows[i].quality[1] = 1;
         rows[i].cost[0] = 1;
         rows[i].cost[1] = 5;
-        rows[i].draft[0] = rows[i].draft[1] = -1;
+        rows[i].draft[0].confidence = rows[i].draft[1].confidence = -1;
     }
     rv_router_set set = { rows, ROWS, 2, names, 0, "", NULL };
     rv_router_how how = rv_router_how_default();

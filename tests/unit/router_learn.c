@@ -40,7 +40,7 @@ static void make(questions *q, uint64_t seed)
         q->rows[i] = (rv_router_row){ .text = at, .n = (size_t)n, .weight = 1 };
         q->rows[i].quality[0] = sum ? 0 : 1;
         q->rows[i].quality[1] = 1;
-        q->rows[i].draft[0] = q->rows[i].draft[1] = (float)NAN;
+        q->rows[i].draft[0].confidence = q->rows[i].draft[1].confidence = (float)NAN;
         q->rows[i].cost[0] = 0.1f;
         q->rows[i].cost[1] = 1;
     }
@@ -206,17 +206,58 @@ TEST(an_unsure_answer_goes_on_to_the_larger_tier_and_a_sure_one_does_not)
          i++) { /* one kind of question; only the answer's own confidence tells whether it is right */
         bool right = rv_rng_below(&rng, 4) != 0;
         q.rows[i].quality[0] = right;
-        q.rows[i].draft[0] = right ? 0.9f : 0.4f;
+        q.rows[i].draft[0] = (rv_draft){ right ? 0.9f : 0.4f, 1 };
     }
     rv_router *r = learned(&q);
     rv_routed got = routed(r, "What is the capital city of country77777 tonight", 0);
     size_t next = 9;
     CHECK(rv_router_checks(r, &got, 0, 3), "it could never be true");
-    CHECK(rv_router_escalates(r, &got, 0, 0.3f, 3, &next) && next == 1, "an unsure answer stays");
-    CHECK(!rv_router_escalates(r, &got, 0, 0.95f, 3, &next), "a sure one goes on");
-    CHECK(!rv_router_escalates(r, &got, 0, 0.3f, 1, &next), "to a tier that is not allowed");
+    CHECK(rv_router_escalates(r, &got, 0, (rv_draft){ 0.3f, 1 }, 3, &next) && next == 1,
+          "an unsure answer stays");
+    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ 0.95f, 1 }, 3, &next), "a sure one goes on");
+    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ 0.3f, 1 }, 1, &next), "to a tier that is not allowed");
     CHECK(!rv_router_checks(r, &got, 1, 3), "beyond the last");
     CHECK(!rv_router_checks(standard(), &got, 0, 3), "without a rated answer");
+    rv_router_free(r);
+}
+
+TEST(what_a_draft_cites_is_counted)
+{
+    static const struct {
+        const char *text;
+        int cites;
+    } cases[] = { { "Not in the passages.", 0 },
+                  { "[1] 9:00", 1 },
+                  { "[2] [11] Tomas", 2 },
+                  { "", 0 },
+                  { "[", 0 },
+                  { "[1", 0 },
+                  { "[] [x] [1.5]", 0 },
+                  { "a[3]b", 1 },
+                  { "[[4]]", 1 } };
+    for (size_t i = 0; i < RV_COUNT(cases); i++) {
+        CHECK(rv_draft_of(0.5, cases[i].text, strlen(cases[i].text)).cites == cases[i].cites, "\"%s\"",
+              cases[i].text);
+    }
+}
+
+/* One kind of question, every draft as sure as the other: those that cite nothing are wrong. */
+TEST(a_draft_that_cites_nothing_goes_on_when_such_drafts_were_wrong)
+{
+    static questions q;
+    make(&q, 3);
+    rv_rng rng;
+    rv_rng_init(&rng, 5);
+    for (int i = 0; i < ROWS; i++) {
+        bool right = rv_rng_below(&rng, 4) != 0;
+        q.rows[i].quality[0] = right;
+        q.rows[i].draft[0] = (rv_draft){ 0.8f, right };
+    }
+    rv_router *r = learned(&q);
+    rv_routed got = routed(r, "What is the capital city of country77777 tonight", 0);
+    size_t next = 9;
+    CHECK(rv_router_escalates(r, &got, 0, (rv_draft){ 0.8f, 0 }, 3, &next) && next == 1, "it stays");
+    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ 0.8f, 1 }, 3, &next), "one that cites goes on too");
     rv_router_free(r);
 }
 
