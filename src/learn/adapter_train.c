@@ -209,6 +209,18 @@ static rv_err save(const run *r)
     return e;
 }
 
+/* bytes: n floats, of any alignment. */
+static bool all_finite(const char *bytes, size_t n)
+{
+    bool finite = true;
+    for (size_t i = 0; i < n && finite; i++) {
+        float x;
+        memcpy(&x, bytes + i * sizeof x, sizeof x);
+        finite = isfinite(x);
+    }
+    return finite;
+}
+
 /* Takes up a checkpoint of the same training; anything else is said once and left out. */
 static void resume(run *r)
 {
@@ -230,6 +242,8 @@ static void resume(run *r)
             why = "damaged";
         } else if (h.key != r->key || h.n_weights != r->lora->n_weights || h.step > r->how->steps) {
             why = "of other rows or settings";
+        } else if (!all_finite(bytes + sizeof h, 3 * r->lora->n_weights)) {
+            why = "numbers that are not finite";
         }
     }
     if (why) {

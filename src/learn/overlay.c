@@ -55,9 +55,8 @@ typedef struct edges {
     size_t n;
 } edges;
 
-static rv_err take(void *self, const uint8_t *bytes, size_t n)
+rv_err rv_overlay_parse(const uint8_t *bytes, size_t n, const char *type, rv_memory_edge **out, size_t *n_out)
 {
-    edges *out = self;
     size_t many = n < HEADER ? 0 : get(bytes + 12, 4);
     if (n < HEADER || memcmp(bytes, magic, sizeof magic) != 0 || get(bytes + 8, 4) != 1 || many > EDGES_MAX ||
         n != HEADER + many * EDGE) {
@@ -72,15 +71,21 @@ static rv_err take(void *self, const uint8_t *bytes, size_t n)
         uint32_t bits = (uint32_t)get(at + 16, 4);
         float weight;
         memcpy(&weight, &bits, sizeof weight);
-        list[i] = (rv_memory_edge){ (int64_t)get(at, 8), (int64_t)get(at + 8, 8), out->type, (double)weight };
+        list[i] = (rv_memory_edge){ (int64_t)get(at, 8), (int64_t)get(at + 8, 8), type, (double)weight };
         if (!(weight > 0 && weight <= 1)) {
             rv_free(&rv_heap, list);
             return rv_fail(RV_E_FORMAT, "learned edges: the weight of edge %zu is %g", i + 1, (double)weight);
         }
     }
-    out->at = list;
-    out->n = many;
+    *out = list;
+    *n_out = many;
     return RV_OK;
+}
+
+static rv_err take(void *self, const uint8_t *bytes, size_t n)
+{
+    edges *out = self;
+    return rv_overlay_parse(bytes, n, out->type, &out->at, &out->n);
 }
 
 /* ---- the graph ---- */

@@ -26,6 +26,9 @@ rv_err rv_overlay_settle(rv_db *db, rv_memory *memory, rv_overlay_kind kind, int
 rv_err rv_overlay_publish(const rv_deep_place *place, rv_overlay_kind kind, const rv_memory_edge *edges,
                           size_t n, const rv_policy_new *about, int64_t *version) RV_MUST_CHECK;
 
+/** rv_overlay_parse - a version's bytes as edges of a type, to be freed with rv_free(&rv_heap). RV_E_FORMAT what is wrong; RV_E_NOMEM. Any thread. */
+rv_err rv_overlay_parse(const uint8_t *bytes, size_t n, const char *type, rv_memory_edge **out,
+                        size_t *n_out) RV_MUST_CHECK;
 /** rv_overlay_read - the edges in the graph now, to be freed with rv_free(&rv_heap). */
 rv_err rv_overlay_read(rv_db *db, rv_overlay_kind kind, rv_memory_edge **out, size_t *n) RV_MUST_CHECK;
 #endif

@@ -276,6 +276,8 @@ void rv_retrieval_step(rv_retrieval *r, float rate)
 /* ---- file ---- */
 
 enum { HEADER = 20 };
+static const float VALUE_MAX =
+    1e6F; /* far above what learning makes; products of such two, summed, are still finite */
 static const char magic[8] = { 'r', 'v', 'r', 'e', 't', 'r', '\r', '\n' };
 
 static void put32(uint8_t *at, uint32_t x)
@@ -328,8 +330,10 @@ rv_err rv_retrieval_read(const rv_alloc *mem, const void *bytes, size_t n, size_
     for (size_t i = 0; !e && i < r->n; i++) {
         uint32_t bits = get32(at + HEADER + 4 * i);
         memcpy(&r->values[i], &bits, 4);
-        e = isfinite(r->values[i]) ? RV_OK
-                                   : rv_fail(RV_E_FORMAT, "retrieval adapter: value %zu is not finite", i);
+        e = fabsf(r->values[i]) <= VALUE_MAX
+                ? RV_OK
+                : rv_fail(RV_E_FORMAT, "retrieval adapter: value %zu is %g, allowed is up to %g", i,
+                          (double)r->values[i], (double)VALUE_MAX);
     }
     if (e) {
         rv_retrieval_free(r);

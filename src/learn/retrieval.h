@@ -57,7 +57,7 @@ float *rv_retrieval_values(rv_retrieval *r, size_t *n);
 /** rv_retrieval_file_bytes, rv_retrieval_write - the weights as docs/formats/retrieval-adapter.md says, without the state of learning. */
 size_t rv_retrieval_file_bytes(const rv_retrieval *r);
 void rv_retrieval_write(const rv_retrieval *r, void *out);
-/** rv_retrieval_read - RV_E_FORMAT not such a file, another dimension than dim, a value that is not finite.  RV_E_NOMEM. */
+/** rv_retrieval_read - RV_E_FORMAT not such a file, another dimension than dim, a value that is not finite or beyond 1e6.  RV_E_NOMEM. */
 rv_err rv_retrieval_read(const rv_alloc *mem, const void *bytes, size_t n, size_t dim,
                          rv_retrieval **out) RV_MUST_CHECK;
 #endif
