@@ -12,6 +12,7 @@
 #include "base/rng.h"
 #include "embed/embed.h"
 #include "learn/episode.h"
+#include "learn/judge.h"
 #include "learn/routing.h"
 #include "router/box.h"
 #include "store/policy.h"
@@ -417,6 +418,7 @@ int main(int argc, char **argv)
     must(rv_witness_setup(l.db));
     must(rv_policy_setup(l.db));
     must(rv_episode_setup(l.db));
+    must(rv_judge_setup(l.db));
     for (size_t i = world.n; i > 1; i--) {
         size_t j = rv_rng_below(&l.rng, i);
         asked other = world.at[j];

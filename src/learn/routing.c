@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/rng.h"
 #include "learn/episode.h"
+#include "learn/judge.h"
 #include "learn/raters.h"
 #include "store/policy.h"
 
@@ -15,6 +16,7 @@ enum { FOLDS = 5, HELD_TRIED = 3, LEAST_HELD = 20, ARENA_BYTES = 512 << 20, RATE
 #define LEAST_WEIGHT 0.05f /* of a rater; below, its ratings are left out */
 /* An unrated answer that differs from an answer that was wrong: 0.21 and 0.29 of those of the two smaller demo tiers were right, of 3,000. */
 #define ELSE_RIGHT 0.25f
+#define JUDGE      "\1judge" /* the rater of answers that a trusted judge alone spoke of: no key has such a name */
 
 /* One answer that was rated. */
 typedef struct answered {
@@ -176,17 +178,17 @@ static rv_err read_row(round_of *r, sqlite3_stmt *s)
         return RV_OK; /* answered by a model that is no tier */
     }
     int rating = sqlite3_column_int(s, 4);
-    bool corrected = sqlite3_column_int(s, 5);
+    bool corrected = sqlite3_column_int(s, 5), judged = rating == 0 && !corrected;
     answered a = { .tier = tier, .shown = true };
     json_t *how = NULL;
     if (route && *route && rv_json_parse(route, strlen(route), &how)) {
         how = NULL;
     }
-    a.quality = corrected ? 0 : (float)(rating - 1) / 4;
+    a.quality = corrected ? 0 : judged ? (float)sqlite3_column_double(s, 9) : (float)(rating - 1) / 4;
     rv_err e = find_question(r, (const char *)sqlite3_column_text(s, 0), (size_t)sqlite3_column_bytes(s, 0),
                              &a.question);
     e = e ? e : hits_in(r, how, &r->questions[a.question]);
-    e = e ? e : rater_named(r, json_string_value(json_object_get(how, "key")), &a.rater);
+    e = e ? e : rater_named(r, judged ? JUDGE : json_string_value(json_object_get(how, "key")), &a.rater);
     const json_t *draft = json_object_get(how, "draft"), *tries = json_object_get(how, "tries"), *one;
     const char *answer = (const char *)sqlite3_column_text(s, 7);
     a.draft = rv_draft_of(sqlite3_column_double(s, 2), answer ? answer : "", answer ? strlen(answer) : 0);
@@ -213,7 +215,8 @@ static rv_err read_row(round_of *r, sqlite3_stmt *s)
 #define RATED                                                                                                \
     " FROM episode e LEFT JOIN feedback f ON f.request_id = e.request_id AND f.kind = 'rating'"              \
     " LEFT JOIN feedback c ON c.request_id = e.request_id AND c.kind = 'correction'"                         \
-    " WHERE (f.rating > 0 OR c.request_id IS NOT NULL)"
+    " LEFT JOIN judged j ON j.request_id = e.request_id AND j.trust > ?2"                                    \
+    " WHERE (f.rating > 0 OR c.request_id IS NOT NULL OR j.request_id IS NOT NULL)"
 
 rv_err rv_routing_rated(rv_db *db, int64_t *out)
 {
@@ -246,16 +249,24 @@ rv_err rv_routing_rated_share(rv_db *db, size_t n, double *out)
 
 static rv_err read_episodes(round_of *r)
 {
+    /* When there are more than there is room for: the newest half, and of all before a uniform sample, so that what is asked today does not push out what was
+     * learned before. Ids are drawn at random, so the smallest ones are such a sample, and from one round to the next most of it stays. */
     static const char sql[] =
-        "SELECT * FROM (SELECT e.question, e.model, e.confidence, e.route, coalesce(f.rating, 0),"
-        " c.request_id IS NOT NULL, e.created_ms, e.answer, c.correction" RATED
-        " ORDER BY e.created_ms DESC LIMIT ?1) ORDER BY created_ms";
+        "WITH newest AS (SELECT e.request_id" RATED " ORDER BY e.created_ms DESC LIMIT ?1 - ?1 / 2),"
+        " sample AS (SELECT e.request_id" RATED
+        " AND e.request_id NOT IN newest ORDER BY e.request_id LIMIT ?1 / 2)"
+        " SELECT e.question, e.model, e.confidence, e.route, coalesce(f.rating, 0), c.request_id IS NOT NULL,"
+        " e.created_ms, e.answer, c.correction, j.quality" RATED
+        " AND (e.request_id IN newest OR e.request_id IN sample) ORDER BY e.created_ms";
     size_t capacity = r->job->capacity;
-    int64_t rated;
+    int64_t rated = 0;
     sqlite3 *conn;
     sqlite3_stmt *s = NULL;
     bool row = true;
-    RV_TRY(rv_routing_rated(r->job->db, &rated));
+    RV_TRY(rv_db_reader(r->job->db, &conn));
+    rv_err e = rv_db_int(conn, &rated, "SELECT count(*)" RATED, "if", (int64_t)0, RV_JUDGE_PRIOR);
+    rv_db_reader_done(r->job->db, conn);
+    RV_TRY(e);
     capacity = (uint64_t)rated < capacity ? (size_t)rated : capacity;
     for (r->n_slots = 64; r->n_slots < 2 * capacity; r->n_slots *= 2) {
     }
@@ -268,7 +279,7 @@ static rv_err read_episodes(round_of *r)
         return rv_fail(RV_E_NOMEM, "reading episodes");
     }
     RV_TRY(rv_db_reader(r->job->db, &conn));
-    rv_err e = rv_db_prepare(conn, &s, sql, "i", (int64_t)capacity);
+    e = rv_db_prepare(conn, &s, sql, "if", (int64_t)capacity, RV_JUDGE_PRIOR);
     while (!e && !(e = rv_db_step(s, &row)) && row) {
         e = read_row(r, s);
     }
@@ -287,11 +298,15 @@ static rv_err weigh_raters(round_of *r)
         return rv_fail(RV_E_NOMEM, "learning to route");
     }
     for (size_t i = 0; i < r->n; i++) {
-        if (r->at[i].shown) {
+        if (r->at[i].shown && strcmp(r->raters[r->at[i].rater], JUDGE) != 0) {
             at[n++] = (rv_rating){ r->at[i].rater, r->at[i].draft.confidence, r->at[i].quality };
         }
     }
-    return rv_raters_weigh(&rv_heap, at, n, r->n_raters, r->weights);
+    RV_TRY(rv_raters_weigh(&rv_heap, at, n, r->n_raters, r->weights));
+    for (size_t i = 0; i < r->n_raters; i++) {
+        r->weights[i] = strcmp(r->raters[i], JUDGE) == 0 ? (float)RV_JUDGE_TRUST : r->weights[i];
+    }
+    return RV_OK;
 }
 
 /* The newest outcome of each tier, beside its question. */

@@ -19,7 +19,7 @@ typedef struct rv_routing_job {
     size_t n_tiers, usual;    /* usual: the tier that answers without a router */
     double threshold;         /* of confidence, as in rv_choice_how */
     bool cascade;             /* a larger tier may answer again */
-    size_t capacity;          /* newest episodes that are looked at */
+    size_t capacity;          /* episodes that are looked at: the newest half, and a sample of all before */
     double cost_share;        /* as in rv_router_how */
     const rv_router *now;     /* in use, NULL: none */
     int64_t now_version;
@@ -39,7 +39,8 @@ typedef struct rv_routing_done {
 /**
  * rv_routing_learn - one round: read, learn, test, store.
  *
- * A rating r is the quality (r - 1) / 4 of the tier that answered, a correction is 0. Answers that were not shown (drafts, and what other
+ * A rating r is the quality (r - 1) / 4 of the tier that answered, a correction is 0; what a judge that is trusted (judge.h) says of an answer that nobody rated is
+ * its quality, with the weight of such a judge. Answers that were not shown (drafts, and what other
  * tiers were asked for beside) are rated with the one that was: they said the same, or what the correction says, or something else.
  * Something else was wrong when what was shown was right, and right one time in four when it was not. One question in five (always the
  * same: the router in use must not have seen them either) is held out; of those the ones that every tier answered are the test. A candidate is used when its utility there,

@@ -1,6 +1,8 @@
 /* From rated episodes to a router in use: it is used when it is better on episodes it has not seen, refused when there is nothing
  * to learn, and survives ratings that were turned round. */
 #include "learn/episode.h"
+#include "base/rng.h"
+#include "learn/judge.h"
 #include "learn/routing.h"
 #include "store/policy.h"
 #include "store/witness.h"
@@ -23,6 +25,7 @@ static rv_db *opened(void)
     CHECK_OK(rv_witness_setup(db));
     CHECK_OK(rv_policy_setup(db));
     CHECK_OK(rv_episode_setup(db));
+    CHECK_OK(rv_judge_setup(db));
     return db;
 }
 
@@ -30,6 +33,9 @@ typedef struct world {
     int flipped;     /* of 100 ratings */
     bool chance;     /* outcomes have nothing to do with the question */
     const char *key; /* that asks and rates; NULL: none */
+    bool capitals;   /* nothing else is asked */
+    bool judged;     /* a judge says what answers are worth, nobody rates */
+    double trust;    /* that the judge has */
     int64_t made;    /* episodes so far */
 } world;
 
@@ -42,7 +48,7 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
     rv_rng_init(&rng, seed);
     CHECK_OK(rv_db_begin(db, &conn));
     for (int i = 0; i < n; i++) {
-        bool sum = rv_rng_below(&rng, 2), small = rv_rng_below(&rng, 2);
+        bool sum = rv_rng_below(&rng, 2) && !w->capitals, small = rv_rng_below(&rng, 2);
         bool right = w->chance ? rv_rng_below(&rng, 2) : !(sum && small);
         bool other = w->chance ? rv_rng_below(&rng, 2) : !(sum && !small);
         char id[37], question[128], route[256];
@@ -51,7 +57,8 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
                  "\"text\": "
                  "\"%s\"}]}",
                  w->key ? w->key : "", tiers[small ? 1 : 0], other ? "[2] X" : "other");
-        snprintf(id, sizeof id, "00000000-0000-4000-8000-%012lld", (long long)w->made);
+        snprintf(id, sizeof id, "%08x-0000-4000-8000-%012lld",
+                 (unsigned)rv_hash64(&w->made, sizeof w->made, 1), (long long)w->made);
         int a = (int)rv_rng_below(&rng, 100000), b = (int)rv_rng_below(&rng, 100000);
         snprintf(question, sizeof question,
                  sum ? "Calculate the sum of %d and %d" : "What is the capital of country%d near sea%d", a,
@@ -66,6 +73,11 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
                          .route = route };
         CHECK_OK(rv_episode_append(conn, &e));
         bool good = (int)rv_rng_below(&rng, 100) < w->flipped ? !right : right;
+        if (w->judged) {
+            CHECK_OK(rv_db_exec(conn, "INSERT INTO judged VALUES (?1, 'a judge', ?2, ?3, 0)", "tff", id,
+                                good ? 0.9 : 0.1, w->trust));
+            continue;
+        }
         CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, 'rating', ?2, '', 0, 0)", "ti", id,
                             (int64_t)(good ? 5 : 1)));
     }
@@ -137,6 +149,44 @@ TEST(rated_episodes_become_a_router_that_is_better_on_others)
     CHECK(n == 2 && list[0].version == 2 && list[0].parent == 1, "%zu versions", n);
     rv_router_free(again);
     rv_arena_free(arena);
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
+TEST(what_was_learned_is_not_pushed_out_by_what_is_asked_today)
+{
+    rv_db *db = opened();
+    world w = { 0 };
+    live(db, &w, 1000, 1);
+    w.capitals = true;
+    live(db, &w, 2000, 2);
+    rv_routing_job job = job_of(db);
+    job.capacity = 1000; /* a third of all, and all of them of today */
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.episodes == 1000, "%zu episodes", done.episodes);
+    CHECK(done.accepted && right_of_100(fresh) >= 95, "%d of 100: %s",
+          done.accepted ? right_of_100(fresh) : 0, done.why);
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
+TEST(a_judge_that_is_trusted_teaches_and_another_one_does_not)
+{
+    rv_db *db = opened();
+    world w = { .judged = true, .trust = RV_JUDGE_PRIOR };
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh;
+    live(db, &w, EPISODES, 1);
+    CHECK_ERR(rv_routing_learn(&job, &done, &fresh), RV_E_ARG);
+    w.trust = RV_JUDGE_TRUST;
+    live(db, &w, EPISODES, 2);
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.episodes == EPISODES, "%zu episodes", done.episodes);
+    CHECK(done.accepted && right_of_100(fresh) >= 90, "%d of 100: %s",
+          done.accepted ? right_of_100(fresh) : 0, done.why);
     rv_router_free(fresh);
     rv_db_close(db);
 }

@@ -1,0 +1,244 @@
+/* What is left of one subject in the router after ten thousand ratings of another? Outcomes of subject A are rated, then those of subject B, and a round of
+ * learning (learn/routing.h) makes a router of what is kept: nothing of A (the control), a store that has room for all, or one that is far too small.
+ * Each JSON line: on held-back questions of A (the anchors) and of B, how often the router's guess whether a tier will be right is right, and its loss in nats.
+ *
+ *     bench_learn_drift_router mmlu.jsonl EMBEDDER SUBJECTS [RATINGS [SMALL]]       rows of ../shared/data/routing
+ *
+ * SUBJECTS: words, comma-separated; a row whose task has one of them is of A. RATINGS of B: 10000. SMALL: 1000, the store that is too small. */
+#include "base/file.h"
+#include "base/json.h"
+#include "base/rng.h"
+#include "embed/embed.h"
+#include "learn/episode.h"
+#include "learn/judge.h"
+#include "learn/routing.h"
+#include "store/policy.h"
+#include "store/witness.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct row {
+    char *prompt;
+    bool of_a, test, ok[2];
+} row;
+
+static struct {
+    rv_embed *embed;
+    row *at; /* [n] */
+    size_t n;
+    float *domains;
+    char names[2][64];
+} world;
+
+static void must(rv_err e)
+{
+    if (e) {
+        fprintf(stderr, "%s\n", rv_err_text());
+        exit(1);
+    }
+}
+
+static void *memory(void *p)
+{
+    if (!p) {
+        fprintf(stderr, "no memory\n");
+        exit(1);
+    }
+    return p;
+}
+
+static bool is_of(const char *task, const char *subjects)
+{
+    char words[512];
+    snprintf(words, sizeof words, "%s", subjects);
+    for (char *save = NULL, *w = strtok_r(words, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+        if (strstr(task, w)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void read_rows(const char *path, const char *subjects)
+{
+    FILE *f = fopen(path, "r");
+    char *line = NULL;
+    size_t room = 0, size = 0;
+    while (f && getline(&line, &room, f) > 0) {
+        json_t *json = NULL, *ok;
+        must(rv_json_parse(line, strlen(line), &json));
+        if (world.n == size) {
+            size = size ? 2 * size : 1024;
+            world.at = memory(realloc(world.at, size * sizeof *world.at));
+        }
+        row *r = &world.at[world.n++];
+        *r = (row){ .prompt = memory(strdup(json_string_value(json_object_get(json, "prompt")))),
+                    .of_a = is_of(json_string_value(json_object_get(json, "task")), subjects),
+                    .test = strcmp(json_string_value(json_object_get(json, "split")), "test") == 0 };
+        ok = json_object_get(json, "ok");
+        size_t t = 0;
+        const char *name;
+        json_t *value;
+        json_object_foreach(ok, name, value)
+        {
+            if (t < 2) {
+                snprintf(world.names[t], sizeof world.names[t], "%s", name);
+                r->ok[t++] = json_number_value(value) > 0.5;
+            }
+        }
+        json_decref(json);
+    }
+    free(line);
+    if (f) {
+        fclose(f);
+    }
+}
+
+/* Both tiers were asked; the larger one's answer was shown, and rated, or corrected. */
+static void rate(sqlite3 *conn, const row *r, size_t number, uint64_t id)
+{
+    char request[37], route[256];
+    snprintf(request, sizeof request, "%08x-0000-4000-8000-%012zu", (unsigned)rv_hash64(&id, sizeof id, 1),
+             number); /* as if drawn */
+    snprintf(route, sizeof route,
+             "{\"explored\":true,\"tries\":[{\"model\":\"%s\",\"confidence\":0.5,\"text\":\"%s\"}]}",
+             world.names[0], r->ok[0] ? "right" : "wrong");
+    rv_episode e = { .request_id = request,
+                     .session_id = "s",
+                     .question = r->prompt,
+                     .answer = r->ok[1] ? "right" : "wrong",
+                     .model = world.names[1],
+                     .confidence = 0.5,
+                     .created_ms = (int64_t)number,
+                     .route = route };
+    must(rv_episode_append(conn, &e));
+    must(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, ?2, ?3, ?4, 0, 0)", "ttit", request,
+                    r->ok[1] ? "rating" : "correction", (int64_t)(r->ok[1] ? 5 : 0),
+                    r->ok[1] ? "" : "right"));
+}
+
+static void test(const rv_router *router, bool of_a, double *right, double *loss)
+{
+    float *vector = memory(calloc(rv_embed_dim(world.embed), sizeof *vector));
+    void *scratch = memory(malloc(rv_router_scratch_bytes(router)));
+    double n = 0;
+    *right = *loss = 0;
+    for (size_t i = 0; i < world.n; i++) {
+        const row *r = &world.at[i];
+        if (!r->test || r->of_a != of_a) {
+            continue;
+        }
+        rv_routed routed;
+        rv_slot_input in = { .text = r->prompt, .n = strlen(r->prompt), .vector = vector, .device = 2 };
+        must(rv_embed_text(world.embed, r->prompt, in.n, vector));
+        rv_router_route(router, &in, 0, scratch, &routed);
+        for (int t = 0; t < 2; t++) {
+            double p = fmin(0.999, fmax(0.001, (double)routed.p_right[t]));
+            *right += (p > 0.5) == r->ok[t];
+            *loss -= log(r->ok[t] ? p : 1 - p);
+            n++;
+        }
+    }
+    *right /= n;
+    *loss /= n;
+    free(scratch);
+    free(vector);
+}
+
+/* One after the other, each once before any comes again. */
+static const row *next(bool of_a, size_t *at)
+{
+    do {
+        *at = (*at + 1) % world.n;
+    } while (world.at[*at].test || world.at[*at].of_a != of_a);
+    return &world.at[*at];
+}
+
+static void round_of(rv_db *db, const char *what, size_t ratings, size_t capacity)
+{
+    static const float costs[] = { 1, 10 };
+    const char *names[] = { world.names[0], world.names[1] };
+    rv_routing_job job = { .db = db,
+                           .embed = world.embed,
+                           .domains = world.domains,
+                           .tiers = names,
+                           .costs = costs,
+                           .n_tiers = 2,
+                           .usual = 1,
+                           .threshold = 0.7,
+                           .capacity = capacity,
+                           .cost_share = 0.45 };
+    rv_routing_done done;
+    rv_router *fresh = NULL;
+    uint8_t *bytes;
+    size_t n;
+    must(rv_routing_learn(&job, &done, &fresh));
+    rv_router_free(fresh);
+    must(rv_policy_read(db, &rv_heap, RV_ROUTING_POLICY, done.version, &bytes, &n)); /* refused or not */
+    must(rv_router_unpack(&rv_heap, bytes, n, &fresh));
+    rv_free(&rv_heap, bytes);
+    double right[2], loss[2];
+    test(fresh, true, &right[0], &loss[0]);
+    test(fresh, false, &right[1], &loss[1]);
+    printf("{\"after\":\"%s\",\"ratings\":%zu,\"kept\":%zu,\"questions\":%zu,\"anchors_right\":%.4f,"
+           "\"anchors_loss\":%.4f,\"b_right\":%.4f,\"b_loss\":%.4f}\n",
+           what, ratings, done.episodes, done.questions, right[0], loss[0], right[1], loss[1]);
+    fflush(stdout);
+    rv_router_free(fresh);
+}
+
+int main(int argc, char **argv)
+{
+    char folder[] = "/tmp/ruvllm-drift-XXXXXX";
+    if (argc < 4 || !mkdtemp(folder)) {
+        fprintf(stderr, "bench_learn_drift_router mmlu.jsonl EMBEDDER SUBJECTS [RATINGS [SMALL]]\n");
+        return 2;
+    }
+    size_t ratings = argc > 4 ? strtoul(argv[4], NULL, 10) : 10000,
+           small = argc > 5 ? strtoul(argv[5], NULL, 10) : 1000, n_a = 0, at = 0;
+    rv_db *db;
+    sqlite3 *conn;
+    must(rv_embed_open(&rv_heap, argv[2], &world.embed));
+    size_t dim = rv_embed_dim(world.embed);
+    world.domains = memory(calloc(RV_SLOT_DOMAINS * dim, sizeof *world.domains));
+    for (size_t d = 0; d < RV_SLOT_DOMAINS; d++) {
+        must(rv_embed_text(world.embed, rv_domain_texts[d], strlen(rv_domain_texts[d]),
+                           world.domains + d * dim));
+    }
+    read_rows(argv[1], argv[3]);
+    must(rv_db_open(&rv_heap, folder, &db));
+    must(rv_witness_setup(db));
+    must(rv_policy_setup(db));
+    must(rv_episode_setup(db));
+    must(rv_judge_setup(db));
+    for (size_t i = 0; i < world.n; i++) {
+        n_a += world.at[i].of_a && !world.at[i].test;
+    }
+    must(rv_db_begin(db, &conn));
+    for (size_t i = 0; i < n_a; i++) {
+        rate(conn, next(true, &at), i, i);
+    }
+    must(rv_db_commit(db));
+    round_of(db, "subject A", n_a, 100000);
+    must(rv_db_begin(db, &conn));
+    for (size_t i = 0; i < ratings; i++) {
+        rate(conn, next(false, &at), n_a + i, n_a + i);
+    }
+    must(rv_db_commit(db));
+    round_of(db, "subject B, all kept", ratings, 100000);
+    round_of(db, "subject B, a small store", ratings, small);
+    must(rv_db_begin(db, &conn));
+    must(rv_db_exec(
+        conn,
+        "DELETE FROM feedback WHERE request_id IN (SELECT request_id FROM episode WHERE created_ms < ?1)",
+        "i", (int64_t)n_a));
+    must(rv_db_exec(conn, "DELETE FROM episode WHERE created_ms < ?1", "i", (int64_t)n_a));
+    must(rv_db_commit(db));
+    round_of(db, "subject B alone", ratings, 100000);
+    rv_db_close(db);
+    rv_embed_close(world.embed);
+    return 0;
+}
