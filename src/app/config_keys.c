@@ -157,7 +157,7 @@ const rv_config_key rv_config_keys[] = {
     FLOAT("learning", "quality_threshold", 0, 1, "0.75", later,
           "quality from which an answer is kept for learning"),
     INT("learning", "replay_capacity", 1, 1000000000, "100000", now,
-        "rated episodes that are learned from, the newest"),
+        "rated episodes that are learned from: the newest half, and of more than fit a sample of all before"),
     INT("learning", "batch_size", 1, 65536, "32", later, "episodes per step"),
     FLOAT("learning", "learning_rate", 0, 1, "0.001", later, "size of a step"),
     FLOAT("learning", "ewc_lambda", 0, 100000, "0.4", later, "weight of what was known before"),

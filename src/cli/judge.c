@@ -93,14 +93,13 @@ static void print_measured(const cmd_line *line, const rv_judge *j, const judge_
                            const rv_judge_measured *m, double ms)
 {
     if (line->json) {
-        cmd_print(json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "judge", j->name, "set", set->name,
+        cmd_print(json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "judge", j->name, "set", set->name,
                             "pairs", (json_int_t)m->pairs, "ties", (json_int_t)m->ties, "unjudged",
-                            (json_int_t)m->unjudged, "right", m->right, "swap_agreement", m->swapped,
-                            "seconds", ms / 1000));
+                            (json_int_t)m->unjudged, "right", m->right, "seconds", ms / 1000));
         return;
     }
-    printf("%-24s %-18s %5zu pairs  %5.1f %% right  %5zu unjudged  %5.1f %% the same when swapped\n", j->name,
-           set->name, m->pairs, 100 * m->right, m->unjudged, 100 * m->swapped);
+    printf("%-24s %-18s %5zu pairs  %5.1f %% right  %5zu unjudged\n", j->name, set->name, m->pairs,
+           100 * m->right, m->unjudged);
 }
 
 /* On all sets; what it is worth is decided on PandaLM. */

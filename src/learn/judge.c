@@ -168,10 +168,9 @@ rv_err rv_judge_measure(const rv_judge *j, const rv_judge_pair *pairs, size_t n,
                         bool (*go_on)(void *self, size_t pair), void *self, rv_judge_measured *out)
 {
     double right = 0;
-    size_t same = 0;
     *out = (rv_judge_measured){ 0 };
     for (size_t i = 0; i < n; i++) {
-        int said = 0, exchanged = 0;
+        int said = 0;
         if (pairs[i].label == 0) {
             out->ties++;
             continue;
@@ -180,16 +179,11 @@ rv_err rv_judge_measure(const rv_judge *j, const rv_judge_pair *pairs, size_t n,
             return rv_fail(RV_E_CANCELLED, "interrupted");
         }
         RV_TRY(choose(j, &pairs[i].a, &pairs[i].b, &said));
-        RV_TRY(choose(j, &pairs[i].b, &pairs[i].a, &exchanged));
         out->pairs++;
         out->unjudged += said == 0;
         right += said == 0 ? 0.5 : said == pairs[i].label;
-        same += said == (exchanged ? 3 - exchanged : 0);
     }
-    if (out->pairs) {
-        out->right = right / (double)out->pairs;
-        out->swapped = (double)same / (double)out->pairs;
-    }
+    out->right = out->pairs ? right / (double)out->pairs : 0;
     return RV_OK;
 }
 

@@ -49,10 +49,9 @@ typedef struct rv_judge_measured {
     size_t pairs, ties; /* that people decided; that they did not */
     size_t unjudged;    /* of pairs: no judgement on one side, or the same on both. Each counts half right */
     double right;       /* share of pairs */
-    double swapped;     /* share of pairs where the same answer wins with a and b exchanged */
 } rv_judge_measured;
 
-/** rv_judge_measure - go_on (may be NULL) is asked before each pair; false: RV_E_CANCELLED. Errors: the judge's; a pair that does not fit the
+/** rv_judge_measure - each answer is scored by itself, so that exchanging a and b changes nothing. go_on (may be NULL) is asked before each pair; false: RV_E_CANCELLED. Errors: the judge's; a pair that does not fit the
  * model's context is unjudged. */
 rv_err rv_judge_measure(const rv_judge *j, const rv_judge_pair *pairs, size_t n,
                         bool (*go_on)(void *self, size_t pair), void *self,
