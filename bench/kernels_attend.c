@@ -15,6 +15,9 @@
 #include <string.h>
 
 enum { PAGE = 16, RUNS = 9, MAX_HEADS = 64, MAX_DIM = 128 };
+enum {
+    APART = 7919
+}; /* pages from one to the next, prime, so that all are used: as in the cache they do not make a stream */
 
 static int by_value(const void *a, const void *b)
 {
@@ -35,8 +38,8 @@ static void attend_all(const rv_kernels *k, const float *q, size_t n_q, size_t d
     const size_t bytes = block ? rv_kvq_keys(type, dim).bytes : PAGE * dim * (type == RV_F16 ? 2 : 4);
     const size_t both = bytes + (block ? rv_kvq_values(type, dim).bytes : bytes);
     for (size_t i = 0; i < n_steps; i++) {
-        const char *page = pages + i % n_pages * both;
-        const char *next = pages + (i + 1) % n_pages * both;
+        const char *page = pages + i * APART % n_pages * both;
+        const char *next = pages + (i + 1) * APART % n_pages * both;
         k->attend(&(rv_attend_step){ .q = q,
                                      .n_q = n_q,
                                      .dim = dim,

@@ -155,9 +155,21 @@ INLINE vf number_n(rv_type type, const void *in, size_t i, size_t n)
     return type == RV_F16 ? vf_load_f16_n((const uint16_t *)in + i, n) : vf_load_n((const float *)in + i, n);
 }
 
-/* p[h][i] = q[h] . key i. Four sums per score, of every fourth channel, then (0 + 1) + (2 + 3). */
-INLINE void scores_of(size_t heads, const float *q, rv_type type, const void *keys, size_t dim,
-                      float (*p)[RUN])
+/* Pages lie apart and are too short for the machine to notice a stream, so the next one is fetched while this one is used: line by
+ * line where few heads look at it (FEW), because a processor has room for a dozen lines under way and waits when it is asked for a
+ * page at once. bench/kernels_attend, pages of half precision from memory, without hints, at once, and line by line: two heads on an
+ * AMD of Zen 4 at twice the rate at once; on an Intel Xeon (Ice Lake) 7.5 and 9.4 GB/s, and with four heads 6.0 and 9.5. */
+INLINE void prefetch(const void *base, size_t at, size_t bytes)
+{
+    for (size_t i = 0; base && i < bytes; i += 64) {
+        __builtin_prefetch((const char *)base + at + i);
+    }
+}
+
+/* p[h][i] = q[h] . key i. Four sums per score, of every fourth channel, then (0 + 1) + (2 + 3). next: keys in half precision to
+ * fetch meanwhile, or NULL; the same below. */
+INLINE void scores_of(size_t heads, const float *q, rv_type type, const void *keys, const void *next,
+                      size_t dim, float (*p)[RUN])
 {
     vf sum[SCORED][CHAINS][VECS];
     for (size_t h = 0; h < heads; h++) {
@@ -169,6 +181,7 @@ INLINE void scores_of(size_t heads, const float *q, rv_type type, const void *ke
     }
     size_t i = 0;
     for (; i + CHAINS <= dim; i += CHAINS) {
+        prefetch(next, i * RUN * sizeof(uint16_t), CHAINS * RUN * sizeof(uint16_t));
         for (size_t c = 0; c < CHAINS; c++) {
             for (size_t j = 0; j < VECS; j++) {
                 const vf key = number(type, keys, (i + c) * RUN + j * LANES);
@@ -220,7 +233,7 @@ INLINE float weigh(const rv_attend_step *step, size_t head, size_t n, float p[RU
 
 /* acc[h] = acc[h] * shrink[h] + the n values, each times its weight */
 INLINE void add_values(size_t heads, float (*p)[RUN], const float *shrink, rv_type type, const void *values,
-                       size_t n, size_t dim, float *acc)
+                       const void *next, size_t n, size_t dim, float *acc)
 {
     enum { WIDE = 4 };
     size_t i = 0;
@@ -232,6 +245,7 @@ INLINE void add_values(size_t heads, float (*p)[RUN], const float *shrink, rv_ty
             }
         }
         for (size_t k = 0; k < n; k++) {
+            prefetch(next, (k * dim + i) * sizeof(uint16_t), WIDE * LANES * sizeof(uint16_t));
             for (size_t j = 0; j < WIDE; j++) {
                 const vf value = number(type, values, k * dim + i + j * LANES);
                 for (size_t h = 0; h < heads; h++) {
@@ -259,42 +273,33 @@ INLINE void add_values(size_t heads, float (*p)[RUN], const float *shrink, rv_ty
 
 /* ---- all of it ---- */
 
-INLINE void score_all(size_t heads, const float *q, rv_type type, const void *keys, size_t dim,
-                      float (*p)[RUN])
+INLINE void score_all(size_t heads, const float *q, rv_type type, const void *keys, const void *next,
+                      size_t dim, float (*p)[RUN])
 {
     size_t h = 0;
     for (; h + SCORED <= heads; h += SCORED) {
-        scores_of(SCORED, q + h * dim, type, keys, dim, p + h);
+        scores_of(SCORED, q + h * dim, type, keys, h ? NULL : next, dim, p + h);
     }
     for (; SCORED > 2 && h + 2 <= heads; h += 2) {
-        scores_of(2, q + h * dim, type, keys, dim, p + h);
+        scores_of(2, q + h * dim, type, keys, h ? NULL : next, dim, p + h);
     }
     for (; h < heads; h++) {
-        scores_of(1, q + h * dim, type, keys, dim, p + h);
+        scores_of(1, q + h * dim, type, keys, h ? NULL : next, dim, p + h);
     }
 }
 
 INLINE void add_all(size_t heads, float (*p)[RUN], const float *shrink, rv_type type, const void *values,
-                    size_t n, size_t dim, float *acc)
+                    const void *next, size_t n, size_t dim, float *acc)
 {
     size_t h = 0;
     for (; h + ADDED <= heads; h += ADDED) {
-        add_values(ADDED, p + h, shrink + h, type, values, n, dim, acc + h * dim);
+        add_values(ADDED, p + h, shrink + h, type, values, h ? NULL : next, n, dim, acc + h * dim);
     }
     for (; ADDED > 2 && h + 2 <= heads; h += 2) {
-        add_values(2, p + h, shrink + h, type, values, n, dim, acc + h * dim);
+        add_values(2, p + h, shrink + h, type, values, h ? NULL : next, n, dim, acc + h * dim);
     }
     for (; h < heads; h++) {
-        add_values(1, p + h, shrink + h, type, values, n, dim, acc + h * dim);
-    }
-}
-
-/* Pages lie apart and are too short for the machine to notice a stream: with this, decoding with two heads reads pages
- * from memory at twice the rate (bench/kernels_attend). */
-INLINE void prefetch(const void *base, size_t bytes)
-{
-    for (size_t i = 0; base && i < bytes; i += 64) {
-        __builtin_prefetch((const char *)base + i);
+        add_values(1, p + h, shrink + h, type, values, h ? NULL : next, n, dim, acc + h * dim);
     }
 }
 
@@ -302,15 +307,17 @@ INLINE void prefetch(const void *base, size_t bytes)
  * as below, in half the time for two heads (bench/kernels_attend, Zen 4: 124 ns per 16 keys and head from memory instead of 245). */
 INLINE void attend_few(const rv_attend_step *step, size_t dim)
 {
-    _Alignas(64) float p[HEADS][RUN]; /* FEW are used; compilers that do not see it warn of the products of more */
+    _Alignas(64) float p[HEADS][RUN]; /* FEW are used, but compilers that do not see it warn */
     float shrink[HEADS];
     for (size_t from = step->first_key; from < step->n_keys; from += RUN) {
         const size_t n = step->n_keys - from < RUN ? step->n_keys - from : RUN;
-        score_all(step->n_q, step->q, RV_F16, (const uint16_t *)step->keys + from * dim, dim, p);
+        score_all(step->n_q, step->q, RV_F16, (const uint16_t *)step->keys + from * dim,
+                  from ? NULL : step->next_keys, dim, p);
         for (size_t h = 0; h < step->n_q; h++) {
             shrink[h] = weigh(step, h, n, p[h]);
         }
-        add_all(step->n_q, p, shrink, RV_F16, (const uint16_t *)step->values + from * dim, n, dim, step->acc);
+        add_all(step->n_q, p, shrink, RV_F16, (const uint16_t *)step->values + from * dim,
+                from ? NULL : step->next_values, n, dim, step->acc);
     }
 }
 
@@ -324,11 +331,11 @@ INLINE void attend_runs(const rv_attend_step *step, size_t dim)
         const float *values = values_of(step, dim, from, n, value_buffer);
         for (size_t first = 0; first < step->n_q; first += HEADS) {
             const size_t heads = step->n_q - first < HEADS ? step->n_q - first : HEADS;
-            score_all(heads, step->q + first * dim, RV_F32, keys, dim, p);
+            score_all(heads, step->q + first * dim, RV_F32, keys, NULL, dim, p);
             for (size_t h = 0; h < heads; h++) {
                 shrink[h] = weigh(step, first + h, n, p[h]);
             }
-            add_all(heads, p, shrink, RV_F32, values, n, dim, step->acc + first * dim);
+            add_all(heads, p, shrink, RV_F32, values, NULL, n, dim, step->acc + first * dim);
         }
     }
 }
@@ -336,24 +343,26 @@ INLINE void attend_runs(const rv_attend_step *step, size_t dim)
 void LEVEL(attend)(const rv_attend_step *step)
 {
     assert(step->dim <= RV_ATTEND_DIM && step->first_key % RUN == 0);
-    if (step->type == RV_F16 || step->type == RV_F32) {
-        const size_t bytes =
-            step->n_keys * step->dim * (step->type == RV_F16 ? sizeof(uint16_t) : sizeof(float));
-        prefetch(step->next_keys, bytes);
-        prefetch(step->next_values, bytes);
-    } else {
-        prefetch(step->next_keys, rv_kvq_keys(step->type, step->dim).bytes);
-        prefetch(step->next_values, rv_kvq_values(step->type, step->dim).bytes);
-    }
     if (step->type == RV_F16 && step->n_q <= FEW) {
         if (step->dim == 64) {
-            attend_few(step, 64);
+            attend_few(step,
+                       64); /* as all LFM2 models have it: a constant keeps the addresses out of registers */
         } else {
             attend_few(step, step->dim);
         }
-    } else if (step->dim == 64) {
-        attend_runs(step,
-                    64); /* as all LFM2 models have it: a constant keeps the addresses out of registers */
+        return;
+    }
+    if (step->type == RV_F16 || step->type == RV_F32) {
+        const size_t bytes =
+            step->n_keys * step->dim * (step->type == RV_F16 ? sizeof(uint16_t) : sizeof(float));
+        prefetch(step->next_keys, 0, bytes);
+        prefetch(step->next_values, 0, bytes);
+    } else {
+        prefetch(step->next_keys, 0, rv_kvq_keys(step->type, step->dim).bytes);
+        prefetch(step->next_values, 0, rv_kvq_values(step->type, step->dim).bytes);
+    }
+    if (step->dim == 64) {
+        attend_runs(step, 64);
     } else {
         attend_runs(step, step->dim);
     }
