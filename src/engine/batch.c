@@ -246,23 +246,48 @@ static void expect_model(rv_batch *b, bool has_model)
     }
 }
 
-/* Which of the answers' drafts this step takes in: one more at a time, the most likely first, up to where tokens per
- * time are most. */
-static void choose_drafts(rv_batch *b, size_t room)
+/* Answers that are ready for a step, without drafts so far. all: some take all drafts there are; has_model: some have a model to guess. */
+static size_t count_answers(rv_batch *b, bool *all, bool *has_model)
 {
-    double hit[RV_DRAFTS_STEP + 1], expected = 0, best;
-    rv_call *chosen[RV_DRAFTS_STEP + 1];
-    size_t n_answers = 0, n = 0, keep = 0;
-    bool all = false, has_model = false;
+    size_t n = 0;
+    *all = *has_model = false;
     for (size_t i = 0; i < b->how.max_sequences; i++) {
         rv_call *c = b->seats[i];
         if (c && c->state == RV_CALL_READY) {
             c->drafts = 0;
-            n_answers += !c->measuring && answering(c);
-            all |= c->all_drafts || c->guessing;
-            has_model |= c->has_model;
+            n += !c->measuring && answering(c);
+            *all |= c->all_drafts || c->guessing;
+            *has_model |= c->has_model;
         }
     }
+    return n;
+}
+
+/* Whose next draft is the most likely to be right, and how likely; NULL: there is none. */
+static rv_call *likeliest_draft(const rv_batch *b, double *hit)
+{
+    rv_call *best = NULL;
+    *hit = 0;
+    for (size_t i = 0; i < b->how.max_sequences; i++) {
+        rv_call *c = b->seats[i];
+        if (c && c->state == RV_CALL_READY && !c->measuring && answering(c) && c->drafts < c->n_drafts) {
+            double p = c->all_drafts ? 2 : c->chances[c->drafts];
+            if (p > *hit) {
+                *hit = p;
+                best = c;
+            }
+        }
+    }
+    return best;
+}
+
+/* Which of the answers' drafts this step takes in: one more at a time, the most likely first, up to where tokens per
+ * time are most. */
+static void choose_drafts(rv_batch *b, size_t room)
+{
+    bool all, has_model;
+    rv_call *chosen[RV_DRAFTS_STEP];
+    size_t n_answers = count_answers(b, &all, &has_model), n = 0, keep = 0;
     b->alone = n_answers == 1 && !all;
     if (b->alone) {
         expect_model(b, has_model);
@@ -270,29 +295,15 @@ static void choose_drafts(rv_batch *b, size_t room)
     room = room > n_answers && !(b->alone && b->way == RV_WAY_PLAIN)
                ? smaller(room - n_answers, RV_DRAFTS_STEP)
                : 0;
-    expected = (double)n_answers;
-    best = n_answers ? expected / cost_of(b, n_answers) : 0;
-    for (; n < room; n++) {
-        hit[n] = 0;
-        for (size_t i = 0; i < b->how.max_sequences; i++) {
-            rv_call *c = b->seats[i];
-            if (c && c->state == RV_CALL_READY && !c->measuring && answering(c) && c->drafts < c->n_drafts) {
-                double p = c->all_drafts ? 2 : c->chances[c->drafts];
-                if (p > hit[n]) {
-                    hit[n] = p;
-                    chosen[n] = c;
-                }
-            }
-        }
-        if (hit[n] <= 0) {
-            break;
-        }
-        chosen[n]->drafts++;
-        expected += hit[n];
-        double rate = expected / cost_of(b, n_answers + n + 1);
-        if (rate > best || chosen[n]->all_drafts) {
+    double expected = (double)n_answers, best = n_answers ? expected / cost_of(b, n_answers) : 0, hit;
+    for (rv_call *c; n < room && (c = likeliest_draft(b, &hit));) {
+        chosen[n++] = c;
+        c->drafts++;
+        expected += hit;
+        double rate = expected / cost_of(b, n_answers + n);
+        if (rate > best || c->all_drafts) {
             best = rate;
-            keep = n + 1;
+            keep = n;
         }
     }
     while (n > keep) {
