@@ -246,6 +246,9 @@ static void live_through_turned(const struct kind *kind, size_t dim, rv_index_me
         }
     }
     expect(&w, index, kind, "after removing");
+    while (rv_index_repair(index, 1000)) {
+    }
+    expect(&w, index, kind, "compacted");
     index = reopen(index, &s);
     expect(&w, index, kind, "opened");
     for (size_t id = 0; id < n; id++) {
