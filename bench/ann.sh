@@ -23,6 +23,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 OURS=${OURS:-$here/build/release/ruvllm} WORK=${WORK:-/var/tmp/vecpeers} TURNS=${TURNS:-3} LOCK=${LOCK:-/tmp/bench.lock}
 PEERS=${PEERS-hnswlib faiss usearch}
+cores=$(nproc --all) # OMP_NUM_THREADS, below, is what plain nproc says
 vec=$here/../shared/peers/vec data=$here/../shared/data
 all_parts="lake100k emb384 emb768 emb384c1 lake100kood emb128_1m text mnist filter build size open"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
@@ -74,7 +75,7 @@ make_faiss() ( # Debian's own is built for SSE2: rebuilt from its source, or the
         cmake .. -DCMAKE_BUILD_TYPE=Release -DFAISS_ENABLE_GPU=OFF -DFAISS_ENABLE_PYTHON=OFF -DBUILD_TESTING=OFF \
             -DFAISS_OPT_LEVEL=avx2 -DBUILD_SHARED_LIBS=OFF -DCMAKE_CXX_FLAGS="-march=native -mprefer-vector-width=512" \
             -DCMAKE_CXX_FLAGS_RELEASE="-O3 -DNDEBUG" >&2
-        make -j"$(nproc)" faiss_avx2 >&2
+        make -j"$cores" faiss_avx2 >&2
     fi
     cd "$WORK/faiss/build"
     g++ $native -std=c++17 -w -fopenmp -DFAISS -I .. "$here/bench/ann_peer.cpp" faiss/libfaiss_avx2.a -lopenblas -llapack \
@@ -201,13 +202,13 @@ make_ready() { # peers, data and indexes of a part; ours anew when the program i
     for name in $(peers_of "$1"); do
         peer_ready "$name"
         [ -f "$WORK/idx/$set.$name" ] || { say "$name builds $set"; "$WORK/bin/ann_$name" "$WORK/idx/$set.$name" "$WORK/data/$set/base.fvecs" \
-            "$WORK/data/$set/query.fvecs" "$WORK/data/$set/gt.ivecs" 64 "$(nproc)" >&2; }
+            "$WORK/data/$set/query.fvecs" "$WORK/data/$set/gt.ivecs" 64 "$cores" >&2; }
     done
     [ "$1" != ten-million ] || return 0 # built in its turn: that is one of its figures
     for kind in $(kinds_of "$1"); do
         file=$WORK/idx/$set.$kind
         [ "$file" -nt "$OURS" ] || { say "$kind builds $set"; rm -f "$file"; ours "$1" "$kind" --truth "$WORK/data/$set/gt.ivecs" \
-            --ef 32 --threads "$(nproc)" --saved "$file" >&2; }
+            --ef 32 --threads "$cores" --saved "$file" >&2; }
     done
 }
 
@@ -251,7 +252,7 @@ turns() { # turns PART: every side after the other, TURNS times, into $res/PART.
         ten-million)
             [ "$turn" = 1 ] || continue
             "$OURS" bench ann --base "$WORK/data/$set/base.fvecs" --queries "$WORK/data/$set/query.fvecs" --truth "$truth" --index rabitq \
-                --keep file --threads "$(nproc)" --ef 32 --saved "$WORK/idx/$set.rabitq.part" > "$res/$part.build.1"
+                --keep file --threads "$cores" --ef 32 --saved "$WORK/idx/$set.rabitq.part" > "$res/$part.build.1"
             mv "$WORK/idx/$set.rabitq.part" "$WORK/idx/$set.rabitq"
             alone bash -c 'ours "$@"' _ $part rabitq --truth "$truth" --keep file --ef "$(breadths $part rabitq)" \
                 --saved "$WORK/idx/$set.rabitq" > "$res/$part.rabitq.1"
