@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-    SILENCE_MS = 80,  /* of an answer, at most, as far as its step's share of prompts decides it */
+    SILENCE_MS = 70,  /* of an answer, at most, as far as its step's share of prompts decides it */
     FIRST_SHARE = 32, /* that share, as long as nothing has been measured */
     LEAST_SHARE = 16,
     QUANTUM = 512, /* tokens of a prompt before the next one comes first */
