@@ -129,8 +129,9 @@ rv_err rv_file_read(const rv_alloc *mem, const char *path, size_t max, char **ou
     return e;
 }
 
-static rv_err write_all(const char *path, int fd, const char *at, size_t n)
+rv_err rv_fd_write(const char *path, int fd, const void *bytes, size_t n)
 {
+    const char *at = bytes;
     while (n > 0) {
         ssize_t put = write(fd, at, n);
         if (put < 0 && errno == EINTR) {
@@ -169,7 +170,7 @@ rv_err rv_file_replace(const char *path, const void *bytes, size_t n)
     if (fd < 0) {
         return fail_errno(path, "cannot create a file beside it");
     }
-    rv_err e = write_all(path, fd, bytes, n);
+    rv_err e = rv_fd_write(path, fd, bytes, n);
     if (!e && fsync(fd) < 0) {
         e = fail_errno(path, "cannot sync");
     }
@@ -189,7 +190,9 @@ rv_err rv_file_replace(const char *path, const void *bytes, size_t n)
 static rv_err make_one(const char *path)
 {
     if (mkdir(path, 0700) == 0) {
-        return RV_OK;
+        char folder[PATH_MAX];
+        RV_TRY(folder_of(path, folder));
+        return rv_dir_sync(folder); /* or a power loss takes it, and all that was synced in it */
     }
     struct stat st;
     int why = errno;

@@ -26,7 +26,10 @@ rv_err rv_file_read(const rv_alloc *mem, const char *path, size_t max, char **ou
  * After an error the old file is there, unless the message says that only the folder could not be synced. */
 rv_err rv_file_replace(const char *path, const void *bytes, size_t n) RV_MUST_CHECK;
 
-/** rv_dir_make - the folder and its missing parents, 0700 each. Exists already: fine. */
+/** rv_fd_write - all of it. path: for the message. */
+rv_err rv_fd_write(const char *path, int fd, const void *bytes, size_t n) RV_MUST_CHECK;
+
+/** rv_dir_make - the folder and its missing parents, 0700 each, durable. Exists already: fine. */
 rv_err rv_dir_make(const char *path) RV_MUST_CHECK;
 
 /** rv_dir_sync - make names created or renamed in the folder durable. */

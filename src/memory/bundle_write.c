@@ -1,6 +1,7 @@
 /* Parts are written under names that nobody reads, renamed to what they contain when they are on the disk, and count once the head names
  * them. One writer at a time holds the folder, so what else lies there was left by one that was killed, and goes. */
 #include "memory/bundle_priv.h"
+#include "base/file.h"
 #include "base/json.h"
 
 #include <dirent.h>
@@ -12,12 +13,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { BUFFER_BYTES = 64 << 10 };
+
 struct rv_bundle_writer {
     const rv_alloc *mem;
     char *dir;
     int folder; /* locked */
     struct part {
-        FILE *file;
+        int fd;       /* -1: not open */
+        char *buffer; /* [n_buffer] of BUFFER_BYTES: what is not written yet */
+        size_t n_buffer;
         char *path; /* of what is being written; NULL once renamed */
         EVP_MD_CTX *hash;
         uint64_t bytes;
@@ -26,6 +31,12 @@ struct rv_bundle_writer {
     } parts[RV_BUNDLE_PARTS];
 };
 
+static rv_err write_failed(const struct part *p)
+{
+    return rv_fail(errno == ENOSPC || errno == EDQUOT ? RV_E_NO_SPACE : RV_E_IO, "%s: %s", p->path,
+                   strerror(errno));
+}
+
 static rv_err open_part(rv_bundle_writer *w, rv_bundle_part p)
 {
     char name[RV_BUNDLE_NAME];
@@ -33,15 +44,12 @@ static rv_err open_part(rv_bundle_writer *w, rv_bundle_part p)
     snprintf(name, sizeof name, ".%s.new", rv_bundle_parts[p].name);
     part->path = rv_path_join(w->mem, w->dir, name);
     part->hash = rv_shake_begin();
-    if (!part->path || !part->hash) {
+    part->buffer = rv_new(w->mem, BUFFER_BYTES);
+    if (!part->path || !part->hash || !part->buffer) {
         return rv_fail(RV_E_NOMEM, "%s: no memory to write a bundle", w->dir);
     }
-    int fd = open(part->path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    part->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
-    if (!part->file) {
-        return rv_fail(errno == ENOSPC ? RV_E_NO_SPACE : RV_E_IO, "%s: %s", part->path, strerror(errno));
-    }
-    return RV_OK;
+    part->fd = open(part->path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return part->fd >= 0 ? RV_OK : write_failed(part);
 }
 
 rv_err rv_bundle_create(const rv_alloc *mem, const char *dir, rv_bundle_writer **out)
@@ -54,6 +62,9 @@ rv_err rv_bundle_create(const rv_alloc *mem, const char *dir, rv_bundle_writer *
     *w = (rv_bundle_writer){ .mem = mem,
                              .dir = rv_strdup(mem, dir),
                              .folder = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
+    for (int p = 0; p < RV_BUNDLE_PARTS; p++) {
+        w->parts[p].fd = -1;
+    }
     rv_err e = w->dir ? RV_OK : rv_fail(RV_E_NOMEM, "%s: no memory to write a bundle", dir);
     if (!e && w->folder < 0) {
         e = rv_fail(RV_E_IO, "%s: %s", dir, strerror(errno));
@@ -71,20 +82,29 @@ rv_err rv_bundle_create(const rv_alloc *mem, const char *dir, rv_bundle_writer *
     return RV_OK;
 }
 
-static rv_err write_failed(const struct part *p)
+static rv_err write_buffer(struct part *p)
 {
-    return rv_fail(errno == ENOSPC || errno == EDQUOT ? RV_E_NO_SPACE : RV_E_IO, "%s: %s", p->path,
-                   strerror(errno));
+    size_t n = p->n_buffer;
+    p->n_buffer = 0;
+    return rv_fd_write(p->path, p->fd, p->buffer, n);
 }
 
 rv_err rv_bundle_write(rv_bundle_writer *w, rv_bundle_part part, const void *bytes, size_t n)
 {
     struct part *p = &w->parts[part];
-    if (n > 0 && fwrite(bytes, 1, n, p->file) != n) {
-        return write_failed(p);
+    if (n == 0) {
+        return RV_OK;
     }
     EVP_DigestUpdate(p->hash, bytes, n);
     p->bytes += n;
+    if (n > BUFFER_BYTES - p->n_buffer) {
+        RV_TRY(write_buffer(p));
+    }
+    if (n > BUFFER_BYTES) {
+        return rv_fd_write(p->path, p->fd, bytes, n);
+    }
+    memcpy(p->buffer + p->n_buffer, bytes, n);
+    p->n_buffer += n;
     return RV_OK;
 }
 
@@ -95,13 +115,13 @@ static rv_err finish_part(rv_bundle_writer *w, rv_bundle_part which)
     EVP_MD_CTX *hash = p->hash;
     p->hash = NULL;
     RV_TRY(rv_shake_end(hash, p->digest));
-    bool good = fflush(p->file) == 0 && fsync(fileno(p->file)) == 0;
-    if (!good) {
+    RV_TRY(write_buffer(p));
+    if (fsync(p->fd) != 0) {
         return write_failed(p);
     }
-    FILE *file = p->file;
-    p->file = NULL;
-    if (fclose(file) != 0) {
+    int fd = p->fd;
+    p->fd = -1;
+    if (close(fd) != 0) {
         return write_failed(p);
     }
     char hex[RV_BUNDLE_HEX + 1];
@@ -213,13 +233,14 @@ void rv_bundle_writer_free(rv_bundle_writer *w)
     }
     for (int p = 0; p < RV_BUNDLE_PARTS; p++) {
         struct part *part = &w->parts[p];
-        if (part->file) {
-            fclose(part->file);
+        if (part->fd >= 0) {
+            close(part->fd);
         }
         if (part->path) { /* ours, because the lock is */
             unlink(part->path);
         }
         rv_free(w->mem, part->path);
+        rv_free(w->mem, part->buffer);
         EVP_MD_CTX_free(part->hash);
     }
     if (w->folder >= 0) {

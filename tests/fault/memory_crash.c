@@ -3,6 +3,7 @@
  * checker (opens what is left and compares with the marks). Faults and states come from ../shared/faults. How many:
  * RV_CRASH_KILLS, RV_CRASH_FAULTS (of each kind) and RV_CRASH_STATES; by default as few as a daily run can bear. */
 #include "memory_helpers.h"
+#include "memory/bundle.h"
 #include "base/file.h"
 
 #include <errno.h>
@@ -13,6 +14,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Notes of a victim have numbers from a multiple of this on. */
+enum { FIRST_STEP = 1000, STORE_KILLS = 25 };
 
 /* ---- the victim ---- */
 
@@ -56,8 +60,30 @@ static rv_err open_indexed(const char *dir, store *s)
     return e ? e : rv_memory_tune(s->m, &(rv_memory_tuning){ .index = "both", .index_from = 3 });
 }
 
-/* Adds, corrects, imports and removes. Errors are fine, they are what is tested; what succeeded is marked. rounds 0: until
- * killed. first: number of the first note, so that texts differ from run to run. */
+static void bundle_of(const char *dir, char out[4200])
+{
+    snprintf(out, 4200, "%s/bundle", dir);
+}
+
+/* What removes for good, and what publishes. The mark of a bundle is its generation. */
+static void compact_and_publish(rv_memory *m, const char *dir, int fd, int i)
+{
+    char bundle[4200], text[64];
+    size_t erased = 0;
+    rv_memory_exported out;
+    if (i % 4 == 3) {
+        (void)!rv_memory_scrub(m, &erased); /* may fail, and changes nothing that is there */
+    }
+    bundle_of(dir, bundle);
+    if (i % 6 == 5 && rv_memory_export(m, bundle, &(rv_memory_export_options){ .name = "all" }, NULL, NULL,
+                                       &out) == RV_OK) {
+        snprintf(text, sizeof text, "%llu", (unsigned long long)out.generation);
+        mark(fd, 'P', text);
+    }
+}
+
+/* Adds, corrects, imports, removes, compacts and publishes. Errors are fine, they are what is tested; what succeeded is marked.
+ * rounds 0: until killed. first: number of the first note, so that texts differ from run to run. */
 static int victim(const char *dir, int rounds, int first)
 {
     char path[4200];
@@ -104,6 +130,7 @@ static int victim(const char *dir, int rounds, int first)
                 mark(fd, '*', text);
             }
         }
+        compact_and_publish(s.m, dir, fd, i);
     }
     store_close(&s);
     close(fd);
@@ -112,10 +139,10 @@ static int victim(const char *dir, int rounds, int first)
 
 /* ---- the checker ---- */
 
-typedef struct expected {
-    char text[64];
-    char state; /* + there, - gone, ? either */
-} expected;
+/* Of each note by its number, what the marks say (+ there, - gone, ? either, 0 nothing) and whether it is there. */
+enum { NUMBERS = 1 << 16, SEARCHED = 32 };
+static char said[NUMBERS];
+static bool there[NUMBERS];
 
 static bool is_there(rv_memory *m, rv_arena *arena, const char *text)
 {
@@ -162,39 +189,109 @@ static int check_import(rv_memory *m, rv_arena *arena, int acknowledged)
     return a != b || !known;
 }
 
-static int check(const char *dir, const char *marks)
+/* The marks; *acknowledged: of the last import, *generation: of the last bundle. */
+static void read_marks(const char *marks, int *acknowledged, unsigned long long *generation)
 {
-    static expected all[20000];
-    size_t n = 0;
-    int acknowledged = -1;
     char line[128];
     FILE *f = fopen(marks, "r");
     while (f && fgets(line, sizeof line, f)) {
         if (!strchr(line, '\n')) {
             break; /* the mark itself was torn: not acknowledged */
         }
-        line[strcspn(line, "\n")] = 0;
-        const char *text = line + 2;
+        int number = 0;
         if (line[0] == '*') {
-            acknowledged = atoi(text);
+            *acknowledged = atoi(line + 2);
             n_begun = 0;
-            continue;
+        } else if (line[0] == '~' && n_begun < BEGUN_MAX) {
+            begun[n_begun++] = atoi(line + 2);
+        } else if (line[0] == 'P') {
+            *generation = strtoull(line + 2, NULL, 10);
+        } else if (sscanf(line + 2, "note number %d", &number) == 1 && number >= 0 && number < NUMBERS) {
+            said[number] = line[0];
         }
-        if (line[0] == '~' && n_begun < BEGUN_MAX) {
-            begun[n_begun++] = atoi(text);
-            continue;
-        }
-        size_t i = 0;
-        while (i < n && strcmp(all[i].text, text) != 0) {
-            i++;
-        }
-        n += i == n;
-        snprintf(all[i].text, sizeof all[i].text, "%.63s", text);
-        all[i].state = line[0];
     }
     if (f) {
         fclose(f);
     }
+}
+
+/* All notes from the newest to the oldest: numbers fall, so each is there once and in the order of the adds. */
+static int check_order(rv_memory *m, rv_arena *arena)
+{
+    int before = NUMBERS;
+    rv_memory_hits hits = { 0 };
+    for (int64_t after = 0; after == 0 || hits.n > 0; after = hits.n ? hits.at[hits.n - 1].id : after) {
+        rv_arena_reset(arena);
+        if (rv_memory_list(m, &(rv_memory_filter){ .type = "note" }, 1000, after, arena, &hits)) {
+            return 1;
+        }
+        for (size_t i = 0; i < hits.n; i++) {
+            int number = -1;
+            if (sscanf(hits.at[i].text, "note number %d", &number) != 1 || number < 0 || number >= before) {
+                printf("\"%s\" stands behind number %d\n", hits.at[i].text, before);
+                return 1;
+            }
+            there[number] = true;
+            before = number;
+        }
+        if (hits.n == 0) {
+            break;
+        }
+    }
+    return 0;
+}
+
+/* What is there is what the marks say; what nobody marked is there only when it was the next to be: its victim was killed between the
+ * commit and the mark. */
+static int check_notes(rv_memory *m, rv_arena *arena)
+{
+    int searched = 0;
+    for (int i = NUMBERS - 1; i >= 0; i--) {
+        char text[64];
+        snprintf(text, sizeof text, "note number %d of the victim", i);
+        bool next = i % FIRST_STEP == 0 || said[i - 1];
+        bool wrong = said[i] == '+' ? !there[i] : said[i] == '-' ? there[i] : !said[i] && there[i] && !next;
+        if (!wrong && said[i] && said[i] != '?' && searched < SEARCHED) {
+            wrong = is_there(m, arena, text) != there[i];
+            searched++;
+        }
+        if (wrong) {
+            printf("\"%s\": marked '%c', %s\n", text, said[i] ? said[i] : ' ',
+                   there[i] ? "there" : "not there");
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The published bundle is whole: the last that was acknowledged, or a later one. */
+static int check_bundle(const char *dir, unsigned long long generation)
+{
+    char path[4200];
+    bundle_of(dir, path);
+    rv_bundle b;
+    rv_err e = rv_bundle_open(&rv_heap, path, &b);
+    if (e) {
+        bool whole = e == RV_E_NOT_FOUND && generation == 0;
+        if (!whole) {
+            printf("the bundle of generation %llu: %s\n", generation, rv_err_text());
+        }
+        return !whole;
+    }
+    bool newer = b.head.generation >= generation;
+    if (!newer) {
+        printf("the bundle is of generation %llu, %llu was published\n",
+               (unsigned long long)b.head.generation, generation);
+    }
+    rv_bundle_close(&b);
+    return !newer;
+}
+
+static int check(const char *dir, const char *marks)
+{
+    int acknowledged = -1;
+    unsigned long long generation = 0;
+    read_marks(marks, &acknowledged, &generation);
     store s;
     rv_arena *arena = NULL;
     rv_err e = open_indexed(dir, &s);
@@ -206,20 +303,15 @@ static int check(const char *dir, const char *marks)
         printf("cannot use it: %s\n", rv_err_text());
         return 1;
     }
-    for (size_t i = 0; i < n; i++) {
-        if (all[i].state != '?' && is_there(s.m, arena, all[i].text) != (all[i].state == '+')) {
-            printf("\"%s\" should be %s\n", all[i].text, all[i].state == '+' ? "there" : "gone");
-            return 1;
-        }
-    }
-    if (check_import(s.m, arena, acknowledged)) {
+    int rc = check_order(s.m, arena) || check_notes(s.m, arena) || check_bundle(dir, generation);
+    if (!rc && check_import(s.m, arena, acknowledged)) {
         printf("the import is not that of round %d, nor one of the %zu begun after it\n", acknowledged,
                n_begun);
-        return 1;
+        rc = 1;
     }
     rv_arena_free(arena);
     store_close(&s);
-    return 0;
+    return rc;
 }
 
 /* Roles come before main: RV_CRASH_ROLE is "victim DIR ROUNDS FIRST" or "check DIR MARKS". */
@@ -308,18 +400,22 @@ static const char *recorder(void)
 
 TEST(kill_9_at_any_moment_loses_nothing_acknowledged)
 {
-    const char *dir = temp_path("data");
+    const char *dir = NULL;
     rv_rng rng;
-    rv_rng_init(&rng, (uint64_t)time(NULL));
+    uint64_t seed = (uint64_t)time(NULL);
+    rv_rng_init(&rng, seed);
     int rounds = getenv("RV_CRASH_KILLS") ? atoi(getenv("RV_CRASH_KILLS")) : 10;
     for (int round = 0; round < rounds; round++) {
-        pid_t child = start(role_of_victim(dir, 0, 1000 * round), dir, NULL, NULL, NULL);
+        int first = round % STORE_KILLS * FIRST_STEP;
+        dir = first ? dir : temp_path("data"); /* a store is killed again and again, then another begins */
+        pid_t child = start(role_of_victim(dir, 0, first), dir, NULL, NULL, NULL);
         long ms = 20 + (long)rv_rng_below(&rng, 400);
         nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000 }, NULL);
         kill(child, SIGKILL);
         int rc = finish(child);
         CHECK(rc == -SIGKILL, "round %d: the victim ended by itself: %d", round, rc);
-        CHECK(run_check(dir) == 0, "round %d, killed after %ld ms", round, ms);
+        CHECK(run_check(dir) == 0, "round %d of seed %llu, killed after %ld ms", round,
+              (unsigned long long)seed, ms);
     }
 }
 
@@ -344,7 +440,7 @@ static long count_operations(const char *log, const char *kinds)
     return n;
 }
 
-enum { ROUNDS = 6 };
+enum { ROUNDS = 6 }; /* one export among them, and one compaction */
 
 TEST(a_disk_that_fails_at_any_call_leaves_all_or_nothing)
 {
