@@ -86,11 +86,10 @@ static void add_documents(bench *b, const char *path, int argc, char **argv)
         }
         rv_memory_new new = { .type = "note",
                               .text = json_string_value(json_object_get(row, "text")),
-                              .user = scope,
                               .created_ms = 1000 };
-        must(rv_memory_add(b->memory, &new, &node, &added));
+        must(rv_memory_add(b->memory, rv_memory_of(scope), &new, &node, &added));
         if (added && last && strcmp(scope, before) == 0) {
-            must(rv_memory_link(b->memory, node, last, "follows", 1));
+            must(rv_memory_link(b->memory, rv_memory_whole(), node, last, "follows", 1));
         }
         last = node;
         strcpy(before, scope);
@@ -165,7 +164,10 @@ static void add_questions(bench *b, const char *path, int argc, char **argv)
 static void measure(const bench *b, const char *what, const rv_memory_edge *supposed, size_t n)
 {
     rv_probes_score s = { 0 };
-    must(rv_probes_measure(b->memory, b->probes, b->n, supposed, n, rv_clock_ms() + 3600e3, &s));
+    must(rv_probes_measure(
+        b->memory, b->probes, b->n,
+        &(rv_memory_query){ .mode = RV_MEMORY_GRAPH, .supposed = supposed, .n_supposed = n },
+        rv_clock_ms() + 3600e3, &s));
     printf("{\"edges\":\"%s\",\"n_edges\":%zu,\"questions\":%zu,\"ndcg_10\":%.4f,\"recall_10\":%.4f}\n", what,
            n, b->n, s.ndcg, s.recall);
     fflush(stdout);

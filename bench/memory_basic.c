@@ -109,7 +109,7 @@ static void fill_some(rv_memory *m, const char *dir, size_t first, size_t nodes,
     }
     rv_memory_import done = { 0 };
     const char *tag = first % (10 * PART) == 0 ? "tenth" : "rest";
-    must(rv_memory_import_path(m, path, NULL, &tag, 1, NULL, NULL, &done));
+    must(rv_memory_import_path(m, rv_memory_of(NULL), path, &tag, 1, NULL, NULL, &done));
     unlink(path);
 }
 
@@ -139,7 +139,8 @@ static void show_plan(rv_memory *m, size_t nodes)
     rv_arena *arena;
     rv_memory_hits hits;
     must(rv_arena_new(&rv_heap, 16 << 20, &arena));
-    must(rv_memory_search(m, &(rv_memory_query){ .text = "w70x w900x w6000x", .k = 10 }, arena, &hits));
+    must(rv_memory_search(m, rv_memory_whole(), &(rv_memory_query){ .text = "w70x w900x w6000x", .k = 10 },
+                          arena, &hits));
     json_t *plan = rv_memory_plan_json(&hits.plan);
     printf("{\"bench\":\"memory_basic\",\"case\":\"plan\",\"nodes\":%zu,\"why\":\"%s\"}\n", nodes,
            plan ? json_string_value(json_object_get(plan, "why")) : "");
@@ -160,10 +161,9 @@ static void bench_search(rv_memory *m, size_t nodes, rv_memory_mode mode, const 
         rv_arena_reset(arena);
         double from = rv_clock_ms();
         must(rv_memory_search(
-            m,
-            &(rv_memory_query){
-                .text = words, .k = 10, .mode = mode, .filter = { .user = user, .tag = tag } },
-            arena, &hits));
+            m, user ? rv_memory_of(user) : rv_memory_whole(),
+            &(rv_memory_query){ .text = words, .k = 10, .mode = mode, .filter = { .tag = tag } }, arena,
+            &hits));
         ms[i] = rv_clock_ms() - from;
     }
     report(what, nodes, ms, SAMPLES);
@@ -179,7 +179,7 @@ static void bench_changes(rv_memory *m, size_t nodes, rv_rng *rng)
         bool added;
         write_words(rng, WORDS, 1, words);
         double from = rv_clock_ms();
-        must(rv_memory_add(m, &(rv_memory_new){ .type = "note", .text = words, .user = "ann" }, &ids[i],
+        must(rv_memory_add(m, rv_memory_of("ann"), &(rv_memory_new){ .type = "note", .text = words }, &ids[i],
                            &added));
         add[i] = rv_clock_ms() - from;
     }
@@ -188,7 +188,7 @@ static void bench_changes(rv_memory *m, size_t nodes, rv_rng *rng)
     for (size_t i = 0; i < SAMPLES; i++) {
         size_t removed;
         double from = rv_clock_ms();
-        must(rv_memory_rm(m, ids[i], NULL, &removed));
+        must(rv_memory_rm(m, rv_memory_whole(), ids[i], NULL, &removed));
         rm[i] = rv_clock_ms() - from;
     }
     report("rm", nodes, rm, SAMPLES);

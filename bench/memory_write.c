@@ -66,8 +66,8 @@ static int64_t add(rv_memory *m, rv_rng *rng, int64_t parent)
     int64_t id;
     bool added;
     write_words(rng, words);
-    must(rv_memory_add(m, &(rv_memory_new){ .type = "note", .text = words, .user = "ann", .parent = parent },
-                       &id, &added));
+    must(rv_memory_add(m, rv_memory_of("ann"),
+                       &(rv_memory_new){ .type = "note", .text = words, .parent = parent }, &id, &added));
     return id;
 }
 

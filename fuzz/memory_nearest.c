@@ -66,7 +66,8 @@ static void make(whole *w, const char *kind)
         int64_t id;
         bool added;
         snprintf(text, sizeof text, "note number %d", i);
-        must(rv_memory_add(w->m, &(rv_memory_new){ .type = "note", .text = text }, &id, &added));
+        must(rv_memory_add(w->m, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = text }, &id,
+                           &added));
     }
     must(rv_memory_settle(w->m)); /* the index is built and saved, and the keeper waits */
     snprintf(path, sizeof path, "%s/vectors/%s.idx", dir, kind);

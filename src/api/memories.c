@@ -92,22 +92,32 @@ static bool has_memory(rv_api_call *call)
 
 #define FILTER_NAMES "type", "tag", "source", "user", "since_ms", "until_ms"
 
-static rv_err filter_from_query(rv_api_call *call, rv_memory_filter *f)
+/* Who asks names a user, and sees that user's memories and everybody's. Who names none holds the key of the whole store. */
+static rv_memory_scope scope_of(const char *user)
 {
+    return user ? rv_memory_of(user) : rv_memory_whole();
+}
+
+static rv_err filter_from_query(rv_api_call *call, rv_memory_filter *f, rv_memory_scope *scope)
+{
+    const char *user = NULL;
     RV_TRY(rv_api_query_string(call, "type", &f->type));
     RV_TRY(rv_api_query_string(call, "tag", &f->tag));
     RV_TRY(rv_api_query_string(call, "source", &f->source));
-    RV_TRY(rv_api_query_string(call, "user", &f->user));
+    RV_TRY(rv_api_query_string(call, "user", &user));
+    *scope = scope_of(user);
     RV_TRY(rv_api_query_int(call, "since_ms", 0, INT64_MAX, &f->since_ms));
     return rv_api_query_int(call, "until_ms", 0, INT64_MAX, &f->until_ms);
 }
 
-static rv_err filter_from_body(const json_t *o, rv_memory_filter *f)
+static rv_err filter_from_body(const json_t *o, rv_memory_filter *f, rv_memory_scope *scope)
 {
+    const char *user = NULL;
     RV_TRY(rv_api_get_name(o, "type", &f->type));
     RV_TRY(rv_api_get_name(o, "tag", &f->tag));
     RV_TRY(rv_api_get_name(o, "source", &f->source));
-    RV_TRY(rv_api_get_name(o, "user", &f->user));
+    RV_TRY(rv_api_get_name(o, "user", &user));
+    *scope = scope_of(user);
     RV_TRY(rv_json_get_int(o, "since_ms", 0, INT64_MAX, &f->since_ms));
     return rv_json_get_int(o, "until_ms", 0, INT64_MAX, &f->until_ms);
 }
@@ -148,13 +158,14 @@ static rv_err read_tags(rv_api_call *call, rv_memory_new *node)
     return RV_OK;
 }
 
-static rv_err read_new(rv_api_call *call, rv_memory_new *node)
+static rv_err read_new(rv_api_call *call, rv_memory_new *node, rv_memory_scope *scope)
 {
     static const char *const fields[] = { "text",     "type",     "source", "user",   "tags",  "confidence",
                                           "metadata", "corrects", "parent", "pinned", "ttl_s", "as_is" };
     const json_t *o = call->body;
     int64_t ttl_s = 0;
     bool as_is = false;
+    const char *user = NULL;
     json_t *metadata = NULL;
     node->type = "note";
     node->source = "user";
@@ -162,7 +173,8 @@ static rv_err read_new(rv_api_call *call, rv_memory_new *node)
     RV_TRY(rv_json_need_string(o, "text", &node->text, &node->text_bytes));
     RV_TRY(rv_api_get_name(o, "type", &node->type));
     RV_TRY(rv_api_get_name(o, "source", &node->source));
-    RV_TRY(rv_api_get_name(o, "user", &node->user));
+    RV_TRY(rv_api_get_name(o, "user", &user));
+    *scope = rv_memory_of(user);
     RV_TRY(rv_json_get_double(o, "confidence", 0, 1, &node->confidence));
     RV_TRY(rv_json_get_object(o, "metadata", &metadata));
     RV_TRY(rv_json_get_int(o, "corrects", 1, INT64_MAX, &node->corrects));
@@ -215,14 +227,15 @@ static rv_err decode(rv_api_call *call, const char *at, size_t n, const char **o
 void rv_api_memory_add(rv_api_call *call)
 {
     rv_memory_new node = { 0 };
+    rv_memory_scope scope = { 0 };
     rv_memory_added a = { 0 };
     size_t done = 0;
     if (!has_memory(call)) {
         return;
     }
-    rv_err e = read_new(call, &node);
+    rv_err e = read_new(call, &node, &scope);
     if (!e) {
-        e = rv_memory_add_many(call->pipeline->memory, &node, 1, &a, &done);
+        e = rv_memory_add_many(call->pipeline->memory, &scope, &node, 1, &a, &done);
     }
     if (e) {
         rv_api_fail(call, e);
@@ -246,9 +259,9 @@ void rv_api_memory_add(rv_api_call *call)
 void rv_api_memory_import(rv_api_call *call)
 {
     static const char *const fields[] = { "name", "text", "base64", "user", "tags" };
-    const char *name = NULL, *text = NULL, *base64 = NULL;
+    const char *name = NULL, *text = NULL, *base64 = NULL, *user = NULL;
     size_t n = 0, n_base64 = 0;
-    rv_memory_new scope = { 0 };
+    rv_memory_new tagged = { 0 };
     rv_memory_import done = { 0 };
     if (!has_memory(call)) {
         return;
@@ -257,8 +270,8 @@ void rv_api_memory_import(rv_api_call *call)
     e = e ? e : rv_json_need_string(call->body, "name", &name, NULL);
     e = e ? e : rv_json_get_string(call->body, "text", &text, &n);
     e = e ? e : rv_json_get_string(call->body, "base64", &base64, &n_base64);
-    e = e ? e : rv_api_get_name(call->body, "user", &scope.user);
-    e = e ? e : read_tags(call, &scope);
+    e = e ? e : rv_api_get_name(call->body, "user", &user);
+    e = e ? e : read_tags(call, &tagged);
     if (!e && !text == !base64) {
         e = rv_fail(RV_E_ARG, "text: expected either text or base64");
     }
@@ -266,8 +279,8 @@ void rv_api_memory_import(rv_api_call *call)
         e = decode(call, base64, n_base64, &text, &n);
     }
     e = e ? e
-          : rv_memory_import_bytes(call->pipeline->memory, name, text, n, scope.user, scope.tags,
-                                   scope.n_tags, &done);
+          : rv_memory_import_bytes(call->pipeline->memory, rv_memory_of(user), name, text, n, tagged.tags,
+                                   tagged.n_tags, &done);
     if (e) {
         rv_api_fail(call, e);
         return;
@@ -278,149 +291,21 @@ void rv_api_memory_import(rv_api_call *call)
                           "notes_added", (json_int_t)done.notes_added));
 }
 
-/* {"pinned"?, "ttl_s"?: seconds from now, 0 never} */
-void rv_api_memory_keep(rv_api_call *call)
-{
-    static const char *const fields[] = { "pinned", "ttl_s" };
-    bool pinned = false;
-    int64_t ttl_s = -1, ends = 0;
-    int64_t id = has_memory(call) ? node_id(call) : 0;
-    if (!id) {
-        return;
-    }
-    rv_err e = rv_api_only(call->body, fields, RV_COUNT(fields));
-    e = e ? e : rv_json_get_bool(call->body, "pinned", &pinned);
-    e = e ? e : rv_json_get_int(call->body, "ttl_s", 0, TTL_MAX_S, &ttl_s);
-    if (!e && ttl_s < 0 && !json_object_get(call->body, "pinned")) {
-        e = rv_fail(RV_E_ARG, "pinned: expected pinned or ttl_s");
-    }
-    ends = ttl_s > 0 ? rv_clock_wall_ms() + 1000 * ttl_s : 0;
-    e = e ? e
-          : rv_memory_keep(call->pipeline->memory, id, json_object_get(call->body, "pinned") ? &pinned : NULL,
-                           ttl_s >= 0 ? &ends : NULL);
-    if (e == RV_E_NOT_FOUND) {
-        rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);
-    } else if (e) {
-        rv_api_fail(call, e);
-    } else {
-        rv_api_memory_get(call);
-    }
-}
-
-void rv_api_memory_list(rv_api_call *call)
-{
-    static const char *const names[] = { FILTER_NAMES, "limit", "after" };
-    rv_memory_filter filter = { 0 };
-    rv_memory_hits hits = { 0 };
-    int64_t limit = LIST_USUAL, after = 0;
-    if (!has_memory(call)) {
-        return;
-    }
-    rv_err e = rv_api_query_only(call, names, RV_COUNT(names));
-    if (!e) {
-        e = filter_from_query(call, &filter);
-    }
-    if (!e) {
-        e = rv_api_query_int(call, "limit", 1, LIST_MAX, &limit);
-    }
-    if (!e) {
-        e = rv_api_query_int(call, "after", 0, INT64_MAX, &after);
-    }
-    if (!e) {
-        e = rv_memory_list(call->pipeline->memory, &filter, (size_t)limit, after, call->arena, &hits);
-    }
-    if (e) {
-        rv_api_fail(call, e);
-        return;
-    }
-    bool full = hits.n == (size_t)limit; /* there may be more: ask again with after=next */
-    json_t *next = full ? json_integer(hits.at[hits.n - 1].id) : json_null();
-    rv_api_send(
-        call, 200,
-        json_pack("{s:s, s:o, s:o}", "object", "list", "data", hits_json(&hits, false), "next", next));
-}
-
-static rv_err read_search(rv_api_call *call, rv_memory_query *q, bool *explain)
-{
-    static const char *const fields[] = { "query",  "k",      "mode",     "type",     "tag",
-                                          "source", "user",   "since_ms", "until_ms", "with_corrected",
-                                          "recall", "explain" };
-    static const char *const names[] = { FILTER_NAMES, "query", "k", "mode", "recall", "explain" };
-    int64_t k = SEARCH_USUAL, explained = 0;
-    const char *mode = "graph";
-    if (call->body) {
-        RV_TRY(rv_api_only(call->body, fields, RV_COUNT(fields)));
-        RV_TRY(rv_json_need_string(call->body, "query", &q->text, &q->text_bytes));
-        RV_TRY(rv_json_get_int(call->body, "k", 1, LIST_MAX, &k));
-        RV_TRY(rv_json_get_string(call->body, "mode", &mode, NULL));
-        RV_TRY(rv_json_get_bool(call->body, "with_corrected", &q->with_corrected));
-        RV_TRY(rv_json_get_double(call->body, "recall", 0.5, 1, &q->recall));
-        RV_TRY(rv_json_get_bool(call->body, "explain", explain));
-        RV_TRY(filter_from_body(call->body, &q->filter));
-    } else {
-        RV_TRY(rv_api_query_only(call, names, RV_COUNT(names)));
-        RV_TRY(rv_api_query_string(call, "query", &q->text));
-        RV_TRY(rv_api_query_int(call, "k", 1, LIST_MAX, &k));
-        RV_TRY(rv_api_query_string(call, "mode", &mode));
-        const char *recall = NULL;
-        RV_TRY(rv_api_query_string(call, "recall", &recall));
-        if (recall &&
-            !(rv_parse_f64(rv_str_from(recall), &q->recall) && q->recall >= 0.5 && q->recall <= 1)) {
-            return rv_fail(RV_E_ARG, "recall: expected a number from 0.5 to 1, found \"%s\"", recall);
-        }
-        RV_TRY(rv_api_query_int(call, "explain", 0, 1, &explained));
-        *explain = explained == 1;
-        RV_TRY(filter_from_query(call, &q->filter));
-        q->text_bytes = q->text ? strlen(q->text) : 0;
-    }
-    if (q->text_bytes == 0) {
-        return rv_fail(RV_E_ARG, "query: expected a text to search for");
-    }
-    q->k = (size_t)k;
-    return rv_memory_mode_of(mode, &q->mode);
-}
-
-void rv_api_memory_search(rv_api_call *call)
-{
-    rv_memory_query q = { 0 };
-    rv_memory_hits hits = { 0 };
-    if (!has_memory(call)) {
-        return;
-    }
-    bool explain = false;
-    rv_err e = read_search(call, &q, &explain);
-    if (!e) {
-        e = rv_memory_search(call->pipeline->memory, &q, call->arena, &hits);
-    }
-    if (e) {
-        rv_api_fail(call, e);
-        return;
-    }
-    json_t *found = json_pack("{s:s, s:o}", "object", "list", "data", hits_json(&hits, true));
-    if (explain) {
-        json_object_set_new(found, "plan", rv_memory_plan_json(&hits.plan));
-    }
-    rv_api_send(call, 200, found);
-}
-
 static json_t *edge_json(const rv_memory_edge *e)
 {
     return json_pack("{s:I, s:I, s:s, s:f}", "from", (json_int_t)e->from, "to", (json_int_t)e->to, "type",
                      e->type, "weight", e->weight);
 }
 
-void rv_api_memory_get(rv_api_call *call)
+/* A node of the scope with its edges to others of it. */
+static void answer_node(rv_api_call *call, int64_t id, rv_memory_scope scope)
 {
     rv_memory_node node;
     rv_memory_edge *edges = NULL;
     size_t n = 0;
-    int64_t id = has_memory(call) ? node_id(call) : 0;
-    if (!id) {
-        return;
-    }
-    rv_err e = rv_memory_get(call->pipeline->memory, id, call->arena, &node);
+    rv_err e = rv_memory_get(call->pipeline->memory, scope, id, call->arena, &node);
     if (!e) {
-        e = rv_memory_neighbours(call->pipeline->memory, id, call->arena, &edges, &n);
+        e = rv_memory_neighbours(call->pipeline->memory, scope, id, call->arena, &edges, &n);
     }
     if (e == RV_E_NOT_FOUND) {
         rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);
@@ -438,11 +323,158 @@ void rv_api_memory_get(rv_api_call *call)
     rv_api_send(call, 200, o);
 }
 
+/* {"pinned"?, "ttl_s"?: seconds from now, 0 never} */
+void rv_api_memory_keep(rv_api_call *call)
+{
+    static const char *const fields[] = { "pinned", "ttl_s", "user" };
+    const char *user = NULL;
+    bool pinned = false;
+    int64_t ttl_s = -1, ends = 0;
+    int64_t id = has_memory(call) ? node_id(call) : 0;
+    if (!id) {
+        return;
+    }
+    rv_err e = rv_api_only(call->body, fields, RV_COUNT(fields));
+    e = e ? e : rv_json_get_bool(call->body, "pinned", &pinned);
+    e = e ? e : rv_json_get_int(call->body, "ttl_s", 0, TTL_MAX_S, &ttl_s);
+    e = e ? e : rv_api_get_name(call->body, "user", &user);
+    if (!e && ttl_s < 0 && !json_object_get(call->body, "pinned")) {
+        e = rv_fail(RV_E_ARG, "pinned: expected pinned or ttl_s");
+    }
+    ends = ttl_s > 0 ? rv_clock_wall_ms() + 1000 * ttl_s : 0;
+    e = e ? e
+          : rv_memory_keep(call->pipeline->memory, scope_of(user), id, json_object_get(call->body, "pinned") ? &pinned : NULL,
+                           ttl_s >= 0 ? &ends : NULL);
+    if (e == RV_E_NOT_FOUND) {
+        rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);
+    } else if (e) {
+        rv_api_fail(call, e);
+    } else {
+        answer_node(call, id, scope_of(user));
+    }
+}
+
+void rv_api_memory_list(rv_api_call *call)
+{
+    static const char *const names[] = { FILTER_NAMES, "limit", "after" };
+    rv_memory_filter filter = { 0 };
+    rv_memory_scope scope = { 0 };
+    rv_memory_hits hits = { 0 };
+    int64_t limit = LIST_USUAL, after = 0;
+    if (!has_memory(call)) {
+        return;
+    }
+    rv_err e = rv_api_query_only(call, names, RV_COUNT(names));
+    if (!e) {
+        e = filter_from_query(call, &filter, &scope);
+    }
+    if (!e) {
+        e = rv_api_query_int(call, "limit", 1, LIST_MAX, &limit);
+    }
+    if (!e) {
+        e = rv_api_query_int(call, "after", 0, INT64_MAX, &after);
+    }
+    if (!e) {
+        e = rv_memory_list(call->pipeline->memory, scope, &filter, (size_t)limit, after, call->arena, &hits);
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    bool full = hits.n == (size_t)limit; /* there may be more: ask again with after=next */
+    json_t *next = full ? json_integer(hits.at[hits.n - 1].id) : json_null();
+    rv_api_send(
+        call, 200,
+        json_pack("{s:s, s:o, s:o}", "object", "list", "data", hits_json(&hits, false), "next", next));
+}
+
+static rv_err read_search(rv_api_call *call, rv_memory_query *q, rv_memory_scope *scope, bool *explain)
+{
+    static const char *const fields[] = { "query",  "k",      "mode",     "type",     "tag",
+                                          "source", "user",   "since_ms", "until_ms", "with_corrected",
+                                          "recall", "explain" };
+    static const char *const names[] = { FILTER_NAMES, "query", "k", "mode", "recall", "explain" };
+    int64_t k = SEARCH_USUAL, explained = 0;
+    const char *mode = "graph";
+    if (call->body) {
+        RV_TRY(rv_api_only(call->body, fields, RV_COUNT(fields)));
+        RV_TRY(rv_json_need_string(call->body, "query", &q->text, &q->text_bytes));
+        RV_TRY(rv_json_get_int(call->body, "k", 1, LIST_MAX, &k));
+        RV_TRY(rv_json_get_string(call->body, "mode", &mode, NULL));
+        RV_TRY(rv_json_get_bool(call->body, "with_corrected", &q->with_corrected));
+        RV_TRY(rv_json_get_double(call->body, "recall", 0.5, 1, &q->recall));
+        RV_TRY(rv_json_get_bool(call->body, "explain", explain));
+        RV_TRY(filter_from_body(call->body, &q->filter, scope));
+    } else {
+        RV_TRY(rv_api_query_only(call, names, RV_COUNT(names)));
+        RV_TRY(rv_api_query_string(call, "query", &q->text));
+        RV_TRY(rv_api_query_int(call, "k", 1, LIST_MAX, &k));
+        RV_TRY(rv_api_query_string(call, "mode", &mode));
+        const char *recall = NULL;
+        RV_TRY(rv_api_query_string(call, "recall", &recall));
+        if (recall &&
+            !(rv_parse_f64(rv_str_from(recall), &q->recall) && q->recall >= 0.5 && q->recall <= 1)) {
+            return rv_fail(RV_E_ARG, "recall: expected a number from 0.5 to 1, found \"%s\"", recall);
+        }
+        RV_TRY(rv_api_query_int(call, "explain", 0, 1, &explained));
+        *explain = explained == 1;
+        RV_TRY(filter_from_query(call, &q->filter, scope));
+        q->text_bytes = q->text ? strlen(q->text) : 0;
+    }
+    if (q->text_bytes == 0) {
+        return rv_fail(RV_E_ARG, "query: expected a text to search for");
+    }
+    q->k = (size_t)k;
+    return rv_memory_mode_of(mode, &q->mode);
+}
+
+void rv_api_memory_search(rv_api_call *call)
+{
+    rv_memory_query q = { 0 };
+    rv_memory_scope scope = { 0 };
+    rv_memory_hits hits = { 0 };
+    if (!has_memory(call)) {
+        return;
+    }
+    bool explain = false;
+    rv_err e = read_search(call, &q, &scope, &explain);
+    if (!e) {
+        e = rv_memory_search(call->pipeline->memory, scope, &q, call->arena, &hits);
+    }
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    json_t *found = json_pack("{s:s, s:o}", "object", "list", "data", hits_json(&hits, true));
+    if (explain) {
+        json_object_set_new(found, "plan", rv_memory_plan_json(&hits.plan));
+    }
+    rv_api_send(call, 200, found);
+}
+
+void rv_api_memory_get(rv_api_call *call)
+{
+    static const char *const names[] = { "user" };
+    const char *user = NULL;
+    int64_t id = has_memory(call) ? node_id(call) : 0;
+    if (!id) {
+        return;
+    }
+    rv_err e = rv_api_query_only(call, names, RV_COUNT(names));
+    e = e ? e : rv_api_query_string(call, "user", &user);
+    if (e) {
+        rv_api_fail(call, e);
+        return;
+    }
+    answer_node(call, id, scope_of(user));
+}
+
 /* A node and what is around it, each with the edge it was reached by. */
 void rv_api_memory_around(rv_api_call *call)
 {
     static const char *const names[] = { FILTER_NAMES, "id", "hops", "limit" };
     rv_memory_filter filter = { 0 };
+    rv_memory_scope scope = { 0 };
     rv_memory_node start = { .score = 1 };
     int64_t hops = 2, limit = LIST_USUAL;
     if (!has_memory(call)) {
@@ -450,7 +482,7 @@ void rv_api_memory_around(rv_api_call *call)
     }
     rv_memory_subgraph g = { 0 };
     rv_err e = rv_api_query_only(call, names, RV_COUNT(names));
-    e = e ? e : filter_from_query(call, &filter);
+    e = e ? e : filter_from_query(call, &filter, &scope);
     e = e ? e : rv_api_query_int(call, "id", 1, INT64_MAX, &start.id);
     e = e ? e : rv_api_query_int(call, "hops", 0, 8, &hops);
     e = e ? e : rv_api_query_int(call, "limit", 1, 512, &limit);
@@ -458,7 +490,7 @@ void rv_api_memory_around(rv_api_call *call)
         e = rv_fail(RV_E_ARG, "id: expected the node to begin with");
     }
     if (!e) {
-        e = rv_memory_subgraph_of(call->pipeline->memory, &(rv_memory_hits){ .at = &start, .n = 1 }, &filter,
+        e = rv_memory_subgraph_of(call->pipeline->memory, scope, &(rv_memory_hits){ .at = &start, .n = 1 }, &filter,
                                   (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 }, call->arena, &g);
     }
     if (e) {
@@ -483,7 +515,8 @@ void rv_api_memory_around(rv_api_call *call)
 
 void rv_api_memory_path(rv_api_call *call)
 {
-    static const char *const names[] = { "from", "to", "hops" };
+    static const char *const names[] = { "from", "to", "hops", "user" };
+    const char *user = NULL;
     int64_t from = 0, to = 0, hops = 6;
     rv_memory_edge *edges = NULL;
     size_t n = 0;
@@ -494,11 +527,12 @@ void rv_api_memory_path(rv_api_call *call)
     e = e ? e : rv_api_query_int(call, "from", 1, INT64_MAX, &from);
     e = e ? e : rv_api_query_int(call, "to", 1, INT64_MAX, &to);
     e = e ? e : rv_api_query_int(call, "hops", 1, 16, &hops);
+    e = e ? e : rv_api_query_string(call, "user", &user);
     if (!e && (from == 0 || to == 0)) {
         e = rv_fail(RV_E_ARG, "from, to: expected two nodes");
     }
     if (!e) {
-        e = rv_memory_path(call->pipeline->memory, from, to, (unsigned)hops, call->arena, &edges, &n);
+        e = rv_memory_path(call->pipeline->memory, scope_of(user), from, to, (unsigned)hops, call->arena, &edges, &n);
     }
     if (e) {
         rv_api_fail(call, e);
@@ -517,6 +551,7 @@ void rv_api_memory_rm(rv_api_call *call)
 {
     static const char *const names[] = { FILTER_NAMES };
     rv_memory_filter filter = { 0 };
+    rv_memory_scope scope = rv_memory_whole();
     size_t removed = 0;
     int64_t id = 0;
     rv_err e = RV_OK;
@@ -528,19 +563,16 @@ void rv_api_memory_rm(rv_api_call *call)
         if (!id) {
             return;
         }
-    } else {
-        e = rv_api_query_only(call, names, RV_COUNT(names));
-        e = e ? e : filter_from_query(call, &filter);
-        filter.only_user = filter.user != NULL; /* one user's memories, not also everybody's */
-        if (!e && !filter.type && !filter.tag && !filter.source && !filter.user && !filter.since_ms &&
-            !filter.until_ms) {
-            e = rv_fail(
-                RV_E_ARG,
-                "say what to remove: an id in the path, or type, tag, source, user, since_ms or until_ms");
-        }
+    }
+    e = rv_api_query_only(call, names, RV_COUNT(names));
+    e = e ? e : filter_from_query(call, &filter, &scope);
+    if (!e && !id && !filter.type && !filter.tag && !filter.source && scope.whose == RV_SCOPE_WHOLE &&
+        !filter.since_ms && !filter.until_ms) {
+        e = rv_fail(RV_E_ARG,
+                    "say what to remove: an id in the path, or type, tag, source, user, since_ms or until_ms");
     }
     if (!e) {
-        e = rv_memory_rm(call->pipeline->memory, id, &filter, &removed);
+        e = rv_memory_rm(call->pipeline->memory, scope, id, &filter, &removed);
     }
     if (e == RV_E_NOT_FOUND || (!e && id && removed == 0)) {
         rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);

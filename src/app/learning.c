@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "learn/overlay.h"
+#include "learn/sides.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -187,7 +188,8 @@ rv_err app_settle_edges(rv_app *app)
         int64_t version;
         RV_TRY(rv_overlay_settle(app->pipeline.db, app->pipeline.memory, kind, &version));
     }
-    return RV_OK;
+    int64_t version;
+    return rv_sides_settle(app->pipeline.db, app->pipeline.memory, &version);
 }
 
 rv_err rv_app_rollback(rv_app *app, const char *kind, const char *why, int64_t *version)

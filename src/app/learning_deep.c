@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "learn/archive.h"
 #include "learn/deep.h"
+#include "learn/sides.h"
 
 #include <stdio.h>
 
@@ -42,6 +43,11 @@ static rv_err dreams_stage(void *self, double until_ms, rv_loop_report *out)
 static rv_err edges_stage(void *self, double until_ms, rv_loop_report *out)
 {
     return graph_stage(self, until_ms, rv_deep_prune_edges, out);
+}
+
+static rv_err sides_stage(void *self, double until_ms, rv_loop_report *out)
+{
+    return graph_stage(self, until_ms, rv_deep_weigh_sides, out);
 }
 
 static rv_err patterns_stage(void *self, double until_ms, rv_loop_report *out)
@@ -143,9 +149,14 @@ static rv_err compact_stage(void *self, double until_ms, rv_loop_report *out)
 }
 
 const rv_loop_stage app_deep_stages[] = {
-    { "adapters", 300, app_adapters_stage }, { "concepts", 60, concepts_stage },
-    { "dreams", 60, dreams_stage },          { "edges", 30, edges_stage },
-    { "patterns", 30, patterns_stage },      { "versions", 10, versions_stage },
-    { "archive", 30, archive_stage },        { "compact", 60, compact_stage },
+    { "adapters", 300, app_adapters_stage },
+    { "concepts", 60, concepts_stage },
+    { "dreams", 60, dreams_stage },
+    { "edges", 30, edges_stage },
+    { "sides", 30, sides_stage },
+    { "patterns", 30, patterns_stage },
+    { "versions", 10, versions_stage },
+    { "archive", 30, archive_stage },
+    { "compact", 60, compact_stage },
 };
 const size_t app_n_deep_stages = RV_COUNT(app_deep_stages);

@@ -194,11 +194,11 @@ static rv_err remember(const loop_job *job, rv_str text)
                            .text = text.at,
                            .text_bytes = text.n,
                            .source = "user",
-                           .user = cmd_value(job->line, "user", NULL),
                            .examined = true };
     rv_memory_added a;
     size_t done;
-    RV_TRY(rv_memory_add_many(job->pipeline->memory, &node, 1, &a, &done));
+    rv_memory_scope scope = rv_memory_of(cmd_value(job->line, "user", NULL));
+    RV_TRY(rv_memory_add_many(job->pipeline->memory, &scope, &node, 1, &a, &done));
     printf("%s as %lld", a.added ? "Remembered" : "Was remembered already", (long long)a.id);
     printf(a.corrects ? ", which corrects %lld.\n" : ".\n", (long long)a.corrects);
     return RV_OK;

@@ -66,12 +66,18 @@ static bool parse_time(const char *text, int64_t *ms)
     return true;
 }
 
+/* --user: that user's and everybody's; without it the whole store, whose owner is at the keyboard. */
+static rv_memory_scope scope_of(const cmd_line *line)
+{
+    const char *user = cmd_value(line, "user", NULL);
+    return user ? rv_memory_of(user) : rv_memory_whole();
+}
+
 static bool read_filter(const cmd_line *line, rv_memory_filter *f)
 {
     *f = (rv_memory_filter){ .type = cmd_value(line, "type", NULL),
                              .tag = cmd_value(line, "tag", NULL),
-                             .source = cmd_value(line, "source", NULL),
-                             .user = cmd_value(line, "user", NULL) };
+                             .source = cmd_value(line, "source", NULL) };
     const char *since = cmd_value(line, "since", NULL), *until = cmd_value(line, "until", NULL);
     if ((since && !parse_time(since, &f->since_ms)) || (until && !parse_time(until, &f->until_ms))) {
         cmd_usage(line,
@@ -196,7 +202,6 @@ static rv_err add(memory_job *job)
     rv_memory_new node = { .type = cmd_value(job->line, "type", "note"),
                            .text = text,
                            .source = cmd_value(job->line, "source", "user"),
-                           .user = cmd_value(job->line, "user", NULL),
                            .tags = tags };
     node.n_tags = values_of(job->line, "tag", tags);
     node.pinned = cmd_has(job->line, "pin");
@@ -211,7 +216,8 @@ static rv_err add(memory_job *job)
     node.examined = !cmd_has(job->line, "as-is");
     rv_memory_added a;
     size_t done;
-    RV_TRY(rv_memory_add_many(job->memory, &node, 1, &a, &done));
+    rv_memory_scope scope = rv_memory_of(cmd_value(job->line, "user", NULL));
+    RV_TRY(rv_memory_add_many(job->memory, &scope, &node, 1, &a, &done));
     if (job->line->json) {
         json_t *row = json_pack("{s:I, s:b}", "id", (json_int_t)a.id, "added", a.added);
         if (a.near) {
@@ -265,9 +271,9 @@ static rv_err keep(memory_job *job)
     }
     for (size_t i = 0; i < job->line->n_args; i++) {
         (void)parse_id(job->line->args[i], &id);
-        RV_TRY(rv_memory_keep(job->memory, id, pin || unpin ? &pin : NULL, ttl ? &ends : NULL));
+        RV_TRY(rv_memory_keep(job->memory, scope_of(job->line), id, pin || unpin ? &pin : NULL, ttl ? &ends : NULL));
         rv_memory_node node;
-        RV_TRY(rv_memory_get(job->memory, id, job->arena, &node));
+        RV_TRY(rv_memory_get(job->memory, scope_of(job->line), id, job->arena, &node));
         print_node(job->line, &node, false);
     }
     return RV_OK;
@@ -297,7 +303,7 @@ static rv_err export_bundle(memory_job *job)
     }
     cmd_bar_init(&bar);
     cmd_catch_interrupt();
-    rv_err e = rv_memory_export(job->memory, dir, &how, bundle_progress, &bar, &done);
+    rv_err e = rv_memory_export(job->memory, scope_of(job->line), dir, &how, bundle_progress, &bar, &done);
     cmd_bar_end(&bar);
     RV_TRY(e);
     if (job->line->json) {
@@ -372,7 +378,7 @@ static rv_err import_paths(memory_job *job)
     cmd_catch_interrupt();
     rv_err e = RV_OK;
     for (size_t i = 0; i < job->line->n_args && !e; i++) {
-        e = rv_memory_import_path(job->memory, job->line->args[i], cmd_value(job->line, "user", NULL), tags,
+        e = rv_memory_import_path(job->memory, rv_memory_of(cmd_value(job->line, "user", NULL)), job->line->args[i], tags,
                                   n_tags, import_progress, &bar, &done);
     }
     cmd_bar_end(&bar);
@@ -464,7 +470,7 @@ static rv_err search(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was searched");
     }
     rv_memory_hits hits;
-    RV_TRY(rv_memory_search(job->memory, &q, job->arena, &hits));
+    RV_TRY(rv_memory_search(job->memory, scope_of(job->line), &q, job->arena, &hits));
     for (size_t i = 0; i < hits.n; i++) {
         print_node(job->line, &hits.at[i], true);
     }
@@ -495,8 +501,8 @@ static rv_err get(memory_job *job)
     rv_memory_node node;
     rv_memory_edge *edges;
     size_t n;
-    RV_TRY(rv_memory_get(job->memory, id, job->arena, &node));
-    RV_TRY(rv_memory_neighbours(job->memory, id, job->arena, &edges, &n));
+    RV_TRY(rv_memory_get(job->memory, scope_of(job->line), id, job->arena, &node));
+    RV_TRY(rv_memory_neighbours(job->memory, scope_of(job->line), id, job->arena, &edges, &n));
     if (job->line->json) {
         json_t *row = node_json(&node, false), *list = json_array();
         for (size_t i = 0; i < n; i++) {
@@ -543,7 +549,7 @@ static rv_err list(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was listed");
     }
     rv_memory_hits hits;
-    RV_TRY(rv_memory_list(job->memory, &filter, (size_t)limit, after, job->arena, &hits));
+    RV_TRY(rv_memory_list(job->memory, scope_of(job->line), &filter, (size_t)limit, after, job->arena, &hits));
     for (size_t i = 0; i < hits.n; i++) {
         print_node(job->line, &hits.at[i], false);
     }
@@ -563,7 +569,7 @@ static rv_err rm(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was removed");
     }
     if (job->line->n_args == 0) {
-        RV_TRY(rv_memory_rm(job->memory, 0, &filter, &total));
+        RV_TRY(rv_memory_rm(job->memory, scope_of(job->line), 0, &filter, &total));
     }
     int64_t id;
     for (size_t i = 0; i < job->line->n_args; i++) { /* all of them before the first is removed */
@@ -573,7 +579,7 @@ static rv_err rm(memory_job *job)
     }
     for (size_t i = 0; i < job->line->n_args; i++) {
         (void)parse_id(job->line->args[i], &id);
-        rv_err e = rv_memory_rm(job->memory, id, &filter, &removed);
+        rv_err e = rv_memory_rm(job->memory, scope_of(job->line), id, &filter, &removed);
         if (e) {
             return rv_fail(e, "%s (%zu removed before)", rv_err_text(), total);
         }
@@ -601,7 +607,7 @@ static rv_err link_nodes(memory_job *job)
         !cmd_float(job->line, "weight", 0, 1, &weight)) {
         return rv_fail(RV_E_CONFIG, "two ids are needed");
     }
-    return rv_memory_link(job->memory, from, to, cmd_value(job->line, "type", "same_topic"), weight);
+    return rv_memory_link(job->memory, scope_of(job->line), from, to, cmd_value(job->line, "type", "same_topic"), weight);
 }
 
 int cmd_memory_link(cmd_line *line)
@@ -638,7 +644,7 @@ static rv_err around(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was looked for");
     }
     rv_memory_subgraph g;
-    RV_TRY(rv_memory_subgraph_of(job->memory, &(rv_memory_hits){ .at = &start, .n = 1 }, &filter,
+    RV_TRY(rv_memory_subgraph_of(job->memory, scope_of(job->line), &(rv_memory_hits){ .at = &start, .n = 1 }, &filter,
                                  (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 }, job->arena, &g));
     for (size_t i = 0; i < g.n; i++) {
         const rv_memory_subnode *n = &g.at[i];
@@ -670,7 +676,7 @@ static rv_err path(memory_job *job)
     }
     rv_memory_edge *edges;
     size_t n;
-    RV_TRY(rv_memory_path(job->memory, from, to, (unsigned)hops, job->arena, &edges, &n));
+    RV_TRY(rv_memory_path(job->memory, scope_of(job->line), from, to, (unsigned)hops, job->arena, &edges, &n));
     if (n == 0 && from != to) {
         return rv_fail(RV_E_NOT_FOUND, "no way of at most %lld steps leads from %lld to %lld",
                        (long long)hops, (long long)from, (long long)to);

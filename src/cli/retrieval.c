@@ -107,7 +107,7 @@ static rv_err add_document(retrieval_job *job, json_t *row)
     };
     int64_t at = 0;
     bool added = false;
-    rv_err e = rv_memory_add(job->memory, &node, &at, &added);
+    rv_err e = rv_memory_add(job->memory, rv_memory_of(NULL), &node, &at, &added);
     rv_free(&rv_heap, scope);
     RV_TRY(e);
     if (json_object_get(job->nodes, id)) {
@@ -115,7 +115,7 @@ static rv_err add_document(retrieval_job *job, json_t *row)
     }
     int64_t before = one_before(job, id);
     if (added && before) {
-        RV_TRY(rv_memory_link(job->memory, at, before, "follows", 1));
+        RV_TRY(rv_memory_link(job->memory, rv_memory_whole(), at, before, "follows", 1));
         job->n_follows++;
     }
     job->n_docs++;
@@ -218,7 +218,7 @@ static rv_err ask(retrieval_job *job, const question *q, rv_memory_mode mode, fi
     rv_memory_query query = { .text = q->text, .mode = mode, .k = TOP, .filter = { .tag = q->scope } };
     rv_memory_hits hits = { 0 };
     double from = rv_clock_ms();
-    rv_err e = rv_memory_search(job->memory, &query, job->arena, &hits);
+    rv_err e = rv_memory_search(job->memory, rv_memory_whole(), &query, job->arena, &hits);
     if (e) {
         return rv_fail(e, "question %s: %s", q->id, rv_err_text());
     }
@@ -287,9 +287,9 @@ static rv_err look(retrieval_job *job, const question *q, rv_arena *arena, looke
         return rv_fail(RV_E_NOMEM, "questions");
     }
     RV_TRY(rv_embed_text(job->embed, q->text, strlen(q->text), vector));
-    RV_TRY(rv_memory_search(job->memory, &query, arena, &hits));
+    RV_TRY(rv_memory_search(job->memory, rv_memory_whole(), &query, arena, &hits));
     if (hits.n > 0) {
-        RV_TRY(rv_memory_subgraph_of(job->memory, &hits, &query.filter, bounds, arena, &graph));
+        RV_TRY(rv_memory_subgraph_of(job->memory, rv_memory_whole(), &hits, &query.filter, bounds, arena, &graph));
     }
     rv_attend_node *nodes;
     RV_TRY(rv_evidence_nodes(job->memory, &graph, &hits, vector, dim, rv_clock_wall_ms(), arena, &nodes));

@@ -142,10 +142,15 @@ static const cmd_option memory_add_options[] = {
     { "as-is", 0, NULL, NULL, "do not look whether it is there in other words, or contradicts something" },
     LAST,
 };
+static const cmd_option memory_get_options[] = {
+    { "user", 'u', "NAME", NULL, "only when this user sees it" },
+    LAST,
+};
 static const cmd_option memory_keep_options[] = {
     { "pin", 0, NULL, NULL, "keep it, whatever its time and age" },
     { "unpin", 0, NULL, NULL, "no longer" },
     { "ttl", 0, "TIME", NULL, "forget it 30m, 12h, 7d from now; never takes that back" },
+    { "user", 'u', "NAME", NULL, "only when it is this user's" },
     LAST,
 };
 static const cmd_option memory_export_options[] = {
@@ -189,6 +194,7 @@ static const cmd_option memory_recall_options[] = {
 };
 static const cmd_option memory_path_options[] = {
     { "hops", 0, "N", NULL, "longest way; default 6, at most 16" },
+    { "user", 'u', "NAME", NULL, "through what this user sees" },
     LAST,
 };
 static const cmd_option memory_rm_options[] = { FILTER_OPTIONS, LAST };
@@ -197,6 +203,7 @@ static const cmd_option memory_link_options[] = {
       "cites, follows, same_topic, agent_step, derived, contains, corrects or a name of your own; default "
       "same_topic" },
     { "weight", 0, "W", NULL, "0 to 1; default 1" },
+    { "user", 'u', "NAME", NULL, "only between nodes that this user sees" },
     LAST,
 };
 static const cmd_option eval_perplexity_options[] = { LORA_OPTION, ENGINE_OPTIONS, LAST };
@@ -392,7 +399,8 @@ const cmd cmd_table[] = {
       "or refused",
       NULL },
     { "learn rollback", "[KIND]", 0, 1, cmd_learn_rollback, NULL, "take the version before back into use",
-      "KIND is router (when none is given), retrieval, attention or patterns.\n\n  ruvllm learn rollback "
+      "KIND is router (when none is given), retrieval, attention, patterns or sides.\n\n  ruvllm learn "
+      "rollback "
       "attention" },
     { "list", "", 0, 0, cmd_list, NULL, "models that can be used", NULL },
     { "ps", "", 0, 0, cmd_ps, ps_options, "models that a running server has in memory", NULL },
@@ -424,7 +432,7 @@ const cmd cmd_table[] = {
       "pin nodes, or say when they end", "  ruvllm memory keep 17 --pin\n  ruvllm memory keep 18 --ttl 7d" },
     { "memory search", "TEXT", 1, 1, cmd_memory_search, memory_search_options, "find what is remembered",
       NULL },
-    { "memory get", "ID", 1, 1, cmd_memory_get, NULL, "one node with its links", NULL },
+    { "memory get", "ID", 1, 1, cmd_memory_get, memory_get_options, "one node with its links", NULL },
     { "memory list", "", 0, 0, cmd_memory_list, memory_list_options, "newest first", NULL },
     { "memory rm", "[ID...]", 0, 1024, cmd_memory_rm, memory_rm_options, "forget by id or by filter",
       "A document takes its chunks along. Without an id at least one filter is needed; with both only what "

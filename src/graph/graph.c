@@ -363,7 +363,8 @@ rv_err rv_graph_expand(const rv_graph *g, const int64_t *seeds, size_t n_seeds, 
                  room && rv_graph_next(g, out[at].node, (rv_graph_side)side, &c, &e);) {
                 if (!bounds.types || (bounds.types >> e.type & 1)) {
                     int64_t other = side == RV_GRAPH_OUT ? e.to : e.from;
-                    room = see(&s, (rv_graph_reach){ other, out[at].depth + 1, out[at].weight * e.weight });
+                    room = (bounds.may && !bounds.may(bounds.self, other)) ||
+                           see(&s, (rv_graph_reach){ other, out[at].depth + 1, out[at].weight * e.weight });
                 }
             }
         }

@@ -264,7 +264,7 @@ static rv_err drop_others(const making *m, int64_t concept, const int64_t *ids, 
 {
     rv_memory_edge *edges;
     size_t many = 0, n_edges = 0;
-    RV_TRY(rv_memory_neighbours(m->place->memory, concept, m->arena, &edges, &n_edges));
+    RV_TRY(rv_memory_neighbours(m->place->memory, rv_memory_whole(), concept, m->arena, &edges, &n_edges));
     for (size_t i = 0; i < n_edges; i++) {
         size_t at = 0;
         while (at < n && ids[at] != edges[i].to) {
@@ -275,7 +275,7 @@ static rv_err drop_others(const making *m, int64_t concept, const int64_t *ids, 
             edges[many++].weight = 0;
         }
     }
-    return many ? rv_memory_relink(m->place->memory, edges, many) : RV_OK;
+    return many ? rv_memory_relink(m->place->memory, rv_memory_whole(), edges, many) : RV_OK;
 }
 
 static rv_err make(making *m, const size_t *members, size_t n)
@@ -294,13 +294,10 @@ static rv_err make(making *m, const size_t *members, size_t n)
     rv_err e = text_of(m, members, n, members[middle], &text);
     if (!e) {
         const char *user = m->view.nodes[members[0]].user;
-        rv_memory_new new = { .type = "concept",
-                              .text = rv_text_get(&text),
-                              .source = SOURCE,
-                              .user = *user ? user : NULL,
-                              .contains = ids,
-                              .n_contains = n };
-        e = rv_memory_add(m->place->memory, &new, &id, &added);
+        rv_memory_new new = {
+            .type = "concept", .text = rv_text_get(&text), .source = SOURCE, .contains = ids, .n_contains = n
+        };
+        e = rv_memory_add(m->place->memory, rv_memory_of(user), &new, &id, &added);
     }
     rv_text_deinit(&text);
     if (e == RV_E_NOT_FOUND) {
@@ -427,11 +424,12 @@ static rv_err is_stale(const making *m, int64_t concept, bool *stale)
     for (size_t i = 0; i < m->n; i++) {
         *stale = *stale && m->concepts[i] != concept;
     }
-    RV_TRY(*stale ? rv_memory_neighbours(m->place->memory, concept, m->arena, &edges, &n) : RV_OK);
+    RV_TRY(*stale ? rv_memory_neighbours(m->place->memory, rv_memory_whole(), concept, m->arena, &edges, &n)
+                  : RV_OK);
     for (size_t i = 0; i < n; i++) {
         rv_memory_node node;
         bool used = edges[i].from == concept && strcmp(edges[i].type, "derived") == 0;
-        rv_err e = rv_memory_get(m->place->memory, edges[i].to, m->arena, &node);
+        rv_err e = rv_memory_get(m->place->memory, rv_memory_whole(), edges[i].to, m->arena, &node);
         if (e && e != RV_E_NOT_FOUND) {
             return e;
         }
@@ -446,7 +444,7 @@ static rv_err remove_stale(making *m)
     rv_memory_filter filter = { .type = "concept", .source = SOURCE };
     rv_memory_hits list;
     for (int64_t below = 0;;) {
-        RV_TRY(rv_memory_list(m->place->memory, &filter, 256, below, m->arena, &list));
+        RV_TRY(rv_memory_list(m->place->memory, rv_memory_whole(), &filter, 256, below, m->arena, &list));
         if (list.n == 0) {
             return RV_OK;
         }
@@ -455,7 +453,7 @@ static rv_err remove_stale(making *m)
             size_t removed = 0;
             below = list.at[i].id;
             RV_TRY(is_stale(m, below, &stale));
-            RV_TRY(stale ? rv_memory_rm(m->place->memory, below, NULL, &removed) : RV_OK);
+            RV_TRY(stale ? rv_memory_rm(m->place->memory, rv_memory_whole(), below, NULL, &removed) : RV_OK);
             m->gone += removed;
         }
     }
@@ -490,9 +488,12 @@ static rv_err judge(making *m, judged *out)
         return no_room();
     }
     memcpy(all, m->edges, m->n_edges * sizeof *all);
-    RV_TRY(rv_probes_measure(p->memory, probes, out->n_probes, NULL, 0, p->until_ms, &out->before));
-    RV_TRY(rv_probes_measure(p->memory, probes, out->n_probes, all, m->n_edges + n_now, p->until_ms,
-                             &out->after));
+    RV_TRY(rv_probes_measure(p->memory, probes, out->n_probes, &(rv_memory_query){ .mode = RV_MEMORY_GRAPH },
+                             p->until_ms, &out->before));
+    RV_TRY(rv_probes_measure(
+        p->memory, probes, out->n_probes,
+        &(rv_memory_query){ .mode = RV_MEMORY_GRAPH, .supposed = all, .n_supposed = m->n_edges + n_now },
+        p->until_ms, &out->after));
     out->better =
         out->after.ndcg >= out->before.ndcg + RV_DEEP_MARGIN && out->after.recall >= out->before.recall;
     return RV_OK;

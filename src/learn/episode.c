@@ -307,7 +307,7 @@ static rv_err look_at_cited(job *j)
     j->all_recalled = true;
     for (size_t i = 0; i < n; i++) {
         rv_memory_node node;
-        rv_err e = rv_memory_get(j->memory, ids[i], j->arena, &node);
+        rv_err e = rv_memory_get(j->memory, rv_memory_of(j->episode.user), ids[i], j->arena, &node);
         if (e == RV_E_NOT_FOUND) {
             continue;
         }
@@ -329,18 +329,17 @@ static rv_err add_node(job *j, const char *type, const char *text, const char *e
                            .text = text,
                            .source = "feedback",
                            .origin = j->episode.request_id,
-                           .examined = !corrects, /* a correction is kept as it was given */
-                           .user = *j->episode.user ? j->episode.user : NULL };
+                           .examined = !corrects, /* a correction is kept as it was given */ };
     if (corrects) {
         node.corrects = first;
     } else {
         node.derived_from = first;
     }
-    RV_TRY(rv_memory_add(j->memory, &node, &id, &added));
+    RV_TRY(rv_memory_add(j->memory, rv_memory_of(j->episode.user), &node, &id, &added));
     /* An equal node may have been there with edges of its own: then the first edge is missing too. */
     for (size_t i = added ? 1 : 0; i < j->n_cited; i++) {
         if (j->cited[i] != id) {
-            RV_TRY(rv_memory_link(j->memory, id, j->cited[i], edge, 1));
+            RV_TRY(rv_memory_link(j->memory, rv_memory_of(j->episode.user), id, j->cited[i], edge, 1));
         }
     }
     *out = id;
@@ -395,7 +394,7 @@ static rv_err withdraw(job *j, const char *kind, int64_t keep)
         return RV_OK;
     }
     size_t removed;
-    rv_err e = rv_memory_rm(j->memory, node, NULL, &removed);
+    rv_err e = rv_memory_rm(j->memory, rv_memory_of(j->episode.user), node, NULL, &removed);
     return e == RV_E_NOT_FOUND ? RV_OK : e;
 }
 

@@ -51,7 +51,7 @@ static rv_err add_support(rv_memory *m, const rv_memory_subgraph *g, rv_arena *a
             support(&nodes[i].evidence[RV_EVIDENCE_SUPPORT], g->at[s->parent].node.score, s->weight);
             continue;
         }
-        RV_TRY(rv_memory_neighbours(m, s->node.id, arena, &edges, &n));
+        RV_TRY(rv_memory_neighbours(m, rv_memory_whole(), s->node.id, arena, &edges, &n));
         for (size_t j = 0; j < n; j++) {
             size_t other = index_of(g, edges[j].from == s->node.id ? edges[j].to : edges[j].from);
             if (other < g->n && g->at[other].hop == 0) {

@@ -183,7 +183,7 @@ static rv_err remove_nodes(const rv_forget_place *p, rv_forgotten *out)
     rv_db_reader_done(p->db, conn);
     for (size_t i = 0; !e && i < ids.n; i++) {
         size_t removed = 0; /* none: went with its document */
-        e = rv_memory_rm(p->memory, ids.at[i], NULL, &removed);
+        e = rv_memory_rm(p->memory, rv_memory_whole(), ids.at[i], NULL, &removed);
         out->memories += removed;
     }
     rv_free(&rv_heap, ids.at);

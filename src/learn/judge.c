@@ -274,7 +274,7 @@ static rv_err judge_one(rv_db *db, rv_memory *memory, const rv_judge *j, const c
     rv_judge_case c = { .question = episode.question, .answer = episode.answer, .passages = passages };
     for (size_t i = 0; i < episode.n_sources && c.n < PASSAGES_MAX; i++) {
         rv_memory_node node;
-        rv_err e = rv_memory_get(memory, episode.sources[i], arena, &node);
+        rv_err e = rv_memory_get(memory, rv_memory_of(episode.user), episode.sources[i], arena, &node);
         if (e == RV_E_NOT_FOUND) {
             return RV_OK;
         }

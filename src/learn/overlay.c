@@ -165,7 +165,7 @@ static rv_err bring_in_line(rv_memory *memory, edges *wanted, edges *there)
             moves[n++].weight = 0;
         }
     }
-    rv_err e = n ? rv_memory_relink(memory, moves, n) : RV_OK;
+    rv_err e = n ? rv_memory_relink(memory, rv_memory_whole(), moves, n) : RV_OK;
     rv_free(&rv_heap, moves);
     return e;
 }

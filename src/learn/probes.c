@@ -126,8 +126,8 @@ static void score(const rv_probe *p, const rv_memory_hits *hits, rv_probes_score
     sum->ndcg += gain / best;
 }
 
-rv_err rv_probes_measure(rv_memory *memory, const rv_probe *probes, size_t n, const rv_memory_edge *supposed,
-                         size_t n_supposed, double until_ms, rv_probes_score *out)
+rv_err rv_probes_measure(rv_memory *memory, const rv_probe *probes, size_t n, const rv_memory_query *how,
+                         double until_ms, rv_probes_score *out)
 {
     rv_probes_score sum = { 0 };
     rv_arena *arena = NULL;
@@ -137,14 +137,15 @@ rv_err rv_probes_measure(rv_memory *memory, const rv_probe *probes, size_t n, co
         rv_memory_hits hits;
         rv_memory_query q = { .text = probes[i].question,
                               .vector = probes[i].vector,
-                              .mode = RV_MEMORY_GRAPH,
+                              .mode = how->mode,
                               .k = CANDIDATES,
-                              .filter = { .user = probes[i].user, .until_ms = probes[i].until_ms },
+                              .filter = { .until_ms = probes[i].until_ms },
                               .with_corrected = true,
-                              .supposed = supposed,
-                              .n_supposed = n_supposed };
+                              .vector_weight = how->vector_weight,
+                              .supposed = how->supposed,
+                              .n_supposed = how->n_supposed };
         e = rv_clock_ms() < until_ms
-                ? rv_memory_search(memory, &q, arena, &hits)
+                ? rv_memory_search(memory, rv_memory_of(probes[i].user), &q, arena, &hits)
                 : rv_fail(RV_E_TIMEOUT, "the time was up after %zu of %zu questions", i, n);
         if (!e) {
             score(&probes[i], &hits, &sum);

@@ -25,8 +25,8 @@ rv_err rv_probes_read(rv_db *db, const rv_embed *embed, size_t most, rv_arena *a
 typedef struct rv_probes_score {
     double recall, ndcg; /* at 10, means */
 } rv_probes_score;
-/** rv_probes_measure - asks memory each of them as a request does, with edges supposed (rv_memory_query) or none. RV_E_TIMEOUT after until_ms
- * (rv_clock_ms). RV_E_NOMEM, the store's. Any thread. */
-rv_err rv_probes_measure(rv_memory *memory, const rv_probe *probes, size_t n, const rv_memory_edge *supposed,
-                         size_t n_supposed, double until_ms, rv_probes_score *out) RV_MUST_CHECK;
+/** rv_probes_measure - asks memory each of them as a request does. how: mode, edges supposed and weight are taken of it. RV_E_TIMEOUT after
+ * until_ms (rv_clock_ms). RV_E_NOMEM, the store's. Any thread. */
+rv_err rv_probes_measure(rv_memory *memory, const rv_probe *probes, size_t n, const rv_memory_query *how,
+                         double until_ms, rv_probes_score *out) RV_MUST_CHECK;
 #endif

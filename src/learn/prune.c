@@ -83,8 +83,11 @@ static rv_err run(const rv_deep_place *p, rv_arena *arena, rv_loop_report *out)
                  n_probes);
         return RV_OK;
     }
-    RV_TRY(rv_probes_measure(p->memory, probes, n_probes, NULL, 0, p->until_ms, &before));
-    RV_TRY(rv_probes_measure(p->memory, probes, n_probes, weak, n, p->until_ms, &after));
+    RV_TRY(rv_probes_measure(p->memory, probes, n_probes, &(rv_memory_query){ .mode = RV_MEMORY_GRAPH },
+                             p->until_ms, &before));
+    RV_TRY(rv_probes_measure(p->memory, probes, n_probes,
+                             &(rv_memory_query){ .mode = RV_MEMORY_GRAPH, .supposed = weak, .n_supposed = n },
+                             p->until_ms, &after));
     bool good = after.ndcg >= before.ndcg && after.recall >= before.recall;
     *out = (rv_loop_report){ .accepted = good,
                              .changed = good ? (int64_t)n : 0,
@@ -96,7 +99,7 @@ static rv_err run(const rv_deep_place *p, rv_arena *arena, rv_loop_report *out)
     if (good) {
         RV_TRY(keep_dreams(p, weak, n));
         rv_deep_passing(p, "edges");
-        RV_TRY(rv_memory_relink(p->memory, weak, n));
+        RV_TRY(rv_memory_relink(p->memory, rv_memory_whole(), weak, n));
     }
     return RV_OK;
 }

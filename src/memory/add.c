@@ -32,9 +32,12 @@ static rv_err check_field(const char *name, const char *text, size_t max)
                           name, max);
 }
 
-rv_err rv_memory_check_scope(const char *user, const char *const *tags, size_t n_tags)
+rv_err rv_memory_check_scope(rv_memory_scope scope, const char *const *tags, size_t n_tags)
 {
-    RV_TRY(check_field("user", user, RV_MEMORY_USER_BYTES));
+    if (scope.whose != RV_SCOPE_USER) {
+        return rv_fail(RV_E_ARG, "user: expected whose it is to be");
+    }
+    RV_TRY(check_field("user", scope.user, RV_MEMORY_USER_BYTES));
     if (n_tags > RV_MEMORY_TAGS_MAX) {
         return rv_fail(RV_E_ARG, "tags: %zu, expected at most %d", n_tags, RV_MEMORY_TAGS_MAX);
     }
@@ -53,7 +56,7 @@ bool rv_memory_good_type(const char *type)
     return n >= 1 && n <= 32 && type[n] == 0;
 }
 
-rv_err rv_memory_check_new(const rv_memory_new *new, size_t text_bytes)
+rv_err rv_memory_check_new(const rv_memory_new *new, rv_memory_scope scope, size_t text_bytes)
 {
     if (!rv_memory_good_type(new->type)) {
         return rv_fail(RV_E_ARG, "type: expected 1 .. 32 of the letters a-z and _");
@@ -67,7 +70,7 @@ rv_err rv_memory_check_new(const rv_memory_new *new, size_t text_bytes)
     }
     RV_TRY(check_field("source", new->source, RV_MEMORY_SOURCE_BYTES));
     RV_TRY(check_field("origin", new->origin, RV_MEMORY_ORIGIN_BYTES));
-    RV_TRY(rv_memory_check_scope(new->user, new->tags, new->n_tags));
+    RV_TRY(rv_memory_check_scope(scope, new->tags, new->n_tags));
     if (!(new->confidence >= 0 && new->confidence <= 1)) {
         return rv_fail(RV_E_ARG, "confidence: %g, expected 0 .. 1", new->confidence);
     }
@@ -119,6 +122,7 @@ struct adding {
     pthread_cond_t *
         caller; /* waits for the last of its adds, or for its turn to write; NULL but in the first and the last */
     const rv_memory_new *new;
+    rv_memory_scope scope;
     record record;
     rv_text tags, metadata; /* of the record */
     float *own_vector;
@@ -206,13 +210,12 @@ static rv_err wanted_links(group *g, const adding *a)
                    { a->corrects, false, "corrects", m->corrects },
                    { new->derived_from, false, "derived", m->derived } };
     size_t n = g->n_links;
+    matcher seen = rv_matcher_of(m, a->scope, NULL);
     for (size_t i = 0; i < RV_COUNT(wanted); i++) {
         if (wanted[i].other == 0) {
             continue;
         }
-        if (!rv_memory_find(m, wanted[i].other)) {
-            return rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)wanted[i].other);
-        }
+        RV_TRY(rv_matcher_need(&seen, wanted[i].other));
         if (wanted[i].other == a->id) {
             return rv_fail(RV_E_ARG, "%s: the same text as node %lld itself", wanted[i].type,
                            (long long)a->id);
@@ -225,7 +228,7 @@ static rv_err wanted_links(group *g, const adding *a)
     }
     for (size_t i = 0; i < new->n_contains; i++) {
         int64_t part = new->contains[i];
-        if (!rv_memory_find(m, part) || part == a->id) {
+        if (!rv_matcher_has(&seen, part) || part == a->id) {
             return rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)part);
         }
         if (a->added || !has_edge(m, a->id, part, m->contains)) {
@@ -516,13 +519,13 @@ static rv_err cut(rv_memory *m, adding *a)
 }
 
 /* Everything that needs no lock. Whatever it returns, free_adding is due. */
-static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
+static rv_err prepare(rv_memory *m, rv_memory_scope scope, const rv_memory_new *new, adding *a)
 {
-    *a = (adding){ .new = new };
+    *a = (adding){ .new = new, .scope = scope };
     rv_text_init(&a->tags, m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
     rv_text_init(&a->metadata, m->mem, RV_MEMORY_METADATA_BYTES);
     size_t text_bytes = new->text_bytes ? new->text_bytes : strlen(new->text);
-    RV_TRY(rv_memory_check_new(new, text_bytes));
+    RV_TRY(rv_memory_check_new(new, scope, text_bytes));
     RV_TRY(rv_memory_join_tags(m->mem, new->tags, new->n_tags, &a->tags));
     if (new->metadata) {
         rv_json_text(new->metadata, &a->metadata);
@@ -547,7 +550,7 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
     a->record = (record){ .type = rv_str_from(new->type),
                           .text = rv_str_of(new->text, text_bytes),
                           .source = rv_str_from(new->source ? new->source : ""),
-                          .user = rv_str_from(new->user ? new->user : ""),
+                          .user = rv_str_from(scope.user),
                           .origin = rv_str_from(new->origin ? new->origin : ""),
                           .tags = rv_str_of(rv_text_get(&a->tags), a->tags.n),
                           .metadata = rv_str_from(a->metadata.n ? rv_text_get(&a->metadata) : "{}"),
@@ -563,7 +566,7 @@ static rv_err prepare(rv_memory *m, const rv_memory_new *new, adding *a)
     return RV_OK;
 }
 
-rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_memory_added *out,
+rv_err rv_memory_add_many(rv_memory *m, const rv_memory_scope *scopes, const rv_memory_new *new, size_t n, rv_memory_added *out,
                           size_t *done)
 {
     double from = rv_clock_ms();
@@ -575,7 +578,7 @@ rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_m
     size_t ready = 0, prepared = 0;
     for (; !e && prepared < n;
          prepared++) { /* those before the first that is refused are added all the same */
-        e = prepare(m, &new[prepared], &all[prepared]);
+        e = prepare(m, scopes[prepared], &new[prepared], &all[prepared]);
         ready += !e;
     }
     char why[WHY_BYTES];
@@ -605,11 +608,11 @@ rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_m
     return e;
 }
 
-rv_err rv_memory_add(rv_memory *m, const rv_memory_new *new, int64_t *id, bool *added)
+rv_err rv_memory_add(rv_memory *m, rv_memory_scope scope, const rv_memory_new *new, int64_t *id, bool *added)
 {
     rv_memory_added one;
     size_t done;
-    RV_TRY(rv_memory_add_many(m, new, 1, &one, &done));
+    RV_TRY(rv_memory_add_many(m, &scope, new, 1, &one, &done));
     *id = one.id;
     *added = one.added;
     return RV_OK;

@@ -97,16 +97,10 @@ static uint16_t *slot_of(walk *w, int64_t id)
     return &w->slots[slot];
 }
 
-static bool may_go(const walk *w, int64_t id)
-{
-    const entry *e = rv_memory_find(w->m, id);
-    return e && rv_matcher_takes(&w->filter, e);
-}
-
 static void step_to(walk *w, rv_memory_subnode node)
 {
     uint16_t *slot = slot_of(w, node.node.id);
-    if (*slot == 0 && w->n < w->bounds.max_nodes && may_go(w, node.node.id)) {
+    if (*slot == 0 && w->n < w->bounds.max_nodes && rv_matcher_has(&w->filter, node.node.id)) {
         w->at[w->n++] = node;
         *slot = (uint16_t)w->n;
     }
@@ -188,7 +182,7 @@ static rv_err read_nodes(walk *w, sqlite3 *conn, rv_arena *arena)
     return e;
 }
 
-rv_err rv_memory_subgraph_of(rv_memory *m, const rv_memory_hits *hits, const rv_memory_filter *filter,
+rv_err rv_memory_subgraph_of(rv_memory *m, rv_memory_scope scope, const rv_memory_hits *hits, const rv_memory_filter *filter,
                              rv_memory_bounds bounds, rv_arena *arena, rv_memory_subgraph *out)
 {
     if (bounds.max_hops > HOPS_MAX || bounds.max_nodes < 1 || bounds.max_nodes > NODES_MAX ||
@@ -206,7 +200,7 @@ rv_err rv_memory_subgraph_of(rv_memory *m, const rv_memory_hits *hits, const rv_
     sqlite3 *conn;
     RV_TRY(rv_db_reader(m->db, &conn));
     pthread_rwlock_rdlock(&m->state);
-    w->filter = rv_matcher_of(m, filter);
+    w->filter = rv_matcher_of(m, scope, filter);
     for (size_t i = 0; i < hits->n; i++) {
         step_to(w,
                 (rv_memory_subnode){
@@ -241,11 +235,19 @@ static rv_graph_edge edge_between(const rv_memory *m, int64_t a, int64_t b)
 }
 
 /* Breadth first from the end, so that the nodes found by falling depth lead from the beginning to it. */
-static rv_err find_way(const rv_memory *m, int64_t from, int64_t to, unsigned max_hops, rv_graph_reach *reach,
+static bool may_go(const void *seen, int64_t id)
+{
+    return rv_matcher_has(seen, id);
+}
+
+static rv_err find_way(const matcher *seen, int64_t from, int64_t to, unsigned max_hops, rv_graph_reach *reach,
                        int64_t way[WAY_MAX + 1], size_t *n_way)
 {
     size_t found = 0, at = 0;
-    rv_graph_bounds bounds = { .max_depth = max_hops, .max_nodes = RV_GRAPH_REACH_MAX };
+    const rv_memory *m = seen->m;
+    rv_graph_bounds bounds = {
+        .max_depth = max_hops, .max_nodes = RV_GRAPH_REACH_MAX, .may = may_go, .self = seen
+    };
     RV_TRY(rv_graph_expand(m->graph, &to, 1, bounds, reach, &found));
     while (at < found && reach[at].node != from) {
         at++;
@@ -267,7 +269,7 @@ static rv_err find_way(const rv_memory *m, int64_t from, int64_t to, unsigned ma
     return RV_OK;
 }
 
-rv_err rv_memory_path(rv_memory *m, int64_t from, int64_t to, unsigned max_hops, rv_arena *arena,
+rv_err rv_memory_path(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, unsigned max_hops, rv_arena *arena,
                       rv_memory_edge **out, size_t *n)
 {
     if (max_hops < 1 || max_hops > WAY_MAX) {
@@ -280,15 +282,11 @@ rv_err rv_memory_path(rv_memory *m, int64_t from, int64_t to, unsigned max_hops,
         return no_room();
     }
     pthread_rwlock_rdlock(&m->state);
-    const int64_t ends[2] = { from, to };
-    rv_err e = RV_OK;
-    for (int i = 0; !e && i < 2; i++) {
-        e = rv_memory_find(m, ends[i])
-                ? RV_OK
-                : rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)ends[i]);
-    }
+    matcher seen = rv_matcher_of(m, scope, NULL);
+    rv_err e = rv_matcher_need(&seen, from);
+    e = e ? e : rv_matcher_need(&seen, to);
     if (!e) {
-        e = find_way(m, from, to, max_hops, reach, way, &n_way);
+        e = find_way(&seen, from, to, max_hops, reach, way, &n_way);
     }
     size_t n_edges = n_way ? n_way - 1 : 0;
     rv_memory_edge *edges = rv_arena_take(arena, (n_edges + 1) * sizeof *edges);
@@ -317,9 +315,13 @@ static double moved(double weight, bool used, double rating)
 }
 
 /* Moves the edges between anchor and node; what is among rows already moves on from there. */
-static void move_between(const rv_memory *m, const rv_memory_outcome *o, int64_t node, bool used,
+static void move_between(const matcher *seen, const rv_memory_outcome *o, int64_t node, bool used,
                          link_row *rows, size_t *n, size_t room)
 {
+    const rv_memory *m = seen->m;
+    if (!rv_matcher_has(seen, o->anchor) || !rv_matcher_has(seen, node)) {
+        return;
+    }
     rv_graph_edge e;
     for (int side = 0; side < 2; side++) {
         for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, o->anchor, (rv_graph_side)side, &c, &e);) {
@@ -343,17 +345,17 @@ static void move_between(const rv_memory *m, const rv_memory_outcome *o, int64_t
     }
 }
 
-void rv_memory_moved(const rv_memory *m, const rv_memory_outcome *o, link_row *rows, size_t *n, size_t room)
+void rv_memory_moved(const matcher *f, const rv_memory_outcome *o, link_row *rows, size_t *n, size_t room)
 {
     for (size_t i = 0; i < o->n_used; i++) {
-        move_between(m, o, o->used[i], true, rows, n, room);
+        move_between(f, o, o->used[i], true, rows, n, room);
     }
     for (size_t i = 0; i < o->n_unused; i++) {
-        move_between(m, o, o->unused[i], false, rows, n, room);
+        move_between(f, o, o->unused[i], false, rows, n, room);
     }
 }
 
-rv_err rv_memory_reweigh(rv_memory *m, const rv_memory_outcome *o, size_t *changed)
+rv_err rv_memory_reweigh(rv_memory *m, rv_memory_scope scope, const rv_memory_outcome *o, size_t *changed)
 {
     if (!(o->rating == 0 || (o->rating >= 1 && o->rating <= 5))) {
         return rv_fail(RV_E_ARG, "rating: %g, expected 1 .. 5", o->rating);
@@ -369,7 +371,8 @@ rv_err rv_memory_reweigh(rv_memory *m, const rv_memory_outcome *o, size_t *chang
     link_row *rows = rv_new_array(m->mem, room + 1, sizeof *rows);
     rv_err e = rows ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to write");
     if (!e) {
-        rv_memory_moved(m, o, rows, &n, room);
+        matcher seen = rv_matcher_of(m, scope, NULL);
+        rv_memory_moved(&seen, o, rows, &n, room);
         e = n > 0 ? rv_memory_apply(m, &(change){ .link = rows, .n_link = n }) : RV_OK;
     }
     pthread_mutex_unlock(&m->writing);

@@ -134,12 +134,6 @@ static rv_err export_nodes(exporting *x, sqlite3 *conn)
     return e;
 }
 
-static bool exported(const exporting *x, int64_t id)
-{
-    const entry *e = rv_memory_find(x->m, id);
-    return e && rv_matcher_takes(&x->filter, e);
-}
-
 static rv_err export_edges(exporting *x, sqlite3 *conn)
 {
     sqlite3_stmt *stmt;
@@ -161,7 +155,7 @@ static rv_err export_edges(exporting *x, sqlite3 *conn)
         if (rv_edge_sum(from, to, type, weight, created) != sqlite3_column_int64(stmt, 5)) {
             e = rv_fail(RV_E_CORRUPT, "the edge from %lld to %lld does not fit its checksum", (long long)from,
                         (long long)to);
-        } else if (exported(x, from) && exported(x, to)) {
+        } else if (rv_matcher_has(&x->filter, from) && rv_matcher_has(&x->filter, to)) {
             rv_text_addf(&x->row, "{\"from\":%lld,\"to\":%lld", (long long)from, (long long)to);
             add_field(&x->row, "type", type);
             rv_text_addf(&x->row, ",\"weight\":%.17g,\"created_ms\":%lld", weight, (long long)created);
@@ -173,11 +167,11 @@ static rv_err export_edges(exporting *x, sqlite3 *conn)
     return e;
 }
 
-static rv_err export_all(exporting *x, const rv_memory_filter *filter)
+static rv_err export_all(exporting *x, rv_memory_scope scope, const rv_memory_filter *filter)
 {
     sqlite3 *conn;
     pthread_mutex_lock(&x->m->writing); /* entries and names change only under it */
-    x->filter = rv_matcher_of(x->m, filter);
+    x->filter = rv_matcher_of(x->m, scope, filter);
     x->head.next_id = x->m->next_id;
     rv_err e = rv_db_reader(x->m->db, &conn);
     if (!e) {
@@ -189,7 +183,7 @@ static rv_err export_all(exporting *x, const rv_memory_filter *filter)
     return e;
 }
 
-rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_options *how,
+rv_err rv_memory_export(rv_memory *m, rv_memory_scope scope, const char *dir, const rv_memory_export_options *how,
                         rv_memory_export_progress progress, void *self, rv_memory_exported *out)
 {
     size_t name_bytes = strlen(how->name);
@@ -207,7 +201,7 @@ rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_op
                     .self = self };
     rv_text_init(&x.row, m->mem, ROW_BYTES);
     rv_err e = rv_bundle_create(m->mem, dir, &x.out);
-    e = e ? e : export_all(&x, &how->filter);
+    e = e ? e : export_all(&x, scope, &how->filter);
     e = e ? e : rv_bundle_publish(x.out, &x.head, out->witness);
     rv_bundle_writer_free(x.out);
     rv_text_deinit(&x.row);

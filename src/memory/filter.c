@@ -115,28 +115,33 @@ static bool set_name(const rv_memory *m, const char *name, bool *set, uint32_t *
     return !name || rv_names_find(&m->names, name, out);
 }
 
-matcher rv_matcher_of(const rv_memory *m, const rv_memory_filter *filter)
+matcher rv_matcher_of(const rv_memory *m, rv_memory_scope scope, const rv_memory_filter *filter)
 {
-    matcher f = { .m = m };
-    if (!filter) {
-        return f;
+    matcher f = { .m = m, .nothing = scope.whose == RV_SCOPE_UNSAID };
+    if (scope.whose == RV_SCOPE_USER && !set_name(m, scope.user, &f.user_set, &f.user)) {
+        f.unknown_user = true; /* who sees what is everybody's */
     }
-    f.since_ms = filter->since_ms;
-    f.until_ms = filter->until_ms;
-    f.only_user = filter->only_user;
-    f.nothing = !set_name(m, filter->type, &f.type_set, &f.type) ||
-                !set_name(m, filter->tag, &f.tag_set, &f.tag) ||
-                !set_name(m, filter->source, &f.source_set, &f.source);
-    if (!set_name(m, filter->user, &f.user_set, &f.user)) {
-        f.user = 0; /* an unknown user sees what is everybody's */
-        f.nothing |= f.only_user;
+    if (filter) {
+        f.since_ms = filter->since_ms;
+        f.until_ms = filter->until_ms;
+        f.nothing |= !set_name(m, filter->type, &f.type_set, &f.type) ||
+                     !set_name(m, filter->tag, &f.tag_set, &f.tag) ||
+                     !set_name(m, filter->source, &f.source_set, &f.source);
     }
     return f;
 }
 
-matcher rv_matcher_search(const rv_memory *m, const rv_memory_filter *filter)
+matcher rv_matcher_own(const rv_memory *m, rv_memory_scope scope, const rv_memory_filter *filter)
 {
-    matcher f = rv_matcher_of(m, filter);
+    matcher f = rv_matcher_of(m, scope, filter);
+    f.only_user = true;
+    f.nothing |= f.unknown_user;
+    return f;
+}
+
+matcher rv_matcher_search(const rv_memory *m, rv_memory_scope scope, const rv_memory_filter *filter)
+{
+    matcher f = rv_matcher_of(m, scope, filter);
     f.but_set = !f.type_set && rv_names_find(&m->names, "concept", &f.but);
     return f;
 }
@@ -154,6 +159,19 @@ bool rv_matcher_takes(const matcher *f, const entry *e)
         tagged = f->m->tags[e->tags_at + i] == f->tag;
     }
     return tagged;
+}
+
+bool rv_matcher_has(const matcher *f, int64_t id)
+{
+    const entry *e = rv_memory_find(f->m, id);
+    return e && rv_matcher_takes(f, e);
+}
+
+rv_err rv_matcher_need(const matcher *f, int64_t id)
+{
+    return rv_matcher_has(f, id)
+               ? RV_OK
+               : rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)id);
 }
 
 int64_t rv_matcher_corrected_by(const matcher *f, int64_t id)

@@ -58,7 +58,7 @@ static rv_err find_document(const importing *job, const file *f, int64_t *node, 
     RV_TRY(rv_db_reader(job->m->db, &conn));
     sqlite3_stmt *stmt = NULL;
     rv_err e = rv_db_prepare(conn, &stmt, "SELECT node, digest FROM documents WHERE user=?1 AND path=?2",
-                             "tt", job->user, f->path);
+                             "tt", job->scope.user, f->path);
     bool row = false;
     if (!e) {
         e = rv_db_step(stmt, &row);
@@ -183,7 +183,7 @@ static rv_err fill_records(const importing *job, const file *f, const chunks *pa
     const char *slash = strrchr(f->path, '/');
     rv_str name = rv_str_from(slash ? slash + 1 : f->path);
     record common = { .source = rv_str_from(f->path),
-                      .user = rv_str_from(job->user),
+                      .user = rv_str_from(job->scope.user),
                       .origin = rv_str_of("", 0),
                       .tags = rv_str_of(rv_text_get(&job->joined_tags), job->joined_tags.n),
                       .metadata = rv_str_from("{}"),
@@ -232,7 +232,7 @@ static rv_err import_chunks(importing *job, const file *f, const chunks *parts, 
     }
     int64_t first = rv_memory_take_ids(m, n + 1);
     RV_TRY(fill_records(job, f, parts, first, arena, records));
-    document_row document = { first, rv_str_from(job->user), f->path, f->digest };
+    document_row document = { first, rv_str_from(job->scope.user), f->path, f->digest };
     change c = { .add = records,
                  .n_add = n + 1,
                  .vectors = vectors,
@@ -472,17 +472,17 @@ static rv_err import_files(importing *job, const list *files, rv_memory_progress
 
 static rv_err begin(importing *job, const char *const *tags, size_t n_tags)
 {
-    RV_TRY(rv_memory_check_scope(job->user, tags, n_tags));
+    RV_TRY(rv_memory_check_scope(job->scope, tags, n_tags));
     job->tags = tags;
     job->n_tags = n_tags;
     rv_text_init(&job->joined_tags, job->m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
     return rv_memory_join_tags(job->m->mem, tags, n_tags, &job->joined_tags);
 }
 
-rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, const char *const *tags,
+rv_err rv_memory_import_path(rv_memory *m, rv_memory_scope scope, const char *path, const char *const *tags,
                              size_t n_tags, rv_memory_progress progress, void *self, rv_memory_import *done)
 {
-    importing job = { .m = m, .user = user ? user : "", .done = done };
+    importing job = { .m = m, .scope = scope, .done = done };
     RV_TRY(begin(&job, tags, n_tags));
     char *whole = realpath(path, NULL); /* so that a file is known again from another folder */
     list files = { .mem = m->mem };
@@ -519,10 +519,10 @@ static rv_err check_name(const char *name)
                : rv_fail(RV_E_ARG, "name: expected one that ends in .txt, .md, .html, .pdf or .jsonl");
 }
 
-rv_err rv_memory_import_bytes(rv_memory *m, const char *name, const char *bytes, size_t n, const char *user,
+rv_err rv_memory_import_bytes(rv_memory *m, rv_memory_scope scope, const char *name, const char *bytes, size_t n,
                               const char *const *tags, size_t n_tags, rv_memory_import *done)
 {
-    importing job = { .m = m, .user = user ? user : "", .done = done };
+    importing job = { .m = m, .scope = scope, .done = done };
     RV_TRY(check_name(name));
     rv_err e = begin(&job, tags, n_tags);
     size_t n_chunks = 0;

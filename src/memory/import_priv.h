@@ -17,7 +17,7 @@ file_kind rv_file_kind_of(const char *path);
 
 typedef struct importing {
     rv_memory *m;
-    const char *user;
+    rv_memory_scope scope;
     const char *const *tags;
     size_t n_tags;
     rv_text joined_tags;

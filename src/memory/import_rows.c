@@ -13,6 +13,7 @@ typedef struct rows {
     json_t *objects[ROWS_MAX]; /* [n] what the nodes borrow from */
     size_t lines[ROWS_MAX];
     rv_memory_new nodes[ROWS_MAX];
+    rv_memory_scope scopes[ROWS_MAX];
     const char *tags[ROWS_MAX][RV_MEMORY_TAGS_MAX];
     size_t n;
 } rows;
@@ -43,9 +44,10 @@ static rv_err read_tags(const rows *r, const json_t *o, const char **tags, size_
     return RV_OK;
 }
 
-static rv_err read_row(const rows *r, const json_t *o, const char **tags, rv_memory_new *out)
+static rv_err read_row(const rows *r, const json_t *o, const char **tags, rv_memory_new *out,
+                       rv_memory_scope *scope)
 {
-    rv_memory_new node = { .type = "note", .source = r->path, .user = r->job->user, .tags = tags };
+    rv_memory_new node = { .type = "note", .source = r->path, .tags = tags };
     json_t *metadata = NULL;
     if (!json_is_object(o)) {
         return rv_fail(RV_E_ARG, "expected an object {\"text\": ...}");
@@ -54,9 +56,8 @@ static rv_err read_row(const rows *r, const json_t *o, const char **tags, rv_mem
     RV_TRY(node.text_bytes ? RV_OK : rv_fail(RV_E_ARG, "text: expected a text, found an empty one"));
     RV_TRY(rv_json_get_string(o, "type", &node.type, NULL));
     RV_TRY(rv_json_get_string(o, "source", &node.source, NULL));
-    RV_TRY(*r->job->user
-               ? RV_OK
-               : rv_json_get_string(o, "user", &node.user, NULL)); /* --user says whose all of it is */
+    const char *user = r->job->scope.user; /* said by the caller, it is whose all of it is */
+    RV_TRY(*user ? RV_OK : rv_json_get_string(o, "user", &user, NULL));
     RV_TRY(rv_json_get_string(o, "origin", &node.origin, NULL));
     RV_TRY(rv_json_get_double(o, "confidence", 0, 1, &node.confidence));
     RV_TRY(rv_json_get_int(o, "created_ms", 0, INT64_MAX / 2, &node.created_ms));
@@ -64,6 +65,7 @@ static rv_err read_row(const rows *r, const json_t *o, const char **tags, rv_mem
     RV_TRY(read_tags(r, o, tags, &node.n_tags));
     node.metadata = metadata;
     *out = node;
+    *scope = rv_memory_of(user);
     return RV_OK;
 }
 
@@ -71,7 +73,7 @@ static rv_err write_rows(rows *r)
 {
     rv_memory_added added[ROWS_MAX];
     size_t done = 0, n = r->n;
-    rv_err e = n ? rv_memory_add_many(r->job->m, r->nodes, n, added, &done) : RV_OK;
+    rv_err e = n ? rv_memory_add_many(r->job->m, r->scopes, r->nodes, n, added, &done) : RV_OK;
     for (size_t i = 0; i < done; i++) {
         r->job->done->notes_added += added[i].added;
     }
@@ -89,7 +91,7 @@ static rv_err add_line(rows *r, const char *at, size_t n, size_t line)
 {
     json_t *o = NULL;
     rv_err e = rv_json_parse(at, n, &o);
-    e = e ? e : read_row(r, o, r->tags[r->n], &r->nodes[r->n]);
+    e = e ? e : read_row(r, o, r->tags[r->n], &r->nodes[r->n], &r->scopes[r->n]);
     if (!e && (strcmp(r->nodes[r->n].type, "document") == 0 || strcmp(r->nodes[r->n].type, "chunk") == 0)) {
         json_decref(o); /* parts of files: they come with their file */
         return RV_OK;

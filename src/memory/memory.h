@@ -48,6 +48,24 @@ rv_err rv_memory_settle(rv_memory *m) RV_MUST_CHECK;
  * any embedder. When it is cut short, it or the open is done again. */
 rv_err rv_memory_forget_vectors(rv_db *db) RV_MUST_CHECK;
 
+/* Whose memories a call sees and changes. Every call that reads or writes nodes takes one, and there is no default: a scope that was not
+ * made by one of these two is refused (RV_E_ARG). A tenant is a store of its own (another folder, another rv_memory). */
+typedef struct rv_memory_scope {
+    enum { RV_SCOPE_UNSAID, RV_SCOPE_WHOLE, RV_SCOPE_USER } whose;
+    const char *user; /* "" : nobody's in particular. Borrowed for the call */
+} rv_memory_scope;
+/** rv_memory_of - what that user sees: the user's own and everybody's. What is added is the user's; what is removed or kept is the user's
+ * own alone. NULL or "": everybody's, and no user's. To such a call what is another user's is not there (RV_E_NOT_FOUND). */
+static inline rv_memory_scope rv_memory_of(const char *user)
+{
+    return (rv_memory_scope){ RV_SCOPE_USER, user ? user : "" };
+}
+/** rv_memory_whole - all that is in the store, whoever's it is: for its owner's commands, and for upkeep. Nothing can be added so. */
+static inline rv_memory_scope rv_memory_whole(void)
+{
+    return (rv_memory_scope){ RV_SCOPE_WHOLE, NULL };
+}
+
 /* Node types: "document" (a file), "chunk" (of a document), "note" (added by a user), "fact" (a correction),
  * "qa" (a rated question and answer), "concept" (what several nodes are about, see learn/concepts.h: only a search for that type finds
  * them). Edges: contains, follows, corrects, derived, cites, same_topic, agent_step, or a name of
@@ -57,7 +75,6 @@ typedef struct rv_memory_new {
     const char *text;        /* required, valid UTF-8, 1 .. 1 MiB */
     size_t text_bytes;       /* 0: text is zero-terminated */
     const char *source;      /* file path, "user", "feedback" ...; may be NULL */
-    const char *user;        /* scope; NULL: everybody's */
     const char *const *tags; /* [n_tags] */
     size_t n_tags;
     const char *origin;     /* request id it came from; may be NULL */
@@ -87,8 +104,9 @@ typedef struct rv_memory_new {
  *          RV_E_NO_SPACE, RV_E_IO the disk; RV_E_NOMEM. After an error memory and disk are as before.
  * Threads: any thread, locks inside; so for all calls below.
  */
-rv_err rv_memory_add(rv_memory *m, const rv_memory_new *node, int64_t *id, bool *added) RV_MUST_CHECK;
-/** rv_memory_add_many - the same for n texts, which share transactions. *done of them are in the memory when it returns, the first
+rv_err rv_memory_add(rv_memory *m, rv_memory_scope scope, const rv_memory_new *node, int64_t *id,
+                     bool *added) RV_MUST_CHECK;
+/** rv_memory_add_many - the same for n texts, scopes [n], which share transactions. *done of them are in the memory when it returns, the first
  * ones; out [n] what became of those. An error is that of new[*done]; later ones may be in the memory too. */
 typedef struct rv_memory_added {
     int64_t id;
@@ -97,10 +115,11 @@ typedef struct rv_memory_added {
     int64_t corrects; /* what it corrects, as told or as found; 0: nothing */
     const char *odd;  /* why its confidence is less; "" when it is not. A fixed text */
 } rv_memory_added;
-rv_err rv_memory_add_many(rv_memory *m, const rv_memory_new *new, size_t n, rv_memory_added *out,
-                          size_t *done) RV_MUST_CHECK;
+rv_err rv_memory_add_many(rv_memory *m, const rv_memory_scope *scopes, const rv_memory_new *new, size_t n,
+                          rv_memory_added *out, size_t *done) RV_MUST_CHECK;
 /** rv_memory_link - weight > 0; an edge of that type is there already: it gets this weight. RV_E_NOT_FOUND an end. */
-rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, double weight) RV_MUST_CHECK;
+rv_err rv_memory_link(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, const char *type,
+                      double weight) RV_MUST_CHECK;
 
 typedef struct rv_memory_edge {
     int64_t from, to;
@@ -109,7 +128,8 @@ typedef struct rv_memory_edge {
 } rv_memory_edge;
 /** rv_memory_relink - many edges in one transaction: each gets its weight; with weight 0 it goes. An edge with an end that is not there is
  * passed over. RV_E_ARG a type or a weight. */
-rv_err rv_memory_relink(rv_memory *m, const rv_memory_edge *edges, size_t n) RV_MUST_CHECK;
+rv_err rv_memory_relink(rv_memory *m, rv_memory_scope scope, const rv_memory_edge *edges,
+                        size_t n) RV_MUST_CHECK;
 
 typedef struct rv_memory_node {
     int64_t id;
@@ -122,7 +142,7 @@ typedef struct rv_memory_node {
     int64_t expires_ms; /* UTC; 0: never */
     uint32_t used;      /* how often it stood in a prompt, and when last (UTC; 0: never) */
     int64_t used_ms;
-    int64_t corrected_by; /* newest node that corrects this one (for the user of the filter), 0: none */
+    int64_t corrected_by; /* newest node that corrects this one (for the user of the scope), 0: none */
     uint64_t offset, length;
     const char *metadata; /* JSON text, "{}" when none */
     double score;         /* of a search, else 0 */
@@ -132,7 +152,8 @@ typedef struct rv_memory_node {
 } rv_memory_node;
 
 /** rv_memory_get - strings live in arena. RV_E_NOT_FOUND. */
-rv_err rv_memory_get(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_node *out) RV_MUST_CHECK;
+rv_err rv_memory_get(rv_memory *m, rv_memory_scope scope, int64_t id, rv_arena *arena,
+                     rv_memory_node *out) RV_MUST_CHECK;
 
 /* graph: hybrid, and what is joined by edges to the best of it: its neighbours are lifted, or found at all. Without edges it is
  * hybrid. */
@@ -148,9 +169,8 @@ rv_err rv_memory_mode_of(const char *name, rv_memory_mode *out) RV_MUST_CHECK;
 const char *rv_memory_mode_name(rv_memory_mode mode);
 
 typedef struct rv_memory_filter {
-    const char *type, *tag, *source, *user; /* NULL: any. user: that user's and everybody's */
-    bool only_user;                         /* that user's alone */
-    int64_t since_ms, until_ms;             /* 0: open */
+    const char *type, *tag, *source; /* NULL: any */
+    int64_t since_ms, until_ms;      /* 0: open */
 } rv_memory_filter;
 
 typedef struct rv_memory_query {
@@ -164,6 +184,7 @@ typedef struct rv_memory_query {
     double
         recall; /* part of the nearest that the vector side has to find, on average: 0.5 .. 1; 1: exactly all; 0: as
                                  * tuned, or less where words are asked too and vectors alone bring nothing to the best k */
+    double vector_weight; /* of the cosine, where BM25 counts 1; 0: as rv_memory_set_vector_weight said */
     /* [n_supposed] edges as rv_memory_relink takes them: the search is what it would be after that. To measure a change before it is made. */
     const rv_memory_edge *supposed;
     size_t n_supposed;
@@ -192,27 +213,31 @@ typedef struct rv_memory_hits {
 
 /**
  * rv_memory_search - nearest in meaning, in words, or both: the mean of BM25 / the best BM25 and of the cosine, weighted 1 to
- * 1.5 times the best cosine; with graph, a part
+ * what is known of this store, or else to 1.5 times the best cosine; with graph, a part
  * of the score of the best five goes along their edges, two steps far. Never fewer than k when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
  *
  * A correction that passes the filter is a hit when what it corrects is one, with at least its score. When it does not pass,
- * what it corrects ranks below all that is not corrected. With a user in the filter, corrections of other users count for
+ * what it corrects ranks below all that is not corrected. To a user, corrections of other users count for
  * nothing.
  *
  * Errors:  RV_E_ARG k, text or vector.  RV_E_NOMEM also when the arena is full.  RV_E_CORRUPT a node does not fit its checksum.
  * Threads: any thread, together with writers.
  */
-rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena,
+rv_err rv_memory_search(rv_memory *m, rv_memory_scope scope, const rv_memory_query *q, rv_arena *arena,
                         rv_memory_hits *out) RV_MUST_CHECK;
 
-/** rv_memory_list - newest first. after: continue below this id, 0: from the top. */
-rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit, int64_t after,
-                      rv_arena *arena, rv_memory_hits *out) RV_MUST_CHECK;
+/** rv_memory_set_vector_weight - from now on, in searches that do not say one; 0: 1.5 times the best cosine, as at open. */
+void rv_memory_set_vector_weight(rv_memory *m, double weight);
 
-/** rv_memory_rm - by id (> 0; together with a filter only when it passes) or everything that passes the filter (id 0; an
- * empty filter is RV_E_ARG: name a scope). A document takes its chunks along. A user in the filter means that user's alone,
+/** rv_memory_list - newest first. after: continue below this id, 0: from the top. */
+rv_err rv_memory_list(rv_memory *m, rv_memory_scope scope, const rv_memory_filter *filter, size_t limit,
+                      int64_t after, rv_arena *arena, rv_memory_hits *out) RV_MUST_CHECK;
+
+/** rv_memory_rm - by id (> 0; together with a filter only when it passes) or everything that passes the filter (id 0; of the whole store
+ * an empty filter is RV_E_ARG). A document takes its chunks along. In the name of a user that user's own goes,
  * never everybody's. Durable when it returns. *removed tells how many; none is no error. */
-rv_err rv_memory_rm(rv_memory *m, int64_t id, const rv_memory_filter *filter, size_t *removed) RV_MUST_CHECK;
+rv_err rv_memory_rm(rv_memory *m, rv_memory_scope scope, int64_t id, const rv_memory_filter *filter,
+                    size_t *removed) RV_MUST_CHECK;
 
 typedef struct rv_memory_import {
     size_t files, unchanged, replaced, chunks_added,
@@ -235,13 +260,14 @@ typedef bool (*rv_memory_progress)(void *self, const char *path, size_t done, si
  *          RV_E_UNSUPPORTED a .pdf, and pdftotext is not installed.  RV_E_CANCELLED progress said so; importing again goes on.
  *          Of several files that were left out the first is told.
  */
-rv_err rv_memory_import_path(rv_memory *m, const char *path, const char *user, const char *const *tags,
+rv_err rv_memory_import_path(rv_memory *m, rv_memory_scope scope, const char *path, const char *const *tags,
                              size_t n_tags, rv_memory_progress progress, void *self,
                              rv_memory_import *done) RV_MUST_CHECK;
 /** rv_memory_import_bytes - the same for the bytes of one file that somebody sent. name: a relative path without "..", which becomes the
  * source; RV_E_ARG else. */
-rv_err rv_memory_import_bytes(rv_memory *m, const char *name, const char *bytes, size_t n, const char *user,
-                              const char *const *tags, size_t n_tags, rv_memory_import *done) RV_MUST_CHECK;
+rv_err rv_memory_import_bytes(rv_memory *m, rv_memory_scope scope, const char *name, const char *bytes,
+                              size_t n, const char *const *tags, size_t n_tags,
+                              rv_memory_import *done) RV_MUST_CHECK;
 
 /** rv_memory_scrub - of what was removed no vector and no word stays in the files: rows of vectors that nothing names become zeros, saved indexes go, and the
  * words of removed texts leave their index. The database's own free space is rv_db_scrub's. *erased: vectors. Errors: RV_E_IO,
@@ -267,8 +293,8 @@ typedef bool (*rv_memory_export_progress)(void *self, size_t done, size_t total)
  * Errors: RV_E_CORRUPT, RV_E_FORMAT what is there is damaged: remove it first.  RV_E_BUSY somebody else publishes there.
  *         RV_E_NO_SPACE, RV_E_IO; RV_E_CANCELLED by progress.
  */
-rv_err rv_memory_export(rv_memory *m, const char *dir, const rv_memory_export_options *how,
-                        rv_memory_export_progress progress, void *self,
+rv_err rv_memory_export(rv_memory *m, rv_memory_scope scope, const char *dir,
+                        const rv_memory_export_options *how, rv_memory_export_progress progress, void *self,
                         rv_memory_exported *out) RV_MUST_CHECK;
 
 typedef struct rv_memory_restored {
@@ -304,8 +330,8 @@ typedef struct rv_memory_recall_report {
 rv_err rv_memory_recall(rv_memory *m, size_t n_sample, size_t k, rv_memory_recall_report *out) RV_MUST_CHECK;
 
 /** rv_memory_neighbours - edges of a node, both directions. */
-rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_edge **out,
-                            size_t *n) RV_MUST_CHECK;
+rv_err rv_memory_neighbours(rv_memory *m, rv_memory_scope scope, int64_t id, rv_arena *arena,
+                            rv_memory_edge **out, size_t *n) RV_MUST_CHECK;
 
 /* ---- graph ---- */
 
@@ -338,13 +364,14 @@ typedef struct rv_memory_subgraph {
  * hits    of a search, or from ids alone: only id and score are read
  * Errors: RV_E_ARG bounds.  RV_E_NOT_FOUND none of the hits is in the memory.  RV_E_NOMEM also when the arena is full.
  */
-rv_err rv_memory_subgraph_of(rv_memory *m, const rv_memory_hits *hits, const rv_memory_filter *filter,
-                             rv_memory_bounds bounds, rv_arena *arena, rv_memory_subgraph *out) RV_MUST_CHECK;
+rv_err rv_memory_subgraph_of(rv_memory *m, rv_memory_scope scope, const rv_memory_hits *hits,
+                             const rv_memory_filter *filter, rv_memory_bounds bounds, rv_arena *arena,
+                             rv_memory_subgraph *out) RV_MUST_CHECK;
 
 /** rv_memory_path - a shortest way from one node to another along edges in both directions, of at most max_hops (1 .. 16);
  * *n edges in arena, in order, each as it is directed; 0 when there is none. RV_E_NOT_FOUND an end. */
-rv_err rv_memory_path(rv_memory *m, int64_t from, int64_t to, unsigned max_hops, rv_arena *arena,
-                      rv_memory_edge **out, size_t *n) RV_MUST_CHECK;
+rv_err rv_memory_path(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, unsigned max_hops,
+                      rv_arena *arena, rv_memory_edge **out, size_t *n) RV_MUST_CHECK;
 
 /**
  * rv_memory_reweigh - what became of an answer moves the edges, in either direction, between its anchor and what was retrieved for
@@ -362,13 +389,14 @@ typedef struct rv_memory_outcome {
     size_t n_used, n_unused;
     double rating;
 } rv_memory_outcome;
-rv_err rv_memory_reweigh(rv_memory *m, const rv_memory_outcome *outcome, size_t *changed) RV_MUST_CHECK;
+rv_err rv_memory_reweigh(rv_memory *m, rv_memory_scope scope, const rv_memory_outcome *outcome,
+                         size_t *changed) RV_MUST_CHECK;
 
 /** rv_memory_reweigh_later - the same without the wait: queued, and written with others after 100 of them or a second, in one transaction.
  * What was used is counted too (used, used_ms of its node). When 1,000 wait already, the caller does, for at most 50 ms; then the
  * outcome is given up and counted (ruvllm_memory_writeback_dropped_total), because it is a hint and no record. At most 64 ids of each
  * kind are taken. anchor 0: no edge moves. rv_memory_flush - all that was queued before is on the disk, or was given up. */
-void rv_memory_reweigh_later(rv_memory *m, const rv_memory_outcome *outcome);
+void rv_memory_reweigh_later(rv_memory *m, rv_memory_scope scope, const rv_memory_outcome *outcome);
 void rv_memory_flush(rv_memory *m);
 
 /** rv_memory_set_habits - how much is written back together, and how fast what is not used fades: a score is multiplied with something between
@@ -382,7 +410,8 @@ typedef struct rv_memory_habits {
 void rv_memory_set_habits(rv_memory *m, const rv_memory_habits *habits);
 
 /** rv_memory_keep - what is said (not NULL) changes: pinned, and when the node ends (UTC ms; 0: never). Durable. RV_E_NOT_FOUND. */
-rv_err rv_memory_keep(rv_memory *m, int64_t id, const bool *pinned, const int64_t *expires_ms) RV_MUST_CHECK;
+rv_err rv_memory_keep(rv_memory *m, rv_memory_scope scope, int64_t id, const bool *pinned,
+                      const int64_t *expires_ms) RV_MUST_CHECK;
 /** rv_memory_expire - removes every node whose time is over and that is not pinned. Runs at open, and every minute once there is one
  * that ends. */
 rv_err rv_memory_expire(rv_memory *m, size_t *removed) RV_MUST_CHECK;

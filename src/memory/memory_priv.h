@@ -115,6 +115,7 @@ struct rv_memory {
     uint64_t store;         /* the number of this store, as in its vector files */
     pthread_rwlock_t state; /* all below */
     int64_t half_life_ms;   /* 0: nothing fades */
+    double vector_weight;   /* 0: by how near the nearest is */
     entry *entries;         /* [n_entries] ascending ids */
     size_t n_entries, entry_room;
     uint32_t *tags; /* [n_tags] of all entries; those of removed ones go with the next start */
@@ -156,17 +157,23 @@ const entry *rv_memory_find(const rv_memory *m, int64_t id);
 typedef struct matcher {
     const rv_memory *m;
     bool nothing; /* a name nobody has */
-    bool type_set, tag_set, source_set, user_set, only_user;
+    bool type_set, tag_set, source_set, user_set, only_user, unknown_user;
     bool but_set; /* a type that is left out */
     uint32_t but;
     uint32_t type, tag, source, user;
     int64_t since_ms, until_ms;
 } matcher;
 
-matcher rv_matcher_of(const rv_memory *m, const rv_memory_filter *filter);
-/** rv_matcher_search - for a search: concepts are left out, unless it is for them. */
-matcher rv_matcher_search(const rv_memory *m, const rv_memory_filter *filter);
+/** rv_matcher_of - what the scope sees. filter: NULL: all of it.
+ *  rv_matcher_own - what it may remove or keep: of a user's only that user's own.
+ *  rv_matcher_search - for a search: concepts are left out, unless it is for them. */
+matcher rv_matcher_of(const rv_memory *m, rv_memory_scope scope, const rv_memory_filter *filter);
+matcher rv_matcher_own(const rv_memory *m, rv_memory_scope scope, const rv_memory_filter *filter);
+matcher rv_matcher_search(const rv_memory *m, rv_memory_scope scope, const rv_memory_filter *filter);
 bool rv_matcher_takes(const matcher *f, const entry *e);
+/** rv_matcher_has - is it there, and taken?  rv_matcher_need - RV_E_NOT_FOUND if not, whatever the cause. */
+bool rv_matcher_has(const matcher *f, int64_t id);
+rv_err rv_matcher_need(const matcher *f, int64_t id) RV_MUST_CHECK;
 /** rv_matcher_corrected_by - the newest node that corrects this one, 0: none. What a user says corrects nothing for another:
  * only nodes of the filter's user, and everybody's, count. Under state. */
 int64_t rv_matcher_corrected_by(const matcher *f, int64_t id);
@@ -302,8 +309,8 @@ rv_err rv_use_write(rv_memory *m, const use_row *rows,
 void rv_use_take_over(rv_memory *m, const use_row *rows, size_t n); /* under state, alone */
 
 /** rv_memory_moved - the edges that an outcome moves, with their new weights, added to rows [room]; an edge that is among them already
- * moves on from there. Under writing. */
-void rv_memory_moved(const rv_memory *m, const rv_memory_outcome *o, link_row *rows, size_t *n, size_t room);
+ * moves on from there. f: what is seen; other edges stay. Under writing. */
+void rv_memory_moved(const matcher *f, const rv_memory_outcome *o, link_row *rows, size_t *n, size_t room);
 
 int64_t rv_memory_now_ms(const rv_memory *m); /* UTC; does not jump */
 /** rv_memory_worth - what a score is multiplied with: .5 .. 1 by confidence, and .5 .. 1 by age, if anything fades. Under state. */
@@ -366,9 +373,9 @@ rv_err rv_memory_edges_taken_back(rv_memory *m, int64_t id, link_row **out, size
 bool rv_memory_good_type(const char *type); /* of a node or an edge: [a-z_]{1,32} */
 
 /** rv_memory_check_new - every field is within its limits; RV_E_ARG, RV_E_TOO_LARGE which is not. */
-rv_err rv_memory_check_new(const rv_memory_new *new, size_t text_bytes) RV_MUST_CHECK;
-/** rv_memory_check_scope - user and tags are within their limits. rv_memory_join_tags - sorted, each once, joined by newlines. */
-rv_err rv_memory_check_scope(const char *user, const char *const *tags, size_t n_tags) RV_MUST_CHECK;
+rv_err rv_memory_check_new(const rv_memory_new *new, rv_memory_scope scope, size_t text_bytes) RV_MUST_CHECK;
+/** rv_memory_check_scope - something can be added to it: it is a user's, and user and tags are within their limits. rv_memory_join_tags - sorted, each once, joined by newlines. */
+rv_err rv_memory_check_scope(rv_memory_scope scope, const char *const *tags, size_t n_tags) RV_MUST_CHECK;
 rv_err rv_memory_join_tags(const rv_alloc *mem, const char *const *tags, size_t n,
                            rv_text *out) RV_MUST_CHECK;
 

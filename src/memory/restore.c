@@ -31,7 +31,6 @@ static rv_err check_fields(const restoring *r, const rv_bundle_node *n)
     rv_memory_new as_new = { .type = at->type,
                              .text = at->text,
                              .source = at->source,
-                             .user = at->user,
                              .origin = at->origin,
                              .tags = at->tags,
                              .n_tags = at->n_tags,
@@ -42,7 +41,7 @@ static rv_err check_fields(const restoring *r, const rv_bundle_node *n)
         return rv_fail(RV_E_FORMAT, "node %lld: expected ids that ascend, below %lld", (long long)at->id,
                        (long long)r->b->head.next_id);
     }
-    rv_err e = rv_memory_check_new(&as_new, strlen(at->text));
+    rv_err e = rv_memory_check_new(&as_new, rv_memory_of(at->user), strlen(at->text));
     if (e) {
         return rv_fail(RV_E_FORMAT, "node %lld: %s", (long long)at->id, rv_err_text());
     }

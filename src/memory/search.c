@@ -142,15 +142,15 @@ static rv_err fetch_all(const matcher *f, sqlite3 *conn, const int64_t *ids, siz
     return e;
 }
 
-rv_err rv_memory_get(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_node *out)
+rv_err rv_memory_get(rv_memory *m, rv_memory_scope scope, int64_t id, rv_arena *arena, rv_memory_node *out)
 {
     sqlite3 *conn;
     RV_TRY(rv_db_reader(m->db, &conn));
     rv_memory_node node;
     size_t n = 0;
     pthread_rwlock_rdlock(&m->state);
-    matcher f = rv_matcher_of(m, NULL);
-    rv_err e = fetch_all(&f, conn, &id, 1, 1, arena, &node, &n);
+    matcher f = rv_matcher_of(m, scope, NULL);
+    rv_err e = rv_matcher_has(&f, id) ? fetch_all(&f, conn, &id, 1, 1, arena, &node, &n) : RV_OK;
     pthread_rwlock_unlock(&m->state);
     rv_db_reader_done(m->db, conn);
     if (!e && n == 0) {
@@ -162,8 +162,8 @@ rv_err rv_memory_get(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_node *
     return e;
 }
 
-rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit, int64_t after,
-                      rv_arena *arena, rv_memory_hits *out)
+rv_err rv_memory_list(rv_memory *m, rv_memory_scope scope, const rv_memory_filter *filter, size_t limit,
+                      int64_t after, rv_arena *arena, rv_memory_hits *out)
 {
     if (limit < 1 || limit > RV_MEMORY_K_MAX) {
         return rv_fail(RV_E_ARG, "limit: %zu, expected 1 .. %d", limit, RV_MEMORY_K_MAX);
@@ -176,7 +176,7 @@ rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit
     sqlite3 *conn;
     RV_TRY(rv_db_reader(m->db, &conn));
     pthread_rwlock_rdlock(&m->state);
-    matcher f = rv_matcher_of(m, filter);
+    matcher f = rv_matcher_of(m, scope, filter);
     size_t n = 0;
     for (size_t i = m->n_entries; i-- > 0 && n < limit;) {
         if ((after <= 0 || m->entries[i].id < after) && rv_matcher_takes(&f, &m->entries[i])) {
@@ -192,10 +192,12 @@ rv_err rv_memory_list(rv_memory *m, const rv_memory_filter *filter, size_t limit
     return e;
 }
 
-rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory_edge **out, size_t *n)
+rv_err rv_memory_neighbours(rv_memory *m, rv_memory_scope scope, int64_t id, rv_arena *arena,
+                            rv_memory_edge **out, size_t *n)
 {
     rv_err e = RV_OK;
     pthread_rwlock_rdlock(&m->state);
+    matcher seen = rv_matcher_of(m, scope, NULL);
     size_t count = 0, at = 0;
     rv_graph_edge edge;
     for (int side = 0; side < 2; side++) {
@@ -204,13 +206,13 @@ rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory
         }
     }
     rv_memory_edge *edges = rv_arena_take(arena, count * sizeof *edges);
-    if (!rv_memory_find(m, id)) {
-        e = rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)id);
-    } else if (!edges) {
-        e = no_room();
-    }
+    e = rv_matcher_need(&seen, id);
+    e = e || edges ? e : no_room();
     for (int side = 0; !e && side < 2; side++) {
         for (rv_graph_cursor c = { 0 }; !e && rv_graph_next(m->graph, id, (rv_graph_side)side, &c, &edge);) {
+            if (!rv_matcher_has(&seen, side == RV_GRAPH_OUT ? edge.to : edge.from)) {
+                continue;
+            }
             const char *type = rv_arena_strdup(arena, rv_graph_type_name(m->graph, edge.type));
             edges[at++] = (rv_memory_edge){ edge.from, edge.to, type, (double)edge.weight };
             e = type ? RV_OK : no_room();
@@ -219,7 +221,7 @@ rv_err rv_memory_neighbours(rv_memory *m, int64_t id, rv_arena *arena, rv_memory
     pthread_rwlock_unlock(&m->state);
     if (!e) {
         *out = edges;
-        *n = count;
+        *n = at;
     }
     return e;
 }
@@ -239,6 +241,7 @@ typedef struct candidate {
 
 typedef struct searching {
     rv_memory *m;
+    rv_memory_scope scope;
     const rv_memory_query *q;
     sqlite3 *conn;
     matcher filter;
@@ -257,12 +260,6 @@ typedef struct searching {
     double vector_share; /* of the cosine in a score, 0 .. 1; the rest is the words' */
     rv_memory_plan plan;
 } searching;
-
-static bool filter_id(const searching *s, int64_t id)
-{
-    const entry *e = rv_memory_find(s->m, id);
-    return e && rv_matcher_takes(&s->filter, e);
-}
 
 static int by_id(const void *a, const void *b)
 {
@@ -402,8 +399,8 @@ static void join(searching *s)
     s->n = s->n_sorted = n;
 }
 
-/* Hybrid: BM25 / the best BM25 and the cosine, weighted 1 to VECTOR_WEIGHT * the best cosine: where nothing is really near, the words
- * decide. Where a node stands in a list says less than by how much it is better: joining by ranks lost against words alone
+/* Hybrid: BM25 / the best BM25 and the cosine, weighted 1 to what feedback measured of both sides (learn/sides.h), or else to
+ * VECTOR_WEIGHT * the best cosine: where nothing is really near, the words decide. Where a node stands in a list says less than by how much it is better: joining by ranks lost against words alone
  * (docs/guide/memory.md, where the weight was chosen too). */
 static void fuse(searching *s)
 {
@@ -413,7 +410,9 @@ static void fuse(searching *s)
         best = s->at[i].words_score > best ? s->at[i].words_score : best;
         nearest = s->at[i].vector_score > nearest ? s->at[i].vector_score : nearest;
     }
-    double weight = VECTOR_WEIGHT * nearest;
+    double weight = s->q->vector_weight > 0   ? s->q->vector_weight
+                    : s->m->vector_weight > 0 ? s->m->vector_weight
+                                              : VECTOR_WEIGHT * nearest;
     s->vector_share = weight / (1 + weight);
     for (size_t i = 0; i < s->n; i++) {
         candidate *c = &s->at[i];
@@ -433,7 +432,8 @@ static void support(searching *s, int64_t id, double by)
 {
     candidate *c = find_candidate(s, id);
     float cosine = 0;
-    if (!c && s->n - s->n_sorted < REACH_MOST && filter_id(s, id) && rv_memory_find(s->m, id)->row) {
+    if (!c && s->n - s->n_sorted < REACH_MOST && rv_matcher_has(&s->filter, id) &&
+        rv_memory_find(s->m, id)->row) {
         if (s->vector) {
             (void)rv_index_score(s->m->index, s->vector, id, &cosine);
         }
@@ -568,7 +568,7 @@ static void put_corrections(searching *s)
             continue;
         }
         s->at[i].corrected = true;
-        if (!filter_id(s, last)) {
+        if (!rv_matcher_has(&s->filter, last)) {
             s->at[i].below = true;
             continue;
         }
@@ -675,7 +675,7 @@ static rv_err search_all(searching *s, rv_arena *arena, rv_memory_hits *out)
         rv_err e = s->hits && s->at && s->by_words ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");
         if (!e) {
             pthread_rwlock_rdlock(&s->m->state);
-            s->filter = rv_matcher_search(s->m, &s->q->filter);
+            s->filter = rv_matcher_search(s->m, s->scope, &s->q->filter);
             e = rv_passing_of(&s->filter, &s->passing);
             e = e ? e : search_once(s, arena, out, &enough);
             rv_passing_deinit(s->m, &s->passing);
@@ -713,7 +713,8 @@ static rv_err vector_of(rv_memory *m, const rv_memory_query *q, size_t text_byte
     return RV_OK;
 }
 
-rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena, rv_memory_hits *out)
+rv_err rv_memory_search(rv_memory *m, rv_memory_scope scope, const rv_memory_query *q, rv_arena *arena,
+                        rv_memory_hits *out)
 {
     size_t text_bytes = !q->text ? 0 : q->text_bytes ? q->text_bytes : strlen(q->text);
     if (q->k < 1 || q->k > RV_MEMORY_K_MAX) {
@@ -731,7 +732,7 @@ rv_err rv_memory_search(rv_memory *m, const rv_memory_query *q, rv_arena *arena,
     if (q->recall != 0 && !(q->recall >= 0.5 && q->recall <= 1)) {
         return rv_fail(RV_E_ARG, "recall: %g, expected 0.5 .. 1", q->recall);
     }
-    searching s = { .m = m, .q = q, .text_bytes = text_bytes, .plan = { .path = "none" } };
+    searching s = { .m = m, .scope = scope, .q = q, .text_bytes = text_bytes, .plan = { .path = "none" } };
     float *vector = rv_new_array(m->mem, m->embedder.dim, sizeof *vector);
     rv_memory_hits hits = { .at = rv_arena_take(arena, q->k * sizeof *hits.at) };
     rv_err e = vector && hits.at ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to search");

@@ -22,6 +22,13 @@ void rv_memory_set_habits(rv_memory *m, const rv_memory_habits *h)
     pthread_rwlock_unlock(&m->state);
 }
 
+void rv_memory_set_vector_weight(rv_memory *m, double weight)
+{
+    pthread_rwlock_wrlock(&m->state);
+    m->vector_weight = weight;
+    pthread_rwlock_unlock(&m->state);
+}
+
 double rv_memory_worth(const rv_memory *m, int64_t id, int64_t now_ms)
 {
     const entry *e = rv_memory_find(m, id);
@@ -147,16 +154,17 @@ void rv_use_take_over(rv_memory *m, const use_row *rows, size_t n)
     }
 }
 
-rv_err rv_memory_keep(rv_memory *m, int64_t id, const bool *pinned, const int64_t *expires_ms)
+rv_err rv_memory_keep(rv_memory *m, rv_memory_scope scope, int64_t id, const bool *pinned,
+                      const int64_t *expires_ms)
 {
     if (expires_ms && (*expires_ms < 0 || *expires_ms > INT64_MAX / 2)) {
         return rv_fail(RV_E_ARG, "expires_ms: expected a time, or 0 for never");
     }
     pthread_mutex_lock(&m->writing);
-    const entry *found = rv_memory_find(m, id);
-    rv_err e = found ? RV_OK : rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)id);
+    matcher own = rv_matcher_own(m, scope, NULL);
+    rv_err e = rv_matcher_need(&own, id);
     if (!e) {
-        use_row u = rv_use_of(found);
+        use_row u = rv_use_of(rv_memory_find(m, id));
         u.pinned = pinned ? *pinned : u.pinned;
         u.expires_ms = expires_ms ? *expires_ms : u.expires_ms;
         e = rv_memory_apply(m, &(change){ .use = &u, .n_use = 1 });

@@ -369,14 +369,11 @@ rv_err rv_memory_edges_taken_back(rv_memory *m, int64_t id, link_row **out, size
     return RV_OK;
 }
 
-static rv_err link_nodes(rv_memory *m, int64_t from, int64_t to, const char *type, double weight)
+static rv_err link_nodes(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, const char *type, double weight)
 {
-    const int64_t ends[2] = { from, to };
-    for (int i = 0; i < 2; i++) {
-        if (!rv_memory_find(m, ends[i])) {
-            return rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)ends[i]);
-        }
-    }
+    matcher seen = rv_matcher_of(m, scope, NULL);
+    RV_TRY(rv_matcher_need(&seen, from));
+    RV_TRY(rv_matcher_need(&seen, to));
     link_row *back = NULL;
     size_t n_back = 0;
     if (strcmp(type, "corrects") == 0) {
@@ -389,7 +386,7 @@ static rv_err link_nodes(rv_memory *m, int64_t from, int64_t to, const char *typ
     return e;
 }
 
-rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, double weight)
+rv_err rv_memory_link(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, const char *type, double weight)
 {
     if (!rv_memory_good_type(type)) {
         return rv_fail(RV_E_ARG, "type: expected 1 .. 32 of the letters a-z and _");
@@ -401,12 +398,12 @@ rv_err rv_memory_link(rv_memory *m, int64_t from, int64_t to, const char *type, 
         return rv_fail(RV_E_ARG, "node %lld cannot be linked to itself", (long long)from);
     }
     pthread_mutex_lock(&m->writing);
-    rv_err e = link_nodes(m, from, to, type, weight);
+    rv_err e = link_nodes(m, scope, from, to, type, weight);
     pthread_mutex_unlock(&m->writing);
     return e;
 }
 
-rv_err rv_memory_relink(rv_memory *m, const rv_memory_edge *edges, size_t n)
+rv_err rv_memory_relink(rv_memory *m, rv_memory_scope scope, const rv_memory_edge *edges, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (!rv_memory_good_type(edges[i].type) || !(edges[i].weight >= 0 && edges[i].weight <= 1e6)) {
@@ -420,10 +417,14 @@ rv_err rv_memory_relink(rv_memory *m, const rv_memory_edge *edges, size_t n)
     }
     pthread_mutex_lock(&m->writing);
     size_t n_link = 0, n_unlink = 0;
+    matcher seen = rv_matcher_of(m, scope, NULL);
     for (size_t i = 0; i < n; i++) { /* those that go, from the end */
         const rv_memory_edge *e = &edges[i];
         link_row row = { .from = e->from, .to = e->to, .type = e->type, .weight = e->weight };
-        if (e->weight > 0 && e->from != e->to && rv_memory_find(m, e->from) && rv_memory_find(m, e->to)) {
+        if (!rv_matcher_has(&seen, e->from) || !rv_matcher_has(&seen, e->to)) {
+            continue;
+        }
+        if (e->weight > 0 && e->from != e->to) {
             rows[n_link++] = row;
         } else if (e->weight == 0) {
             rows[n - n_unlink++] = row;
@@ -491,16 +492,15 @@ static rv_err collect(rv_memory *m, int64_t id, const matcher *f, int64_t **out,
     return RV_OK;
 }
 
-rv_err rv_memory_rm(rv_memory *m, int64_t id, const rv_memory_filter *filter, size_t *removed)
+rv_err rv_memory_rm(rv_memory *m, rv_memory_scope scope, int64_t id, const rv_memory_filter *filter, size_t *removed)
 {
-    rv_memory_filter scope = filter ? *filter : (rv_memory_filter){ 0 };
-    if (id < 0 || (id == 0 && !scope.type && !scope.tag && !scope.source && !scope.user && !scope.since_ms &&
-                   !scope.until_ms)) {
+    bool named = id > 0 || (scope.whose == RV_SCOPE_USER && *scope.user) ||
+                 (filter && (filter->type || filter->tag || filter->source || filter->since_ms || filter->until_ms));
+    if (id < 0 || !named) {
         return rv_fail(RV_E_ARG, "name what to remove: an id, or a filter (type, tag, source, user, time)");
     }
-    scope.only_user = true; /* what is everybody's is not removed in the name of one */
     pthread_mutex_lock(&m->writing);
-    matcher f = rv_matcher_of(m, &scope);
+    matcher f = rv_matcher_own(m, scope, filter); /* what is everybody's is not removed in the name of one */
     int64_t *ids = NULL;
     size_t n = 0;
     rv_err e = collect(m, id, &f, &ids, &n);

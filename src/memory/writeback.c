@@ -63,6 +63,7 @@ static rv_err write_batch(rv_memory *m, const queued *all, size_t n)
     rv_err e = rows && links ? RV_OK : rv_fail(RV_E_NOMEM, "memory: no room to write back");
     if (!e) {
         pthread_mutex_lock(&m->writing);
+        matcher all_seen = rv_matcher_of(m, rv_memory_whole(), NULL); /* what was queued was seen then */
         size_t n_rows = count_used(m, all, n, rows);
         for (size_t i = 0; i < n; i++) {
             rv_memory_outcome o = { .anchor = all[i].anchor,
@@ -71,7 +72,7 @@ static rv_err write_batch(rv_memory *m, const queued *all, size_t n)
                                     .n_used = all[i].n_used,
                                     .n_unused = all[i].n_unused,
                                     .rating = all[i].rating };
-            rv_memory_moved(m, &o, links, &n_links, EDGES_MAX);
+            rv_memory_moved(&all_seen, &o, links, &n_links, EDGES_MAX);
         }
         change c = { .use = rows, .n_use = n_rows, .link = links, .n_link = n_links };
         e = n_rows || n_links ? rv_memory_apply(m, &c) : RV_OK;
@@ -154,20 +155,30 @@ void rv_writeback_start(rv_memory *m)
     pthread_mutex_unlock(&m->queueing);
 }
 
-void rv_memory_reweigh_later(rv_memory *m, const rv_memory_outcome *o)
+/* ids [n]; NULL when there are none */
+static uint16_t put_seen(const matcher *seen, const int64_t *ids, size_t n, int64_t out[IDS_MAX])
 {
-    queued q = { .anchor = o->anchor,
+    uint16_t kept = 0;
+    for (size_t i = 0; i < n && kept < IDS_MAX; i++) {
+        if (rv_matcher_has(seen, ids[i])) {
+            out[kept++] = ids[i];
+        }
+    }
+    return kept;
+}
+
+void rv_memory_reweigh_later(rv_memory *m, rv_memory_scope scope, const rv_memory_outcome *o)
+{
+    queued q = {
                  .rating = o->rating >= 1 && o->rating <= 5 ? o->rating : 0,
-                 .n_used = (uint16_t)(o->n_used < IDS_MAX ? o->n_used : IDS_MAX),
-                 .n_unused = (uint16_t)(o->n_unused < IDS_MAX ? o->n_unused : IDS_MAX),
                  .at_ms = rv_memory_now_ms(m),
                  .queued_ms = rv_clock_ms() };
-    for (size_t i = 0; i < q.n_used; i++) { /* either may be NULL when there are none */
-        q.ids[i] = o->used[i];
-    }
-    for (size_t i = 0; i < q.n_unused; i++) {
-        q.ids[q.n_used + i] = o->unused[i];
-    }
+    pthread_rwlock_rdlock(&m->state);
+    matcher seen = rv_matcher_of(m, scope, NULL);
+    q.anchor = rv_matcher_has(&seen, o->anchor) ? o->anchor : 0;
+    q.n_used = put_seen(&seen, o->used, o->n_used, q.ids);
+    q.n_unused = put_seen(&seen, o->unused, o->n_unused, q.ids + q.n_used);
+    pthread_rwlock_unlock(&m->state);
     pthread_mutex_lock(&m->queueing);
     bool runs = start(m);
     if (runs && m->n_queued == QUEUE_MAX) {

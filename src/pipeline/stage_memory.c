@@ -12,10 +12,9 @@ static rv_err recall(const rv_pipeline *p, rv_request *r)
         .vector = r->vector,
         .mode = r->vector ? RV_MEMORY_GRAPH : RV_MEMORY_WORDS,
         .k = CANDIDATES,
-        .filter = { .user = r->user ? r->user : "" }, /* "": what is everybody's, alone */
         .with_corrected = true,                       /* attend puts the correction first */
     };
-    return rv_memory_search(p->memory, &q, r->arena, &r->hits);
+    return rv_memory_search(p->memory, rv_memory_of(r->user), &q, r->arena, &r->hits);
 }
 
 rv_err rv_stage_memory(const rv_pipeline *p, rv_request *r)

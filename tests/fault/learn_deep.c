@@ -69,8 +69,8 @@ static int64_t add(place *p, const char *user, const char *text)
 {
     int64_t id;
     bool added;
-    rv_memory_new new = { .type = "note", .text = text, .user = user, .created_ms = 1000 };
-    CHECK_OK(rv_memory_add(p->s.m, &new, &id, &added));
+    rv_memory_new new = { .type = "note", .text = text, .created_ms = 1000 };
+    CHECK_OK(rv_memory_add(p->s.m, rv_memory_of(user), &new, &id, &added));
     return id;
 }
 
@@ -117,7 +117,7 @@ static void fill(const char *dir, int questions)
         if (t < questions) {
             ask(&p, t, ids[1]);
         }
-        CHECK_OK(rv_memory_link(p.s.m, ids[2], ids[3], "follows", 1));
+        CHECK_OK(rv_memory_link(p.s.m, rv_memory_whole(), ids[2], ids[3], "follows", 1));
     }
     add(&p, "bert", "one thing alone");
     place_close(&p);
@@ -164,8 +164,8 @@ TEST(groups_become_concepts_and_their_edges_are_used_when_they_help)
     rv_arena *arena;
     rv_memory_hits hits;
     CHECK_OK(rv_arena_new(&rv_heap, 8 << 20, &arena));
-    rv_memory_query q = { .text = word(307), .k = 3, .filter = { .user = "anna", .type = "concept" } };
-    CHECK_OK(rv_memory_search(p.s.m, &q, arena, &hits));
+    rv_memory_query q = { .text = word(307), .k = 3, .filter = { .type = "concept" } };
+    CHECK_OK(rv_memory_search(p.s.m, rv_memory_of("anna"), &q, arena, &hits));
     CHECK(hits.n > 0 && strstr(hits.at[0].text, word(300)), "%s", hits.n ? hits.at[0].text : "nothing");
 
     /* a group that is no more takes its concept along, once no edge of it is used */
@@ -178,9 +178,9 @@ TEST(groups_become_concepts_and_their_edges_are_used_when_they_help)
     CHECK_OK(rv_overlay_settle(p.s.db, p.s.m, RV_OVERLAY_CONCEPTS, &version));
     CHECK(version == 0 && number_of(&p, DERIVED) == 0, "%lld edges after going back",
           (long long)number_of(&p, DERIVED));
-    CHECK_OK(rv_memory_search(
-        p.s.m, &(rv_memory_query){ .text = word(300), .k = 2, .filter = { .user = "anna" } }, arena, &hits));
-    CHECK_OK(rv_memory_rm(p.s.m, hits.at[0].id, NULL, &removed));
+    CHECK_OK(rv_memory_search(p.s.m, rv_memory_of("anna"), &(rv_memory_query){ .text = word(300), .k = 2 },
+                              arena, &hits));
+    CHECK_OK(rv_memory_rm(p.s.m, rv_memory_whole(), hits.at[0].id, NULL, &removed));
     CHECK_OK(rv_deep_concepts(&p.deep, &r));
     CHECK(number_of(&p, CONCEPTS) == TOPICS - 1, "%s", r.why);
     CHECK_OK(rv_memory_check(p.s.m));

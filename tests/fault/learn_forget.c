@@ -120,8 +120,8 @@ static int64_t note(place *p, const char *user, const char *word)
     int64_t id;
     bool added;
     snprintf(text, sizeof text, "%s keeps the word %s", user, word);
-    rv_memory_new new = { .type = "note", .text = text, .user = user };
-    CHECK_OK(rv_memory_add(p->s.m, &new, &id, &added));
+    rv_memory_new new = { .type = "note", .text = text };
+    CHECK_OK(rv_memory_add(p->s.m, rv_memory_of(user), &new, &id, &added));
     return id;
 }
 
@@ -137,7 +137,7 @@ static int64_t fill(const char *dir)
     int64_t of_bert = note(&p, "bert", KEPT), of_anna = note(&p, "anna", SECRET),
             removed = note(&p, "anna", "zyxomirquandt before");
     size_t n;
-    CHECK_OK(rv_memory_rm(p.s.m, removed, NULL, &n));
+    CHECK_OK(rv_memory_rm(p.s.m, rv_memory_whole(), removed, NULL, &n));
     for (int i = 0; i < 6; i++) {
         request(&p, i, i < 4 ? "anna" : "bert", i < 4 ? SECRET : KEPT, i < 4 ? of_anna : of_bert);
     }
@@ -471,13 +471,14 @@ TEST(the_same_words_go_wherever_they_are_kept)
     fill(dir);
     CHECK_OK(place_open(dir, &p));
     int64_t other = note(&p, NULL, "harmless"), id, concept;
-    CHECK_OK(rv_memory_add(p.s.m, &(rv_memory_new){ .type = "note", .text = text }, &id, &added));
+    CHECK_OK(rv_memory_add(p.s.m, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = text }, &id,
+                           &added));
     const int64_t parts[] = { id, other };
     rv_memory_new new = { .type = "concept",
                           .text = "vault: the vault opens with quibbledonk.",
                           .contains = parts,
                           .n_contains = 2 };
-    CHECK_OK(rv_memory_add(p.s.m, &new, &concept, &added));
+    CHECK_OK(rv_memory_add(p.s.m, rv_memory_of(NULL), &new, &concept, &added));
     for (int i = 0; i < 3;
          i++) { /* a try, a correction, a turn of a conversation whose episode is not there */
         char request[64], tries[128];
@@ -511,7 +512,7 @@ TEST(the_same_words_go_wherever_they_are_kept)
     rv_arena *arena;
     rv_memory_node node;
     CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
-    CHECK_OK(rv_memory_get(p.s.m, other, arena, &node));
+    CHECK_OK(rv_memory_get(p.s.m, rv_memory_whole(), other, arena, &node));
     rv_arena_free(arena);
     place_close(&p);
 }

@@ -23,8 +23,9 @@ static const char *prepared(int64_t *wrong)
     *wrong = add_note(s.m, "The hut has two windows.");
     int64_t id;
     bool added;
-    CHECK_OK(rv_memory_add(
-        s.m, &(rv_memory_new){ .type = "fact", .text = "It has three.", .corrects = *wrong }, &id, &added));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "fact", .text = "It has three.", .corrects = *wrong },
+                           &id, &added));
     add_note(s.m, "A path leads to the hut.");
     store_close(&s);
     return dir;
@@ -52,42 +53,40 @@ static rv_err whole_story(const rv_alloc *mem, const char *dir, const char *file
     bool added = false;
     rv_memory_new new = { .type = "note",
                           .text = "A stork on the roof.",
-                          .user = "ann",
                           .tags = tags,
                           .n_tags = 2,
                           .corrects = 1,
                           .pinned = true,
                           .examined = true };
-    rv_err e = rv_memory_add(s.m, &new, &id, &added);
+    rv_err e = rv_memory_add(s.m, rv_memory_of("ann"), &new, &id, &added);
     calm(true);
     CHECK(nodes_of(s.m) == before + (e ? 0 : 1), "add: %s", rv_err_text());
     calm(false);
     if (!e) {
-        e = rv_memory_link(s.m, id, 3, "same_topic", 0.5);
+        e = rv_memory_link(s.m, rv_memory_whole(), id, 3, "same_topic", 0.5);
     }
     if (!e) {
         e = rv_arena_new(mem, 1 << 20, &arena);
     }
     rv_memory_hits hits = { 0 };
     if (!e) {
-        e = rv_memory_search(
-            s.m, &(rv_memory_query){ .text = "roof hut windows", .k = 5, .filter = { .user = "ann" } }, arena,
-            &hits);
+        e = rv_memory_search(s.m, rv_memory_of("ann"),
+                             &(rv_memory_query){ .text = "roof hut windows", .k = 5 }, arena, &hits);
         CHECK(e ? !hits.at : hits.n >= 2, "%zu hits", hits.n);
     }
     rv_memory_import done = { 0 };
     if (!e) {
-        e = rv_memory_import_path(s.m, file, "ann", tags, 2, NULL, NULL, &done);
+        e = rv_memory_import_path(s.m, rv_memory_of("ann"), file, tags, 2, NULL, NULL, &done);
         calm(true);
         CHECK(nodes_of(s.m) == before + (e ? 1 : 4), "import: %s", rv_err_text());
         calm(false);
     }
-    rv_err e_rm = rv_memory_rm(s.m, 0, &(rv_memory_filter){ .user = "ann" }, &removed);
+    rv_err e_rm = rv_memory_rm(s.m, rv_memory_of("ann"), 0, NULL, &removed);
     calm(true);
     rv_err e_check = rv_memory_check(s.m); /* needs memory itself */
     CHECK(e_check == RV_OK || e_check == RV_E_NOMEM, "check: %s", rv_err_text());
     if (e_rm) { /* so that the next round begins like this one */
-        CHECK_OK(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .user = "ann" }, &removed));
+        CHECK_OK(rv_memory_rm(s.m, rv_memory_of("ann"), 0, NULL, &removed));
     }
     CHECK(nodes_of(s.m) == before, "%zu nodes, %zu before", nodes_of(s.m), before);
     calm(false);
@@ -123,7 +122,9 @@ static rv_err bundle_story(const rv_alloc *mem, const char *dir, const char *bun
     rv_arena *arena = NULL;
     float vector[TOY_DIM];
     rv_err e = store_open_with(mem, dir, toy, &s);
-    e = e ? e : rv_memory_export(s.m, bundle, &(rv_memory_export_options){ .name = "b" }, NULL, NULL, &out);
+    e = e ? e
+          : rv_memory_export(s.m, rv_memory_whole(), bundle, &(rv_memory_export_options){ .name = "b" }, NULL,
+                             NULL, &out);
     store_close(&s);
     e = e ? e : toy_text(NULL, "the hut", 7, vector);
     e = e ? e : rv_arena_new(mem, 1 << 20, &arena);
@@ -210,7 +211,7 @@ TEST(the_memory_of_the_database_may_run_out_at_any_request)
             store s = store_open(dir);
             CHECK_OK(rv_memory_check(s.m));
             size_t removed = 0; /* what a failure while opening or removing left */
-            CHECK_OK(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .user = "ann" }, &removed));
+            CHECK_OK(rv_memory_rm(s.m, rv_memory_of("ann"), 0, NULL, &removed));
             CHECK(nodes_of(s.m) == 3, "call %ld: %zu nodes", at, nodes_of(s.m));
             store_close(&s);
         }

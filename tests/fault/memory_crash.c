@@ -49,7 +49,7 @@ static rv_err import_round(rv_memory *m, const char *dir, int round)
         _exit(9);
     }
     rv_memory_import done = { 0 };
-    return rv_memory_import_path(m, path, NULL, NULL, 0, NULL, NULL, &done);
+    return rv_memory_import_path(m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done);
 }
 
 /* Few rows are enough for both indexes: they are built, followed, saved and opened all the time, and no kill or fault may make a
@@ -75,8 +75,9 @@ static void compact_and_publish(rv_memory *m, const char *dir, int fd, int i)
         (void)!rv_memory_scrub(m, &erased); /* may fail, and changes nothing that is there */
     }
     bundle_of(dir, bundle);
-    if (i % 6 == 5 && rv_memory_export(m, bundle, &(rv_memory_export_options){ .name = "all" }, NULL, NULL,
-                                       &out) == RV_OK) {
+    if (i % 6 == 5 &&
+        rv_memory_export(m, rv_memory_whole(), bundle, &(rv_memory_export_options){ .name = "all" }, NULL,
+                         NULL, &out) == RV_OK) {
         snprintf(text, sizeof text, "%llu", (unsigned long long)out.generation);
         mark(fd, 'P', text);
     }
@@ -107,14 +108,14 @@ static int victim(const char *dir, int rounds, int first)
         bool added;
         snprintf(text, sizeof text, "note number %d of the victim", i);
         rv_memory_new new = { .type = "note", .text = text, .corrects = i % 3 == 2 ? last : 0 };
-        e = rv_memory_add(s.m, &new, &id, &added);
+        e = rv_memory_add(s.m, rv_memory_of(NULL), &new, &id, &added);
         if (!e) {
             mark(fd, '+', text);
         }
         if (!e && i % 5 == 4) {
             size_t removed = 0;
             mark(fd, '?', text); /* from here on it may be gone */
-            if (rv_memory_rm(s.m, id, NULL, &removed) == RV_OK && removed == 1) {
+            if (rv_memory_rm(s.m, rv_memory_whole(), id, NULL, &removed) == RV_OK && removed == 1) {
                 mark(fd, '-', text);
             }
         } else if (!e) {
@@ -149,7 +150,7 @@ static bool is_there(rv_memory *m, rv_arena *arena, const char *text)
     rv_arena_reset(arena);
     rv_memory_hits hits = { 0 };
     rv_memory_query q = { .text = text, .k = 1000, .with_corrected = true };
-    if (rv_memory_search(m, &q, arena, &hits)) {
+    if (rv_memory_search(m, rv_memory_whole(), &q, arena, &hits)) {
         return false;
     }
     for (size_t i = 0; i < hits.n; i++) {
@@ -171,7 +172,7 @@ static int check_import(rv_memory *m, rv_arena *arena, int acknowledged)
 {
     rv_memory_hits hits = { 0 };
     rv_arena_reset(arena);
-    if (rv_memory_list(m, &(rv_memory_filter){ .type = "chunk" }, 100, 0, arena, &hits)) {
+    if (rv_memory_list(m, rv_memory_whole(), &(rv_memory_filter){ .type = "chunk" }, 100, 0, arena, &hits)) {
         return 1;
     }
     if (hits.n == 0) {
@@ -222,7 +223,8 @@ static int check_order(rv_memory *m, rv_arena *arena)
     rv_memory_hits hits = { 0 };
     for (int64_t after = 0; after == 0 || hits.n > 0; after = hits.n ? hits.at[hits.n - 1].id : after) {
         rv_arena_reset(arena);
-        if (rv_memory_list(m, &(rv_memory_filter){ .type = "note" }, 1000, after, arena, &hits)) {
+        if (rv_memory_list(m, rv_memory_whole(), &(rv_memory_filter){ .type = "note" }, 1000, after, arena,
+                           &hits)) {
             return 1;
         }
         for (size_t i = 0; i < hits.n; i++) {

@@ -28,12 +28,12 @@ static rv_err dump(rv_memory *m, rv_arena *arena, rv_text *out)
                                              "small" };
     RV_TRY(rv_memory_check(m));
     rv_memory_hits hits = { 0 };
-    RV_TRY(rv_memory_list(m, NULL, 1000, 0, arena, &hits));
+    RV_TRY(rv_memory_list(m, rv_memory_whole(), NULL, 1000, 0, arena, &hits));
     dump_nodes(&hits, out);
     for (size_t i = 0; i < hits.n; i++) {
         rv_memory_edge *edges;
         size_t n;
-        RV_TRY(rv_memory_neighbours(m, hits.at[i].id, arena, &edges, &n));
+        RV_TRY(rv_memory_neighbours(m, rv_memory_whole(), hits.at[i].id, arena, &edges, &n));
         for (size_t k = 0; k < n; k++) {
             rv_text_addf(out, "%lld -> %lld %s %.9g\n", (long long)edges[k].from, (long long)edges[k].to,
                          edges[k].type, edges[k].weight);
@@ -42,7 +42,8 @@ static rv_err dump(rv_memory *m, rv_arena *arena, rv_text *out)
     for (size_t q = 0; q < RV_COUNT(questions); q++) {
         for (int mode = 0; mode < 3; mode++) {
             RV_TRY(rv_memory_search(
-                m, &(rv_memory_query){ .text = questions[q], .k = 5, .mode = (rv_memory_mode)mode }, arena,
+                m, rv_memory_whole(),
+                &(rv_memory_query){ .text = questions[q], .k = 5, .mode = (rv_memory_mode)mode }, arena,
                 &hits));
             dump_nodes(&hits, out);
         }
@@ -72,22 +73,21 @@ static void fill(const char *dir)
     const char *tags[] = { "one", "two" };
     rv_memory_import done = { 0 };
     if (rv_file_exists(notes)) {
-        CHECK_OK(rv_memory_import_path(s.m, notes, "ann", tags, 2, NULL, NULL, &done));
+        CHECK_OK(rv_memory_import_path(s.m, rv_memory_of("ann"), notes, tags, 2, NULL, NULL, &done));
     }
     json_t *metadata = json_pack("{s:s}", "k", "v");
     int64_t id = add_note(s.m, "The wren is small."), fact;
     bool added;
-    CHECK_OK(rv_memory_add(s.m,
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of("ann"),
                            &(rv_memory_new){ .type = "fact",
                                              .text = "The wren is tiny.",
-                                             .user = "ann",
                                              .tags = tags,
                                              .n_tags = 1,
                                              .corrects = id,
                                              .metadata = metadata,
                                              .origin = "r" },
                            &fact, &added));
-    CHECK_OK(rv_memory_link(s.m, fact, id, "same_topic", 0.25));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), fact, id, "same_topic", 0.25));
     json_decref(metadata);
     store_close(&s);
 }

@@ -37,7 +37,7 @@ static rv_err add_numbered(rv_memory *m, int number, int64_t *id)
     char text[128];
     bool added;
     snprintf(text, sizeof text, "note number %d of a disk that becomes full while it is written", number);
-    return rv_memory_add(m, &(rv_memory_new){ .type = "note", .text = text }, id, &added);
+    return rv_memory_add(m, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = text }, id, &added);
 }
 
 static void check_all(rv_memory *m, const int64_t *ids, int n)
@@ -47,12 +47,12 @@ static void check_all(rv_memory *m, const int64_t *ids, int n)
     CHECK_OK(rv_arena_new(&rv_heap, MIB, &arena));
     for (int i = 0; i < n; i++) {
         rv_arena_reset(arena);
-        CHECK_OK(rv_memory_get(m, ids[i], arena, &node));
+        CHECK_OK(rv_memory_get(m, rv_memory_whole(), ids[i], arena, &node));
     }
     rv_memory_hits hits;
     rv_arena_reset(arena);
     CHECK_OK(
-        rv_memory_search(m, &(rv_memory_query){ .text = "a disk that becomes full", .k = 5 }, arena, &hits));
+        rv_memory_search(m, rv_memory_whole(), &(rv_memory_query){ .text = "a disk that becomes full", .k = 5 }, arena, &hits));
     CHECK(hits.n == 5, "%zu", hits.n);
     rv_arena_free(arena);
 }

@@ -33,7 +33,7 @@ static void open_pipeline(rv_pipeline *p)
         rv_memory_new node = { .type = "note", .text = text, .source = "user" };
         int64_t id;
         bool added;
-        CHECK_OK(rv_memory_add(p->memory, &node, &id, &added));
+        CHECK_OK(rv_memory_add(p->memory, rv_memory_of(NULL), &node, &id, &added));
     }
 }
 

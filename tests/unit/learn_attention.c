@@ -55,7 +55,7 @@ static int64_t note(fixture *f, const char *text)
 {
     int64_t id;
     bool added;
-    CHECK_OK(rv_memory_add(f->memory, &(rv_memory_new){ .type = "note", .text = text, .source = "user" }, &id,
+    CHECK_OK(rv_memory_add(f->memory, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = text, .source = "user" }, &id,
                            &added));
     return id;
 }
@@ -116,7 +116,7 @@ static double whole_first(fixture *f, bool expect_order)
         rv_memory_query q = {
             .text = question, .vector = query, .mode = RV_MEMORY_GRAPH, .k = 16, .filter = { .type = "note" }
         };
-        CHECK_OK(rv_memory_search(f->memory, &q, f->arena, &hits));
+        CHECK_OK(rv_memory_search(f->memory, rv_memory_whole(), &q, f->arena, &hits));
         CHECK_OK(rv_attention_order(f->attention, query, &hits, f->arena, &ordered));
         CHECK(ordered == expect_order, "ordered %d", ordered);
         for (size_t h = 0; h < hits.n; h++) {

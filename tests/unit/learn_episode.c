@@ -29,7 +29,7 @@ static int64_t note(fixture *f, const char *text)
     rv_memory_new node = { .type = "note", .text = text, .source = "user" };
     int64_t id = 0;
     bool added;
-    CHECK_OK(rv_memory_add(f->memory, &node, &id, &added));
+    CHECK_OK(rv_memory_add(f->memory, rv_memory_of(NULL), &node, &id, &added));
     return id;
 }
 
@@ -96,14 +96,14 @@ static rv_feedback_done give(fixture *f, const char *id, int rating, const char 
 static rv_memory_node get(fixture *f, int64_t id)
 {
     rv_memory_node node = { 0 };
-    CHECK_OK(rv_memory_get(f->memory, id, f->arena, &node));
+    CHECK_OK(rv_memory_get(f->memory, rv_memory_whole(), id, f->arena, &node));
     return node;
 }
 
 static bool is_there(fixture *f, int64_t id)
 {
     rv_memory_node node;
-    return rv_memory_get(f->memory, id, f->arena, &node) == RV_OK;
+    return rv_memory_get(f->memory, rv_memory_whole(), id, f->arena, &node) == RV_OK;
 }
 
 static bool has_edge(fixture *f, int64_t from, int64_t to, const char *type)
@@ -111,7 +111,7 @@ static bool has_edge(fixture *f, int64_t from, int64_t to, const char *type)
     rv_memory_edge *edges = NULL;
     size_t n = 0;
     bool found = false;
-    CHECK_OK(rv_memory_neighbours(f->memory, from, f->arena, &edges, &n));
+    CHECK_OK(rv_memory_neighbours(f->memory, rv_memory_whole(), from, f->arena, &edges, &n));
     for (size_t i = 0; i < n; i++) {
         found = found || (edges[i].from == from && edges[i].to == to && strcmp(edges[i].type, type) == 0);
     }
@@ -174,7 +174,7 @@ TEST(a_correction_of_an_answer_that_cites_two_corrects_both_and_of_none_stands_a
           "edges");
     rv_memory_edge *edges = NULL;
     size_t n = 0;
-    CHECK_OK(rv_memory_neighbours(f.memory, give(&f, "none", 0, "20:00").fact, f.arena, &edges, &n));
+    CHECK_OK(rv_memory_neighbours(f.memory, rv_memory_whole(), give(&f, "none", 0, "20:00").fact, f.arena, &edges, &n));
     CHECK(n == 0, "%zu edges", n);
     close_store(&f);
 }
@@ -287,7 +287,7 @@ TEST(sources_that_were_removed_meanwhile_are_no_obstacle)
     int64_t sources[] = { f.library, f.cafe };
     put_episode(&f, "r1", "", "[1] [2] 18:00", sources, 2);
     size_t removed;
-    CHECK_OK(rv_memory_rm(f.memory, f.library, NULL, &removed));
+    CHECK_OK(rv_memory_rm(f.memory, rv_memory_whole(), f.library, NULL, &removed));
     rv_feedback_done done = give(&f, "r1", 0, "19:00");
     CHECK(has_edge(&f, done.fact, f.cafe, "corrects"), "the one that is left");
     close_store(&f);

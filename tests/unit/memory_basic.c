@@ -11,21 +11,24 @@ static rv_arena *arena(void)
     return a;
 }
 
-static rv_memory_hits ask(rv_memory *m, rv_memory_query q)
+static rv_memory_hits ask_as(rv_memory *m, rv_memory_scope scope, rv_memory_query q)
 {
     rv_memory_hits hits = { 0 };
-    CHECK_OK(rv_memory_search(m, &q, arena(), &hits));
+    CHECK_OK(rv_memory_search(m, scope, &q, arena(), &hits));
     return hits;
+}
+
+static rv_memory_hits ask(rv_memory *m, rv_memory_query q)
+{
+    return ask_as(m, rv_memory_whole(), q);
 }
 
 static int64_t add_as(rv_memory *m, const char *user, const char *text, int64_t corrects)
 {
     int64_t id = 0;
     bool added = false;
-    rv_memory_new new = {
-        .type = corrects ? "fact" : "note", .text = text, .user = user, .corrects = corrects
-    };
-    CHECK_OK(rv_memory_add(m, &new, &id, &added));
+    rv_memory_new new = { .type = corrects ? "fact" : "note", .text = text, .corrects = corrects };
+    CHECK_OK(rv_memory_add(m, rv_memory_of(user), &new, &id, &added));
     return id;
 }
 
@@ -52,7 +55,6 @@ TEST(what_was_added_is_read_back_whole_also_after_a_restart)
     rv_memory_new new = { .type = "note",
                           .text = "The heron stands in the pond.",
                           .source = "birds.md",
-                          .user = "ada",
                           .tags = tags,
                           .n_tags = 3,
                           .origin = "req-1",
@@ -62,12 +64,12 @@ TEST(what_was_added_is_read_back_whole_also_after_a_restart)
                           .length = 29 };
     int64_t id = 0;
     bool added = false;
-    CHECK_OK(rv_memory_add(s.m, &new, &id, &added));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of("ada"), &new, &id, &added));
     json_decref(metadata);
     CHECK(id > 0 && added, "id %lld", (long long)id);
     for (int round = 0; round < 2; round++) {
         rv_memory_node n;
-        CHECK_OK(rv_memory_get(s.m, id, arena(), &n));
+        CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), id, arena(), &n));
         CHECK(strcmp(n.type, "note") == 0 && strcmp(n.text, new.text) == 0 &&
                   strcmp(n.source, "birds.md") == 0,
               "%s", n.text);
@@ -94,12 +96,12 @@ TEST(the_same_text_is_kept_once_for_each_type_and_user)
     int64_t first = add_as(s.m, NULL, "Bees sleep at night.", 0),
             other = add_as(s.m, "ann", "Bees sleep at night.", 0), id;
     bool added = true;
-    CHECK_OK(
-        rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "Bees sleep at night." }, &id, &added));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "note", .text = "Bees sleep at night." }, &id, &added));
     CHECK(id == first && !added && other != first, "%lld, %lld, %lld", (long long)first, (long long)other,
           (long long)id);
-    CHECK_OK(
-        rv_memory_add(s.m, &(rv_memory_new){ .type = "fact", .text = "Bees sleep at night." }, &id, &added));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "fact", .text = "Bees sleep at night." }, &id, &added));
     CHECK(id != first && id != other && added, "%lld", (long long)id);
     rv_memory_stats stats;
     CHECK_OK(rv_memory_get_stats(s.m, &stats));
@@ -125,7 +127,6 @@ TEST(fields_out_of_their_limits_are_named)
         { { .type = "note", .text = "\xff\xfe" }, RV_E_ARG, "text" },
         { { .type = "note", .text = "a\0b", .text_bytes = 3 }, RV_E_ARG, "text" },
         { { .type = "note", .text = big }, RV_E_TOO_LARGE, "text" },
-        { { .type = "note", .text = "x", .user = "a\nb" }, RV_E_ARG, "user" },
         { { .type = "note", .text = "x", .tags = no_tag, .n_tags = 1 }, RV_E_ARG, "tags" },
         { { .type = "note", .text = "x", .confidence = 1.5 }, RV_E_ARG, "confidence" },
         { { .type = "note", .text = "x", .confidence = NAN }, RV_E_ARG, "confidence" },
@@ -135,8 +136,17 @@ TEST(fields_out_of_their_limits_are_named)
     for (size_t i = 0; i < RV_COUNT(cases); i++) {
         int64_t id = 0;
         bool added = false;
-        CHECK_ERR(rv_memory_add(s.m, &cases[i].new, &id, &added), cases[i].code);
+        CHECK_ERR(rv_memory_add(s.m, rv_memory_of(NULL), &cases[i].new, &id, &added), cases[i].code);
         CHECK(id == 0 && strstr(rv_err_text(), cases[i].names), "case %zu: %s", i, rv_err_text());
+    }
+    int64_t id = 0;
+    bool added;
+    const rv_memory_scope nobodys[] = { rv_memory_of("a\nb"), rv_memory_whole(), { 0 } };
+    for (size_t i = 0; i < RV_COUNT(nobodys); i++) {
+        CHECK_ERR(
+            rv_memory_add(s.m, nobodys[i], &(rv_memory_new){ .type = "note", .text = "x" }, &id, &added),
+            RV_E_ARG);
+        CHECK(strstr(rv_err_text(), "user"), "scope %zu: %s", i, rv_err_text());
     }
     rv_free(&rv_heap, big);
     CHECK_OK(rv_memory_check(s.m));
@@ -189,10 +199,9 @@ TEST(filters_take_exactly_what_they_say)
         snprintf(text, sizeof text, "common word number %c%c", 'a' + i / 26, 'a' + i % 26);
         int64_t id;
         bool added;
-        CHECK_OK(rv_memory_add(s.m,
+        CHECK_OK(rv_memory_add(s.m, rv_memory_of(users[i / 3 % 3]),
                                &(rv_memory_new){ .type = types[i % 3],
                                                  .text = text,
-                                                 .user = users[i / 3 % 3],
                                                  .tags = &tags[i % 4],
                                                  .n_tags = 1,
                                                  .source = sources[i % 2] },
@@ -201,32 +210,35 @@ TEST(filters_take_exactly_what_they_say)
     static const struct {
         rv_memory_filter filter;
         size_t n;
+        const char *user; /* NULL: the whole store */
     } cases[] = {
-        { { 0 }, 72 },
-        { { .type = "fact" }, 24 },
-        { { .type = "chunk" }, 0 },
-        { { .tag = "t1" }, 18 },
-        { { .tag = "none" }, 0 },
-        { { .source = "b.md" }, 36 },
-        { { .source = "b.md", .tag = "t0" }, 0 },
-        { { .user = "ann" }, 48 },
-        { { .user = "ann", .only_user = true }, 24 },
-        { { .user = "nobody" }, 24 },
-        { { .user = "nobody", .only_user = true }, 0 },
-        { { .user = "bob", .only_user = true, .type = "qa" }, 8 },
-        { { .since_ms = 4000000000000 }, 0 },
-        { { .until_ms = 1000 }, 0 },
-        { { .since_ms = 1000, .until_ms = 4000000000000 }, 72 },
+        { { 0 }, 72, NULL },
+        { { .type = "fact" }, 24, NULL },
+        { { .type = "chunk" }, 0, NULL },
+        { { .tag = "t1" }, 18, NULL },
+        { { .tag = "none" }, 0, NULL },
+        { { .source = "b.md" }, 36, NULL },
+        { { .source = "b.md", .tag = "t0" }, 0, NULL },
+        { { 0 }, 48, "ann" },
+        { { 0 }, 24, "nobody" },
+        { { 0 }, 24, "" },
+        { { .type = "qa" }, 16, "bob" },
+        { { .type = "qa" }, 8, "nobody" },
+        { { .since_ms = 4000000000000 }, 0, NULL },
+        { { .until_ms = 1000 }, 0, NULL },
+        { { .since_ms = 1000, .until_ms = 4000000000000 }, 72, NULL },
     };
     for (size_t c = 0; c < RV_COUNT(cases); c++) {
         rv_memory_hits hits = { 0 };
-        CHECK_OK(rv_memory_list(s.m, &cases[c].filter, 1000, 0, arena(), &hits));
+        rv_memory_scope scope = cases[c].user ? rv_memory_of(cases[c].user) : rv_memory_whole();
+        CHECK_OK(rv_memory_list(s.m, scope, &cases[c].filter, 1000, 0, arena(), &hits));
         CHECK(hits.n == cases[c].n, "case %zu: list has %zu", c, hits.n);
         for (int mode = 0; mode < 3; mode++) {
-            hits = ask(s.m, (rv_memory_query){ .text = "common words",
-                                               .k = 100,
-                                               .mode = (rv_memory_mode)mode,
-                                               .filter = cases[c].filter });
+            hits = ask_as(s.m, scope,
+                          (rv_memory_query){ .text = "common words",
+                                             .k = 100,
+                                             .mode = (rv_memory_mode)mode,
+                                             .filter = cases[c].filter });
             CHECK(hits.n == cases[c].n, "case %zu: mode %d finds %zu", c, mode, hits.n);
             for (size_t i = 1; i < hits.n; i++) {
                 CHECK(hits.at[i].score <= hits.at[i - 1].score, "case %zu mode %d: place %zu", c, mode, i);
@@ -250,10 +262,8 @@ TEST(k_are_found_when_k_pass_however_rare_they_are)
         }
     }
     for (int mode = 0; mode < 3; mode++) {
-        rv_memory_query q = {
-            .text = "river", .k = 5, .mode = (rv_memory_mode)mode, .filter = { .user = "ann" }
-        };
-        rv_memory_hits hits = ask(s.m, q);
+        rv_memory_query q = { .text = "river", .k = 5, .mode = (rv_memory_mode)mode };
+        rv_memory_hits hits = ask_as(s.m, rv_memory_of("ann"), q);
         CHECK(hits.n == 5, "mode %d: %zu", mode, hits.n);
         for (int i = 0; i < 5; i++) {
             CHECK(has(&hits, rare[i]), "mode %d: %lld", mode, (long long)rare[i]);
@@ -273,7 +283,7 @@ TEST(a_list_is_read_page_by_page_newest_first)
     }
     size_t seen = 0;
     for (rv_memory_hits hits = { .n = 1 }; hits.n > 0;) {
-        CHECK_OK(rv_memory_list(s.m, NULL, 7, after, arena(), &hits));
+        CHECK_OK(rv_memory_list(s.m, rv_memory_whole(), NULL, 7, after, arena(), &hits));
         for (size_t i = 0; i < hits.n; i++, seen++) {
             CHECK(hits.at[i].id == ids[24 - seen], "place %zu: %lld", seen, (long long)hits.at[i].id);
             after = hits.at[i].id;
@@ -281,7 +291,7 @@ TEST(a_list_is_read_page_by_page_newest_first)
     }
     CHECK(seen == 25, "%zu", seen);
     rv_memory_hits hits;
-    CHECK_ERR(rv_memory_list(s.m, NULL, 0, 0, arena(), &hits), RV_E_ARG);
+    CHECK_ERR(rv_memory_list(s.m, rv_memory_whole(), NULL, 0, 0, arena(), &hits), RV_E_ARG);
     store_close(&s);
 }
 
@@ -351,7 +361,7 @@ TEST(a_correction_takes_the_place_of_what_it_corrects)
     CHECK(hits.n == 1 && strcmp(hits.at[0].origin_side, "graph") == 0, "%s", hits.at[0].origin_side);
 
     size_t removed = 0; /* without its correction it counts again */
-    CHECK_OK(rv_memory_rm(s.m, right, NULL, &removed));
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), right, NULL, &removed));
     hits = ask(s.m, (rv_memory_query){ .text = "pool seven", .k = 5 });
     CHECK(removed == 1 && has(&hits, wrong) && hits.at[0].corrected_by == 0, "%zu", hits.n);
     store_close(&s);
@@ -367,7 +377,7 @@ TEST(the_last_of_several_corrections_counts)
     CHECK(hits.n == 1 && hits.at[0].id == c, "%zu hits", hits.n);
     int64_t again = 0; /* back to the first price: no circle */
     bool added = true;
-    CHECK_OK(rv_memory_add(s.m,
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL),
                            &(rv_memory_new){ .type = "note", .text = "Tea costs one euro.", .corrects = c },
                            &again, &added));
     CHECK(again == a && !added, "%lld", (long long)again);
@@ -375,7 +385,7 @@ TEST(the_last_of_several_corrections_counts)
     CHECK(hits.n == 1 && hits.at[0].id == a && hits.at[0].corrected_by == 0, "%zu hits, first %lld", hits.n,
           (long long)hits.at[0].id);
     CHECK_OK(rv_memory_check(s.m));
-    CHECK_ERR(rv_memory_add(s.m,
+    CHECK_ERR(rv_memory_add(s.m, rv_memory_of(NULL),
                             &(rv_memory_new){ .type = "note", .text = "Tea costs one euro.", .corrects = a },
                             &again, &added),
               RV_E_ARG);
@@ -388,11 +398,10 @@ TEST(a_correction_of_one_user_is_nothing_to_another)
     int64_t shared = add_note(s.m, "The meeting is on Tuesday."),
             anns = add_as(s.m, "ann", "For me it is on Friday.", shared);
     add_note(s.m, "The meeting room has a window.");
-    rv_memory_query q = { .text = "meeting Tuesday", .k = 5, .filter = { .user = "ann" } };
-    rv_memory_hits hits = ask(s.m, q);
+    rv_memory_query q = { .text = "meeting Tuesday", .k = 5 };
+    rv_memory_hits hits = ask_as(s.m, rv_memory_of("ann"), q);
     CHECK(has(&hits, anns) && !has(&hits, shared), "ann: %zu hits", hits.n);
-    q.filter.user = "bob";
-    hits = ask(s.m, q);
+    hits = ask_as(s.m, rv_memory_of("bob"), q);
     CHECK(hits.at[0].id == shared && hits.at[0].corrected_by == 0 && !has(&hits, anns), "bob: first is %lld",
           (long long)hits.at[0].id);
     store_close(&s);
@@ -416,7 +425,7 @@ TEST(k_stay_found_when_many_are_left_out_for_their_corrections)
     for (int i = 0; i < 300; i++) {
         char text[64];
         snprintf(text, sizeof text, "lake lake lake %d", i);
-        CHECK_OK(rv_memory_link(s.m, right, add_note(s.m, text), "corrects", 1));
+        CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), right, add_note(s.m, text), "corrects", 1));
     }
     int64_t far[4];
     for (int i = 0; i < 4; i++) {
@@ -437,13 +446,13 @@ TEST(links_are_seen_from_both_ends_and_survive_a_restart)
     const char *dir = temp_path("data");
     store s = store_open(dir);
     int64_t a = add_note(s.m, "one"), b = add_note(s.m, "two");
-    CHECK_OK(rv_memory_link(s.m, a, b, "same_topic", 0.5));
-    CHECK_OK(rv_memory_link(s.m, a, b, "same_topic", 0.25));
-    CHECK_OK(rv_memory_link(s.m, b, a, "cites", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), a, b, "same_topic", 0.5));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), a, b, "same_topic", 0.25));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), b, a, "cites", 1));
     for (int round = 0; round < 2; round++) {
         rv_memory_edge *edges;
         size_t n;
-        CHECK_OK(rv_memory_neighbours(s.m, b, arena(), &edges, &n));
+        CHECK_OK(rv_memory_neighbours(s.m, rv_memory_whole(), b, arena(), &edges, &n));
         CHECK(n == 2, "%zu", n);
         CHECK(edges[0].from == b && edges[0].to == a && strcmp(edges[0].type, "cites") == 0, "%s",
               edges[0].type);
@@ -452,11 +461,11 @@ TEST(links_are_seen_from_both_ends_and_survive_a_restart)
         store_close(&s);
         s = store_open(dir);
     }
-    CHECK_ERR(rv_memory_link(s.m, a, 77, "cites", 1), RV_E_NOT_FOUND);
-    CHECK_ERR(rv_memory_link(s.m, a, a, "cites", 1), RV_E_ARG);
-    CHECK_ERR(rv_memory_link(s.m, a, b, "no spaces", 1), RV_E_ARG);
-    CHECK_ERR(rv_memory_link(s.m, a, b, "cites", 0), RV_E_ARG);
-    CHECK_ERR(rv_memory_link(s.m, a, b, "cites", NAN), RV_E_ARG);
+    CHECK_ERR(rv_memory_link(s.m, rv_memory_whole(), a, 77, "cites", 1), RV_E_NOT_FOUND);
+    CHECK_ERR(rv_memory_link(s.m, rv_memory_whole(), a, a, "cites", 1), RV_E_ARG);
+    CHECK_ERR(rv_memory_link(s.m, rv_memory_whole(), a, b, "no spaces", 1), RV_E_ARG);
+    CHECK_ERR(rv_memory_link(s.m, rv_memory_whole(), a, b, "cites", 0), RV_E_ARG);
+    CHECK_ERR(rv_memory_link(s.m, rv_memory_whole(), a, b, "cites", NAN), RV_E_ARG);
     store_close(&s);
 }
 
@@ -468,19 +477,19 @@ TEST(removing_takes_what_was_named_and_nothing_else)
             anns = add_as(s.m, "ann", "Ann has an owl.", 0);
     int64_t bobs = add_as(s.m, "bob", "Bob has an owl.", 0);
     size_t removed = 99;
-    CHECK_ERR(rv_memory_rm(s.m, 0, NULL, &removed), RV_E_ARG);
-    CHECK_ERR(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .only_user = true }, &removed), RV_E_ARG);
-    CHECK_OK(rv_memory_rm(s.m, 4711, NULL, &removed));
+    CHECK_ERR(rv_memory_rm(s.m, rv_memory_whole(), 0, NULL, &removed), RV_E_ARG);
+    CHECK_ERR(rv_memory_rm(s.m, rv_memory_of(NULL), 0, NULL, &removed), RV_E_ARG);
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), 4711, NULL, &removed));
     CHECK(removed == 0, "%zu", removed);
-    CHECK_OK(rv_memory_rm(s.m, shared, &(rv_memory_filter){ .user = "ann" }, &removed)); /* not hers */
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_of("ann"), shared, NULL, &removed)); /* not hers */
     CHECK(removed == 0, "%zu", removed);
-    CHECK_OK(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .user = "ann" }, &removed));
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_of("ann"), 0, NULL, &removed));
     CHECK(removed == 1, "%zu", removed);
     for (int round = 0; round < 2; round++) {
         rv_memory_hits hits = ask(s.m, (rv_memory_query){ .text = "owl knowledge Ann Bob", .k = 10 });
         CHECK(hits.n == 2 && has(&hits, shared) && has(&hits, bobs), "round %d: %zu", round, hits.n);
         rv_memory_node node;
-        CHECK_ERR(rv_memory_get(s.m, anns, arena(), &node), RV_E_NOT_FOUND);
+        CHECK_ERR(rv_memory_get(s.m, rv_memory_whole(), anns, arena(), &node), RV_E_NOT_FOUND);
         CHECK_OK(rv_memory_check(s.m));
         store_close(&s);
         s = store_open(dir);
@@ -540,12 +549,18 @@ TEST(searching_with_a_given_vector_needs_no_text)
     CHECK(hits.n == 1 && hits.at[0].id == id && hits.at[0].score <= 1.0001 && isnan(hits.at[0].words_score),
           "%g", hits.at[0].score);
     rv_memory_hits none;
-    CHECK_ERR(rv_memory_search(s.m, &(rv_memory_query){ .k = 1 }, arena(), &none), RV_E_ARG);
-    CHECK_ERR(rv_memory_search(s.m, &(rv_memory_query){ .text = "x", .k = 0 }, arena(), &none), RV_E_ARG);
-    CHECK_ERR(rv_memory_search(s.m, &(rv_memory_query){ .text = "x", .k = 1001 }, arena(), &none), RV_E_ARG);
+    CHECK_ERR(rv_memory_search(s.m, rv_memory_whole(), &(rv_memory_query){ .k = 1 }, arena(), &none),
+              RV_E_ARG);
+    CHECK_ERR(
+        rv_memory_search(s.m, rv_memory_whole(), &(rv_memory_query){ .text = "x", .k = 0 }, arena(), &none),
+        RV_E_ARG);
+    CHECK_ERR(rv_memory_search(s.m, rv_memory_whole(), &(rv_memory_query){ .text = "x", .k = 1001 }, arena(),
+                               &none),
+              RV_E_ARG);
     v[3] = NAN;
-    CHECK_ERR(rv_memory_search(s.m, &(rv_memory_query){ .vector = v, .k = 1, .mode = RV_MEMORY_VECTOR },
-                               arena(), &none),
+    CHECK_ERR(rv_memory_search(s.m, rv_memory_whole(),
+                               &(rv_memory_query){ .vector = v, .k = 1, .mode = RV_MEMORY_VECTOR }, arena(),
+                               &none),
               RV_E_ARG);
     store_close(&s);
 }
@@ -567,41 +582,38 @@ TEST(filters_give_the_same_as_looking_at_every_node)
                  'a' + i / 26 % 26, 'q' + i % 3);
         snprintf(tag, sizeof tag, "t%d", i % 7);
         snprintf(source, sizeof source, "s%d", i % 90);
-        CHECK_OK(rv_memory_add(s.m,
-                               &(rv_memory_new){ .type = kinds[i % 2],
-                                                 .text = text,
-                                                 .user = users[i % 3],
-                                                 .source = source,
-                                                 .tags = tags,
-                                                 .n_tags = 2 },
-                               &ids[i], &added));
+        CHECK_OK(rv_memory_add(
+            s.m, rv_memory_of(users[i % 3]),
+            &(rv_memory_new){
+                .type = kinds[i % 2], .text = text, .source = source, .tags = tags, .n_tags = 2 },
+            &ids[i], &added));
     }
     for (int i = 0; i < NODES; i += 9) { /* lists that hold dead ids */
         size_t removed;
-        CHECK_OK(rv_memory_rm(s.m, ids[i], NULL, &removed));
+        CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), ids[i], NULL, &removed));
     }
     const rv_memory_filter filters[] = {
         { .tag = "rare" },
         { .tag = "t3" },
         { .source = "s17" },
         { .source = "s17", .type = "note" },
-        { .user = "ann" },
-        { .user = "ann", .only_user = true, .tag = "rare" },
-        { .user = "nobody" },
-        { .user = "nobody", .only_user = true },
         { .type = "fact", .tag = "rare" },
         { .type = "unknown" },
         { .until_ms = 1 },
         { .since_ms = 1, .source = "s3" },
     };
-    for (size_t i = 0; i < RV_COUNT(filters); i++) {
+    const rv_memory_scope scopes[] = { rv_memory_whole(), rv_memory_of("ann"), rv_memory_of("nobody") };
+    for (size_t c = 0; c < RV_COUNT(scopes) * RV_COUNT(filters); c++) {
+        size_t i = c % RV_COUNT(filters);
+        rv_memory_scope scope = scopes[c / RV_COUNT(filters)];
         rv_memory_hits listed, found;
-        CHECK_OK(rv_memory_list(s.m, &filters[i], 1000, 0, arena, &listed));
+        rv_arena_reset(arena);
+        CHECK_OK(rv_memory_list(s.m, scope, &filters[i], 1000, 0, arena, &listed));
         for (int mode = 0; mode < RV_MEMORY_MODES; mode++) {
             rv_memory_query q = {
                 .text = "text number word", .k = 1000, .mode = (rv_memory_mode)mode, .filter = filters[i]
             };
-            CHECK_OK(rv_memory_search(s.m, &q, arena, &found));
+            CHECK_OK(rv_memory_search(s.m, scope, &q, arena, &found));
             CHECK(found.n == listed.n, "filter %zu, %s: %zu found, %zu pass", i,
                   rv_memory_mode_name((rv_memory_mode)mode), found.n, listed.n);
         }
@@ -644,11 +656,82 @@ TEST(another_embedder_is_refused_until_the_vectors_are_made_anew)
         rv_arena *arena;
         rv_memory_hits hits;
         CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
-        CHECK_OK(rv_memory_search(s.m, &(rv_memory_query){ .text = "boat", .k = 1, .mode = RV_MEMORY_VECTOR },
+        CHECK_OK(rv_memory_search(s.m, rv_memory_whole(),
+                                  &(rv_memory_query){ .text = "boat", .k = 1, .mode = RV_MEMORY_VECTOR },
                                   arena, &hits));
         CHECK(hits.n == 1 && hits.at[0].id == other, "%zu", hits.n);
         rv_arena_free(arena);
         store_close(&s);
     }
     CHECK_ERR(store_open_with(&rv_heap, dir, toy, &s), RV_E_CONFIG);
+}
+
+TEST(what_is_anothers_is_not_there)
+{
+    store s = store_open(temp_path("data"));
+    int64_t anns = add_as(s.m, "ann", "Ann keeps a heron.", 0),
+            shared = add_note(s.m, "The pond has a heron."),
+            anns_too = add_as(s.m, "ann", "Ann feeds the heron.", 0);
+    CHECK_OK(rv_memory_link(s.m, rv_memory_of("ann"), anns, shared, "cites", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_of("ann"), anns, anns_too, "cites", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_of("ann"), anns_too, shared, "cites", 0.5));
+    const rv_memory_scope others[] = { rv_memory_of("bob"), rv_memory_of(NULL), { 0 } };
+    for (size_t i = 0; i < RV_COUNT(others); i++) {
+        rv_memory_scope bob = others[i];
+        rv_memory_node node;
+        rv_memory_edge *edges;
+        rv_memory_subgraph g;
+        size_t n = 0, changed = 0, removed = 0;
+        int64_t id;
+        bool added, pin = true;
+        CHECK_ERR(rv_memory_get(s.m, bob, anns, arena(), &node), RV_E_NOT_FOUND);
+        CHECK(strstr(rv_err_text(), "is not in the memory"), "%s", rv_err_text());
+        CHECK_ERR(rv_memory_neighbours(s.m, bob, anns, arena(), &edges, &n), RV_E_NOT_FOUND);
+        CHECK_ERR(rv_memory_keep(s.m, bob, anns, &pin, NULL), RV_E_NOT_FOUND);
+        CHECK_ERR(rv_memory_keep(s.m, rv_memory_of("bob"), shared, &pin, NULL), RV_E_NOT_FOUND);
+        CHECK_ERR(rv_memory_link(s.m, bob, shared, anns, "cites", 1), RV_E_NOT_FOUND);
+        CHECK_ERR(rv_memory_path(s.m, bob, anns, shared, 4, arena(), &edges, &n), RV_E_NOT_FOUND);
+        CHECK_ERR(rv_memory_subgraph_of(s.m, bob,
+                                        &(rv_memory_hits){ .at = &(rv_memory_node){ .id = anns }, .n = 1 },
+                                        NULL, (rv_memory_bounds){ 2, 10, 10 }, arena(), &g),
+                  RV_E_NOT_FOUND);
+        CHECK_OK(rv_memory_rm(s.m, bob, anns, NULL, &removed));
+        CHECK(removed == 0, "scope %zu: %zu removed", i, removed);
+        CHECK_OK(rv_memory_relink(s.m, bob, &(rv_memory_edge){ anns, shared, "cites", 0 }, 1));
+        CHECK_OK(rv_memory_reweigh(
+            s.m, bob, &(rv_memory_outcome){ .anchor = shared, .unused = &anns, .n_unused = 1 }, &changed));
+        CHECK(changed == 0, "scope %zu: %zu edges moved", i, changed);
+        rv_memory_reweigh_later(s.m, bob, &(rv_memory_outcome){ .used = &anns, .n_used = 1 });
+        rv_memory_flush(s.m);
+        rv_memory_hits hits =
+            ask_as(s.m, bob, (rv_memory_query){ .text = "Ann heron", .k = 10, .mode = RV_MEMORY_GRAPH });
+        CHECK(!has(&hits, anns) && hits.n == (i < 2), "scope %zu: %zu hits", i, hits.n);
+        if (i < 2) { /* and nothing of it shows beside what is there */
+            rv_memory_new to_anns = { .type = "fact", .text = "Bob corrects.", .corrects = anns };
+            CHECK_ERR(rv_memory_add(s.m, bob, &to_anns, &id, &added), RV_E_NOT_FOUND);
+            CHECK_OK(rv_memory_neighbours(s.m, bob, shared, arena(), &edges, &n));
+            CHECK(n == 0, "scope %zu: %zu edges", i, n);
+        }
+    }
+    rv_memory_node node;
+    rv_memory_edge *edges;
+    size_t n = 0;
+    CHECK_OK(rv_memory_get(s.m, rv_memory_of("ann"), anns, arena(), &node));
+    CHECK(node.used == 0 && !node.pinned, "used %u", node.used);
+    CHECK_OK(rv_memory_neighbours(s.m, rv_memory_of("ann"), anns, arena(), &edges, &n));
+    CHECK(n == 2, "%zu edges", n);
+    int64_t bobs = add_as(s.m, "bob", "Bob has a boat.", 0);
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), bobs, anns, "cites", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), bobs, shared, "cites", 0.1));
+    CHECK_OK(rv_memory_path(s.m, rv_memory_of("ann"), anns, shared, 4, arena(), &edges, &n));
+    CHECK(n == 1, "a way of %zu", n);
+    CHECK_OK(rv_memory_relink(s.m, rv_memory_of("ann"), &(rv_memory_edge){ anns, shared, "cites", 0 }, 1));
+    CHECK_OK(
+        rv_memory_relink(s.m, rv_memory_of("ann"), &(rv_memory_edge){ anns_too, shared, "cites", 0 }, 1));
+    CHECK_OK(rv_memory_path(s.m, rv_memory_of("ann"), anns, shared, 4, arena(), &edges, &n));
+    CHECK(n == 0, "a way of %zu through what is bob's", n);
+    CHECK_OK(rv_memory_path(s.m, rv_memory_whole(), anns, shared, 4, arena(), &edges, &n));
+    CHECK(n == 2, "a way of %zu", n);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
 }

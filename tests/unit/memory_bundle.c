@@ -31,12 +31,12 @@ static store full_store(const char *dir)
               fclose(f) == 0,
           "%s", path);
     rv_memory_import done = { 0 };
-    CHECK_OK(
-        rv_memory_import_path(s.m, path, "ann", (const char *const[]){ "b", "a" }, 2, NULL, NULL, &done));
+    CHECK_OK(rv_memory_import_path(s.m, rv_memory_of("ann"), path, (const char *const[]){ "b", "a" }, 2, NULL,
+                                   NULL, &done));
     json_t *metadata = json_loads("{\"x\": [1, 2.5, \"\\u00e9\"], \"a\": null}", 0, NULL);
     int64_t id, gone;
     bool added;
-    CHECK_OK(rv_memory_add(s.m,
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL),
                            &(rv_memory_new){ .type = "note",
                                              .text = "line\none \"two\" \xc3\xa9",
                                              .source = "user",
@@ -48,29 +48,32 @@ static store full_store(const char *dir)
                            &id, &added));
     json_decref(metadata);
     CHECK_OK(rv_memory_add(
-        s.m,
+        s.m, rv_memory_of("ann"),
         &(rv_memory_new){ .type = "fact", .text = "It opens at nine.", .corrects = 2, .ttl_ms = 1000000 },
         &id, &added));
-    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "this one goes" }, &gone, &added));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "note", .text = "this one goes" }, &gone, &added));
     for (int i = 0; i < 700; i++) {
         char text[64];
         snprintf(text, sizeof text, "note number %d of many words", i);
         add_note(s.m, text);
     }
     size_t removed;
-    CHECK_OK(rv_memory_rm(s.m, gone, NULL, &removed));
-    CHECK_OK(rv_memory_link(s.m, id, 4, "my_edge", 0.123456789));
-    rv_memory_reweigh_later(s.m,
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), gone, NULL, &removed));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), id, 4, "my_edge", 0.123456789));
+    rv_memory_reweigh_later(s.m, rv_memory_whole(),
                             &(rv_memory_outcome){ .anchor = 3, .used = (const int64_t[]){ 2 }, .n_used = 1 });
     rv_memory_flush(s.m);
-    CHECK_OK(rv_memory_rm(s.m, add_note(s.m, "the last id is given and gone"), NULL, &removed));
+    CHECK_OK(
+        rv_memory_rm(s.m, rv_memory_whole(), add_note(s.m, "the last id is given and gone"), NULL, &removed));
     return s;
 }
 
 static rv_memory_exported export_to(rv_memory *m, const char *dir)
 {
     rv_memory_exported out;
-    CHECK_OK(rv_memory_export(m, dir, &(rv_memory_export_options){ .name = "all" }, NULL, NULL, &out));
+    CHECK_OK(rv_memory_export(m, rv_memory_whole(), dir, &(rv_memory_export_options){ .name = "all" }, NULL,
+                              NULL, &out));
     return out;
 }
 
@@ -112,10 +115,10 @@ TEST(a_store_comes_back_as_it_was)
         free((char *)y.at);
     }
     rv_memory_node node;
-    CHECK_OK(rv_memory_get(t.m, 2, arena(), &node));
+    CHECK_OK(rv_memory_get(t.m, rv_memory_whole(), 2, arena(), &node));
     CHECK(node.corrected_by == 5 && node.used == 1 && node.used_ms > 0, "corrected by %lld, used %u",
           (long long)node.corrected_by, node.used);
-    CHECK_OK(rv_memory_get(t.m, 4, arena(), &node));
+    CHECK_OK(rv_memory_get(t.m, rv_memory_whole(), 4, arena(), &node));
     CHECK(node.pinned && node.created_ms == 1700000000001 && strcmp(node.origin, "r-1") == 0, "%s",
           node.origin);
     int64_t id = add_note(t.m, "what would be next");
@@ -161,7 +164,7 @@ TEST(a_filter_makes_a_collection_with_its_edges)
     store s = full_store(temp_path("data"));
     rv_memory_exported out;
     rv_memory_export_options how = { .name = "page", .filter = { .tag = "a" }, .memory_class = "handbook" };
-    CHECK_OK(rv_memory_export(s.m, bundle, &how, NULL, NULL, &out));
+    CHECK_OK(rv_memory_export(s.m, rv_memory_whole(), bundle, &how, NULL, NULL, &out));
     CHECK(out.nodes == 3 && out.vectors == 2 && out.edges == 3, "%zu nodes, %zu edges", out.nodes, out.edges);
     rv_bundle b;
     CHECK_OK(rv_bundle_open(&rv_heap, bundle, &b));
@@ -333,7 +336,8 @@ TEST(a_kill_while_publishing_leaves_the_old_bundle_or_the_new_one)
         CHECK(child >= 0, "fork");
         if (child == 0) {
             rv_memory_exported out;
-            while (rv_memory_export(s.m, bundle, &(rv_memory_export_options){ .name = "all" }, NULL, NULL,
+            while (rv_memory_export(s.m, rv_memory_whole(), bundle,
+                                    &(rv_memory_export_options){ .name = "all" }, NULL, NULL,
                                     &out) == RV_OK) {
             }
             _exit(1);

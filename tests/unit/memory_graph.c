@@ -19,7 +19,7 @@ static double weight_of(rv_memory *m, int64_t from, int64_t to, const char *type
 {
     rv_memory_edge *edges;
     size_t n;
-    CHECK_OK(rv_memory_neighbours(m, from, arena, &edges, &n));
+    CHECK_OK(rv_memory_neighbours(m, rv_memory_whole(), from, arena, &edges, &n));
     for (size_t i = 0; i < n; i++) {
         if (edges[i].from == from && edges[i].to == to && strcmp(edges[i].type, type) == 0) {
             return edges[i].weight;
@@ -49,20 +49,20 @@ TEST(an_answer_is_found_beside_its_question_only_along_edges)
         snprintf(text, sizeof text, "lighthouse harbour entry number %c%c", 'a' + i, 'b' + i % 7);
         add_note(s.m, text);
     }
-    CHECK_OK(rv_memory_link(s.m, answered, asked, "follows", 1));
-    CHECK_OK(rv_memory_link(s.m, beyond, answered, "follows", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), answered, asked, "follows", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), beyond, answered, "follows", 1));
     rv_memory_hits hybrid, graph;
     rv_memory_query q = { .text = "which colour did the harbour master paint the lighthouse", .k = 32 };
-    CHECK_OK(rv_memory_search(s.m, &q, arena, &hybrid));
+    CHECK_OK(rv_memory_search(s.m, rv_memory_whole(), &q, arena, &hybrid));
     q.mode = RV_MEMORY_GRAPH;
-    CHECK_OK(rv_memory_search(s.m, &q, arena, &graph));
+    CHECK_OK(rv_memory_search(s.m, rv_memory_whole(), &q, arena, &graph));
     CHECK(graph.at[0].id == asked, "the question itself");
     CHECK(place_of(&graph, answered) < place_of(&hybrid, answered), "%zu, %zu without",
           place_of(&graph, answered), place_of(&hybrid, answered));
     CHECK(place_of(&graph, answered) < place_of(&graph, beyond), "one step lifts more than two");
     /* a filter holds along edges too */
     q.filter = (rv_memory_filter){ .tag = "none" };
-    CHECK_OK(rv_memory_search(s.m, &q, arena, &graph));
+    CHECK_OK(rv_memory_search(s.m, rv_memory_whole(), &q, arena, &graph));
     CHECK(graph.n == 0, "%zu", graph.n);
     arena_end();
     store_close(&s);
@@ -78,9 +78,11 @@ TEST(without_edges_graph_is_hybrid)
         add_note(s.m, text);
     }
     rv_memory_hits a, b;
-    CHECK_OK(rv_memory_search(s.m, &(rv_memory_query){ .text = "a bird sings d", .k = 20 }, arena, &a));
+    CHECK_OK(rv_memory_search(s.m, rv_memory_whole(), &(rv_memory_query){ .text = "a bird sings d", .k = 20 },
+                              arena, &a));
     CHECK_OK(rv_memory_search(
-        s.m, &(rv_memory_query){ .text = "a bird sings d", .k = 20, .mode = RV_MEMORY_GRAPH }, arena, &b));
+        s.m, rv_memory_whole(),
+        &(rv_memory_query){ .text = "a bird sings d", .k = 20, .mode = RV_MEMORY_GRAPH }, arena, &b));
     CHECK(a.n == b.n, "%zu %zu", a.n, b.n);
     for (size_t i = 0; i < a.n; i++) {
         CHECK(a.at[i].id == b.at[i].id && a.at[i].score == b.at[i].score, "hit %zu", i);
@@ -99,14 +101,15 @@ TEST(what_is_around_a_node_comes_with_its_way)
         snprintf(text, sizeof text, "node %c", 'a' + i);
         id[i] = add_note(s.m, text);
     }
-    CHECK_OK(rv_memory_link(s.m, id[0], id[1], "cites", 0.5));
-    CHECK_OK(rv_memory_link(s.m, id[2], id[1], "agent_step", 0.25));
-    CHECK_OK(rv_memory_link(s.m, id[2], id[3], "cites", 1));
-    CHECK_OK(rv_memory_link(s.m, id[3], id[4], "cites", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), id[0], id[1], "cites", 0.5));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), id[2], id[1], "agent_step", 0.25));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), id[2], id[3], "cites", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), id[3], id[4], "cites", 1));
     rv_memory_node start = { .id = id[0], .score = 2 };
     rv_memory_subgraph g;
     rv_memory_bounds two = { 2, 512, 16 };
-    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, two, arena, &g));
+    CHECK_OK(rv_memory_subgraph_of(s.m, rv_memory_whole(), &(rv_memory_hits){ .at = &start, .n = 1 }, NULL,
+                                   two, arena, &g));
     CHECK(g.n == 3 && g.at[0].node.id == id[0] && g.at[1].node.id == id[1] && g.at[2].node.id == id[2], "%zu",
           g.n);
     CHECK(g.at[0].hop == 0 && g.at[0].parent == SIZE_MAX && g.at[0].node.score == 2, "where it begins");
@@ -121,27 +124,28 @@ TEST(what_is_around_a_node_comes_with_its_way)
         CHECK_OK(toy_text(NULL, g.at[i].node.text, strlen(g.at[i].node.text), expected));
         CHECK(memcmp(g.at[i].vector, expected, sizeof expected) == 0, "vector %zu", i);
     }
-    CHECK_OK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL,
+    CHECK_OK(rv_memory_subgraph_of(s.m, rv_memory_whole(), &(rv_memory_hits){ .at = &start, .n = 1 }, NULL,
                                    (rv_memory_bounds){ 8, 2, 16 }, arena, &g));
     CHECK(g.n == 2, "%zu", g.n);
-    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL,
+    CHECK(rv_memory_subgraph_of(s.m, rv_memory_whole(), &(rv_memory_hits){ .at = &start, .n = 1 }, NULL,
                                 (rv_memory_bounds){ 9, 2, 16 }, arena, &g) == RV_E_ARG,
           "too many steps");
     start.id = 99;
-    CHECK(rv_memory_subgraph_of(s.m, &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, two, arena, &g) ==
-              RV_E_NOT_FOUND,
+    CHECK(rv_memory_subgraph_of(s.m, rv_memory_whole(), &(rv_memory_hits){ .at = &start, .n = 1 }, NULL, two,
+                                arena, &g) == RV_E_NOT_FOUND,
           "no such node");
 
     rv_memory_edge *way;
     size_t n;
-    CHECK_OK(rv_memory_path(s.m, id[0], id[4], 6, arena, &way, &n));
+    CHECK_OK(rv_memory_path(s.m, rv_memory_whole(), id[0], id[4], 6, arena, &way, &n));
     CHECK(n == 4 && way[0].from == id[0] && way[1].from == id[2] && way[1].to == id[1] && way[3].to == id[4],
           "%zu", n);
-    CHECK_OK(rv_memory_path(s.m, id[0], id[4], 3, arena, &way, &n));
+    CHECK_OK(rv_memory_path(s.m, rv_memory_whole(), id[0], id[4], 3, arena, &way, &n));
     CHECK(n == 0, "a way of three steps does not exist");
-    CHECK_OK(rv_memory_path(s.m, id[0], id[5], 6, arena, &way, &n));
+    CHECK_OK(rv_memory_path(s.m, rv_memory_whole(), id[0], id[5], 6, arena, &way, &n));
     CHECK(n == 0, "no way at all");
-    CHECK(rv_memory_path(s.m, id[0], 99, 6, arena, &way, &n) == RV_E_NOT_FOUND, "no such node");
+    CHECK(rv_memory_path(s.m, rv_memory_whole(), id[0], 99, 6, arena, &way, &n) == RV_E_NOT_FOUND,
+          "no such node");
     arena_end();
     store_close(&s);
 }
@@ -153,14 +157,14 @@ TEST(feedback_moves_the_weights_between_anchor_and_what_was_retrieved)
     arena_begin();
     int64_t anchor = add_note(s.m, "the question"), used = add_note(s.m, "was used"),
             unused = add_note(s.m, "was not used"), other = add_note(s.m, "had no part");
-    CHECK_OK(rv_memory_link(s.m, anchor, used, "cites", 0.5));
-    CHECK_OK(rv_memory_link(s.m, unused, anchor, "same_topic", 0.5));
-    CHECK_OK(rv_memory_link(s.m, anchor, other, "cites", 0.5));
-    CHECK_OK(rv_memory_link(s.m, anchor, used, "corrects", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), anchor, used, "cites", 0.5));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), unused, anchor, "same_topic", 0.5));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), anchor, other, "cites", 0.5));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), anchor, used, "corrects", 1));
     const int64_t yes[] = { used, 12345 }, no[] = { unused };
     rv_memory_outcome o = { .anchor = anchor, .used = yes, .n_used = 2, .unused = no, .n_unused = 1 };
     size_t changed = 0;
-    CHECK_OK(rv_memory_reweigh(s.m, &o, &changed));
+    CHECK_OK(rv_memory_reweigh(s.m, rv_memory_whole(), &o, &changed));
     CHECK(changed == 2, "%zu", changed);
     for (int again = 0; again < 2; again++) {
         CHECK(fabs(weight_of(s.m, anchor, used, "cites") - 0.525) < 1e-6, "used");
@@ -173,16 +177,16 @@ TEST(feedback_moves_the_weights_between_anchor_and_what_was_retrieved)
     }
     o.rating = 1;
     for (int i = 0; i < 40; i++) {
-        CHECK_OK(rv_memory_reweigh(s.m, &o, NULL));
+        CHECK_OK(rv_memory_reweigh(s.m, rv_memory_whole(), &o, NULL));
     }
     CHECK(fabs(weight_of(s.m, anchor, used, "cites") - 0.01) < 1e-6, "never below 0.01");
     o.rating = 5;
     for (int i = 0; i < 40; i++) {
-        CHECK_OK(rv_memory_reweigh(s.m, &o, NULL));
+        CHECK_OK(rv_memory_reweigh(s.m, rv_memory_whole(), &o, NULL));
     }
     CHECK(weight_of(s.m, anchor, used, "cites") == 1, "never above 1");
     o.rating = 6;
-    CHECK(rv_memory_reweigh(s.m, &o, NULL) == RV_E_ARG, "rating 6");
+    CHECK(rv_memory_reweigh(s.m, rv_memory_whole(), &o, NULL) == RV_E_ARG, "rating 6");
     arena_end();
     store_close(&s);
 }
@@ -210,7 +214,7 @@ TEST(what_is_unusually_alike_is_joined_when_it_is_written)
     stranger = add_note(s.m, "zzq qqz");
     rv_memory_edge *edges;
     size_t n;
-    CHECK_OK(rv_memory_neighbours(s.m, stranger, arena, &edges, &n));
+    CHECK_OK(rv_memory_neighbours(s.m, rv_memory_whole(), stranger, arena, &edges, &n));
     CHECK(n == 0, "%zu", n);
     CHECK_OK(rv_memory_check(s.m));
     arena_end();
@@ -229,7 +233,7 @@ TEST(a_supposed_edge_does_what_the_edge_does)
         snprintf(text, sizeof text, "lighthouse harbour entry number %c%c", 'a' + i, 'b' + i % 7);
         add_note(s.m, text);
     }
-    CHECK_OK(rv_memory_link(s.m, asked, other, "cites", 0.9));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), asked, other, "cites", 0.9));
     const rv_memory_edge edges[] = { { asked, answered, "creative", 0.8 },
                                      { asked, other, "cites", 0 },
                                      { asked, 1 << 20, "cites", 1 } };
@@ -237,14 +241,14 @@ TEST(a_supposed_edge_does_what_the_edge_does)
     rv_memory_query q = { .text = "which colour did the harbour master paint the lighthouse",
                           .mode = RV_MEMORY_GRAPH,
                           .k = 40 };
-    CHECK_OK(rv_memory_search(s.m, &q, arena, &before));
+    CHECK_OK(rv_memory_search(s.m, rv_memory_whole(), &q, arena, &before));
     q.supposed = edges;
     q.n_supposed = RV_COUNT(edges);
-    CHECK_OK(rv_memory_search(s.m, &q, arena, &supposed));
+    CHECK_OK(rv_memory_search(s.m, rv_memory_whole(), &q, arena, &supposed));
     CHECK(place_of(&supposed, answered) < place_of(&before, answered), "it changes nothing");
-    CHECK_OK(rv_memory_relink(s.m, edges, RV_COUNT(edges)));
+    CHECK_OK(rv_memory_relink(s.m, rv_memory_whole(), edges, RV_COUNT(edges)));
     q.n_supposed = 0;
-    CHECK_OK(rv_memory_search(s.m, &q, arena, &after));
+    CHECK_OK(rv_memory_search(s.m, rv_memory_whole(), &q, arena, &after));
     CHECK(after.n == supposed.n, "%zu hits, supposed %zu", after.n, supposed.n);
     for (size_t i = 0; i < after.n; i++) {
         CHECK(after.at[i].id == supposed.at[i].id && after.at[i].score == supposed.at[i].score, "hit %zu", i);
@@ -252,8 +256,10 @@ TEST(a_supposed_edge_does_what_the_edge_does)
     CHECK(fabs(weight_of(s.m, asked, answered, "creative") - 0.8) < 1e-6 &&
               isnan(weight_of(s.m, asked, other, "cites")),
           "edges");
-    CHECK_ERR(rv_memory_relink(s.m, &(rv_memory_edge){ asked, answered, "No", 1 }, 1), RV_E_ARG);
-    CHECK_ERR(rv_memory_relink(s.m, &(rv_memory_edge){ asked, answered, "cites", -1 }, 1), RV_E_ARG);
+    CHECK_ERR(rv_memory_relink(s.m, rv_memory_whole(), &(rv_memory_edge){ asked, answered, "No", 1 }, 1),
+              RV_E_ARG);
+    CHECK_ERR(rv_memory_relink(s.m, rv_memory_whole(), &(rv_memory_edge){ asked, answered, "cites", -1 }, 1),
+              RV_E_ARG);
     CHECK_OK(rv_memory_check(s.m));
     arena_end();
     store_close(&s);
@@ -269,27 +275,27 @@ TEST(a_concept_is_found_only_by_a_search_for_concepts)
     };
     int64_t id, again;
     bool added;
-    CHECK_OK(rv_memory_add(s.m, &new, &id, &added));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &new, &id, &added));
     CHECK(added && weight_of(s.m, id, parts[0], "contains") == 1 &&
               weight_of(s.m, id, parts[1], "contains") == 1,
           "its parts");
-    CHECK_OK(rv_memory_add(s.m, &new, &again, &added));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &new, &again, &added));
     CHECK(again == id && !added, "it is there twice");
     for (int mode = 0; mode < RV_MEMORY_MODES; mode++) {
         for (int scope = 0; scope < 2; scope++) {
             rv_memory_hits hits;
             rv_memory_query q = { .text = "lighthouse", .mode = (rv_memory_mode)mode, .k = 10 };
-            q.filter.user = scope ? "" : NULL;
-            CHECK_OK(rv_memory_search(s.m, &q, arena, &hits));
+            rv_memory_scope whose = scope ? rv_memory_of(NULL) : rv_memory_whole();
+            CHECK_OK(rv_memory_search(s.m, whose, &q, arena, &hits));
             CHECK(hits.n == 2 && place_of(&hits, id) == 2, "mode %d: %zu hits", mode, hits.n);
             q.filter.type = "concept";
-            CHECK_OK(rv_memory_search(s.m, &q, arena, &hits));
+            CHECK_OK(rv_memory_search(s.m, whose, &q, arena, &hits));
             CHECK(hits.n == 1 && hits.at[0].id == id, "mode %d: %zu concepts", mode, hits.n);
         }
     }
     int64_t missing[] = { 1 << 20 };
     new = (rv_memory_new){ .type = "concept", .text = "nothing", .contains = missing, .n_contains = 1 };
-    CHECK_ERR(rv_memory_add(s.m, &new, &id, &added), RV_E_NOT_FOUND);
+    CHECK_ERR(rv_memory_add(s.m, rv_memory_of(NULL), &new, &id, &added), RV_E_NOT_FOUND);
     CHECK_OK(rv_memory_check(s.m));
     arena_end();
     store_close(&s);

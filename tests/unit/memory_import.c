@@ -30,7 +30,7 @@ static const char *write_file(const char *dir, const char *name, const char *tex
 static rv_memory_import import(rv_memory *m, const char *path)
 {
     rv_memory_import done = { 0 };
-    CHECK_OK(rv_memory_import_path(m, path, NULL, NULL, 0, NULL, NULL, &done));
+    CHECK_OK(rv_memory_import_path(m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done));
     return done;
 }
 
@@ -38,7 +38,8 @@ static rv_memory_import import(rv_memory *m, const char *path)
 static rv_memory_hits chunks(rv_memory *m)
 {
     rv_memory_hits hits;
-    CHECK_OK(rv_memory_list(m, &(rv_memory_filter){ .type = "chunk" }, 1000, 0, arena(), &hits));
+    CHECK_OK(rv_memory_list(m, rv_memory_whole(), &(rv_memory_filter){ .type = "chunk" }, 1000, 0, arena(),
+                            &hits));
     for (size_t i = 0; i < hits.n / 2; i++) {
         rv_memory_node swap = hits.at[i];
         hits.at[i] = hits.at[hits.n - 1 - i];
@@ -169,8 +170,9 @@ TEST(an_unchanged_file_adds_nothing_and_a_changed_one_is_replaced)
     int64_t fact = 0; /* a correction of B outlives an edit of A */
     bool added = false;
     rv_memory_hits hits = chunks(s.m);
-    CHECK_OK(rv_memory_add(
-        s.m, &(rv_memory_new){ .type = "fact", .text = "Five.", .corrects = hits.at[1].id }, &fact, &added));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "fact", .text = "Five.", .corrects = hits.at[1].id },
+                           &fact, &added));
     write_file(dir, "a.md", "# A\nOne ten.\n\n# B\nThree four.\n\n# C\nSix.\n");
     rv_memory_import third = import(s.m, path);
     CHECK(third.replaced == 1 && third.chunks_added == 3 && third.chunks_removed == 2, "%zu, %zu",
@@ -182,9 +184,10 @@ TEST(an_unchanged_file_adds_nothing_and_a_changed_one_is_replaced)
     CHECK_OK(rv_memory_check(s.m));
 
     size_t removed = 0;
-    CHECK_OK(rv_memory_list(s.m, &(rv_memory_filter){ .type = "document" }, 10, 0, arena(), &hits));
+    CHECK_OK(rv_memory_list(s.m, rv_memory_whole(), &(rv_memory_filter){ .type = "document" }, 10, 0, arena(),
+                            &hits));
     CHECK(hits.n == 1 && strcmp(hits.at[0].text, "A") == 0, "%zu", hits.n);
-    CHECK_OK(rv_memory_rm(s.m, hits.at[0].id, NULL, &removed));
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), hits.at[0].id, NULL, &removed));
     CHECK(removed == 4, "a document takes its chunks along: %zu", removed);
     CHECK(import(s.m, path).chunks_added == 3, "it can be imported again");
     CHECK_OK(rv_memory_check(s.m));
@@ -199,7 +202,7 @@ TEST(chunks_hang_on_their_document_in_order)
     rv_memory_hits hits = chunks(s.m);
     rv_memory_edge *edges;
     size_t n;
-    CHECK_OK(rv_memory_neighbours(s.m, hits.at[1].id, arena(), &edges, &n));
+    CHECK_OK(rv_memory_neighbours(s.m, rv_memory_whole(), hits.at[1].id, arena(), &edges, &n));
     bool contained = false, follows = false, followed = false;
     for (size_t i = 0; i < n; i++) {
         contained |= strcmp(edges[i].type, "contains") == 0 && edges[i].from == 1 && edges[i].to == 3;
@@ -236,12 +239,12 @@ TEST(a_folder_is_walked_without_hidden_files_and_links)
     rv_memory_import done = { 0 };
     size_t calls = 0;
     const char *tags[] = { "folder" };
-    CHECK_OK(rv_memory_import_path(s.m, dir, "ann", tags, 1, count_progress, &calls, &done));
+    CHECK_OK(rv_memory_import_path(s.m, rv_memory_of("ann"), dir, tags, 1, count_progress, &calls, &done));
     CHECK(done.files == 3 && done.chunks_added == 3 && calls == 3, "%zu files, %zu chunks", done.files,
           done.chunks_added);
     rv_memory_hits hits;
-    CHECK_OK(rv_memory_list(s.m, &(rv_memory_filter){ .user = "ann", .only_user = true, .tag = "folder" }, 10,
-                            0, arena(), &hits));
+    CHECK_OK(rv_memory_list(s.m, rv_memory_of("ann"), &(rv_memory_filter){ .tag = "folder" }, 10, 0, arena(),
+                            &hits));
     CHECK(hits.n == 6, "%zu", hits.n);
     store_close(&s);
 }
@@ -250,12 +253,12 @@ TEST(files_that_cannot_be_imported_are_named)
 {
     store s = store_open(temp_path("data"));
     rv_memory_import done = { 0 };
-    CHECK_ERR(rv_memory_import_path(s.m, "/nowhere/at/all", NULL, NULL, 0, NULL, NULL, &done),
+    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), "/nowhere/at/all", NULL, 0, NULL, NULL, &done),
               RV_E_NOT_FOUND);
     const char *path = write_file(temp_dir(), "x.docx", "x");
-    CHECK_ERR(rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done), RV_E_ARG);
+    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done), RV_E_ARG);
     path = write_file(temp_dir(), "x.txt", "good \xff bad");
-    CHECK_ERR(rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
+    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
     CHECK(strstr(rv_err_text(), "byte 5"), "%s", rv_err_text());
     CHECK(done.files == 0, "%zu", done.files);
     CHECK_OK(rv_memory_check(s.m));
@@ -321,11 +324,11 @@ TEST(a_pdf_is_read_by_another_program_with_its_pages)
     done = import(s.m, path);
     CHECK(done.unchanged == 1, "%zu", done.unchanged);
     path = write_file(temp_dir(), "bad.pdf", "%PDF-1.4 nothing of it");
-    CHECK_ERR(rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
+    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
     CHECK(strstr(rv_err_text(), "bad.pdf"), "%s", rv_err_text());
     char *before = strdup(getenv("PATH"));
     setenv("PATH", "/nowhere", 1);
-    rv_err e = rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done);
+    rv_err e = rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done);
     bool told = strstr(rv_err_text(), "poppler-utils") != NULL;
     setenv("PATH", before, 1);
     free(before);
@@ -347,10 +350,10 @@ TEST(rows_of_jsonl_become_nodes_once)
     done = import(s.m, path);
     CHECK(done.notes_added == 0, "%zu", done.notes_added);
     rv_memory_node node;
-    CHECK_OK(rv_memory_get(s.m, 1, arena(), &node));
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), 1, arena(), &node));
     CHECK(node.created_ms == 1700000000123 && strcmp(node.user, "ann") == 0 && node.n_tags == 1, "%s",
           node.user);
-    CHECK_OK(rv_memory_get(s.m, 2, arena(), &node));
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), 2, arena(), &node));
     CHECK(node.confidence == 0.5 && strcmp(node.type, "fact") == 0 && strcmp(node.metadata, "{\"a\":1}") == 0,
           "%s", node.metadata);
     static const char *const bad[] = { "{\"text\":\"fine\"}\n{\"text\":3}\n", "{\"text\":\"fine\"}\n[",
@@ -358,7 +361,7 @@ TEST(rows_of_jsonl_become_nodes_once)
                                        "{\"text\":\"fine\"}\n{\"text\":\"x\",\"type\":\"A\"}" };
     for (size_t i = 0; i < RV_COUNT(bad); i++) {
         path = write_file(temp_dir(), "bad.jsonl", bad[i]);
-        rv_err e = rv_memory_import_path(s.m, path, NULL, NULL, 0, NULL, NULL, &done);
+        rv_err e = rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done);
         CHECK((e == RV_E_ARG || e == RV_E_FORMAT) && strstr(rv_err_text(), "line 2"), "%zu: %s", i,
               rv_err_text());
     }
@@ -375,7 +378,7 @@ TEST(a_file_that_cannot_be_read_does_not_keep_the_others_out)
     write_file(dir, "b.txt", "B text.");
     store s = store_open(temp_path("data"));
     rv_memory_import done = { 0 };
-    CHECK_ERR(rv_memory_import_path(s.m, dir, NULL, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
+    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), dir, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
     CHECK(strstr(rv_err_text(), "1 of 2 files") && strstr(rv_err_text(), "a.txt"), "%s", rv_err_text());
     CHECK(done.files == 1 && done.failed == 1 && done.chunks_added == 1, "%zu", done.files);
     store_close(&s);
@@ -394,7 +397,8 @@ TEST(an_import_that_was_stopped_goes_on_where_it_was)
     write_file(dir, "b.txt", "B text.");
     store s = store_open(temp_path("data"));
     rv_memory_import done = { 0 };
-    CHECK_ERR(rv_memory_import_path(s.m, dir, NULL, NULL, 0, stop_at_once, NULL, &done), RV_E_CANCELLED);
+    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), dir, NULL, 0, stop_at_once, NULL, &done),
+              RV_E_CANCELLED);
     CHECK(done.files == 1, "%zu", done.files);
     rv_memory_import again = import(s.m, dir);
     CHECK(again.files == 2 && again.unchanged == 1 && again.chunks_added == 1, "%zu", again.unchanged);
@@ -409,9 +413,11 @@ TEST(names_from_outside_stay_inside)
     store s = store_open(temp_path("data"));
     rv_memory_import done = { 0 };
     for (size_t i = 0; i < RV_COUNT(bad); i++) {
-        CHECK_ERR(rv_memory_import_bytes(s.m, bad[i], "text", 4, NULL, NULL, 0, &done), RV_E_ARG);
+        CHECK_ERR(rv_memory_import_bytes(s.m, rv_memory_of(NULL), bad[i], "text", 4, NULL, 0, &done),
+                  RV_E_ARG);
     }
-    CHECK_OK(rv_memory_import_bytes(s.m, "trips/rome.md", "# Rome\n\nOld.", 12, NULL, NULL, 0, &done));
+    CHECK_OK(rv_memory_import_bytes(s.m, rv_memory_of(NULL), "trips/rome.md", "# Rome\n\nOld.", 12, NULL, 0,
+                                    &done));
     rv_memory_hits hits = chunks(s.m);
     CHECK(hits.n == 1 && strcmp(hits.at[0].source, "trips/rome.md") == 0, "%zu", hits.n);
     store_close(&s);

@@ -56,7 +56,7 @@ static void import_rows(rv_memory *m, const char *dir, const char *name, uint64_
     CHECK_OK(rv_file_replace(path, rv_text_get(&text), text.n));
     rv_text_deinit(&text);
     rv_memory_import done = { 0 };
-    CHECK_OK(rv_memory_import_path(m, path, NULL, &tag, tag ? 1 : 0, NULL, NULL, &done));
+    CHECK_OK(rv_memory_import_path(m, rv_memory_of(NULL), path, &tag, tag ? 1 : 0, NULL, NULL, &done));
     CHECK(done.chunks_added == n, "%zu chunks of %zu", done.chunks_added, n);
 }
 
@@ -73,7 +73,7 @@ static rv_memory_hits ask(rv_memory *m, size_t i, double recall, rv_memory_filte
     rv_text text;
     question(i, &text);
     rv_memory_hits hits;
-    CHECK_OK(rv_memory_search(m,
+    CHECK_OK(rv_memory_search(m, rv_memory_whole(),
                               &(rv_memory_query){ .text = rv_text_get(&text),
                                                   .mode = RV_MEMORY_VECTOR,
                                                   .k = k,
@@ -175,7 +175,7 @@ static void remove_the_nearest(rv_memory *m, bool settle)
         }
         for (size_t i = 0; i < K; i++) {
             size_t removed = 0;
-            CHECK_OK(rv_memory_rm(m, ids[i], NULL, &removed));
+            CHECK_OK(rv_memory_rm(m, rv_memory_whole(), ids[i], NULL, &removed));
             CHECK(removed == 1, "node %lld", (long long)ids[i]);
         }
         if (settle && round % 2 == 1) {
@@ -277,7 +277,7 @@ TEST(an_index_that_was_saved_long_ago_is_caught_up)
 
         s = open_tuned(dir, kinds[i]);
         import_rows(s.m, texts, "second", 32, 700, "second");
-        CHECK_OK(rv_memory_rm(s.m, 0, &(rv_memory_filter){ .tag = "first", .type = "chunk" }, &removed));
+        CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), 0, &(rv_memory_filter){ .tag = "first", .type = "chunk" }, &removed));
         CHECK(removed == 500, "%zu", removed);
         CHECK_OK(rv_memory_settle(s.m));
         store_close(&s);
@@ -437,7 +437,7 @@ TEST(a_save_under_way_does_not_bring_back_what_a_scrub_removed)
         pthread_cond_wait(&s.changed, &s.lock);
     }
     pthread_mutex_unlock(&s.lock);
-    CHECK_OK(rv_memory_rm(t.m, 0, &(rv_memory_filter){ .tag = "second" }, &removed));
+    CHECK_OK(rv_memory_rm(t.m, rv_memory_whole(), 0, &(rv_memory_filter){ .tag = "second" }, &removed));
     CHECK_OK(rv_memory_scrub(t.m, &erased));
     CHECK(removed >= 60 && erased == 60, "%zu removed, %zu erased", removed, erased);
     pthread_mutex_lock(&s.lock);
@@ -472,7 +472,7 @@ TEST(what_cannot_be_tuned_is_refused)
     CHECK(rv_memory_tune(s.m, &(rv_memory_tuning){ .recall = 1.5 }) == RV_E_ARG, "recall 1.5");
     CHECK(rv_memory_tune(s.m, &(rv_memory_tuning){ .recall = NAN }) == RV_OK, "recall NaN is not said");
     rv_memory_hits hits;
-    CHECK(rv_memory_search(s.m, &(rv_memory_query){ .text = "x", .k = 1, .recall = 0.2 }, arena(), &hits) ==
+    CHECK(rv_memory_search(s.m, rv_memory_whole(), &(rv_memory_query){ .text = "x", .k = 1, .recall = 0.2 }, arena(), &hits) ==
               RV_E_ARG,
           "a search with recall 0.2");
     CHECK_OK(rv_memory_settle(s.m));

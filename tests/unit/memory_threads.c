@@ -36,14 +36,14 @@ static void *write_notes(void *arg)
         bool added;
         snprintf(text, sizeof text, "writer %d note %d", j->number, i);
         snprintf(user, sizeof user, "u%d", j->number);
-        rv_memory_new new = { .type = "note", .text = text, .user = user, .corrects = i % 4 == 2 ? last : 0 };
-        if (rv_memory_add(j->s->m, &new, &id, &added) || !added) {
+        rv_memory_new new = { .type = "note", .text = text, .corrects = i % 4 == 2 ? last : 0 };
+        if (rv_memory_add(j->s->m, rv_memory_of(user), &new, &id, &added) || !added) {
             went_wrong(j->s, "add");
             break;
         }
         if (i % 4 == 0) {
             size_t removed = 0;
-            if (rv_memory_rm(j->s->m, id, NULL, &removed) || removed != 1) {
+            if (rv_memory_rm(j->s->m, rv_memory_whole(), id, NULL, &removed) || removed != 1) {
                 went_wrong(j->s, "rm");
             }
         } else {
@@ -69,14 +69,11 @@ static void *read_notes(void *arg)
         rv_memory_hits hits;
         int64_t known = atomic_load(&s->last[round % WRITERS]);
         rv_memory_node node;
-        if (known && rv_memory_get(s->m, known, arena, &node)) {
+        if (known && rv_memory_get(s->m, rv_memory_whole(), known, arena, &node)) {
             went_wrong(s, "an acknowledged note is not there");
         }
-        rv_memory_query q = { .text = "writer note",
-                              .k = 10,
-                              .mode = (rv_memory_mode)(round % 3),
-                              .filter = { .user = "u0", .only_user = true } };
-        if (rv_memory_search(s->m, &q, arena, &hits)) {
+        rv_memory_query q = { .text = "writer note", .k = 10, .mode = (rv_memory_mode)(round % 3) };
+        if (rv_memory_search(s->m, rv_memory_of("u0"), &q, arena, &hits)) {
             went_wrong(s, "search");
             break;
         }
@@ -85,7 +82,7 @@ static void *read_notes(void *arg)
                 went_wrong(s, "a hit of another user");
             }
         }
-        if (rv_memory_list(s->m, NULL, 20, 0, arena, &hits) || (known && hits.n == 0)) {
+        if (rv_memory_list(s->m, rv_memory_whole(), NULL, 20, 0, arena, &hits) || (known && hits.n == 0)) {
             went_wrong(s, "list");
         }
         rv_memory_stats stats;
@@ -137,25 +134,27 @@ static void *add_many(void *arg)
         snprintf(own, sizeof own, "adder %d text %d", j->number, i);
         snprintf(common, sizeof common, "all say %d", i);
         rv_memory_new new = { .type = "note", .text = own, .corrects = i % 3 == 2 ? last : 0 };
-        if (rv_memory_add(j->s->m, &new, &last, &added) || !added) {
+        if (rv_memory_add(j->s->m, rv_memory_of(NULL), &new, &last, &added) || !added) {
             went_wrong(j->s, "own text");
         }
-        if (rv_memory_add(j->s->m, &(rv_memory_new){ .type = "note", .text = common, .parent = last }, &id,
-                          &added)) {
+        if (rv_memory_add(j->s->m, rv_memory_of(NULL),
+                          &(rv_memory_new){ .type = "note", .text = common, .parent = last }, &id, &added)) {
             went_wrong(j->s, "common text");
         }
-        if (rv_memory_add(j->s->m, &(rv_memory_new){ .type = "note", .text = "orphan", .parent = 1000000 },
-                          &id, &added) != RV_E_NOT_FOUND ||
+        if (rv_memory_add(j->s->m, rv_memory_of(NULL),
+                          &(rv_memory_new){ .type = "note", .text = "orphan", .parent = 1000000 }, &id,
+                          &added) != RV_E_NOT_FOUND ||
             !strstr(rv_err_text(), "1000000")) {
             went_wrong(j->s, "a parent that is not there");
         }
-        if (i % 5 == 0 && rv_memory_add(j->s->m, /* said again as a correction: goes alone */
-                                        &(rv_memory_new){ .type = "note", .text = common, .corrects = last },
-                                        &id, &added)) {
+        if (i % 5 == 0 &&
+            rv_memory_add(j->s->m, rv_memory_of(NULL), /* said again as a correction: goes alone */
+                          &(rv_memory_new){ .type = "note", .text = common, .corrects = last }, &id,
+                          &added)) {
             went_wrong(j->s, "said again");
         }
-        if (i % 7 == 0 &&
-            rv_memory_add(j->s->m, &(rv_memory_new){ .type = "document", .text = own }, &id, &added)) {
+        if (i % 7 == 0 && rv_memory_add(j->s->m, rv_memory_of(NULL),
+                                        &(rv_memory_new){ .type = "document", .text = own }, &id, &added)) {
             went_wrong(j->s, "without a vector");
         }
     }

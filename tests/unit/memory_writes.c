@@ -20,8 +20,9 @@ static rv_memory_added examine(rv_memory *m, const char *text, const char *user)
 {
     rv_memory_added a = { 0 };
     size_t done;
-    rv_memory_new node = { .type = "note", .text = text, .source = "user", .user = user, .examined = true };
-    CHECK_OK(rv_memory_add_many(m, &node, 1, &a, &done));
+    rv_memory_new node = { .type = "note", .text = text, .source = "user", .examined = true };
+    rv_memory_scope scope = rv_memory_of(user);
+    CHECK_OK(rv_memory_add_many(m, &scope, &node, 1, &a, &done));
     return a;
 }
 
@@ -45,7 +46,7 @@ TEST(what_is_there_in_other_words_is_not_added_again)
     CHECK(examine(s.m, "The workshop in Ghent closes at six on Saturdays!", "ann").added,
           "another user's is another");
     size_t removed;
-    CHECK_OK(rv_memory_rm(s.m, first, NULL, &removed));
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), first, NULL, &removed));
     CHECK(examine(s.m, "the workshop in Ghent closes at six on saturdays", NULL).added,
           "what it was like is gone");
     CHECK_OK(rv_memory_check(s.m));
@@ -59,7 +60,7 @@ TEST(a_contradiction_keeps_both_and_corrects)
     rv_memory_added ten = examine(s.m, "The public library opens at 10", NULL);
     CHECK(ten.added && ten.corrects == nine, "corrects %lld", (long long)ten.corrects);
     rv_memory_node node;
-    CHECK_OK(rv_memory_get(s.m, nine, arena(), &node));
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), nine, arena(), &node));
     CHECK(node.corrected_by == ten.id, "%lld", (long long)node.corrected_by);
     int64_t six = examine(s.m, "The workshop closes at 6", NULL).id;
     CHECK(examine(s.m, "the workshop closes at 7!", NULL).corrects == six, "three words are enough");
@@ -81,11 +82,13 @@ TEST(what_comes_together_is_compared_too)
     store s = store_open(dir);
     rv_memory_new new[RV_COUNT(texts)];
     rv_memory_added out[RV_COUNT(texts)];
+    rv_memory_scope scopes[RV_COUNT(texts)];
     size_t done = 0;
     for (size_t i = 0; i < RV_COUNT(texts); i++) {
+        scopes[i] = rv_memory_of(NULL);
         new[i] = (rv_memory_new){ .type = "note", .text = texts[i], .examined = true };
     }
-    CHECK_OK(rv_memory_add_many(s.m, new, RV_COUNT(texts), out, &done));
+    CHECK_OK(rv_memory_add_many(s.m, scopes, new, RV_COUNT(texts), out, &done));
     CHECK(done == RV_COUNT(texts), "%zu", done);
     CHECK(out[0].added && out[3].added, "%d, %d", out[0].added, out[3].added);
     CHECK(!out[1].added && out[1].near && out[1].id == out[0].id, "%lld", (long long)out[1].id);
@@ -120,12 +123,13 @@ TEST(odd_texts_are_marked_and_empty_ones_refused)
     store s = store_open(temp_path("data"));
     rv_memory_added a;
     size_t done;
+    rv_memory_scope scope = rv_memory_of(NULL);
     rv_memory_new node = { .type = "note", .text = " ... --- !!! ", .examined = true };
-    CHECK_ERR(rv_memory_add_many(s.m, &node, 1, &a, &done), RV_E_ARG);
+    CHECK_ERR(rv_memory_add_many(s.m, &scope, &node, 1, &a, &done), RV_E_ARG);
     a = examine(s.m, "la la la la la la la la la la la la la la la la", NULL);
     CHECK(a.added && strcmp(a.odd, "repeats itself") == 0, "%s", a.odd);
     rv_memory_node got;
-    CHECK_OK(rv_memory_get(s.m, a.id, arena(), &got));
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), a.id, arena(), &got));
     CHECK(got.confidence > 0.29 && got.confidence < 0.31, "%g", got.confidence);
     a = examine(s.m, "Un texte tout \xc3\xa0 fait normal, avec quelques mots.", NULL);
     CHECK(!*a.odd, "%s", a.odd);
@@ -142,7 +146,7 @@ TEST(nodes_end_unless_they_are_pinned)
         char text[32];
         snprintf(text, sizeof text, "ends %d", i);
         CHECK_OK(rv_memory_add(
-            s.m,
+            s.m, rv_memory_of(NULL),
             &(rv_memory_new){
                 .type = "note", .text = text, .ttl_ms = i == 2 ? 1000000 : 1, .pinned = i == 1 },
             &ids[i], &added));
@@ -152,21 +156,22 @@ TEST(nodes_end_unless_they_are_pinned)
     CHECK_OK(rv_memory_expire(s.m, &removed));
     CHECK(removed == 1, "%zu", removed);
     rv_memory_node node;
-    CHECK_ERR(rv_memory_get(s.m, ids[0], arena(), &node), RV_E_NOT_FOUND);
-    CHECK_OK(rv_memory_get(s.m, ids[1], arena(), &node));
+    CHECK_ERR(rv_memory_get(s.m, rv_memory_whole(), ids[0], arena(), &node), RV_E_NOT_FOUND);
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), ids[1], arena(), &node));
     CHECK(node.pinned && node.expires_ms > 0, "%lld", (long long)node.expires_ms);
     bool no = false;
-    CHECK_OK(rv_memory_keep(s.m, ids[1], &no, NULL));
-    CHECK_ERR(rv_memory_keep(s.m, 99, &no, NULL), RV_E_NOT_FOUND);
+    CHECK_OK(rv_memory_keep(s.m, rv_memory_whole(), ids[1], &no, NULL));
+    CHECK_ERR(rv_memory_keep(s.m, rv_memory_whole(), 99, &no, NULL), RV_E_NOT_FOUND);
     CHECK_OK(rv_memory_check(s.m));
     store_close(&s);
     s = store_open(dir); /* opening removes what has ended meanwhile */
-    CHECK_ERR(rv_memory_get(s.m, ids[1], arena(), &node), RV_E_NOT_FOUND);
-    CHECK_OK(rv_memory_get(s.m, ids[2], arena(), &node));
+    CHECK_ERR(rv_memory_get(s.m, rv_memory_whole(), ids[1], arena(), &node), RV_E_NOT_FOUND);
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), ids[2], arena(), &node));
     /* said again without an end, it stays */
     int64_t again;
-    CHECK_OK(rv_memory_add(s.m, &(rv_memory_new){ .type = "note", .text = "ends 2" }, &again, &added));
-    CHECK_OK(rv_memory_get(s.m, ids[2], arena(), &node));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = "ends 2" },
+                           &again, &added));
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), ids[2], arena(), &node));
     CHECK(again == ids[2] && node.expires_ms == 0, "%lld", (long long)node.expires_ms);
     CHECK_OK(rv_memory_check(s.m));
     store_close(&s);
@@ -178,24 +183,26 @@ TEST(what_recalls_learn_is_written_together)
     store s = store_open(dir);
     int64_t a = add_note(s.m, "anchor of the recall"), b = add_note(s.m, "one that was used"),
             c = add_note(s.m, "one that was not");
-    CHECK_OK(rv_memory_link(s.m, a, b, "cites", 0.5));
-    CHECK_OK(rv_memory_link(s.m, c, a, "cites", 0.5));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), a, b, "cites", 0.5));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), c, a, "cites", 0.5));
     for (int i = 0; i < 250; i++) {
         rv_memory_reweigh_later(
-            s.m, &(rv_memory_outcome){ .anchor = a, .used = &b, .n_used = 1, .unused = &c, .n_unused = 1 });
+            s.m, rv_memory_whole(),
+            &(rv_memory_outcome){ .anchor = a, .used = &b, .n_used = 1, .unused = &c, .n_unused = 1 });
     }
     rv_memory_reweigh_later(
-        s.m, &(rv_memory_outcome){ .used = (const int64_t[]){ 12345 }, .n_used = 1 }); /* gone: passed over */
+        s.m, rv_memory_whole(),
+        &(rv_memory_outcome){ .used = (const int64_t[]){ 12345 }, .n_used = 1 }); /* gone: passed over */
     rv_memory_flush(s.m);
     CHECK_OK(rv_memory_check(s.m));
     store_close(&s);
     s = store_open(dir);
     rv_memory_node node;
-    CHECK_OK(rv_memory_get(s.m, b, arena(), &node));
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), b, arena(), &node));
     CHECK(node.used == 250 && node.used_ms > 0, "%u", node.used);
     rv_memory_edge *edges;
     size_t n;
-    CHECK_OK(rv_memory_neighbours(s.m, a, arena(), &edges, &n));
+    CHECK_OK(rv_memory_neighbours(s.m, rv_memory_whole(), a, arena(), &edges, &n));
     for (size_t i = 0; i < n; i++) { /* 0.5 * 1.05^250 is cut at 1; 0.5 * 0.98^250 at 0.01 */
         double expected = edges[i].to == b ? 1 : 0.01;
         CHECK(fabs(edges[i].weight - expected) < 1e-6, "%g", edges[i].weight);
@@ -209,11 +216,11 @@ TEST(what_is_queued_is_written_when_the_store_closes)
     const char *dir = temp_path("data");
     store s = store_open(dir);
     int64_t id = add_note(s.m, "used once");
-    rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .used = &id, .n_used = 1 });
+    rv_memory_reweigh_later(s.m, rv_memory_whole(), &(rv_memory_outcome){ .used = &id, .n_used = 1 });
     store_close(&s);
     s = store_open(dir);
     rv_memory_node node;
-    CHECK_OK(rv_memory_get(s.m, id, arena(), &node));
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), id, arena(), &node));
     CHECK(node.used == 1, "%u", node.used);
     store_close(&s);
 }
@@ -221,7 +228,8 @@ TEST(what_is_queued_is_written_when_the_store_closes)
 static double score_of(rv_memory *m, const char *question, int64_t id)
 {
     rv_memory_hits hits;
-    CHECK_OK(rv_memory_search(m, &(rv_memory_query){ .text = question, .k = 10, .mode = RV_MEMORY_HYBRID },
+    CHECK_OK(rv_memory_search(m, rv_memory_whole(),
+                              &(rv_memory_query){ .text = question, .k = 10, .mode = RV_MEMORY_HYBRID },
                               arena(), &hits));
     for (size_t i = 0; i < hits.n; i++) {
         if (hits.at[i].id == id) {
@@ -237,23 +245,23 @@ TEST(what_is_not_used_fades_when_asked_to)
     int64_t old, pinned, sure, now_ms = (int64_t)time(NULL) * 1000, week = (int64_t)7 * 86400000;
     bool added;
     CHECK_OK(rv_memory_add(
-        s.m,
+        s.m, rv_memory_of(NULL),
         &(rv_memory_new){ .type = "note", .text = "the ferry to the island", .created_ms = now_ms - week },
         &old, &added));
     CHECK_OK(rv_memory_add(
-        s.m,
+        s.m, rv_memory_of(NULL),
         &(rv_memory_new){
             .type = "note", .text = "a ferry to the island", .created_ms = now_ms - week, .pinned = true },
         &pinned, &added));
     CHECK_OK(rv_memory_add(
-        s.m, &(rv_memory_new){ .type = "note", .text = "ferry to an island", .confidence = 0.5 }, &sure,
-        &added));
+        s.m, rv_memory_of(NULL),
+        &(rv_memory_new){ .type = "note", .text = "ferry to an island", .confidence = 0.5 }, &sure, &added));
     double before = score_of(s.m, "ferry island", old), other = score_of(s.m, "ferry island", pinned);
     rv_memory_set_habits(s.m, &(rv_memory_habits){ .batch = 100, .batch_ms = 1000, .half_life_days = 7 });
     double after = score_of(s.m, "ferry island", old);
     CHECK(fabs(after / before - 0.75) < 0.001, "%g of %g", after, before);
     CHECK(fabs(score_of(s.m, "ferry island", pinned) - other) < 1e-9, "a pinned one fades");
-    rv_memory_reweigh_later(s.m, &(rv_memory_outcome){ .used = &old, .n_used = 1 });
+    rv_memory_reweigh_later(s.m, rv_memory_whole(), &(rv_memory_outcome){ .used = &old, .n_used = 1 });
     rv_memory_flush(s.m);
     CHECK(fabs(score_of(s.m, "ferry island", old) - before) < 0.001 * before, "used again, it is as new");
     store_close(&s);
@@ -277,9 +285,9 @@ TEST(however_a_node_gets_its_end_somebody_waits_for_it)
     store s = store_open(temp_path("data"));
     int64_t id = add_note(s.m, "the ferry leaves at noon");
     size_t before = threads();
-    CHECK_OK(rv_memory_keep(s.m, id, &(bool){ true }, NULL));
+    CHECK_OK(rv_memory_keep(s.m, rv_memory_whole(), id, &(bool){ true }, NULL));
     CHECK(threads() == before, "a pin has no end");
-    CHECK_OK(rv_memory_keep(s.m, id, NULL, &end));
+    CHECK_OK(rv_memory_keep(s.m, rv_memory_whole(), id, NULL, &end));
     CHECK(threads() == before + 1, "nobody waits for the end of a kept node");
     store_close(&s);
 }

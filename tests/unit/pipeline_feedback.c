@@ -149,7 +149,7 @@ static double weight_of(rv_pipeline *p, int64_t from, int64_t to)
     size_t n;
     double weight = 0;
     CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
-    CHECK_OK(rv_memory_neighbours(p->memory, from, arena, &edges, &n));
+    CHECK_OK(rv_memory_neighbours(p->memory, rv_memory_whole(), from, arena, &edges, &n));
     for (size_t i = 0; i < n; i++) {
         weight = edges[i].from == to || edges[i].to == to ? edges[i].weight : weight;
     }
@@ -170,11 +170,13 @@ TEST(a_request_teaches_once_however_often_it_is_rated)
     p.feedback_per_day = 0;
     CHECK_OK(rv_loop_setup(p.db));
     CHECK_OK(rv_instant_open(&rv_heap, p.db, p.embed, p.memory, &p.instant));
-    CHECK_OK(rv_memory_add(p.memory, &(rv_memory_new){ .type = "note", .text = "The bakery opens at seven." },
+    CHECK_OK(rv_memory_add(p.memory, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "note", .text = "The bakery opens at seven." },
                            &notes[0], &added));
-    CHECK_OK(rv_memory_add(p.memory, &(rv_memory_new){ .type = "note", .text = "The pool is closed." },
-                           &notes[1], &added));
-    CHECK_OK(rv_memory_link(p.memory, notes[0], notes[1], "same_topic", 0.5));
+    CHECK_OK(rv_memory_add(p.memory, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "note", .text = "The pool is closed." }, &notes[1],
+                           &added));
+    CHECK_OK(rv_memory_link(p.memory, rv_memory_whole(), notes[0], notes[1], "same_topic", 0.5));
     rv_episode e = { .request_id = id,
                      .session_id = "s",
                      .question = "When does it open?",

@@ -57,10 +57,10 @@ static void close_fixture(fixture *f)
 
 static int64_t note(fixture *f, const char *text, const char *user)
 {
-    rv_memory_new node = { .type = "note", .text = text, .source = "user", .user = user };
+    rv_memory_new node = { .type = "note", .text = text, .source = "user" };
     int64_t id = 0;
     bool added;
-    CHECK_OK(rv_memory_add(f->p.memory, &node, &id, &added));
+    CHECK_OK(rv_memory_add(f->p.memory, rv_memory_of(user), &node, &id, &added));
     return id;
 }
 
@@ -451,12 +451,11 @@ TEST(one_users_correction_changes_nothing_for_others)
     int64_t shared = note(&f, "The library closes at 18:00.", NULL);
     rv_memory_new fact = { .type = "fact",
                            .text = "Correction: Q: When does the library close? A: 20:00",
-                           .user = "ann",
                            .source = "feedback",
                            .corrects = shared };
     int64_t hers = 0;
     bool added;
-    CHECK_OK(rv_memory_add(f.p.memory, &fact, &hers, &added));
+    CHECK_OK(rv_memory_add(f.p.memory, rv_memory_of("ann"), &fact, &hers, &added));
     static const struct {
         const char *user;
         bool corrected;
