@@ -50,9 +50,6 @@ rv_err rv_segments_get(rv_segments *segments, rv_segment_row row, int64_t id,
 /** rv_segments_row_sum - the checksum that is stored with a row that was got [dim]; it ties vector, id and place together. */
 uint64_t rv_segments_row_sum(const float *row, size_t dim);
 
-/** rv_segments_row_sum - the checksum that is stored with a row that was got [dim]; it ties vector, id and place together. */
-uint64_t rv_segments_row_sum(const float *row, size_t dim);
-
 /**
  * rv_segments_append - n vectors, on their way to the disk; there when rv_segments_sync has returned.
  *

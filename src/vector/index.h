@@ -64,9 +64,9 @@ typedef struct rv_index_config {
 
     size_t lists;  /* rabitq: lists, by the number of rows */
     size_t probes; /* rabitq: lists that a search looks into when it names none */
-    size_t
-        bits; /* of a code and dimension. rabitq: 1 .. 8, 1; from 2 on the lists hold all that a search compares, 4 bits find as much
-                    * as 1 bit and int8 codes do. pq: 1, 2 or 4, 2 */
+    /* Of a code and dimension. rabitq: 1 .. 8, 1; from 2 on the lists hold all that a search compares, and 4 find as much as 1 and int8
+     * codes do. pq: 1, 2 or 4, 2 */
+    size_t bits;
 } rv_index_config;
 
 typedef struct rv_hit {
