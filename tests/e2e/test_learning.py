@@ -34,7 +34,7 @@ def test_each_stage_says_what_it_did_and_why(make_server):
     again = json.loads(run(server, "learn", "run", "--json"))
     assert "0 answers" in again["stages"][0]["why"]
     deep = json.loads(run(server, "learn", "run", "--deep", "--json"))
-    assert [stage["stage"] for stage in deep["stages"]] == ["adapters", "concepts", "dreams", "edges", "patterns", "versions", "archive", "compact"]
+    assert [stage["stage"] for stage in deep["stages"]] == ["adapters", "concepts", "dreams", "edges", "sides", "patterns", "versions", "archive", "compact"]
     assert deep["failed"] == 0 and all(stage["why"] for stage in deep["stages"])
     status = json.loads(run(server, "learn", "status", "--json"))
     assert {row["loop"] for row in status["loops"]} >= {"background", "deep"}
