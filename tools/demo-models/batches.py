@@ -30,7 +30,7 @@ class Batch:
     weighed: tuple[list[tuple[int, int, list[int]]], ...]  # row, token before an answer that compares, where the first and the second value end
     words: list[tuple[int, int, list[int]]]  # row, that token, the places of the word in the question that says which of the two wins
     duels: list[tuple[int, int, int, int, int]]  # row, that token, is the first value the larger one, does the question ask for more, is the first the answer (1 or 0)
-    sizes: list[tuple[int, int, float]]  # row, last digit of a number in the passages, the decimal logarithm of that number
+    sizes: list[tuple[int, int, float, int]]  # row, last digit of a number in the passages, the decimal logarithm of that number, its first digit
 
 
 @dataclass
@@ -175,13 +175,13 @@ class Encoder:
                 self._sources(row, ids, digits if turn.compared else digits[-1:], end, passage, batch.looks, range(begin, n) if turn.compared else range(0))
             n, begin = end + 1, 0
 
-    def _numbers(self, row: int, ids: list[int], passage: np.ndarray, sizes: list[tuple[int, int, float]]) -> None:
+    def _numbers(self, row: int, ids: list[int], passage: np.ndarray, sizes: list[tuple[int, int, float, int]]) -> None:
         """The whole numbers of up to five digits in the passages, and how large they are."""
         run = ""
         for n, token in enumerate(ids[:-1]):
             run = run + str(self.digits[token]) if token in self.digits and passage[n] else ""
             if run and ids[n + 1] not in self.digits and 0 < int(run) < 100000 and ids[n - len(run)] != self.open:
-                sizes.append((row, n, math.log10(int(run))))
+                sizes.append((row, n, math.log10(int(run)), int(run[0])))
 
     @staticmethod
     def _places(ids: list[int], wanted: list[int], inside: np.ndarray | range) -> list[int]:

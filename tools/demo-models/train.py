@@ -38,8 +38,8 @@ MODELS = HERE.parent.parent / "models"
 BATCH = {"xs": 2000, "s": 2500, "m": 3500, "l": 4000}
 WARM_UP = 40
 LOOKS = 200  # copied tokens and citations of a batch whose attention is supervised
-SECOND_WEIGHT = 2.5  # of the way to the second passage among the auxiliary losses, because it is the last thing to be learned
-AUXILIARY = ("passage", "target", "asked", "copy", "find", "bridge", "second", "left", "right", "word", "size", "more", "larger", "wins")
+WEIGHT = {"second": 2.5, "size": 3.0}  # among the auxiliary losses: the last step to the second passage, the first one to a comparison
+AUXILIARY = ("passage", "target", "asked", "copy", "find", "bridge", "second", "left", "right", "word", "size", "lead", "more", "larger", "wins")
 OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
 HOLD, FOUND = 0.14, 60  # the curriculum waits here until so many per cent of the citations over three passages are right
 EMA = 0.998  # the running mean of the weights is what is measured and shipped
@@ -68,7 +68,7 @@ class Heads(nn.Module):
     passage the first cited number is (`find`). For the second number one of the second is told where the name stands that leads from the first passage
     to it (`bridge`), and one of the third where the same name stands in the second passage (`second`): not just in which passage, or it would learn
     to look for what is asked, which stands in a wrong passage too, and guess between them.
-    Where two numbers are compared, before the third attention layer a reader asks the last digit of each number how large it is (`size`); two heads of
+    Where two numbers are compared, before the third attention layer readers ask the last digit of each number how large it is (`size`) and which digit it begins with (`lead`); two heads of
     that layer are told to look at those digits (`left`, `right`) and one of the second at the word of the question that says which one wins (`word`); at the token before the answer, readers ask after the second whether more or less
     is wanted (`more`), and after the third which number is larger and whether the first thing is the answer (`larger`, `wins`). A tier whose third attention layer is its last has no room for this."""
 
@@ -77,7 +77,7 @@ class Heads(nn.Module):
         self.passage = nn.Parameter(torch.zeros(10, hidden))
         self.target = nn.Parameter(torch.zeros(10, hidden))
         self.asked = nn.Parameter(torch.zeros(10, hidden))
-        self.size = nn.Parameter(torch.zeros(1, hidden))
+        self.size, self.lead = nn.Parameter(torch.zeros(1, hidden)), nn.Parameter(torch.zeros(10, hidden))
         self.more, self.larger, self.wins = (nn.Parameter(torch.zeros(2, hidden)) for _ in range(3))
 
 
@@ -132,9 +132,10 @@ class Trainer:
         rows, at, *truth = (list(column) for column in zip(*batch.duels))
         losses = {name: F.cross_entropy(F.linear(lfm2.normalise(tap[rows, at]).float(), getattr(self.heads, name)), torch.tensor(labels, device=self.device))
                   for name, tap, labels in zip(("larger", "more", "wins"), (tapped[2], tapped[1], tapped[2]), truth)}
-        rows, at, sizes = (list(column) for column in zip(*batch.sizes))
-        told = F.linear(lfm2.normalise(before[rows, at]).float(), self.heads.size)[:, 0]
-        losses["size"] = F.smooth_l1_loss(told + 2, torch.tensor(sizes, device=self.device), beta=0.1)
+        rows, at, sizes, leads = (list(column) for column in zip(*batch.sizes))
+        number = lfm2.normalise(before[rows, at]).float()
+        losses["size"] = F.smooth_l1_loss(F.linear(number, self.heads.size)[:, 0] + 2, torch.tensor(sizes, device=self.device), beta=0.1)
+        losses["lead"] = F.cross_entropy(F.linear(number, self.heads.lead), torch.tensor(leads, device=self.device))
         return losses
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -170,7 +171,7 @@ class Trainer:
             losses |= self._comparing(batch, tapped, before)
         for name, value in losses.items():
             self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
-        extra = sum(losses.get(name, 0) * (SECOND_WEIGHT if name == "second" else 1) for name in AUXILIARY)
+        extra = sum(losses.get(name, 0) * WEIGHT.get(name, 1) for name in AUXILIARY)
         return losses["answer"] + OTHER_WEIGHT * losses["other"] + self.plan.aux * extra
 
     def _share(self, count: int) -> int:
