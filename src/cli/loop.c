@@ -5,7 +5,6 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/rng.h"
-#include "memory/sense.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -190,11 +189,9 @@ int cmd_feedback(cmd_line *line)
 
 static rv_err remember(const loop_job *job, rv_str text)
 {
-    rv_memory_new node = { .type = "note",
-                           .text = text.at,
-                           .text_bytes = text.n,
-                           .source = "user",
-                           .examined = true };
+    rv_memory_new node = {
+        .type = "note", .text = text.at, .text_bytes = text.n, .source = "user", .examined = true
+    };
     rv_memory_added a;
     size_t done;
     rv_memory_scope scope = rv_memory_of(cmd_value(job->line, "user", NULL));
@@ -248,9 +245,9 @@ static rv_err chat_command(loop_job *job, rv_str text, bool *over)
 static rv_err converse_line(void *self, rv_str text, bool *over)
 {
     loop_job *job = self;
-    rv_err e = text.at[0] == '/'                 ? chat_command(job, text, over)
-               : rv_sense_tells(text.at, text.n) ? remember(job, text)
-                                                 : ask(job, text.at, text.n, job->details);
+    rv_err e = text.at[0] == '/'                  ? chat_command(job, text, over)
+               : rv_memory_tells(text.at, text.n) ? remember(job, text)
+                                                  : ask(job, text.at, text.n, job->details);
     if (e && e != RV_E_CANCELLED) { /* the conversation goes on: the next question may be fine */
         cmd_fail(e);
     }

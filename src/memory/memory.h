@@ -121,6 +121,10 @@ rv_err rv_memory_add_many(rv_memory *m, const rv_memory_scope *scopes, const rv_
 rv_err rv_memory_link(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, const char *type,
                       double weight) RV_MUST_CHECK;
 
+/** rv_memory_tells - whether a person tells something here that may be kept ("My bike is in the shed."), rather than asks, orders or greets.
+ * English only, and careful: a full stop at its end, no question mark, and no first word that asks, orders or greets. */
+bool rv_memory_tells(const char *text, size_t n);
+
 typedef struct rv_memory_edge {
     int64_t from, to;
     const char *type;

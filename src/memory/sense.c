@@ -1,4 +1,5 @@
 #include "memory/sense.h"
+#include "memory/memory.h"
 #include "base/rng.h"
 
 #include <string.h>
@@ -306,7 +307,7 @@ static bool stands_in(const char *word, const char *const *list)
     return *list != NULL;
 }
 
-bool rv_sense_tells(const char *text, size_t n)
+bool rv_memory_tells(const char *text, size_t n)
 {
     static const char *const asks[] = {
         "who",       "whom",      "whose",  "what",   "when", "where", "why",     "which",    "how",

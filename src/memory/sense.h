@@ -37,8 +37,4 @@ typedef enum rv_sense_relation {
     RV_SENSE_OPPOSITE, /* the same words, but one negation more or less, or another number where a value stands at the end */
 } rv_sense_relation;
 rv_sense_relation rv_sense_compare(const rv_sense *newer, const rv_sense *older);
-
-/** rv_sense_tells - whether a person tells something here that may be kept ("My bike is in the shed."), rather than asks, orders or greets.
- * English only, and careful: a full stop at its end, no question mark, and no first word that asks, orders or greets. */
-bool rv_sense_tells(const char *text, size_t n);
 #endif

@@ -1,5 +1,5 @@
 /* Told or asked: what the chat keeps without being asked to. */
-#include "memory/sense.h"
+#include "memory/memory.h"
 #include "test.h"
 
 #include <string.h>
@@ -14,7 +14,7 @@ TEST(what_is_told_is_told)
                                         "Anna's birthday is on 9 May.",
                                         "Remember that the boiler was serviced in June." };
     for (size_t i = 0; i < RV_COUNT(told); i++) {
-        CHECK(rv_sense_tells(told[i], strlen(told[i])), "%s", told[i]);
+        CHECK(rv_memory_tells(told[i], strlen(told[i])), "%s", told[i]);
     }
 }
 
@@ -36,6 +36,6 @@ TEST(what_asks_orders_or_greets_is_not)
                                          "My bike is in the shed. Is it dry there?",
                                          "And on Sundays too." };
     for (size_t i = 0; i < RV_COUNT(asked); i++) {
-        CHECK(!rv_sense_tells(asked[i], strlen(asked[i])), "%s", asked[i]);
+        CHECK(!rv_memory_tells(asked[i], strlen(asked[i])), "%s", asked[i]);
     }
 }
