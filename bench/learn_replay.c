@@ -229,6 +229,18 @@ static void foretell(const life *l, const rv_router *router, size_t from)
     free(vector);
 }
 
+/* The box counts tries by whether a router is in use. */
+static void show_box(life *l)
+{
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    rv_router *copy = NULL;
+    must(rv_router_pack(&rv_heap, l->router, &bytes, &n));
+    must(rv_router_unpack(&rv_heap, bytes, n, &copy));
+    must(rv_router_publish(l->box, copy, l->version));
+    rv_free(&rv_heap, bytes);
+}
+
 static void learn(life *l, size_t from)
 {
     rv_routing_job job = { .db = l->db,
@@ -266,6 +278,7 @@ static void learn(life *l, size_t from)
         rv_router_free(l->router);
         l->router = fresh;
         l->version = done.version;
+        show_box(l);
     }
 }
 

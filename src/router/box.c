@@ -121,9 +121,10 @@ void rv_router_count_rating(rv_router_box *box)
 double rv_router_explores(rv_router_box *box, double floor)
 {
     pthread_mutex_lock(&box->lock);
-    double share = box->rated, known = (double)box->ratings / RV_ROUTER_SETTLED;
+    double share = box->rated, known = (double)box->ratings / RV_ROUTER_SETTLED,
+           least = box->now ? floor : fmax(floor, RV_ROUTER_SEEKS);
     pthread_mutex_unlock(&box->lock);
-    return floor > 0 ? share * fmax(1 / (1 + known * known), floor) : 0;
+    return floor > 0 ? share * fmax(1 / (1 + known * known), least) : 0;
 }
 
 bool rv_router_tries(double draw, double explores, double cost, double most)

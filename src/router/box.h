@@ -24,11 +24,12 @@ int64_t rv_router_held_version(const rv_router_held *held);
  * at first, soon few. What a tier said that costs a quarter is asked for four times as often: so each tier's tries cost the same.
  * rv_router_set_rated - how many ratings there are, and which share of the last RV_ROUTER_WINDOW answers has one.
  * rv_router_count_answer, rv_router_count_rating - one more.
- * rv_router_explores - share of requests to ask all other tiers for: share rated * max(floor, 1 / (1 + (ratings / RV_ROUTER_SETTLED)^2)); 0
- * with floor 0.
+ * rv_router_explores - share of requests to ask all other tiers for: share rated * max(floor, 1 / (1 + (ratings / RV_ROUTER_SETTLED)^2)), the
+ * floor at least RV_ROUTER_SEEKS while no router is in use: what it is tested on must grow until one can be told from none. 0 with floor 0.
  * rv_router_tries - whether a request whose draw in [0, 1) is draw asks a tier of this cost, where the dearest costs most and a share explores
  * asks all. */
 enum { RV_ROUTER_WINDOW = 64, RV_ROUTER_SETTLED = 128 };
+#define RV_ROUTER_SEEKS 0.05
 void rv_router_set_rated(rv_router_box *box, int64_t ratings, double share);
 void rv_router_count_answer(rv_router_box *box);
 void rv_router_count_rating(rv_router_box *box);

@@ -130,6 +130,10 @@ TEST(a_tier_is_tried_as_often_as_it_is_cheap)
     rv_router_set_rated(box, RV_ROUTER_SETTLED, 1);
     CHECK(fabs(rv_router_explores(box, 0.01) - 0.5) <= 1e-12, "%g", rv_router_explores(box, 0.01));
     rv_router_set_rated(box, 1000 * RV_ROUTER_SETTLED, 0.5);
+    CHECK(fabs(rv_router_explores(box, 0.01) - 0.5 * RV_ROUTER_SEEKS) <= 1e-12, "without a router: %g",
+          rv_router_explores(box, 0.01));
+    pack_small();
+    CHECK_OK(rv_router_publish(box, fresh(), 1));
     CHECK(fabs(rv_router_explores(box, 0.01) - 0.005) <= 1e-12, "the floor of what is rated: %g",
           rv_router_explores(box, 0.01));
     int all = 0, half = 0, free = 0;
