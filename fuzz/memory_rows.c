@@ -38,13 +38,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     }
     rv_memory_import done = { 0 };
-    rv_err e =
-        rv_memory_import_bytes(m, rv_memory_of(NULL), names[data[0] % 4], (const char *)data + 1, n - 1, NULL, 0, &done);
+    rv_err e = rv_memory_import_bytes(m, rv_memory_of(NULL), names[data[0] % 4], (const char *)data + 1,
+                                      n - 1, NULL, 0, &done);
     assert(e == RV_OK || e == RV_E_FORMAT || e == RV_E_ARG || e == RV_E_TOO_LARGE || e == RV_E_NOMEM);
     if (++runs % 512 == 0) {
         size_t removed;
         assert(rv_memory_check(m) == RV_OK);
-        assert(rv_memory_rm(m, rv_memory_whole(), 0, &(rv_memory_filter){ .until_ms = INT64_MAX }, &removed) == RV_OK);
+        assert(rv_memory_rm(m, rv_memory_whole(), 0, &(rv_memory_filter){ .until_ms = INT64_MAX },
+                            &removed) == RV_OK);
     }
     return 0;
 }

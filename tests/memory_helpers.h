@@ -80,8 +80,8 @@ static inline int64_t add_note(rv_memory *m, const char *text)
 {
     int64_t id = 0;
     bool added = false;
-    CHECK_OK(
-        rv_memory_add(m, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = text, .source = "user" }, &id, &added));
+    CHECK_OK(rv_memory_add(m, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "note", .text = text, .source = "user" }, &id, &added));
     return id;
 }
 #endif

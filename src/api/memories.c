@@ -343,8 +343,8 @@ void rv_api_memory_keep(rv_api_call *call)
     }
     ends = ttl_s > 0 ? rv_clock_wall_ms() + 1000 * ttl_s : 0;
     e = e ? e
-          : rv_memory_keep(call->pipeline->memory, scope_of(user), id, json_object_get(call->body, "pinned") ? &pinned : NULL,
-                           ttl_s >= 0 ? &ends : NULL);
+          : rv_memory_keep(call->pipeline->memory, scope_of(user), id,
+                           json_object_get(call->body, "pinned") ? &pinned : NULL, ttl_s >= 0 ? &ends : NULL);
     if (e == RV_E_NOT_FOUND) {
         rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);
     } else if (e) {
@@ -490,8 +490,9 @@ void rv_api_memory_around(rv_api_call *call)
         e = rv_fail(RV_E_ARG, "id: expected the node to begin with");
     }
     if (!e) {
-        e = rv_memory_subgraph_of(call->pipeline->memory, scope, &(rv_memory_hits){ .at = &start, .n = 1 }, &filter,
-                                  (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 }, call->arena, &g);
+        e = rv_memory_subgraph_of(call->pipeline->memory, scope, &(rv_memory_hits){ .at = &start, .n = 1 },
+                                  &filter, (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 },
+                                  call->arena, &g);
     }
     if (e) {
         rv_api_fail(call, e);
@@ -532,7 +533,8 @@ void rv_api_memory_path(rv_api_call *call)
         e = rv_fail(RV_E_ARG, "from, to: expected two nodes");
     }
     if (!e) {
-        e = rv_memory_path(call->pipeline->memory, scope_of(user), from, to, (unsigned)hops, call->arena, &edges, &n);
+        e = rv_memory_path(call->pipeline->memory, scope_of(user), from, to, (unsigned)hops, call->arena,
+                           &edges, &n);
     }
     if (e) {
         rv_api_fail(call, e);
@@ -568,8 +570,9 @@ void rv_api_memory_rm(rv_api_call *call)
     e = e ? e : filter_from_query(call, &filter, &scope);
     if (!e && !id && !filter.type && !filter.tag && !filter.source && scope.whose == RV_SCOPE_WHOLE &&
         !filter.since_ms && !filter.until_ms) {
-        e = rv_fail(RV_E_ARG,
-                    "say what to remove: an id in the path, or type, tag, source, user, since_ms or until_ms");
+        e = rv_fail(
+            RV_E_ARG,
+            "say what to remove: an id in the path, or type, tag, source, user, since_ms or until_ms");
     }
     if (!e) {
         e = rv_memory_rm(call->pipeline->memory, scope, id, &filter, &removed);

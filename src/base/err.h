@@ -19,7 +19,7 @@
     X(CONTEXT, 400, "exceed_context_size_error", "the prompt does not fit the context")                      \
     X(NOT_FOUND, 404, "invalid_request_error", "not found")                                                  \
     X(TOO_LARGE, 413, "invalid_request_error", "too large")                                                  \
-    X(LIMIT, 429, "rate_limit_error", "too many, try again later")                                             \
+    X(LIMIT, 429, "rate_limit_error", "too many, try again later")                                           \
     X(FULL, 503, "server_error", "no room left, try again later")                                            \
     X(NO_SPACE, 507, "server_error", "the disk is full")                                                     \
     X(BUSY, 503, "server_error", "in use by another process")                                                \

@@ -113,10 +113,12 @@ int cmd_bench_loop(cmd_line *line)
     double *ms = calloc(n, LOOP_STAGES * sizeof *ms);
     rv_err e = ms ? cmd_open(line, RV_APP_ALL, &config, &app) : rv_fail(RV_E_NOMEM, "bench loop");
     const rv_pipeline *p = e ? NULL : rv_app_pipeline(app);
-    e = e ? e : rv_memory_settle(p->memory); /* with its indexes, as a server has them after its first seconds */
+    e = e ? e
+          : rv_memory_settle(p->memory); /* with its indexes, as a server has them after its first seconds */
     e = e ? e : rv_memory_get_stats(p->memory, &stats);
     e = e ? e : rv_arena_new(&rv_heap, 1u << 30, &arena);
-    e = e ? e : rv_memory_list(p->memory, rv_memory_whole(), &(rv_memory_filter){ 0 }, TEXTS, 0, arena, &texts);
+    e = e ? e
+          : rv_memory_list(p->memory, rv_memory_whole(), &(rv_memory_filter){ 0 }, TEXTS, 0, arena, &texts);
     if (!e && texts.n == 0) {
         e = rv_fail(RV_E_ARG, "bench loop: the memory is empty; add texts first (ruvllm memory import)");
     }

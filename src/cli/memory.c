@@ -271,7 +271,8 @@ static rv_err keep(memory_job *job)
     }
     for (size_t i = 0; i < job->line->n_args; i++) {
         (void)parse_id(job->line->args[i], &id);
-        RV_TRY(rv_memory_keep(job->memory, scope_of(job->line), id, pin || unpin ? &pin : NULL, ttl ? &ends : NULL));
+        RV_TRY(rv_memory_keep(job->memory, scope_of(job->line), id, pin || unpin ? &pin : NULL,
+                              ttl ? &ends : NULL));
         rv_memory_node node;
         RV_TRY(rv_memory_get(job->memory, scope_of(job->line), id, job->arena, &node));
         print_node(job->line, &node, false);
@@ -378,8 +379,8 @@ static rv_err import_paths(memory_job *job)
     cmd_catch_interrupt();
     rv_err e = RV_OK;
     for (size_t i = 0; i < job->line->n_args && !e; i++) {
-        e = rv_memory_import_path(job->memory, rv_memory_of(cmd_value(job->line, "user", NULL)), job->line->args[i], tags,
-                                  n_tags, import_progress, &bar, &done);
+        e = rv_memory_import_path(job->memory, rv_memory_of(cmd_value(job->line, "user", NULL)),
+                                  job->line->args[i], tags, n_tags, import_progress, &bar, &done);
     }
     cmd_bar_end(&bar);
     if (!e || done.files > 0) {                /* what was done before an error is done */
@@ -549,7 +550,8 @@ static rv_err list(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was listed");
     }
     rv_memory_hits hits;
-    RV_TRY(rv_memory_list(job->memory, scope_of(job->line), &filter, (size_t)limit, after, job->arena, &hits));
+    RV_TRY(
+        rv_memory_list(job->memory, scope_of(job->line), &filter, (size_t)limit, after, job->arena, &hits));
     for (size_t i = 0; i < hits.n; i++) {
         print_node(job->line, &hits.at[i], false);
     }
@@ -607,7 +609,8 @@ static rv_err link_nodes(memory_job *job)
         !cmd_float(job->line, "weight", 0, 1, &weight)) {
         return rv_fail(RV_E_CONFIG, "two ids are needed");
     }
-    return rv_memory_link(job->memory, scope_of(job->line), from, to, cmd_value(job->line, "type", "same_topic"), weight);
+    return rv_memory_link(job->memory, scope_of(job->line), from, to,
+                          cmd_value(job->line, "type", "same_topic"), weight);
 }
 
 int cmd_memory_link(cmd_line *line)
@@ -644,8 +647,9 @@ static rv_err around(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was looked for");
     }
     rv_memory_subgraph g;
-    RV_TRY(rv_memory_subgraph_of(job->memory, scope_of(job->line), &(rv_memory_hits){ .at = &start, .n = 1 }, &filter,
-                                 (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 }, job->arena, &g));
+    RV_TRY(rv_memory_subgraph_of(job->memory, scope_of(job->line), &(rv_memory_hits){ .at = &start, .n = 1 },
+                                 &filter, (rv_memory_bounds){ (unsigned)hops, (size_t)limit, 64 }, job->arena,
+                                 &g));
     for (size_t i = 0; i < g.n; i++) {
         const rv_memory_subnode *n = &g.at[i];
         if (job->line->json) {
@@ -676,7 +680,8 @@ static rv_err path(memory_job *job)
     }
     rv_memory_edge *edges;
     size_t n;
-    RV_TRY(rv_memory_path(job->memory, scope_of(job->line), from, to, (unsigned)hops, job->arena, &edges, &n));
+    RV_TRY(
+        rv_memory_path(job->memory, scope_of(job->line), from, to, (unsigned)hops, job->arena, &edges, &n));
     if (n == 0 && from != to) {
         return rv_fail(RV_E_NOT_FOUND, "no way of at most %lld steps leads from %lld to %lld",
                        (long long)hops, (long long)from, (long long)to);

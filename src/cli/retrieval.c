@@ -289,7 +289,8 @@ static rv_err look(retrieval_job *job, const question *q, rv_arena *arena, looke
     RV_TRY(rv_embed_text(job->embed, q->text, strlen(q->text), vector));
     RV_TRY(rv_memory_search(job->memory, rv_memory_whole(), &query, arena, &hits));
     if (hits.n > 0) {
-        RV_TRY(rv_memory_subgraph_of(job->memory, rv_memory_whole(), &hits, &query.filter, bounds, arena, &graph));
+        RV_TRY(rv_memory_subgraph_of(job->memory, rv_memory_whole(), &hits, &query.filter, bounds, arena,
+                                     &graph));
     }
     rv_attend_node *nodes;
     RV_TRY(rv_evidence_nodes(job->memory, &graph, &hits, vector, dim, rv_clock_wall_ms(), arena, &nodes));

@@ -59,8 +59,8 @@ typedef struct rv_graph_reach {
 
 typedef struct rv_graph_bounds {
     unsigned max_depth;
-    size_t max_nodes; /* seeds included, at most RV_GRAPH_REACH_MAX */
-    uint64_t types;   /* bit t: edges of type t are followed; 0: all */
+    size_t max_nodes;                            /* seeds included, at most RV_GRAPH_REACH_MAX */
+    uint64_t types;                              /* bit t: edges of type t are followed; 0: all */
     bool (*may)(const void *self, int64_t node); /* nodes it denies are not reached; NULL: all are */
     const void *self;
 } rv_graph_bounds;

@@ -213,7 +213,8 @@ static rv_err add_anchor(work *w, const said *one)
     RV_TRY(rv_episode_get(w->how->db, one->request, w->arena, &episode));
     for (size_t i = 0; w->how->memory && i < episode.n_sources && n < RV_COUNT(passages); i++) {
         rv_memory_node node;
-        rv_err e = rv_memory_get(w->how->memory, rv_memory_of(episode.user), episode.sources[i], w->arena, &node);
+        rv_err e =
+            rv_memory_get(w->how->memory, rv_memory_of(episode.user), episode.sources[i], w->arena, &node);
         if (e == RV_E_NOT_FOUND) {
             return RV_OK; /* the answer's numbers would point elsewhere */
         }

@@ -101,7 +101,8 @@ static rv_err look(const rv_attention *a, const float *query, const rv_memory_hi
                    rv_memory_subgraph *graph, rv_attend_node **nodes)
 {
     rv_memory_bounds bounds = { .max_hops = 0, .max_nodes = hits->n, .max_edges = 1 };
-    RV_TRY(rv_memory_subgraph_of(a->memory, rv_memory_whole(), hits, &(rv_memory_filter){ 0 }, bounds, arena, graph));
+    RV_TRY(rv_memory_subgraph_of(a->memory, rv_memory_whole(), hits, &(rv_memory_filter){ 0 }, bounds, arena,
+                                 graph));
     return rv_evidence_nodes(a->memory, graph, hits, query, rv_embed_dim(a->embed), rv_clock_wall_ms(), arena,
                              nodes);
 }

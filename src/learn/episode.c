@@ -329,7 +329,8 @@ static rv_err add_node(job *j, const char *type, const char *text, const char *e
                            .text = text,
                            .source = "feedback",
                            .origin = j->episode.request_id,
-                           .examined = !corrects, /* a correction is kept as it was given */ };
+                           .examined = !corrects,
+                           /* a correction is kept as it was given */ };
     if (corrects) {
         node.corrects = first;
     } else {

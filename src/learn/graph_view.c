@@ -23,7 +23,8 @@ static rv_err add_vectors(rv_memory *memory, const rv_memory_node *nodes, size_t
     rv_memory_subgraph graph;
     rv_memory_hits hits = { .at = (rv_memory_node *)nodes, .n = n };
     rv_memory_bounds bounds = { .max_hops = 0, .max_nodes = AT_ONCE, .max_edges = 1 };
-    rv_err e = rv_memory_subgraph_of(memory, rv_memory_whole(), &hits, &(rv_memory_filter){ 0 }, bounds, arena, &graph);
+    rv_err e = rv_memory_subgraph_of(memory, rv_memory_whole(), &hits, &(rv_memory_filter){ 0 }, bounds,
+                                     arena, &graph);
     if (e) {
         return e == RV_E_NOT_FOUND ? RV_OK : e;
     }
@@ -154,7 +155,8 @@ rv_err rv_graph_view_read(rv_db *db, rv_memory *memory, size_t most, rv_arena *a
         return no_room();
     }
     for (int64_t below = 0; v.n < most;) {
-        RV_TRY(rv_memory_list(memory, rv_memory_whole(), &(rv_memory_filter){ 0 }, AT_ONCE, below, arena, &list));
+        RV_TRY(rv_memory_list(memory, rv_memory_whole(), &(rv_memory_filter){ 0 }, AT_ONCE, below, arena,
+                              &list));
         if (list.n == 0) {
             break;
         }

@@ -206,7 +206,8 @@ static rv_err read_vectors(rv_instant *i, const int64_t *ids, bool *used, size_t
     }
     rv_memory_subgraph graph;
     rv_memory_bounds bounds = { .max_hops = 0, .max_nodes = SHOWN, .max_edges = 1 };
-    rv_err e = rv_memory_subgraph_of(i->memory, rv_memory_whole(), &hits, &(rv_memory_filter){ 0 }, bounds, arena, &graph);
+    rv_err e = rv_memory_subgraph_of(i->memory, rv_memory_whole(), &hits, &(rv_memory_filter){ 0 }, bounds,
+                                     arena, &graph);
     if (e) {
         *n = 0;
         return e == RV_E_NOT_FOUND ? RV_OK : e;
@@ -387,8 +388,9 @@ static rv_err move_edges(rv_instant *i, const rv_episode *e, const rv_feedback *
             unused[outcome.n_unused++] = e->sources[s];
         }
     }
-    return outcome.anchor && outcome.n_used + outcome.n_unused ? rv_memory_reweigh(i->memory, rv_memory_of(e->user), &outcome, NULL)
-                                                               : RV_OK;
+    return outcome.anchor && outcome.n_used + outcome.n_unused
+               ? rv_memory_reweigh(i->memory, rv_memory_of(e->user), &outcome, NULL)
+               : RV_OK;
 }
 
 static rv_err learn_from(rv_instant *i, const rv_feedback *f, const rv_feedback_done *done, rv_arena *arena)

@@ -566,8 +566,8 @@ static rv_err prepare(rv_memory *m, rv_memory_scope scope, const rv_memory_new *
     return RV_OK;
 }
 
-rv_err rv_memory_add_many(rv_memory *m, const rv_memory_scope *scopes, const rv_memory_new *new, size_t n, rv_memory_added *out,
-                          size_t *done)
+rv_err rv_memory_add_many(rv_memory *m, const rv_memory_scope *scopes, const rv_memory_new *new, size_t n,
+                          rv_memory_added *out, size_t *done)
 {
     double from = rv_clock_ms();
     adding *all = rv_new_array(m->mem, n + 1, sizeof *all);

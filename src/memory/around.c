@@ -182,8 +182,9 @@ static rv_err read_nodes(walk *w, sqlite3 *conn, rv_arena *arena)
     return e;
 }
 
-rv_err rv_memory_subgraph_of(rv_memory *m, rv_memory_scope scope, const rv_memory_hits *hits, const rv_memory_filter *filter,
-                             rv_memory_bounds bounds, rv_arena *arena, rv_memory_subgraph *out)
+rv_err rv_memory_subgraph_of(rv_memory *m, rv_memory_scope scope, const rv_memory_hits *hits,
+                             const rv_memory_filter *filter, rv_memory_bounds bounds, rv_arena *arena,
+                             rv_memory_subgraph *out)
 {
     if (bounds.max_hops > HOPS_MAX || bounds.max_nodes < 1 || bounds.max_nodes > NODES_MAX ||
         bounds.max_edges < 1 || bounds.max_edges > EDGES_MAX) {
@@ -240,8 +241,8 @@ static bool may_go(const void *seen, int64_t id)
     return rv_matcher_has(seen, id);
 }
 
-static rv_err find_way(const matcher *seen, int64_t from, int64_t to, unsigned max_hops, rv_graph_reach *reach,
-                       int64_t way[WAY_MAX + 1], size_t *n_way)
+static rv_err find_way(const matcher *seen, int64_t from, int64_t to, unsigned max_hops,
+                       rv_graph_reach *reach, int64_t way[WAY_MAX + 1], size_t *n_way)
 {
     size_t found = 0, at = 0;
     const rv_memory *m = seen->m;
@@ -269,8 +270,8 @@ static rv_err find_way(const matcher *seen, int64_t from, int64_t to, unsigned m
     return RV_OK;
 }
 
-rv_err rv_memory_path(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, unsigned max_hops, rv_arena *arena,
-                      rv_memory_edge **out, size_t *n)
+rv_err rv_memory_path(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, unsigned max_hops,
+                      rv_arena *arena, rv_memory_edge **out, size_t *n)
 {
     if (max_hops < 1 || max_hops > WAY_MAX) {
         return rv_fail(RV_E_ARG, "a way of at most %u steps, expected 1 .. %d", max_hops, WAY_MAX);

@@ -105,7 +105,7 @@ static rv_err export_nodes(exporting *x, sqlite3 *conn)
     sqlite3_stmt *stmt;
     RV_TRY(rv_db_prepare(conn, &stmt,
                          "SELECT " RV_RECORD_COLUMNS ", path, digest FROM nodes LEFT JOIN (SELECT node, "
-                                                     "path, digest FROM documents) ON node=id ORDER BY id",
+                         "path, digest FROM documents) ON node=id ORDER BY id",
                          ""));
     rv_err e = RV_OK;
     size_t seen = 0;
@@ -183,8 +183,9 @@ static rv_err export_all(exporting *x, rv_memory_scope scope, const rv_memory_fi
     return e;
 }
 
-rv_err rv_memory_export(rv_memory *m, rv_memory_scope scope, const char *dir, const rv_memory_export_options *how,
-                        rv_memory_export_progress progress, void *self, rv_memory_exported *out)
+rv_err rv_memory_export(rv_memory *m, rv_memory_scope scope, const char *dir,
+                        const rv_memory_export_options *how, rv_memory_export_progress progress, void *self,
+                        rv_memory_exported *out)
 {
     size_t name_bytes = strlen(how->name);
     if (name_bytes < 1 || name_bytes > RV_BUNDLE_TEXT_BYTES || !rv_utf8_valid(how->name, name_bytes)) {

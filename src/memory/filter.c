@@ -169,9 +169,8 @@ bool rv_matcher_has(const matcher *f, int64_t id)
 
 rv_err rv_matcher_need(const matcher *f, int64_t id)
 {
-    return rv_matcher_has(f, id)
-               ? RV_OK
-               : rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)id);
+    return rv_matcher_has(f, id) ? RV_OK
+                                 : rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)id);
 }
 
 int64_t rv_matcher_corrected_by(const matcher *f, int64_t id)

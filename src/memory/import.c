@@ -519,8 +519,8 @@ static rv_err check_name(const char *name)
                : rv_fail(RV_E_ARG, "name: expected one that ends in .txt, .md, .html, .pdf or .jsonl");
 }
 
-rv_err rv_memory_import_bytes(rv_memory *m, rv_memory_scope scope, const char *name, const char *bytes, size_t n,
-                              const char *const *tags, size_t n_tags, rv_memory_import *done)
+rv_err rv_memory_import_bytes(rv_memory *m, rv_memory_scope scope, const char *name, const char *bytes,
+                              size_t n, const char *const *tags, size_t n_tags, rv_memory_import *done)
 {
     importing job = { .m = m, .scope = scope, .done = done };
     RV_TRY(check_name(name));

@@ -369,7 +369,8 @@ rv_err rv_memory_edges_taken_back(rv_memory *m, int64_t id, link_row **out, size
     return RV_OK;
 }
 
-static rv_err link_nodes(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, const char *type, double weight)
+static rv_err link_nodes(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, const char *type,
+                         double weight)
 {
     matcher seen = rv_matcher_of(m, scope, NULL);
     RV_TRY(rv_matcher_need(&seen, from));
@@ -386,7 +387,8 @@ static rv_err link_nodes(rv_memory *m, rv_memory_scope scope, int64_t from, int6
     return e;
 }
 
-rv_err rv_memory_link(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, const char *type, double weight)
+rv_err rv_memory_link(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t to, const char *type,
+                      double weight)
 {
     if (!rv_memory_good_type(type)) {
         return rv_fail(RV_E_ARG, "type: expected 1 .. 32 of the letters a-z and _");
@@ -492,10 +494,12 @@ static rv_err collect(rv_memory *m, int64_t id, const matcher *f, int64_t **out,
     return RV_OK;
 }
 
-rv_err rv_memory_rm(rv_memory *m, rv_memory_scope scope, int64_t id, const rv_memory_filter *filter, size_t *removed)
+rv_err rv_memory_rm(rv_memory *m, rv_memory_scope scope, int64_t id, const rv_memory_filter *filter,
+                    size_t *removed)
 {
-    bool named = id > 0 || (scope.whose == RV_SCOPE_USER && *scope.user) ||
-                 (filter && (filter->type || filter->tag || filter->source || filter->since_ms || filter->until_ms));
+    bool named =
+        id > 0 || (scope.whose == RV_SCOPE_USER && *scope.user) ||
+        (filter && (filter->type || filter->tag || filter->source || filter->since_ms || filter->until_ms));
     if (id < 0 || !named) {
         return rv_fail(RV_E_ARG, "name what to remove: an id, or a filter (type, tag, source, user, time)");
     }

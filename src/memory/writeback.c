@@ -169,8 +169,7 @@ static uint16_t put_seen(const matcher *seen, const int64_t *ids, size_t n, int6
 
 void rv_memory_reweigh_later(rv_memory *m, rv_memory_scope scope, const rv_memory_outcome *o)
 {
-    queued q = {
-                 .rating = o->rating >= 1 && o->rating <= 5 ? o->rating : 0,
+    queued q = { .rating = o->rating >= 1 && o->rating <= 5 ? o->rating : 0,
                  .at_ms = rv_memory_now_ms(m),
                  .queued_ms = rv_clock_ms() };
     pthread_rwlock_rdlock(&m->state);

@@ -142,7 +142,8 @@ static void count_use(const rv_pipeline *p, const rv_request *r)
         ids[i] = r->sources[i].id;
     }
     if (p->memory && r->n_sources > 0) {
-        rv_memory_reweigh_later(p->memory, rv_memory_of(r->user), &(rv_memory_outcome){ .used = ids, .n_used = r->n_sources });
+        rv_memory_reweigh_later(p->memory, rv_memory_of(r->user),
+                                &(rv_memory_outcome){ .used = ids, .n_used = r->n_sources });
     }
 }
 

@@ -12,7 +12,7 @@ static rv_err recall(const rv_pipeline *p, rv_request *r)
         .vector = r->vector,
         .mode = r->vector ? RV_MEMORY_GRAPH : RV_MEMORY_WORDS,
         .k = CANDIDATES,
-        .with_corrected = true,                       /* attend puts the correction first */
+        .with_corrected = true, /* attend puts the correction first */
     };
     return rv_memory_search(p->memory, rv_memory_of(r->user), &q, r->arena, &r->hits);
 }

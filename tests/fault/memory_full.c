@@ -51,8 +51,9 @@ static void check_all(rv_memory *m, const int64_t *ids, int n)
     }
     rv_memory_hits hits;
     rv_arena_reset(arena);
-    CHECK_OK(
-        rv_memory_search(m, rv_memory_whole(), &(rv_memory_query){ .text = "a disk that becomes full", .k = 5 }, arena, &hits));
+    CHECK_OK(rv_memory_search(m, rv_memory_whole(),
+                              &(rv_memory_query){ .text = "a disk that becomes full", .k = 5 }, arena,
+                              &hits));
     CHECK(hits.n == 5, "%zu", hits.n);
     rv_arena_free(arena);
 }

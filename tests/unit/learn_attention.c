@@ -55,8 +55,8 @@ static int64_t note(fixture *f, const char *text)
 {
     int64_t id;
     bool added;
-    CHECK_OK(rv_memory_add(f->memory, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = text, .source = "user" }, &id,
-                           &added));
+    CHECK_OK(rv_memory_add(f->memory, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "note", .text = text, .source = "user" }, &id, &added));
     return id;
 }
 

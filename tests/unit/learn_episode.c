@@ -174,7 +174,8 @@ TEST(a_correction_of_an_answer_that_cites_two_corrects_both_and_of_none_stands_a
           "edges");
     rv_memory_edge *edges = NULL;
     size_t n = 0;
-    CHECK_OK(rv_memory_neighbours(f.memory, rv_memory_whole(), give(&f, "none", 0, "20:00").fact, f.arena, &edges, &n));
+    CHECK_OK(rv_memory_neighbours(f.memory, rv_memory_whole(), give(&f, "none", 0, "20:00").fact, f.arena,
+                                  &edges, &n));
     CHECK(n == 0, "%zu edges", n);
     close_store(&f);
 }

@@ -63,7 +63,8 @@ static void open_fixture(fixture *f)
         bool added;
         snprintf(text, sizeof text, "%s number %zu: kept in shelf %zu.",
                  i % 3 ? "Invoice" : "Letter from the bank", i, 7 * i);
-        CHECK_OK(rv_memory_add(f->memory, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = text, .source = "user" },
+        CHECK_OK(rv_memory_add(f->memory, rv_memory_of(NULL),
+                               &(rv_memory_new){ .type = "note", .text = text, .source = "user" },
                                &f->notes[i], &added));
     }
 }

@@ -28,7 +28,8 @@ static void make_bundle(const char *dir, const char *name, int first, int last, 
         add_note(s.m, text);
     }
     rv_memory_exported out;
-    CHECK_OK(rv_memory_export(s.m, rv_memory_whole(), dir, &(rv_memory_export_options){ .name = name }, NULL, NULL, &out));
+    CHECK_OK(rv_memory_export(s.m, rv_memory_whole(), dir, &(rv_memory_export_options){ .name = name }, NULL,
+                              NULL, &out));
     store_close(&s);
 }
 
@@ -197,11 +198,13 @@ TEST(what_is_corrected_in_its_bundle_is_left_out)
     store s = store_open(temp_path("data"));
     int64_t old = add_note(s.m, "the library opens at nine"), id;
     bool added;
-    CHECK_OK(rv_memory_add(
-        s.m, rv_memory_of(NULL), &(rv_memory_new){ .type = "fact", .text = "the library opens at ten", .corrects = old }, &id,
-        &added));
+    CHECK_OK(
+        rv_memory_add(s.m, rv_memory_of(NULL),
+                      &(rv_memory_new){ .type = "fact", .text = "the library opens at ten", .corrects = old },
+                      &id, &added));
     rv_memory_exported out;
-    CHECK_OK(rv_memory_export(s.m, rv_memory_whole(), dir, &(rv_memory_export_options){ .name = "n" }, NULL, NULL, &out));
+    CHECK_OK(rv_memory_export(s.m, rv_memory_whole(), dir, &(rv_memory_export_options){ .name = "n" }, NULL,
+                              NULL, &out));
     store_close(&s);
     rv_lake *lake = lake_of(&dir, 1, RV_LAKE_FRESH, 0);
     rv_lake_hits hits = search(lake, "when does the library open at nine", 10);

@@ -277,7 +277,8 @@ TEST(an_index_that_was_saved_long_ago_is_caught_up)
 
         s = open_tuned(dir, kinds[i]);
         import_rows(s.m, texts, "second", 32, 700, "second");
-        CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), 0, &(rv_memory_filter){ .tag = "first", .type = "chunk" }, &removed));
+        CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), 0,
+                              &(rv_memory_filter){ .tag = "first", .type = "chunk" }, &removed));
         CHECK(removed == 500, "%zu", removed);
         CHECK_OK(rv_memory_settle(s.m));
         store_close(&s);
@@ -472,8 +473,8 @@ TEST(what_cannot_be_tuned_is_refused)
     CHECK(rv_memory_tune(s.m, &(rv_memory_tuning){ .recall = 1.5 }) == RV_E_ARG, "recall 1.5");
     CHECK(rv_memory_tune(s.m, &(rv_memory_tuning){ .recall = NAN }) == RV_OK, "recall NaN is not said");
     rv_memory_hits hits;
-    CHECK(rv_memory_search(s.m, rv_memory_whole(), &(rv_memory_query){ .text = "x", .k = 1, .recall = 0.2 }, arena(), &hits) ==
-              RV_E_ARG,
+    CHECK(rv_memory_search(s.m, rv_memory_whole(), &(rv_memory_query){ .text = "x", .k = 1, .recall = 0.2 },
+                           arena(), &hits) == RV_E_ARG,
           "a search with recall 0.2");
     CHECK_OK(rv_memory_settle(s.m));
     store_close(&s);
