@@ -109,7 +109,8 @@ static void fill_some(rv_memory *m, const char *dir, size_t first, size_t nodes,
     }
     rv_memory_import done = { 0 };
     const char *tag = first % (10 * PART) == 0 ? "tenth" : "rest";
-    must(rv_memory_import_path(m, rv_memory_of(NULL), path, &tag, 1, NULL, NULL, &done));
+    must(rv_memory_import_paths(m, rv_memory_of(NULL), (const char *const[]){ path }, 1, &tag, 1, NULL, NULL,
+                                &done));
     unlink(path);
 }
 

@@ -134,18 +134,31 @@ static rv_err archive_stage(void *self, double until_ms, rv_loop_report *out)
     return l->ended ? rv_fail(RV_E_CANCELLED, "interrupted; the next run goes on with what is left") : RV_OK;
 }
 
-/* Cleans the files of what was removed; what is not there any more needs no room. */
+typedef struct compacting {
+    learning *l;
+    double until_ms;
+} compacting;
+
+static bool compact_on(void *self, size_t done, size_t total)
+{
+    const compacting *c = self;
+    (void)done;
+    (void)total;
+    return rv_clock_ms() < c->until_ms && app_learning_goes_on(c->l);
+}
+
+/* Cleans the files of what was removed, and gives back its room. */
 static rv_err compact_stage(void *self, double until_ms, rv_loop_report *out)
 {
-    const rv_pipeline *p = &((learning *)self)->app->pipeline;
-    size_t erased = 0;
-    (void)until_ms;
-    rv_err e = rv_memory_scrub(p->memory, &erased);
-    e = e ? e : rv_db_scrub(p->db);
-    out->changed = (int64_t)erased;
-    snprintf(out->why, sizeof out->why, "%zu vectors of removed memories erased, the database written anew",
-             erased);
-    return e;
+    compacting c = { self, until_ms };
+    rv_memory_compacted done;
+    rv_err e = rv_memory_compact(c.l->app->pipeline.memory, compact_on, &c, &done);
+    out->changed = (int64_t)(done.erased + done.moved);
+    snprintf(
+        out->why, sizeof out->why,
+        "the database written anew; %zu vectors of removed memories erased, %zu copied, %zu files removed",
+        done.erased, done.moved, done.files);
+    return e == RV_E_CANCELLED && !c.l->ended ? RV_OK : e;
 }
 
 const rv_loop_stage app_deep_stages[] = {

@@ -78,7 +78,7 @@ void cmd_bytes(char out[16], uint64_t bytes); /* "1.2 GB" */
 /** cmd_bar - progress on a terminal's stderr after two seconds, nothing in pipes; done == total ends the line. */
 typedef struct cmd_bar {
     double start_ms, drawn_ms;
-    bool shown;
+    bool shown, bytes; /* bytes: what is counted */
 } cmd_bar;
 void cmd_bar_init(cmd_bar *bar);
 void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total);
@@ -152,6 +152,7 @@ int cmd_memory_reembed(cmd_line *line);
 int cmd_memory_recall(cmd_line *line);
 int cmd_memory_stats(cmd_line *line);
 int cmd_memory_check(cmd_line *line);
+int cmd_memory_compact(cmd_line *line);
 int cmd_witness_verify(cmd_line *line);
 int cmd_witness_show(cmd_line *line);
 int cmd_eval_logits(cmd_line *line);

@@ -1,4 +1,4 @@
-/* memory add, keep, import, export, search, get, list, rm, link, around, path, stats, check */
+/* memory add, keep, import, export, search, get, list, rm, link, around, path, stats, check, compact */
 #include "cli/cli.h"
 
 #include "base/clock.h"
@@ -291,6 +291,12 @@ static bool bundle_progress(void *self, size_t done, size_t total)
     return !cmd_cancel;
 }
 
+static bool vectors_progress(void *self, size_t done, size_t total)
+{
+    cmd_bar_draw(self, "vectors", done, total);
+    return !cmd_cancel;
+}
+
 static rv_err export_bundle(memory_job *job)
 {
     const char *dir = job->line->args[0], *slash = strrchr(dir, '/');
@@ -344,10 +350,9 @@ static rv_err import_bundle(memory_job *job, const char *dir)
     return RV_OK;
 }
 
-static bool import_progress(void *self, const char *path, size_t done, size_t n_files, size_t chunks)
+static bool import_progress(void *self, const char *path, uint64_t done, uint64_t total)
 {
-    (void)chunks;
-    cmd_bar_draw(self, path, done, n_files);
+    cmd_bar_draw(self, path, done, total);
     return !cmd_cancel;
 }
 
@@ -376,12 +381,11 @@ static rv_err import_paths(memory_job *job)
         return import_bundle(job, job->line->args[0]);
     }
     cmd_bar_init(&bar);
+    bar.bytes = true;
     cmd_catch_interrupt();
-    rv_err e = RV_OK;
-    for (size_t i = 0; i < job->line->n_args && !e; i++) {
-        e = rv_memory_import_path(job->memory, rv_memory_of(cmd_value(job->line, "user", NULL)),
-                                  job->line->args[i], tags, n_tags, import_progress, &bar, &done);
-    }
+    rv_err e = rv_memory_import_paths(job->memory, rv_memory_of(cmd_value(job->line, "user", NULL)),
+                                      (const char *const *)job->line->args, job->line->n_args, tags, n_tags,
+                                      import_progress, &bar, &done);
     cmd_bar_end(&bar);
     if (!e || done.files > 0) {                /* what was done before an error is done */
         RV_TRY(rv_memory_settle(job->memory)); /* the next start finds the index */
@@ -745,6 +749,39 @@ static rv_err check(memory_job *job)
 int cmd_memory_check(cmd_line *line)
 {
     return with_memory(line, check);
+}
+
+static rv_err compact(memory_job *job)
+{
+    rv_memory_stats before, after;
+    rv_memory_compacted done;
+    cmd_bar bar;
+    RV_TRY(rv_memory_get_stats(job->memory, &before));
+    cmd_bar_init(&bar);
+    cmd_catch_interrupt();
+    rv_err e = rv_memory_compact(job->memory, vectors_progress, &bar, &done);
+    cmd_bar_end(&bar);
+    RV_TRY(e);
+    RV_TRY(rv_memory_settle(job->memory)); /* the next start finds the index */
+    RV_TRY(rv_memory_get_stats(job->memory, &after));
+    uint64_t had = before.db_bytes + before.vector_bytes, has = after.db_bytes + after.vector_bytes;
+    if (job->line->json) {
+        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:I}", "bytes_before", (json_int_t)had, "bytes",
+                            (json_int_t)has, "vectors_erased", (json_int_t)done.erased, "vectors_copied",
+                            (json_int_t)done.moved, "files_removed", (json_int_t)done.files));
+        return RV_OK;
+    }
+    char from[16], to[16];
+    cmd_bytes(from, had);
+    cmd_bytes(to, has);
+    printf("%s, %s before; %zu vectors erased, %zu copied, %zu files removed\n", to, from, done.erased,
+           done.moved, done.files);
+    return RV_OK;
+}
+
+int cmd_memory_compact(cmd_line *line)
+{
+    return with_memory(line, compact);
 }
 
 static rv_err reembed(memory_job *job)

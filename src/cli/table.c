@@ -453,6 +453,15 @@ const cmd cmd_table[] = {
       "Texts, words and edges stay as they are. Cut short, it is done again." },
     { "memory check", "", 0, 0, cmd_memory_check, NULL,
       "verify database, words, vectors and graph against each other", NULL },
+    { "memory compact", "", 0, 0, cmd_memory_compact, NULL,
+      "give the room of what was removed back to the disk",
+      "Overwrites the vectors of removed memories, writes the database anew, copies files of vectors of "
+      "which a "
+      "quarter or more is\n"
+      "dead, and makes the indexes again. Needs as much free space as the database takes. `learn run --deep` "
+      "does "
+      "it too. Interrupted,\n"
+      "the same command goes on." },
     { "witness show", "REQUEST", 1, 1, cmd_witness_show, NULL, "what was recorded about a request", NULL },
     { "witness verify", "", 0, 0, cmd_witness_verify, NULL, "walk the hash chain of everything recorded",
       NULL },

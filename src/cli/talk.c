@@ -164,6 +164,15 @@ void cmd_bar_init(cmd_bar *bar)
     *bar = (cmd_bar){ .start_ms = rv_clock_ms() };
 }
 
+static void write_count(const cmd_bar *bar, char out[24], uint64_t count)
+{
+    if (bar->bytes) {
+        cmd_bytes(out, count);
+    } else {
+        snprintf(out, 24, "%llu", (unsigned long long)count);
+    }
+}
+
 void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total)
 {
     double now = rv_clock_ms(), spent = now - bar->start_ms;
@@ -173,12 +182,24 @@ void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total)
     }
     bar->drawn_ms = now;
     bar->shown = true;
-    double share = (double)done / (double)total;
+    double share = (double)done / (double)total, rate = (double)done / (spent / 1000);
     int cells = (int)(share * 24);
-    double left_s = done ? spent / 1000 * (1 - share) / share : 0;
-    fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %llu/%llu  %.0f/s  %.0f s left  ", cells,
-            "########################", 24 - cells, "", share * 100, (unsigned long long)done,
-            (unsigned long long)total, (double)done / (spent / 1000), left_s);
+    char at[24], of[24], each[24];
+    write_count(bar, at, done);
+    write_count(bar, of, total);
+    write_count(bar, each, (uint64_t)rate);
+    fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %s/%s  %s/s", cells, "########################", 24 - cells,
+            "", share * 100, at, of, each);
+    if (done) {
+        double left_s = (double)(total - done) / rate;
+        fprintf(stderr,
+                left_s < 90     ? "  %.0f s left  "
+                : left_s < 5400 ? "  %.0f min left  "
+                                : "  %.1f h left  ",
+                left_s < 90     ? left_s
+                : left_s < 5400 ? left_s / 60
+                                : left_s / 3600);
+    }
     cmd_safe(stderr, what, strlen(what) > 40 ? 40 : strlen(what));
     fflush(stderr);
 }

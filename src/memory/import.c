@@ -408,29 +408,42 @@ static int by_path(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* path: a text file or a folder, absolute. */
+/* A file that we read, or all of them below a folder. */
 static rv_err list_files(const char *path, list *files)
 {
     struct stat st;
-    if (stat(path, &st) < 0) {
-        return rv_fail(RV_E_NOT_FOUND, "%s: %s", path, strerror(errno));
-    }
-    if (!S_ISDIR(st.st_mode)) {
-        return rv_file_kind_of(path) != RV_FILE_KINDS
-                   ? put_path(files, rv_strdup(files->mem, path))
-                   : rv_fail(RV_E_ARG, "%s: expected a .txt, .md, .html, .pdf or .jsonl file, or a folder",
-                             path);
+    char *whole = realpath(path, NULL); /* so that a file is known again from another folder */
+    if (!whole || stat(whole, &st) < 0) {
+        rv_err e = rv_fail(errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s: %s", path, strerror(errno));
+        free(whole);
+        return e;
     }
     list folders = { .mem = files->mem };
-    rv_err e = read_folder(path, files, &folders);
+    rv_err e =
+        S_ISDIR(st.st_mode) ? read_folder(whole, files, &folders)
+        : rv_file_kind_of(whole) != RV_FILE_KINDS
+            ? put_path(files, rv_strdup(files->mem, whole))
+            : rv_fail(RV_E_ARG, "%s: expected a .txt, .md, .html, .pdf or .jsonl file, or a folder", path);
     for (size_t i = 0; !e && i < folders.n; i++) { /* grows while it is walked */
         e = read_folder(folders.at[i], files, &folders);
     }
     free_list(&folders);
-    if (!e && files->n > 0) {
-        qsort(files->at, files->n, sizeof *files->at, by_path);
-    }
+    free(whole);
     return e;
+}
+
+static uint64_t bytes_of(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0; /* reading it will tell */
+}
+
+rv_err rv_import_tell(const importing *job, const char *path, size_t bytes)
+{
+    uint64_t done = job->read + bytes;
+    bool on =
+        !job->progress || job->progress(job->self, path, done < job->total ? done : job->total, job->total);
+    return on ? RV_OK : rv_fail(RV_E_CANCELLED, "stopped in %s; the same command goes on from here", path);
 }
 
 /* Is what went wrong this file's own affair, so that the others can still be read? */
@@ -441,11 +454,14 @@ static bool about_the_file(rv_err e)
 }
 
 /* A file that cannot be read does not keep the others out; the first of them is told at the end. */
-static rv_err import_files(importing *job, const list *files, rv_memory_progress progress, void *self)
+static rv_err import_files(importing *job, const list *files)
 {
     rv_err first = RV_OK;
     size_t failed = 0;
     char why[1024] = "";
+    for (size_t i = 0; i < files->n; i++) {
+        job->total += bytes_of(files->at[i]);
+    }
     for (size_t i = 0; i < files->n; i++) {
         size_t n_chunks = 0;
         rv_err e = import_file(job, files->at[i], &n_chunks);
@@ -458,11 +474,8 @@ static rv_err import_files(importing *job, const list *files, rv_memory_progress
         }
         failed += e != RV_OK;
         job->done->failed += e != RV_OK;
-        if (progress && !progress(self, files->at[i], i + 1, files->n, n_chunks)) {
-            return rv_fail(RV_E_CANCELLED,
-                           "stopped after %zu of %zu files; the same command goes on from here", i + 1,
-                           files->n);
-        }
+        job->read += bytes_of(files->at[i]);
+        RV_TRY(rv_import_tell(job, files->at[i], 0));
     }
     return !first ? RV_OK
            : files->n == 1
@@ -479,19 +492,23 @@ static rv_err begin(importing *job, const char *const *tags, size_t n_tags)
     return rv_memory_join_tags(job->m->mem, tags, n_tags, &job->joined_tags);
 }
 
-rv_err rv_memory_import_path(rv_memory *m, rv_memory_scope scope, const char *path, const char *const *tags,
-                             size_t n_tags, rv_memory_progress progress, void *self, rv_memory_import *done)
+rv_err rv_memory_import_paths(rv_memory *m, rv_memory_scope scope, const char *const *paths, size_t n_paths,
+                              const char *const *tags, size_t n_tags, rv_memory_progress progress, void *self,
+                              rv_memory_import *done)
 {
-    importing job = { .m = m, .scope = scope, .done = done };
+    importing job = { .m = m, .scope = scope, .done = done, .progress = progress, .self = self };
     RV_TRY(begin(&job, tags, n_tags));
-    char *whole = realpath(path, NULL); /* so that a file is known again from another folder */
     list files = { .mem = m->mem };
-    rv_err e = whole ? list_files(whole, &files)
-                     : rv_fail(errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s: %s", path, strerror(errno));
-    e = e ? e : import_files(&job, &files, progress, self);
+    rv_err e = RV_OK;
+    for (size_t i = 0; !e && i < n_paths; i++) {
+        e = list_files(paths[i], &files);
+    }
+    if (!e && files.n > 0) {
+        qsort(files.at, files.n, sizeof *files.at, by_path);
+    }
+    e = e ? e : import_files(&job, &files);
     free_list(&files);
     rv_text_deinit(&job.joined_tags);
-    free(whole);
     return e;
 }
 

@@ -22,7 +22,13 @@ typedef struct importing {
     size_t n_tags;
     rv_text joined_tags;
     rv_memory_import *done;
+    rv_memory_progress progress; /* NULL: nobody asks */
+    void *self;
+    uint64_t read, total; /* bytes of the files before this one, of all */
 } importing;
+
+/** rv_import_tell - so many bytes of this file are done. RV_E_CANCELLED: the import ends here. */
+rv_err rv_import_tell(const importing *job, const char *path, size_t bytes) RV_MUST_CHECK;
 
 /* A file as text. */
 typedef struct read_text {
@@ -43,7 +49,7 @@ typedef struct read_text {
 rv_err rv_import_read(const rv_alloc *mem, const char *path, file_kind kind, const char *bytes, size_t n,
                       read_text *out) RV_MUST_CHECK;
 
-/** rv_import_rows - lines of JSON objects as nodes. RV_E_FORMAT, RV_E_ARG, RV_E_TOO_LARGE with path and line; lines before it are in
+/** rv_import_rows - lines of JSON objects as nodes. RV_E_CANCELLED; RV_E_FORMAT, RV_E_ARG, RV_E_TOO_LARGE with path and line; lines before it are in
  * the memory. */
 rv_err rv_import_rows(importing *job, const char *path, const char *bytes, size_t n) RV_MUST_CHECK;
 

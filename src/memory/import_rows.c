@@ -122,6 +122,7 @@ rv_err rv_import_rows(importing *job, const char *path, const char *bytes, size_
             e = add_line(r, bytes + at, length, line);
         }
         at += length + 1;
+        e = e || r->n ? e : rv_import_tell(job, path, at < n ? at : n);
     }
     char why[1024];
     strncpy(why, e ? rv_err_text() : "", sizeof why - 1);

@@ -249,24 +249,24 @@ typedef struct rv_memory_import {
     size_t notes_added; /* rows of .jsonl files */
     size_t failed;      /* files that were left out */
 } rv_memory_import;
-/* After each file; false ends the import there. */
-typedef bool (*rv_memory_progress)(void *self, const char *path, size_t done, size_t n_files, size_t chunks);
+/* After each file, and within one of rows after some of them: bytes that were read, of all files. false ends the import there. */
+typedef bool (*rv_memory_progress)(void *self, const char *path, uint64_t done, uint64_t total);
 /**
- * rv_memory_import_path - a .txt, .md, .html, .pdf or .jsonl file, or every one below a folder (sorted). Chunked at headings and
+ * rv_memory_import_paths - .txt, .md, .html, .pdf or .jsonl files, and every one below a folder (all sorted). Chunked at headings and
  * sentences; of .txt and .md offsets are kept, of .pdf the page ({"page": N} in metadata). A row of .jsonl becomes a node by itself.
  * An unchanged file adds nothing; a changed one replaces its chunks in one transaction, and a chunk whose text is the same
  * keeps its corrections. Files are known by user and absolute path, which is also the source of their nodes. Hidden files
  * and links inside a folder are left out. A file that cannot be read does not keep the others of its folder out. Counts are added to
  * *done, also before an error.
  *
- * Errors:  RV_E_NOT_FOUND the path.  RV_E_ARG neither a folder nor of these kinds; a row.  RV_E_FORMAT not UTF-8 (file and byte), a
+ * Errors:  RV_E_NOT_FOUND a path; nothing was read then.  RV_E_ARG neither a folder nor of these kinds; a row.  RV_E_FORMAT not UTF-8 (file and byte), a
  *          line that is no JSON, a PDF that cannot be read.  RV_E_TOO_LARGE more than 16 MiB (.pdf 128, .jsonl 1,024).
  *          RV_E_UNSUPPORTED a .pdf, and pdftotext is not installed.  RV_E_CANCELLED progress said so; importing again goes on.
  *          Of several files that were left out the first is told.
  */
-rv_err rv_memory_import_path(rv_memory *m, rv_memory_scope scope, const char *path, const char *const *tags,
-                             size_t n_tags, rv_memory_progress progress, void *self,
-                             rv_memory_import *done) RV_MUST_CHECK;
+rv_err rv_memory_import_paths(rv_memory *m, rv_memory_scope scope, const char *const *paths, size_t n_paths,
+                              const char *const *tags, size_t n_tags, rv_memory_progress progress, void *self,
+                              rv_memory_import *done) RV_MUST_CHECK;
 /** rv_memory_import_bytes - the same for the bytes of one file that somebody sent. name: a relative path without "..", which becomes the
  * source; RV_E_ARG else. */
 rv_err rv_memory_import_bytes(rv_memory *m, rv_memory_scope scope, const char *name, const char *bytes,
@@ -277,6 +277,7 @@ rv_err rv_memory_import_bytes(rv_memory *m, rv_memory_scope scope, const char *n
  * words of removed texts leave their index. The database's own free space is rv_db_scrub's. *erased: vectors. Errors: RV_E_IO,
  * RV_E_NO_SPACE, RV_E_NOMEM; it may be called again. */
 rv_err rv_memory_scrub(rv_memory *m, size_t *erased) RV_MUST_CHECK;
+
 /* ---- bundles: a collection as files with a witness, docs/formats/bundle.md ---- */
 
 typedef struct rv_memory_export_options {
@@ -313,6 +314,20 @@ typedef struct rv_memory_restored {
 rv_err rv_memory_restore(rv_memory *m, const char *dir, rv_memory_export_progress progress, void *self,
                          rv_memory_restored *done) RV_MUST_CHECK;
 bool rv_memory_is_bundle(const char *dir);
+
+typedef struct rv_memory_compacted {
+    size_t erased, moved,
+        files; /* vectors that were still there, vectors that were copied, files that were removed */
+} rv_memory_compacted;
+/**
+ * rv_memory_compact - room of what was removed goes back to the disk: rv_memory_scrub, rv_db_scrub, and files of vectors of which a quarter
+ * or more is dead are copied and removed. Searches go on, changes wait for some hundred vectors at a time. The room of a removed file is
+ * free when the memory has been closed.
+ * done    out, also after an error
+ * Errors: those of rv_memory_scrub and rv_db_scrub.  RV_E_CANCELLED by progress. It may be called again, and goes on.
+ */
+rv_err rv_memory_compact(rv_memory *m, rv_memory_export_progress progress, void *self,
+                         rv_memory_compacted *done) RV_MUST_CHECK;
 
 typedef struct rv_memory_stats {
     size_t nodes, edges, documents, chunks, notes, facts, qas, vectors, vectors_dead;

@@ -46,8 +46,9 @@ typedef struct segment {
     uint32_t n_rows;           /* named or appended: the next one goes here */
     uint64_t n_bytes;          /* of the file */
     bool unsynced;             /* rows were written since the last sync */
-    int fd;
-    const uint8_t *map; /* NULL: the header is damaged or does not fit this store */
+    bool left;                 /* sparse: nothing is appended any more */
+    int fd;                    /* -1: the file was removed; what is mapped stays until close */
+    const uint8_t *map;        /* NULL: the header is damaged or does not fit this store */
     size_t map_bytes;
 } segment;
 
@@ -488,7 +489,7 @@ static rv_err write_rows(rv_segments *s, segment *g, const int64_t *ids, const f
 static rv_err file_with_room(rv_segments *s, size_t *index)
 {
     const segment *last = s->n ? &s->at[s->n - 1] : NULL;
-    if (!last || !last->map || last->n_rows >= last->capacity || last->number != s->highest) {
+    if (!last || !last->map || last->left || last->n_rows >= last->capacity || last->number != s->highest) {
         RV_TRY(make_segment(s));
     }
     *index = s->n - 1;
@@ -555,7 +556,7 @@ static bool is_zero(const uint8_t *at, size_t n)
 }
 
 /* named [n] are those of this file. */
-static rv_err scrub_file(const rv_segments *s, const segment *g, const rv_segment_row *named, size_t n,
+static rv_err scrub_file(rv_segments *s, const segment *g, const rv_segment_row *named, size_t n,
                          size_t *erased)
 {
     static const uint8_t zeros[RV_SEGMENT_DIM_MAX * sizeof(float) + 2 * ALIGN];
@@ -573,26 +574,104 @@ static rv_err scrub_file(const rv_segments *s, const segment *g, const rv_segmen
         }
         ++*erased;
     }
-    return *erased > before && fdatasync(g->fd) < 0 ? fail_write(s, g->number, "cannot sync") : RV_OK;
+    if (*erased > before && fdatasync(g->fd) < 0) { /* rows that were appended may be lost with the zeros */
+        s->failed = true;
+        return fail_write(s, g->number, "cannot sync");
+    }
+    return RV_OK;
+}
+
+/* How many of named [n] are rows of this file; those of files before it are skipped. */
+static size_t named_in(const segment *g, const rv_segment_row **named, size_t *n)
+{
+    while (*n > 0 && (*named)->segment < g->number) {
+        ++*named;
+        --*n;
+    }
+    size_t count = 0;
+    while (count < *n && (*named)[count].segment == g->number) {
+        count++;
+    }
+    return count;
 }
 
 rv_err rv_segments_scrub(rv_segments *s, const rv_segment_row *named, size_t n, size_t *erased)
 {
     *erased = 0;
-    for (size_t i = 0, at = 0; i < s->n; i++) {
+    if (s->failed) {
+        return fail_stopped(s);
+    }
+    for (size_t i = 0; i < s->n; i++) {
         const segment *g = &s->at[i];
-        while (at < n && named[at].segment < g->number) {
-            at++;
-        }
-        size_t end = at;
-        while (end < n && named[end].segment == g->number) {
-            end++;
-        }
+        size_t count = named_in(g, &named, &n);
         if (g->map) {
-            RV_TRY(scrub_file(s, g, named + at, end - at, erased));
+            RV_TRY(scrub_file(s, g, named, count, erased));
         }
     }
     return RV_OK;
+}
+
+/* ---- files that have become sparse ---- */
+
+/* Of the last file only what was written: the room behind it is used again. */
+static size_t rows_of(const rv_segments *s, const segment *g)
+{
+    bool last = g == &s->at[s->n - 1];
+    return last || g->n_bytes < HEADER_BYTES ? g->n_rows : (g->n_bytes - HEADER_BYTES) / s->stride;
+}
+
+size_t rv_segments_leave(rv_segments *s, const rv_segment_row *named, size_t n)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        segment *g = &s->at[i];
+        size_t count = named_in(g, &named, &n), rows = g->map ? rows_of(s, g) : 0;
+        size_t dead = rows > count ? rows - count : 0;
+        g->left = g->left || (dead > 0 && 4 * dead >= rows);
+        left += g->left ? count : 0;
+    }
+    return left;
+}
+
+bool rv_segments_is_left(const rv_segments *s, uint32_t number)
+{
+    const segment *g = find(s, number);
+    return g && g->left;
+}
+
+static rv_err remove_file(const rv_segments *s, segment *g)
+{
+    path p = path_of(s, g->number);
+    if (unlink(p.at) < 0) {
+        return rv_fail(RV_E_IO, "%s: cannot be removed: %s", p.at, strerror(errno));
+    }
+    close(g->fd);
+    g->fd = -1;
+    g->n_rows = 0;
+    g->n_bytes = 0;
+    return RV_OK;
+}
+
+rv_err rv_segments_shed(rv_segments *s, const rv_segment_row *named, size_t n, size_t *removed)
+{
+    *removed = 0;
+    RV_TRY(rv_segments_sync(s));
+    for (size_t i = 0; i + 1 < s->n; i++) { /* the last one stays, and its number with it */
+        segment *g = &s->at[i];
+        if (named_in(g, &named, &n) == 0 && g->map && g->fd >= 0) {
+            RV_TRY(remove_file(s, g));
+            ++*removed;
+        }
+    }
+    segment *last = s->n ? &s->at[s->n - 1] : NULL;
+    uint64_t end = last && last->map ? row_offset(s, last->n_rows) : 0;
+    if (end && last->n_bytes > end + GROW_LEAST) {
+        if (ftruncate(last->fd, (off_t)end) < 0) {
+            return fail_write(s, last->number, "cannot be cut");
+        }
+        last->n_bytes = end;
+    }
+    return *removed ? rv_dir_sync(s->dir) : RV_OK;
 }
 
 bool rv_segments_failed(const rv_segments *s)

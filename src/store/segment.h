@@ -70,10 +70,26 @@ bool rv_segments_failed(const rv_segments *segments);
  *
  * named   [n] ascending by segment, then row: those that stay
  * erased  out, rows that were not zero before
- * Errors: RV_E_IO; a file whose header is damaged is left alone.
+ * Errors: RV_E_IO, after a failed sync like rv_segments_append; a file whose header is damaged is left alone.
  */
 rv_err rv_segments_scrub(rv_segments *segments, const rv_segment_row *named, size_t n,
                          size_t *erased) RV_MUST_CHECK;
+
+/**
+ * Files that have become sparse are written anew by whoever names their rows: leave, append each row that is named in a file that
+ * is left, name it there instead, and shed.
+ *
+ * rv_segments_leave   - nothing is appended any more to files of which nobody names a quarter of the rows; how many rows are named there.
+ * rv_segments_is_left - is it one of those?
+ * rv_segments_shed    - syncs, removes all files but the last of which no row is named, and cuts off what the last one has behind its
+ *                       rows. What was got of them stays readable until close. RV_E_IO; it may be called again.
+ * named   [n] ascending by segment, then row; nothing was appended that is not named
+ * removed out, files
+ */
+size_t rv_segments_leave(rv_segments *segments, const rv_segment_row *named, size_t n);
+bool rv_segments_is_left(const rv_segments *segments, uint32_t number);
+rv_err rv_segments_shed(rv_segments *segments, const rv_segment_row *named, size_t n,
+                        size_t *removed) RV_MUST_CHECK;
 
 /** rv_segments_wipe - remove all segment files of a folder that nobody has open; a folder that is not there is fine. RV_E_IO. */
 rv_err rv_segments_wipe(const rv_alloc *mem, const char *dir) RV_MUST_CHECK;

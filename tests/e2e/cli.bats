@@ -243,6 +243,25 @@ fvecs_row() {
     [[ "$output" == *"rvf_witness"* ]]
 }
 
+@test "memory compact gives back the room of what was removed, and changes no answer" {
+    for i in $(seq 300); do echo "{\"text\": \"shelf $i holds the book of letter $((i * 7919))\"}"; done > "$home/rows.jsonl"
+    "$RUVLLM" memory import --json "$home/rows.jsonl" | jq -e '.notes_added == 300'
+    "$RUVLLM" memory rm $(seq 300 | awk '$1 % 6') > /dev/null
+    "$RUVLLM" memory search "the book on shelf 36" --json > "$home/before"
+    run --separate-stderr "$RUVLLM" memory compact --json
+    [ "$status" -eq 0 ]
+    [ -z "$stderr" ]
+    echo "$output" | jq -e '.bytes < .bytes_before and .vectors_erased == 250 and .vectors_copied == 50 and .files_removed == 1'
+    "$RUVLLM" memory search "the book on shelf 36" --json | diff - "$home/before"
+    "$RUVLLM" memory stats --json | jq -e '.vectors == 50 and .vectors_dead == 0'
+    run "$RUVLLM" memory compact
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"before; 0 vectors erased, 0 copied, 0 files removed" ]]
+    "$RUVLLM" memory check
+    run "$RUVLLM" memory compact now
+    [ "$status" -eq 2 ]
+}
+
 @test "memory import says what it left out, and why" {
     mkdir -p "$home/notes"
     printf 'fine.' > "$home/notes/a.txt"

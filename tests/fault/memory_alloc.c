@@ -39,7 +39,7 @@ static size_t nodes_of(rv_memory *m)
     return stats.nodes;
 }
 
-/* Opens, adds, links, searches, imports and removes. Returns the first error; after each step the number of nodes is right. */
+/* Opens, adds, links, searches, imports, removes and compacts. Returns the first error; after each step the number of nodes is right. */
 static rv_err whole_story(const rv_alloc *mem, const char *dir, const char *file, void (*calm)(bool on))
 {
     store s;
@@ -76,7 +76,7 @@ static rv_err whole_story(const rv_alloc *mem, const char *dir, const char *file
     }
     rv_memory_import done = { 0 };
     if (!e) {
-        e = rv_memory_import_path(s.m, rv_memory_of("ann"), file, tags, 2, NULL, NULL, &done);
+        e = rv_memory_import_paths(s.m, rv_memory_of("ann"), &file, 1, tags, 2, NULL, NULL, &done);
         calm(true);
         CHECK(nodes_of(s.m) == before + (e ? 1 : 4), "import: %s", rv_err_text());
         calm(false);
@@ -90,9 +90,15 @@ static rv_err whole_story(const rv_alloc *mem, const char *dir, const char *file
     }
     CHECK(nodes_of(s.m) == before, "%zu nodes, %zu before", nodes_of(s.m), before);
     calm(false);
+    rv_memory_compacted compacted;
+    rv_err e_compact = rv_memory_compact(s.m, NULL, NULL, &compacted);
+    calm(true);
+    rv_err e_still = rv_memory_check(s.m);
+    CHECK(e_still == RV_OK || e_still == RV_E_NOMEM, "check after compacting: %s", rv_err_text());
+    calm(false);
     rv_arena_free(arena);
     store_close(&s);
-    return e ? e : e_rm ? e_rm : e_check;
+    return e ? e : e_rm ? e_rm : e_check ? e_check : e_compact ? e_compact : e_still;
 }
 
 /* The counting allocator fails once, so what follows an error has memory again. */

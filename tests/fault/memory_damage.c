@@ -73,7 +73,8 @@ static void fill(const char *dir)
     const char *tags[] = { "one", "two" };
     rv_memory_import done = { 0 };
     if (rv_file_exists(notes)) {
-        CHECK_OK(rv_memory_import_path(s.m, rv_memory_of("ann"), notes, tags, 2, NULL, NULL, &done));
+        CHECK_OK(rv_memory_import_paths(s.m, rv_memory_of("ann"), (const char *const[]){ notes }, 1, tags, 2,
+                                        NULL, NULL, &done));
     }
     json_t *metadata = json_pack("{s:s}", "k", "v");
     int64_t id = add_note(s.m, "The wren is small."), fact;

@@ -31,8 +31,8 @@ static store full_store(const char *dir)
               fclose(f) == 0,
           "%s", path);
     rv_memory_import done = { 0 };
-    CHECK_OK(rv_memory_import_path(s.m, rv_memory_of("ann"), path, (const char *const[]){ "b", "a" }, 2, NULL,
-                                   NULL, &done));
+    CHECK_OK(rv_memory_import_paths(s.m, rv_memory_of("ann"), (const char *const[]){ path }, 1,
+                                    (const char *const[]){ "b", "a" }, 2, NULL, NULL, &done));
     json_t *metadata = json_loads("{\"x\": [1, 2.5, \"\\u00e9\"], \"a\": null}", 0, NULL);
     int64_t id, gone;
     bool added;

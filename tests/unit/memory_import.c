@@ -30,7 +30,7 @@ static const char *write_file(const char *dir, const char *name, const char *tex
 static rv_memory_import import(rv_memory *m, const char *path)
 {
     rv_memory_import done = { 0 };
-    CHECK_OK(rv_memory_import_path(m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done));
+    CHECK_OK(rv_memory_import_paths(m, rv_memory_of(NULL), &path, 1, NULL, 0, NULL, NULL, &done));
     return done;
 }
 
@@ -213,12 +213,13 @@ TEST(chunks_hang_on_their_document_in_order)
     store_close(&s);
 }
 
-static bool count_progress(void *self, const char *path, size_t file, size_t n_files, size_t n_chunks)
+static bool count_progress(void *self, const char *path, uint64_t done, uint64_t total)
 {
-    (void)path, (void)n_chunks;
+    (void)path;
     size_t *calls = self;
     ++*calls;
-    CHECK(file == *calls && n_files == 3, "%zu of %zu", file, n_files);
+    CHECK(done == 7 * *calls && total == 21, "%llu of %llu bytes", (unsigned long long)done,
+          (unsigned long long)total);
     return true;
 }
 
@@ -239,7 +240,8 @@ TEST(a_folder_is_walked_without_hidden_files_and_links)
     rv_memory_import done = { 0 };
     size_t calls = 0;
     const char *tags[] = { "folder" };
-    CHECK_OK(rv_memory_import_path(s.m, rv_memory_of("ann"), dir, tags, 1, count_progress, &calls, &done));
+    CHECK_OK(
+        rv_memory_import_paths(s.m, rv_memory_of("ann"), &dir, 1, tags, 1, count_progress, &calls, &done));
     CHECK(done.files == 3 && done.chunks_added == 3 && calls == 3, "%zu files, %zu chunks", done.files,
           done.chunks_added);
     rv_memory_hits hits;
@@ -253,12 +255,15 @@ TEST(files_that_cannot_be_imported_are_named)
 {
     store s = store_open(temp_path("data"));
     rv_memory_import done = { 0 };
-    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), "/nowhere/at/all", NULL, 0, NULL, NULL, &done),
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), (const char *const[]){ "/nowhere/at/all" }, 1,
+                                     NULL, 0, NULL, NULL, &done),
               RV_E_NOT_FOUND);
     const char *path = write_file(temp_dir(), "x.docx", "x");
-    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done), RV_E_ARG);
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), &path, 1, NULL, 0, NULL, NULL, &done),
+              RV_E_ARG);
     path = write_file(temp_dir(), "x.txt", "good \xff bad");
-    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), &path, 1, NULL, 0, NULL, NULL, &done),
+              RV_E_FORMAT);
     CHECK(strstr(rv_err_text(), "byte 5"), "%s", rv_err_text());
     CHECK(done.files == 0, "%zu", done.files);
     CHECK_OK(rv_memory_check(s.m));
@@ -324,11 +329,12 @@ TEST(a_pdf_is_read_by_another_program_with_its_pages)
     done = import(s.m, path);
     CHECK(done.unchanged == 1, "%zu", done.unchanged);
     path = write_file(temp_dir(), "bad.pdf", "%PDF-1.4 nothing of it");
-    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), &path, 1, NULL, 0, NULL, NULL, &done),
+              RV_E_FORMAT);
     CHECK(strstr(rv_err_text(), "bad.pdf"), "%s", rv_err_text());
     char *before = strdup(getenv("PATH"));
     setenv("PATH", "/nowhere", 1);
-    rv_err e = rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done);
+    rv_err e = rv_memory_import_paths(s.m, rv_memory_of(NULL), &path, 1, NULL, 0, NULL, NULL, &done);
     bool told = strstr(rv_err_text(), "poppler-utils") != NULL;
     setenv("PATH", before, 1);
     free(before);
@@ -361,7 +367,7 @@ TEST(rows_of_jsonl_become_nodes_once)
                                        "{\"text\":\"fine\"}\n{\"text\":\"x\",\"type\":\"A\"}" };
     for (size_t i = 0; i < RV_COUNT(bad); i++) {
         path = write_file(temp_dir(), "bad.jsonl", bad[i]);
-        rv_err e = rv_memory_import_path(s.m, rv_memory_of(NULL), path, NULL, 0, NULL, NULL, &done);
+        rv_err e = rv_memory_import_paths(s.m, rv_memory_of(NULL), &path, 1, NULL, 0, NULL, NULL, &done);
         CHECK((e == RV_E_ARG || e == RV_E_FORMAT) && strstr(rv_err_text(), "line 2"), "%zu: %s", i,
               rv_err_text());
     }
@@ -378,16 +384,52 @@ TEST(a_file_that_cannot_be_read_does_not_keep_the_others_out)
     write_file(dir, "b.txt", "B text.");
     store s = store_open(temp_path("data"));
     rv_memory_import done = { 0 };
-    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), dir, NULL, 0, NULL, NULL, &done), RV_E_FORMAT);
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), &dir, 1, NULL, 0, NULL, NULL, &done),
+              RV_E_FORMAT);
     CHECK(strstr(rv_err_text(), "1 of 2 files") && strstr(rv_err_text(), "a.txt"), "%s", rv_err_text());
     CHECK(done.files == 1 && done.failed == 1 && done.chunks_added == 1, "%zu", done.files);
     store_close(&s);
 }
 
-static bool stop_at_once(void *self, const char *path, size_t file, size_t n_files, size_t n_chunks)
+static bool stop_at_once(void *self, const char *path, uint64_t done, uint64_t total)
 {
-    (void)self, (void)path, (void)file, (void)n_files, (void)n_chunks;
+    (void)self, (void)path, (void)done, (void)total;
     return false;
+}
+
+TEST(a_file_of_rows_tells_how_far_it_is_and_can_be_stopped)
+{
+    enum { ROWS = 400 };
+    const char *dir = temp_dir();
+    char path[4300];
+    snprintf(path, sizeof path, "%s/rows.jsonl", dir);
+    FILE *f = fopen(path, "w");
+    for (int i = 0; i < ROWS; i++) {
+        fprintf(f, "{\"text\":\"row %d of a file\"}\n", i);
+    }
+    fclose(f);
+    store s = store_open(temp_path("data"));
+    rv_memory_import done = { 0 };
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), (const char *const[]){ path }, 1, NULL, 0,
+                                     stop_at_once, NULL, &done),
+              RV_E_CANCELLED);
+    size_t first = done.notes_added;
+    CHECK(first > 0 && first < ROWS, "%zu rows before it stopped", first);
+    rv_memory_import again = import(s.m, path);
+    CHECK(again.notes_added == ROWS - first, "%zu, then %zu", first, again.notes_added);
+    store_close(&s);
+}
+
+TEST(of_several_paths_none_is_read_when_one_is_not_there)
+{
+    const char *dir = temp_dir(), *a = write_file(dir, "a.txt", "A text.");
+    store s = store_open(temp_path("data"));
+    rv_memory_import done = { 0 };
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), (const char *const[]){ a, "/nowhere/at/all" },
+                                     2, NULL, 0, NULL, NULL, &done),
+              RV_E_NOT_FOUND);
+    CHECK(done.files == 0, "%zu files", done.files);
+    store_close(&s);
 }
 
 TEST(an_import_that_was_stopped_goes_on_where_it_was)
@@ -397,7 +439,7 @@ TEST(an_import_that_was_stopped_goes_on_where_it_was)
     write_file(dir, "b.txt", "B text.");
     store s = store_open(temp_path("data"));
     rv_memory_import done = { 0 };
-    CHECK_ERR(rv_memory_import_path(s.m, rv_memory_of(NULL), dir, NULL, 0, stop_at_once, NULL, &done),
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), &dir, 1, NULL, 0, stop_at_once, NULL, &done),
               RV_E_CANCELLED);
     CHECK(done.files == 1, "%zu", done.files);
     rv_memory_import again = import(s.m, dir);

@@ -56,7 +56,8 @@ static void import_rows(rv_memory *m, const char *dir, const char *name, uint64_
     CHECK_OK(rv_file_replace(path, rv_text_get(&text), text.n));
     rv_text_deinit(&text);
     rv_memory_import done = { 0 };
-    CHECK_OK(rv_memory_import_path(m, rv_memory_of(NULL), path, &tag, tag ? 1 : 0, NULL, NULL, &done));
+    CHECK_OK(rv_memory_import_paths(m, rv_memory_of(NULL), (const char *const[]){ path }, 1, &tag,
+                                    tag ? 1 : 0, NULL, NULL, &done));
     CHECK(done.chunks_added == n, "%zu chunks of %zu", done.chunks_added, n);
 }
 

@@ -233,3 +233,93 @@ TEST(a_scrub_leaves_zeros_where_nothing_is_named_and_the_rest_as_it_was)
     }
     rv_segments_close(s);
 }
+
+/* The named rows [n] of files that are left are appended again, and named there. */
+static void move_left(rv_segments *s, rv_segment_row *named, size_t n, const size_t *which)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (rv_segments_is_left(s, named[i].segment)) {
+            CHECK_OK(rv_segments_append(s, &ids[which[i]], vectors + which[i] * DIM, 1, &named[i]));
+        }
+    }
+}
+
+TEST(sparse_files_are_left_and_removed_once_nobody_names_their_rows)
+{
+    const char *dir = temp_path("vectors");
+    fill_folder(dir);
+    rv_segments *s = open_in(dir);
+    rv_segment_row named[ROWS];
+    size_t which[ROWS], n = 0, removed = 0, kept_files = 0;
+    const float *old[ROWS];
+    uint32_t half = rows[ROWS - 1].segment / 2;
+    for (size_t i = 0; i < ROWS;
+         i++) { /* of the first half of the files one row in five stays, of the others all */
+        if (rows[i].segment > half || i % 5 == 0) {
+            CHECK_OK(rv_segments_get(s, rows[i], ids[i], &old[n]));
+            which[n] = i;
+            named[n++] = rows[i];
+        }
+    }
+    size_t expected = 0;
+    for (size_t i = 0; i < n; i++) {
+        expected += named[i].segment <= half;
+    }
+    CHECK(expected > 0, "nothing is left");
+    CHECK(rv_segments_leave(s, named, n) == expected, "%zu rows are in sparse files", expected);
+    CHECK(rv_segments_is_left(s, 1) && !rv_segments_is_left(s, half + 1), "which files are left");
+    move_left(s, named, n, which);
+    for (size_t i = 0; i < n; i++) { /* ascending again: what was moved stands behind */
+        for (size_t k = i;
+             k > 0 && (named[k].segment < named[k - 1].segment ||
+                       (named[k].segment == named[k - 1].segment && named[k].row < named[k - 1].row));
+             k--) {
+            rv_segment_row row = named[k];
+            named[k] = named[k - 1], named[k - 1] = row;
+            size_t number = which[k];
+            which[k] = which[k - 1], which[k - 1] = number;
+            const float *at = old[k];
+            old[k] = old[k - 1], old[k - 1] = at;
+        }
+    }
+    CHECK_OK(rv_segments_shed(s, named, n, &removed));
+    CHECK(removed == half, "%zu files removed, %u were left", removed, half);
+    for (size_t i = 0; i < n; i++) {
+        CHECK(memcmp(old[i], vectors + which[i] * DIM, DIM * sizeof *old[i]) == 0, "an old row was lost: %zu",
+              i);
+    }
+    uint64_t n_rows, bytes;
+    rv_segments_size(s, &n_rows, &bytes);
+    CHECK(n_rows == n, "%llu rows for %zu", (unsigned long long)n_rows, n);
+    rv_segments_close(s);
+
+    s = open_in(dir);
+    for (size_t i = 0; i < n; i++) {
+        const float *v = NULL;
+        CHECK_OK(rv_segments_get(s, named[i], ids[which[i]], &v));
+        CHECK(memcmp(v, vectors + which[i] * DIM, DIM * sizeof *v) == 0, "row %zu", i);
+        kept_files += named[i].segment <= half;
+    }
+    CHECK(kept_files == 0, "%zu rows are named in files that are gone", kept_files);
+    rv_segments_close(s);
+}
+
+TEST(a_number_is_not_given_again_after_all_rows_have_gone)
+{
+    const char *dir = temp_path("vectors");
+    fill_folder(dir);
+    uint32_t last = rows[ROWS - 1].segment;
+    for (int again = 0; again < 2; again++) {
+        rv_segments *s = open_in(dir);
+        size_t removed = 0;
+        CHECK(rv_segments_leave(s, NULL, 0) == 0, "rows of nobody");
+        CHECK_OK(rv_segments_shed(s, NULL, 0, &removed));
+        CHECK(removed == (again ? 0 : last - 1), "%zu of %u files removed", removed, last);
+        rv_segments_close(s);
+    }
+    rv_segments *s = open_in(dir);
+    rv_segment_row row;
+    CHECK_OK(rv_segments_append(s, ids, vectors, 1, &row));
+    CHECK(row.segment >= last, "number %u again, %u was the last", row.segment, last);
+    rv_segments_close(s);
+}
