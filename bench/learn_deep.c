@@ -3,6 +3,7 @@
  * and what the stages themselves decided on the rated half; with the time each took.
  *
  *     bench_learn_deep EMBEDDER DOCS.jsonl QUERIES.jsonl [CONVERSATION ..]     formats of `ruvllm eval retrieval` */
+#include "bench.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -18,14 +19,6 @@
 #include <unistd.h>
 
 enum { NAME = 64, FOUND = 64 };
-
-static void must(rv_err e)
-{
-    if (e) {
-        fprintf(stderr, "%s\n", rv_err_text());
-        exit(1);
-    }
-}
 
 static rv_err by_embed(const void *self, const char *text, size_t n, float *out)
 {

@@ -4,6 +4,7 @@
  *     bench_learn_drift MODEL.gguf A.jsonl B.jsonl [UPDATES [LAMBDA [THREADS [WAYS]]]]        rows as for `ruvllm adapter train`
  *
  * WAYS: which of the four, as digits; 0123 */
+#include "bench.h"
 #include "learn/adapter_train.h"
 #include "engine/engine.h"
 
@@ -17,23 +18,6 @@ typedef struct bench {
     rv_lfm2_grad *g;
     rv_adapter_rows a, b;
 } bench;
-
-static void must(rv_err e)
-{
-    if (e) {
-        fprintf(stderr, "%s\n", rv_err_text());
-        exit(1);
-    }
-}
-
-static void *memory(void *p)
-{
-    if (!p) {
-        fprintf(stderr, "no memory\n");
-        exit(1);
-    }
-    return p;
-}
 
 typedef struct answer {
     int32_t tokens[256];

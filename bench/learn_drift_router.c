@@ -5,14 +5,15 @@
  *     bench_learn_drift_router mmlu.jsonl EMBEDDER SUBJECTS [RATINGS [SMALL]]       rows of ../shared/data/routing
  *
  * SUBJECTS: words, comma-separated; a row whose task has one of them is of A. RATINGS of B: 10000. SMALL: 1000, the store that is too small. */
+#include "bench.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/rng.h"
 #include "embed/embed.h"
 #include "learn/episode.h"
 #include "learn/judge.h"
 #include "learn/routing.h"
 #include "store/policy.h"
+#include "routing_rows.h"
 #include "store/witness.h"
 
 #include <math.h>
@@ -20,35 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct row {
-    char *prompt;
-    bool of_a, test, ok[2];
-} row;
-
 static struct {
     rv_embed *embed;
-    row *at; /* [n] */
-    size_t n;
+    routing_rows rows;
+    bool *of_a; /* [rows.n] */
     float *domains;
-    char names[2][64];
 } world;
-
-static void must(rv_err e)
-{
-    if (e) {
-        fprintf(stderr, "%s\n", rv_err_text());
-        exit(1);
-    }
-}
-
-static void *memory(void *p)
-{
-    if (!p) {
-        fprintf(stderr, "no memory\n");
-        exit(1);
-    }
-    return p;
-}
 
 static bool is_of(const char *task, const char *subjects)
 {
@@ -64,60 +42,39 @@ static bool is_of(const char *task, const char *subjects)
 
 static void read_rows(const char *path, const char *subjects)
 {
-    FILE *f = fopen(path, "r");
-    char *line = NULL;
-    size_t room = 0, size = 0;
-    while (f && getline(&line, &room, f) > 0) {
-        json_t *json = NULL, *ok;
-        must(rv_json_parse(line, strlen(line), &json));
-        if (world.n == size) {
-            size = size ? 2 * size : 1024;
-            world.at = memory(realloc(world.at, size * sizeof *world.at));
-        }
-        row *r = &world.at[world.n++];
-        *r = (row){ .prompt = memory(strdup(json_string_value(json_object_get(json, "prompt")))),
-                    .of_a = is_of(json_string_value(json_object_get(json, "task")), subjects),
-                    .test = strcmp(json_string_value(json_object_get(json, "split")), "test") == 0 };
-        ok = json_object_get(json, "ok");
-        size_t t = 0;
-        const char *name;
-        json_t *value;
-        json_object_foreach(ok, name, value)
-        {
-            if (t < 2) {
-                snprintf(world.names[t], sizeof world.names[t], "%s", name);
-                r->ok[t++] = json_number_value(value) > 0.5;
-            }
-        }
-        json_decref(json);
-    }
-    free(line);
-    if (f) {
-        fclose(f);
+    world.rows = routing_rows_read(path);
+    world.of_a = memory(calloc(world.rows.n + 1, sizeof *world.of_a));
+    for (size_t i = 0; i < world.rows.n; i++) {
+        world.of_a[i] = is_of(world.rows.at[i].task, subjects);
     }
 }
 
+static bool is_right(const routing_row *r, size_t tier)
+{
+    return r->ok[tier] > 0.5;
+}
+
 /* Both tiers were asked; the larger one's answer was shown, and rated, or corrected. */
-static void rate(sqlite3 *conn, const row *r, size_t number, uint64_t id)
+static void rate(sqlite3 *conn, const routing_row *r, size_t number, uint64_t id)
 {
     char request[37], route[256];
     snprintf(request, sizeof request, "%08x-0000-4000-8000-%012zu", (unsigned)rv_hash64(&id, sizeof id, 1),
              number); /* as if drawn */
     snprintf(route, sizeof route,
              "{\"explored\":true,\"tries\":[{\"model\":\"%s\",\"confidence\":0.5,\"text\":\"%s\"}]}",
-             world.names[0], r->ok[0] ? "right" : "wrong");
+             world.rows.names[0], is_right(r, 0) ? "right" : "wrong");
     rv_episode e = { .request_id = request,
                      .session_id = "s",
                      .question = r->prompt,
-                     .answer = r->ok[1] ? "right" : "wrong",
-                     .model = world.names[1],
+                     .answer = is_right(r, 1) ? "right" : "wrong",
+                     .model = world.rows.names[1],
                      .confidence = 0.5,
                      .created_ms = (int64_t)number,
                      .route = route };
     must(rv_episode_append(conn, &e));
     must(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, ?2, ?3, ?4, 0, 0)", "ttit", request,
-                    r->ok[1] ? "rating" : "correction", (int64_t)(r->ok[1] ? 5 : 0),
-                    r->ok[1] ? "" : "right"));
+                    is_right(r, 1) ? "rating" : "correction", (int64_t)(is_right(r, 1) ? 5 : 0),
+                    is_right(r, 1) ? "" : "right"));
 }
 
 static void test(const rv_router *router, bool of_a, double *right, double *loss)
@@ -126,9 +83,9 @@ static void test(const rv_router *router, bool of_a, double *right, double *loss
     void *scratch = memory(malloc(rv_router_scratch_bytes(router)));
     double n = 0;
     *right = *loss = 0;
-    for (size_t i = 0; i < world.n; i++) {
-        const row *r = &world.at[i];
-        if (!r->test || r->of_a != of_a) {
+    for (size_t i = 0; i < world.rows.n; i++) {
+        const routing_row *r = &world.rows.at[i];
+        if (!r->test || world.of_a[i] != of_a) {
             continue;
         }
         rv_routed routed;
@@ -137,8 +94,8 @@ static void test(const rv_router *router, bool of_a, double *right, double *loss
         rv_router_route(router, &in, 0, scratch, &routed);
         for (int t = 0; t < 2; t++) {
             double p = fmin(0.999, fmax(0.001, (double)routed.p_right[t]));
-            *right += (p > 0.5) == r->ok[t];
-            *loss -= log(r->ok[t] ? p : 1 - p);
+            *right += (p > 0.5) == is_right(r, t);
+            *loss -= log(is_right(r, t) ? p : 1 - p);
             n++;
         }
     }
@@ -149,18 +106,18 @@ static void test(const rv_router *router, bool of_a, double *right, double *loss
 }
 
 /* One after the other, each once before any comes again. */
-static const row *next(bool of_a, size_t *at)
+static const routing_row *next(bool of_a, size_t *at)
 {
     do {
-        *at = (*at + 1) % world.n;
-    } while (world.at[*at].test || world.at[*at].of_a != of_a);
-    return &world.at[*at];
+        *at = (*at + 1) % world.rows.n;
+    } while (world.rows.at[*at].test || world.of_a[*at] != of_a);
+    return &world.rows.at[*at];
 }
 
 static void round_of(rv_db *db, const char *what, size_t ratings, size_t capacity)
 {
     static const float costs[] = { 1, 10 };
-    const char *names[] = { world.names[0], world.names[1] };
+    const char *names[] = { world.rows.names[0], world.rows.names[1] };
     rv_routing_job job = { .db = db,
                            .embed = world.embed,
                            .domains = world.domains,
@@ -214,8 +171,8 @@ int main(int argc, char **argv)
     must(rv_policy_setup(db));
     must(rv_episode_setup(db));
     must(rv_judge_setup(db));
-    for (size_t i = 0; i < world.n; i++) {
-        n_a += world.at[i].of_a && !world.at[i].test;
+    for (size_t i = 0; i < world.rows.n; i++) {
+        n_a += world.of_a[i] && !world.rows.at[i].test;
     }
     must(rv_db_begin(db, &conn));
     for (size_t i = 0; i < n_a; i++) {

@@ -6,24 +6,18 @@
  * route: every training row is answered by one tier, drawn evenly, and rated with what the file says; then every test row goes where the bank
  * advises, else to the usual tier. Printed beside it: always the usual tier, and the same share of requests sent to the same tiers at random. Mean of
  * three seeds. */
+#include "bench.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/rng.h"
 #include "embed/embed.h"
 #include "learn/patterns.h"
+#include "routing_rows.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void must(rv_err e)
-{
-    if (e) {
-        fprintf(stderr, "%s\n", rv_err_text());
-        exit(1);
-    }
-}
 
 static int by_value(const void *a, const void *b)
 {
@@ -122,29 +116,18 @@ typedef struct row {
 static size_t read_rows(const char *path, const rv_embed *embed, const char *const *tiers, size_t n_tiers,
                         row **out)
 {
-    char *text = NULL;
-    size_t room = 0, n = 0, most = 1 << 20;
-    FILE *in = fopen(path, "rb");
-    row *rows = malloc(most * sizeof *rows);
-    if (!in || !rows) {
-        fprintf(stderr, "%s: cannot be read\n", path);
-        exit(1);
-    }
-    for (ssize_t got; n < most && (got = getline(&text, &room, in)) > 0;) {
-        json_t *json = NULL;
-        must(rv_json_parse(text, (size_t)got, &json));
-        const char *prompt = json_string_value(json_object_get(json, "prompt"));
-        row *r = &rows[n++];
-        r->test = strcmp(json_string_value(json_object_get(json, "split")), "test") == 0;
-        r->vector = malloc(rv_embed_dim(embed) * sizeof(float));
-        must(rv_embed_text(embed, prompt, strlen(prompt), r->vector));
+    routing_rows from = routing_rows_read(path);
+    row *rows = memory(calloc(from.n + 1, sizeof *rows));
+    size_t n = from.n;
+    for (size_t i = 0; i < n; i++) {
+        rows[i].test = from.at[i].test;
+        rows[i].vector = memory(malloc(rv_embed_dim(embed) * sizeof(float)));
+        must(rv_embed_text(embed, from.at[i].prompt, strlen(from.at[i].prompt), rows[i].vector));
         for (size_t t = 0; t < n_tiers; t++) {
-            r->ok[t] = json_number_value(json_object_get(json_object_get(json, "ok"), tiers[t]));
+            rows[i].ok[t] = from.at[i].ok[routing_tier(&from, tiers[t])];
         }
-        json_decref(json);
     }
-    fclose(in);
-    free(text);
+    routing_rows_free(&from);
     *out = rows;
     return n;
 }

@@ -6,6 +6,7 @@
  *
  * Files of DIR are named TIER-BYTES.jsonl; a token costs BYTES. flipped: of 100 ratings, how many say the opposite. One JSON line for each
  * half, with the quality of always the largest beside it. */
+#include "bench.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -55,14 +56,6 @@ static struct {
     float costs[TIERS_MAX];
     float domains[RV_SLOT_DOMAINS * 1024];
 } world;
-
-static void must(rv_err e)
-{
-    if (e) {
-        fprintf(stderr, "%s\n", rv_err_text());
-        exit(1);
-    }
-}
 
 /* ---- reading ---- */
 

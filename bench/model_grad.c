@@ -4,6 +4,7 @@
  *
  * gflops: forward, the inside of the layers once more, and back: two operations for each weight and token, three times. peak_bytes is the resident
  * memory of the whole program at its highest, the touched pages of the mapped file among it. */
+#include "bench.h"
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "model/lfm2_grad.h"
@@ -11,14 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-
-static void must(rv_err e)
-{
-    if (e) {
-        fprintf(stderr, "%s\n", rv_err_text());
-        exit(1);
-    }
-}
 
 int main(int argc, char **argv)
 {
