@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "app/app_priv.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -288,6 +289,7 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
     app->pipeline.quiet = &app->quiet;
     app->pipeline.max_sources = (size_t)rv_config_int(config, "attention.max_sources");
     app->pipeline.learning = rv_config_bool(config, "learning.enabled");
+    app->pipeline.good_rating = (int)ceil(1 + 4 * rv_config_float(config, "learning.quality_threshold"));
     app->pipeline.feedback_per_day = rv_config_int(config, "learning.feedback_per_day");
     find_models_dir(app);
 

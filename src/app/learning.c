@@ -103,7 +103,7 @@ static rv_err attention_stage(void *self, double until_ms, rv_loop_report *out)
         return RV_OK;
     }
     rv_pipeline_enter(p);
-    rv_err e = rv_attention_learn(p->attention, 1, &done);
+    rv_err e = rv_attention_learn(p->attention, p->good_rating, 1, &done);
     rv_pipeline_leave(p);
     if (!e) {
         *out = (rv_loop_report){ .accepted = done.version > 0,

@@ -16,6 +16,9 @@
 rv_err rv_app_learn(rv_app *app, bool deep, bool (*go_on)(void *self), void *self,
                     rv_loop_done *out) RV_MUST_CHECK;
 
+/** rv_app_adapter_learning - what every round of learning an adapter has in common: what it stands on, and how [learning] says that it trains. */
+rv_adapter_learning rv_app_adapter_learning(const rv_app *app);
+
 /** rv_app_rollback - back to the version of a kind that was in use before, 0: to none. Router and learned edges follow at once, other kinds when the
  * store is opened the next time. RV_E_NOT_FOUND none is in use. */
 rv_err rv_app_rollback(rv_app *app, const char *kind, const char *why, int64_t *version) RV_MUST_CHECK;

@@ -70,6 +70,22 @@ static void checkpoint_path(const rv_pipeline *p, const pupil *who, char out[409
     snprintf(out, 4096, "%s/adapters/%016llx.ckpt", rv_db_dir(p->db), (unsigned long long)h);
 }
 
+rv_adapter_learning rv_app_adapter_learning(const rv_app *app)
+{
+    const rv_pipeline *p = &app->pipeline;
+    const rv_config *c = app->config;
+    return (rv_adapter_learning){ .db = p->db,
+                                  .memory = p->memory,
+                                  .adapters = p->adapters,
+                                  .prompt = rv_pipeline_prompt,
+                                  .embed = p->embed,
+                                  .batch = (size_t)rv_config_int(c, "learning.batch_size"),
+                                  .rate = (float)rv_config_float(c, "learning.learning_rate"),
+                                  .springs = (float)rv_config_float(c, "learning.ewc_lambda"),
+                                  .max_steps = 1 << 20,
+                                  .seed = 1 };
+}
+
 static rv_err round_of(learning *l, rv_engine *engine, const pupil *who, double until_ms,
                        rv_adapter_learned *done)
 {
@@ -81,21 +97,15 @@ static rv_err round_of(learning *l, rv_engine *engine, const pupil *who, double 
         return RV_OK;
     }
     checkpoint_path(p, who, checkpoint);
-    rv_adapter_learning how = { .db = p->db,
-                                .memory = p->memory,
-                                .adapters = p->adapters,
-                                .engine = engine,
-                                .prompt = rv_pipeline_prompt,
-                                .embed = p->embed,
-                                .user = who->user,
-                                .rank = 16,
-                                .protect = l->deep,
-                                .checkpoint = l->deep ? checkpoint : NULL,
-                                .max_steps = 1 << 20,
-                                .max_seconds = (until_ms - rv_clock_ms()) / 1000,
-                                .seed = 1,
-                                .on_step = on_step,
-                                .self = l };
+    rv_adapter_learning how = rv_app_adapter_learning(l->app);
+    how.engine = engine;
+    how.user = who->user;
+    how.rank = 16;
+    how.springs = l->deep ? how.springs : 0;
+    how.checkpoint = l->deep ? checkpoint : NULL;
+    how.max_seconds = (until_ms - rv_clock_ms()) / 1000;
+    how.on_step = on_step;
+    how.self = l;
     return rv_adapter_learn(&how, done);
 }
 

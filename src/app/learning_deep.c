@@ -17,6 +17,7 @@ static rv_err graph_stage(learning *l, double until_ms,
     rv_deep_place place = { .db = p->db,
                             .memory = p->memory,
                             .embed = p->embed,
+                            .good = p->good_rating,
                             .until_ms = until_ms,
                             .go_on = app_learning_goes_on,
                             .self = l };

@@ -1,6 +1,7 @@
 /* The server's life: what it refuses to start with, where it can be reached, how it ends. */
 #include "api/api.h"
 #include "app/app_priv.h"
+#include "app/learning.h"
 #include "app/routing.h"
 #include "base/log.h"
 
@@ -131,21 +132,17 @@ static bool tiers_fit(const rv_app *app)
 static rv_err start_loop(rv_app *app)
 {
     rv_pipeline *p = &app->pipeline;
-    rv_adapter_loop_options how = { .learning = { .db = p->db,
-                                                  .memory = p->memory,
-                                                  .adapters = p->adapters,
-                                                  .prompt = rv_pipeline_prompt,
-                                                  .embed = p->embed,
-                                                  .rank = 2,
-                                                  .micro = true,
-                                                  .newest = 16,
-                                                  .max_steps = 200,
-                                                  .max_seconds = 2,
-                                                  .seed = 1 },
+    rv_adapter_loop_options how = { .learning = rv_app_adapter_learning(app),
                                     .take = take_engine,
                                     .put = put_engine,
                                     .go_on = nobody_forgets,
                                     .self = app };
+    how.learning.rank = 2;
+    how.learning.micro = true;
+    how.learning.springs = 0; /* the base under it stays as it is */
+    how.learning.newest = 16;
+    how.learning.max_steps = 200;
+    how.learning.max_seconds = 2;
     if (rv_config_bool(app->config, "learning.adapters")) {
         RV_TRY(rv_adapter_loop_new(app->mem, &how, &p->adapter_loop));
     }

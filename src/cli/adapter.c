@@ -1,6 +1,7 @@
 /* adapter: train one, and keep versions of them. */
 #include "cli/cli.h"
 
+#include "app/learning.h"
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/file.h"
@@ -421,20 +422,16 @@ int cmd_learn_adapter(cmd_line *line)
         e = rv_pool_new(&rv_heap, (int)threads, &pool);
     }
     if (!e) {
-        rv_adapter_learning how = { .db = p.pipeline->db,
-                                    .memory = p.pipeline->memory,
-                                    .adapters = p.pipeline->adapters,
-                                    .engine = p.engine,
-                                    .prompt = rv_pipeline_prompt,
-                                    .embed = p.pipeline->embed,
-                                    .pool = pool,
-                                    .user = p.user,
-                                    .rank = (size_t)rank,
-                                    .max_steps = 1 << 20,
-                                    .max_seconds = (double)seconds,
-                                    .seed = (uint64_t)seed,
-                                    .on_step = learn_step,
-                                    .self = &job };
+        rv_adapter_learning how = rv_app_adapter_learning(p.app);
+        how.engine = p.engine;
+        how.pool = pool;
+        how.user = p.user;
+        how.rank = (size_t)rank;
+        how.springs = 0;
+        how.max_seconds = (double)seconds;
+        how.seed = (uint64_t)seed;
+        how.on_step = learn_step;
+        how.self = &job;
         cmd_bar_init(&job.bar);
         cmd_catch_interrupt();
         e = rv_adapter_learn(&how, &done);

@@ -209,7 +209,8 @@ int cmd_learn_attention(cmd_line *line)
         e = rv_fail(RV_E_CONFIG, "learning.enabled is false: nothing is learned from feedback");
     }
     if (!e) {
-        e = rv_attention_learn(rv_app_pipeline(app)->attention, (uint64_t)seed, &done);
+        e = rv_attention_learn(rv_app_pipeline(app)->attention, rv_app_pipeline(app)->good_rating,
+                               (uint64_t)seed, &done);
     }
     if (!e && line->json) {
         cmd_print(json_pack("{s:I, s:I, s:f, s:f, s:I, s:s}", "learned_from", (json_int_t)done.learned_from,

@@ -23,13 +23,11 @@ enum {
     ROW_TOKENS = 1024,
     PASS_TOKENS = 1024,
     STEPS_PER_CORRECTION = 30,
-    BATCH = 16,
+    MEASURED = 16,   /* rows between two looks at the time */
     SAVE_EVERY = 20, /* steps */
     GUARD_ROWS = 200,
     ARENA_BYTES = 96 << 20
 };
-
-static const float LAMBDA = 0.1F; /* of the springs; bench/learn_drift.c */
 
 typedef struct work {
     const rv_adapter_learning *how;
@@ -363,10 +361,10 @@ static rv_err hold_what_was(work *w)
 {
     size_t all = w->n_old + w->anchors.n, n = all < GUARD_ROWS ? all : GUARD_ROWS;
     double until = w->started_ms + 250 * w->how->max_seconds;
-    if (!w->how->protect || all == 0) {
+    if (!(w->how->springs > 0) || all == 0) {
         return RV_OK;
     }
-    RV_TRY(rv_ewc_new(&rv_heap, w->lora->n_weights, LAMBDA, &w->guard));
+    RV_TRY(rv_ewc_new(&rv_heap, w->lora->n_weights, w->how->springs, &w->guard));
     while (w->guard->samples < RV_EWC_MIN_SAMPLES || w->guard->samples < n) {
         size_t i = (size_t)w->guard->samples % n * all / n;
         const rv_adapter_row *row = i < w->n_old ? &w->train.at[i] : &w->anchors.at[i - w->n_old];
@@ -395,7 +393,7 @@ static rv_err loss_of(const work *w, const rv_lora *lora, const rv_adapter_rows 
     double sum = 0, targets = 0;
     for (size_t at = 0, n; at < rows->n; at += n) {
         double loss, here = 0;
-        n = rows->n - at < BATCH ? rows->n - at : BATCH;
+        n = rows->n - at < MEASURED ? rows->n - at : MEASURED;
         for (size_t i = at; i < at + n; i++) {
             here += (double)(rows->at[i].n - rows->at[i].first);
         }
@@ -463,8 +461,8 @@ static rv_err train(work *w)
     }
     rv_adapter_training t = rv_adapter_training_default();
     t.steps = wanted < w->how->max_steps ? wanted : w->how->max_steps;
-    t.batch = BATCH;
-    t.rate = 6e-3f;
+    t.batch = w->how->batch ? w->how->batch : RV_ADAPTER_BATCH;
+    t.rate = w->how->rate > 0 ? w->how->rate : RV_ADAPTER_RATE;
     t.seed = w->how->seed;
     t.mix = w->mix;
     watch o = { .w = w, .steps = t.steps };

@@ -25,7 +25,10 @@ typedef struct rv_adapter_learning {
     size_t rank; /* of a new adapter; one in use that has as much is trained on */
     bool
         micro; /* train factors of that rank on top of the base in use, which stays; false: begin with both consolidated */
-    bool protect; /* hold what earlier rounds learned by springs on the weights (learn/ewc.h) */
+    size_t batch; /* rows of a step; 0: RV_ADAPTER_BATCH */
+    float rate;   /* of the largest step; 0: RV_ADAPTER_RATE */
+    float
+        springs; /* how strongly what earlier rounds learned is held (lambda of learn/ewc.h); 0: it is not */
     const char *
         checkpoint; /* a file: a round that was cut short goes on from there, see rv_adapter_training. NULL: none */
     size_t newest; /* only so many corrections, the newest; 0: all */
@@ -51,6 +54,8 @@ typedef struct rv_adapter_learned {
     const char *why;                      /* one sentence */
 } rv_adapter_learned;
 
+#define RV_ADAPTER_BATCH        16
+#define RV_ADAPTER_RATE         6e-3F
 #define RV_ADAPTER_MARGIN       0.95 /* a candidate's loss on held-out wordings, of that before: at most */
 #define RV_ADAPTER_ANCHOR_LIMIT 1.02 /* its loss on held-out answers that stood */
 

@@ -200,11 +200,11 @@ static rv_err add_lesson(rv_attention *a, lessons *l, const rv_probe *p)
     return RV_OK;
 }
 
-static rv_err read_lessons(rv_attention *a, lessons *l)
+static rv_err read_lessons(rv_attention *a, int good, lessons *l)
 {
     rv_probe *probes = NULL;
     size_t n = 0;
-    rv_err e = rv_probes_read(a->db, a->embed, MOST, l->arena, &probes, &n);
+    rv_err e = rv_probes_read(a->db, a->embed, good, MOST, l->arena, &probes, &n);
     for (size_t i = 0; !e && i < n; i++) {
         e = add_lesson(a, l, &probes[i]);
     }
@@ -270,7 +270,7 @@ static rv_err train(rv_attention *a, const lessons *l, uint64_t seed, rv_attenti
     return e;
 }
 
-rv_err rv_attention_learn(rv_attention *a, uint64_t seed, rv_attention_learned *out)
+rv_err rv_attention_learn(rv_attention *a, int good, uint64_t seed, rv_attention_learned *out)
 {
     lessons l = { 0 };
     rv_attend_weights *w = NULL;
@@ -280,7 +280,7 @@ rv_err rv_attention_learn(rv_attention *a, uint64_t seed, rv_attention_learned *
     rv_err e = l.learn ? rv_arena_new(a->mem, (size_t)MOST * ONE_BYTES, &l.arena)
                        : rv_fail(RV_E_NOMEM, "learning attention");
     if (!e) {
-        e = read_lessons(a, &l);
+        e = read_lessons(a, good, &l);
     }
     done.learned_from = l.n_learn;
     done.held = l.n_held;

@@ -35,10 +35,10 @@ typedef struct rv_attention_learned {
 } rv_attention_learned;
 
 /**
- * rv_attention_learn - from all feedback so far: every question that was rated 4 or 5, or corrected, is asked of the memory again. What
+ * rv_attention_learn - from all feedback so far: every question with a good rating (as of rv_feedback), or corrected, is asked of the memory again. What
  * was learned from three quarters of them is used when it ranks the last quarter better by at least 0.02 nDCG@10.
  *
  * Errors: RV_E_NOMEM, the store's. One thread at a time.
  */
-rv_err rv_attention_learn(rv_attention *a, uint64_t seed, rv_attention_learned *out) RV_MUST_CHECK;
+rv_err rv_attention_learn(rv_attention *a, int good, uint64_t seed, rv_attention_learned *out) RV_MUST_CHECK;
 #endif

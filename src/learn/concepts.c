@@ -473,7 +473,7 @@ static rv_err judge(making *m, judged *out)
     rv_probe *probes;
     rv_memory_edge *now = NULL;
     size_t n_now = 0;
-    RV_TRY(rv_probes_read(p->db, p->embed, PROBES, m->arena, &probes, &out->n_probes));
+    RV_TRY(rv_probes_read(p->db, p->embed, p->good, PROBES, m->arena, &probes, &out->n_probes));
     if (out->n_probes < RV_PROBES_LEAST) {
         return RV_OK;
     }

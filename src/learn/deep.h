@@ -14,6 +14,7 @@ typedef struct rv_deep_place {
     rv_db *db;
     rv_memory *memory;
     const rv_embed *embed;
+    int good;                  /* rating, as of rv_feedback: whose passages have to be found */
     double until_ms;           /* rv_clock_ms: what was not published by then is dropped */
     bool (*go_on)(void *self); /* asked now and then; false: as if the time was up. May be NULL */
     void *self;

@@ -203,7 +203,7 @@ static rv_err judge(dreaming *d, rv_loop_report *out)
     rv_probe *probes;
     rv_probes_score before, after;
     size_t n;
-    RV_TRY(rv_probes_read(p->db, p->embed, PROBES, d->arena, &probes, &n));
+    RV_TRY(rv_probes_read(p->db, p->embed, p->good, PROBES, d->arena, &probes, &n));
     if (n < RV_PROBES_LEAST) {
         snprintf(out->why, sizeof out->why,
                  "dropped: %zu dreams, %zu edges; %d rated questions measure them, there are %zu",

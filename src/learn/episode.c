@@ -464,7 +464,7 @@ static rv_err apply(job *j, rv_feedback_done *out)
         RV_TRY(add_fact(j, &done.fact));
         RV_TRY(withdraw(j, "correction", done.fact));
     }
-    if (f->rating >= 4 && !corrected) {
+    if (f->rating >= rv_good_rating(f->good) && !corrected) {
         RV_TRY(add_qa(j, &done.qa));
     }
     if (f->rating > 0 || f->correction) {

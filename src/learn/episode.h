@@ -35,14 +35,21 @@ bool rv_episode_is_refusal(const char *answer);
 /** rv_episode_same_answer - a and b say the same: letters and digits, whatever their case, what they cite and how they are set. */
 bool rv_episode_same_answer(const char *a, const char *b);
 
+#define RV_GOOD_RATING 4 /* and more: a good answer, unless another rating is asked for */
+static inline int rv_good_rating(int asked)
+{
+    return asked > 0 ? asked : RV_GOOD_RATING;
+}
+
 typedef struct rv_feedback {
     const char *request_id; /* required */
     int rating;             /* 1..5, or 0: none */
     const char *correction; /* NULL or text, at most 64 KiB of valid UTF-8 */
+    int good; /* from this rating on an answer is kept and its sources were of use; 0: RV_GOOD_RATING */
 } rv_feedback;
 typedef struct rv_feedback_done {
     int64_t fact; /* node that now stands for the correction, 0: none */
-    int64_t qa;   /* node that now stands for the rating >= 4, 0: none */
+    int64_t qa;   /* node that now stands for the good rating, 0: none */
     bool first;   /* the request had no feedback before */
     bool news;    /* its first rating, or its first correction: only that teaches at once */
 } rv_feedback_done;
@@ -51,7 +58,7 @@ typedef struct rv_feedback_done {
  * rv_feedback_store - durable when it returns: nodes, feedback and its witness record.
  *
  * A correction becomes a "fact" node `Correction: Q: <question> A: <correction>` that corrects the sources the wrong answer
- * cited (it stands alone when it cited none). A rating of 4 or 5 without a correction becomes a "qa" node `Q: <question> A:
+ * cited (it stands alone when it cited none). A good rating without a correction becomes a "qa" node `Q: <question> A:
  * <answer without citations>` derived from the sources it cited, unless the answer was a refusal, was cut out of earlier
  * answers and corrections alone (recalled text is never written back), or a correction of this request was given. Nodes
  * belong to the request's user.

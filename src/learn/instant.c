@@ -185,7 +185,7 @@ static size_t judge_sources(const rv_episode *e, const rv_feedback *f, const rv_
     for (size_t s = 0; s < e->n_sources && n + 1 < SHOWN; s++) {
         if (e->sources[s] != done->fact) {
             ids[n] = e->sources[s];
-            used[n++] = !f->correction && f->rating >= 4 && cites(e->answer, s + 1);
+            used[n++] = !f->correction && f->rating >= rv_good_rating(f->good) && cites(e->answer, s + 1);
         }
     }
     if (f->correction && done->fact) {

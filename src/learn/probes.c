@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "learn/episode.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@ enum { AT = 10, CANDIDATES = 16, ARENA_BYTES = 8 << 20 };
 static const char sql[] = "SELECT e.question, e.user, e.sources, e.answer, max(CASE f.kind WHEN 'correction' "
                           "THEN f.node ELSE 0 END),"
                           " e.created_ms FROM feedback f JOIN episode e ON e.request_id = f.request_id"
-                          " WHERE f.kind = 'correction' OR f.rating >= 4"
+                          " WHERE f.kind = 'correction' OR f.rating >= ?2"
                           " GROUP BY e.request_id ORDER BY e.created_ms DESC LIMIT ?1";
 
 static rv_err no_room(void)
@@ -75,8 +76,8 @@ static rv_err read_one(sqlite3_stmt *s, const rv_embed *embed, rv_arena *arena, 
     return RV_OK;
 }
 
-rv_err rv_probes_read(rv_db *db, const rv_embed *embed, size_t most, rv_arena *arena, rv_probe **out,
-                      size_t *n)
+rv_err rv_probes_read(rv_db *db, const rv_embed *embed, int good, size_t most, rv_arena *arena,
+                      rv_probe **out, size_t *n)
 {
     sqlite3 *conn;
     sqlite3_stmt *s = NULL;
@@ -87,7 +88,7 @@ rv_err rv_probes_read(rv_db *db, const rv_embed *embed, size_t most, rv_arena *a
         return no_room();
     }
     RV_TRY(rv_db_reader(db, &conn));
-    rv_err e = rv_db_prepare(conn, &s, sql, "i", (int64_t)most);
+    rv_err e = rv_db_prepare(conn, &s, sql, "ii", (int64_t)most, (int64_t)rv_good_rating(good));
     while (!e && found < most && !(e = rv_db_step(s, &row)) && row) {
         e = read_one(s, embed, arena, &list[found]);
         found += !e && list[found].n_useful > 0;

@@ -1,5 +1,5 @@
 /* Probes: questions whose useful passages are known from feedback, to measure how well memory finds them. A correction says that the fact it
- * became is of use; a rating of 4 or 5, that the passages are which the answer cited. */
+ * became is of use; a good rating, that the passages are which the answer cited. */
 #ifndef RV_LEARN_PROBES_H
 #define RV_LEARN_PROBES_H
 #include "base/arena.h"
@@ -18,9 +18,9 @@ typedef struct rv_probe {
         until_ms; /* of memories: without what this very feedback added; 0: a correction, which is the point of it */
 } rv_probe;
 
-/** rv_probes_read - the newest `most` of them, in arena. RV_E_NOMEM, the store's. Any thread. */
-rv_err rv_probes_read(rv_db *db, const rv_embed *embed, size_t most, rv_arena *arena, rv_probe **out,
-                      size_t *n) RV_MUST_CHECK;
+/** rv_probes_read - the newest `most` of them, in arena. good: as of rv_feedback. RV_E_NOMEM, the store's. Any thread. */
+rv_err rv_probes_read(rv_db *db, const rv_embed *embed, int good, size_t most, rv_arena *arena,
+                      rv_probe **out, size_t *n) RV_MUST_CHECK;
 
 typedef struct rv_probes_score {
     double recall, ndcg; /* at 10, means */

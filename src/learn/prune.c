@@ -76,7 +76,7 @@ static rv_err run(const rv_deep_place *p, rv_arena *arena, rv_loop_report *out)
         snprintf(out->why, sizeof out->why, "nothing to do: no edge is spent");
         return RV_OK;
     }
-    RV_TRY(rv_probes_read(p->db, p->embed, PROBES, arena, &probes, &n_probes));
+    RV_TRY(rv_probes_read(p->db, p->embed, p->good, PROBES, arena, &probes, &n_probes));
     if (n_probes < RV_PROBES_LEAST) {
         snprintf(out->why, sizeof out->why,
                  "%zu spent edges stay: %d rated questions measure them, there are %zu", n, RV_PROBES_LEAST,

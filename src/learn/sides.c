@@ -51,7 +51,7 @@ typedef struct measured {
 static rv_err measure(const rv_deep_place *p, rv_arena *arena, measured *out)
 {
     rv_probe *probes = NULL;
-    RV_TRY(rv_probes_read(p->db, p->embed, PROBES, arena, &probes, &out->n));
+    RV_TRY(rv_probes_read(p->db, p->embed, p->good, PROBES, arena, &probes, &out->n));
     if (out->n < RV_SIDES_LEAST) {
         return RV_OK;
     }

@@ -66,12 +66,14 @@ static rv_err take(const rv_pipeline *p, const char *who, const rv_feedback *fee
     if (who && p->feedback_per_day > 0) {
         RV_TRY(count_today(p, who, again_s));
     }
-    RV_TRY(rv_feedback_store(p->db, p->memory, feedback, out));
+    rv_feedback given = *feedback;
+    given.good = p->good_rating;
+    RV_TRY(rv_feedback_store(p->db, p->memory, &given, out));
     if (p->routers && out->first) {
         rv_router_count_rating(p->routers);
     }
     /* What was said before teaches nothing at once; what learns from the stored feedback sees the last word. */
-    if (p->instant && out->news && rv_instant_feedback(p->instant, feedback, out)) {
+    if (p->instant && out->news && rv_instant_feedback(p->instant, &given, out)) {
         rv_log(RV_LOG_WARN, "learn.failed", "request", feedback->request_id, "error", rv_err_text(),
                (char *)NULL);
     }

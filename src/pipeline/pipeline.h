@@ -33,6 +33,7 @@ typedef struct rv_pipeline {
     rv_adapter_loop *adapter_loop; /* told of corrections; NULL: nobody is */
     rv_adapters *adapters;         /* NULL: answers come from the models as they are */
     size_t max_sources;            /* passages in the prompt, 1..8; 0: 5 */
+    int good_rating;               /* as of rv_feedback; 0: RV_GOOD_RATING */
     bool learning;                 /* keep episodes: without them a request cannot be given feedback */
     rv_router_box *routers; /* what routes; NULL, or with nothing published: the default model answers */
     double confidence;      /* of a decision, below it the default model answers */

@@ -1,13 +1,10 @@
 /* The deep loop's own stages, on a small world: what they find, what they publish, and that a kill -9 at any of their points leaves no half version
  * and loses nothing: the next run ends where one that was never cut short ends. */
 #include "base/file.h"
+#include "deep_helpers.h"
 #include "learn/adapter_learn.h"
-#include "learn/deep.h"
-#include "learn/judge.h"
 #include "learn/overlay.h"
 #include "learn/probes.h"
-#include "memory_helpers.h"
-#include "store/witness.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -16,87 +13,13 @@
 
 enum { TOPICS = 24, MEMBERS = 4 };
 
-typedef struct place {
-    store s;
-    rv_embed *embed;
-    rv_deep_place deep;
-} place;
-
-static rv_err by_embed(const void *self, const char *text, size_t n, float *out)
-{
-    return rv_embed_text(self, text, n, out);
-}
-
-static void place_open(const char *dir, place *p)
-{
-    *p = (place){ 0 };
-    CHECK_OK(rv_embed_open(&rv_heap, "hash", &p->embed));
-    rv_memory_embedder e = {
-        .name = "hash", .dim = rv_embed_dim(p->embed), .text = by_embed, .self = p->embed
-    };
-    CHECK_OK(store_open_with(&rv_heap, dir, e, &p->s));
-    CHECK_OK(rv_witness_setup(p->s.db));
-    CHECK_OK(rv_policy_setup(p->s.db));
-    CHECK_OK(rv_episode_setup(p->s.db));
-    CHECK_OK(rv_judge_setup(p->s.db));
-    CHECK_OK(rv_loop_setup(p->s.db));
-    p->deep = (rv_deep_place){
-        .db = p->s.db, .memory = p->s.m, .embed = p->embed, .until_ms = rv_clock_ms() + 3600e3
-    };
-}
-
-static void place_close(place *p)
-{
-    store_close(&p->s);
-    rv_embed_close(p->embed);
-}
-
-/* Eight letters that only this number has. */
-static const char *word(int number)
-{
-    static char words[16][9];
-    static int next;
-    char *out = words[next++ % 16];
-    uint64_t h = rv_hash64(&number, sizeof number, 9);
-    for (int i = 0; i < 8; i++, h /= 26) {
-        out[i] = (char)('a' + h % 26);
-    }
-    out[8] = 0;
-    return out;
-}
-
-static int64_t add(place *p, const char *user, const char *text)
-{
-    int64_t id;
-    bool added;
-    rv_memory_new new = { .type = "note", .text = text, .created_ms = 1000 };
-    CHECK_OK(rv_memory_add(p->s.m, rv_memory_of(user), &new, &id, &added));
-    return id;
-}
-
 /* A question by the words that only the first member of a topic has; what answers it is the second, which is like the first and shares no word
  * with the question. */
 static void ask(place *p, int topic, int64_t useful)
 {
-    char id[40], question[64], body[64];
-    sqlite3 *conn;
-    snprintf(id, sizeof id, "00000000-0000-4000-8000-%012d", topic);
+    char question[64];
     snprintf(question, sizeof question, "%s %s", word(topic * 100 + 50), word(topic * 100 + 51));
-    snprintf(body, sizeof body, "{\"n\":%d}", topic);
-    rv_episode e = { .request_id = id,
-                     .session_id = "s",
-                     .user = "anna",
-                     .question = question,
-                     .answer = "it is so [1]",
-                     .model = "m",
-                     .sources = &useful,
-                     .n_sources = 1,
-                     .created_ms = 2000 + topic };
-    CHECK_OK(rv_db_begin(p->s.db, &conn));
-    CHECK_OK(rv_episode_append(conn, &e));
-    CHECK_OK(rv_witness_append(conn, "request", id, body, strlen(body)));
-    CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, 'rating', 5, '', 0, 3000)", "t", id));
-    CHECK_OK(rv_db_commit(p->s.db));
+    rate(p, topic, "anna", question, useful, 5);
 }
 
 static void fill(const char *dir, int questions)
@@ -438,7 +361,7 @@ static rv_adapter_learned adapter_round(const char *dir, const char *checkpoint,
                                 .prompt = prompt,
                                 .user = "",
                                 .rank = 4,
-                                .protect = true,
+                                .springs = 0.1F,
                                 .checkpoint = checkpoint,
                                 .max_steps = 45,
                                 .max_seconds = 3600,

@@ -1,5 +1,6 @@
 /* What rv_app_open opens for which command, and which models it finds. */
 #include "app/app.h"
+#include "app/learning.h"
 #include "base/file.h"
 #include "base/metrics.h"
 #include "test.h"
@@ -91,6 +92,37 @@ TEST(a_command_opens_only_what_it_needs)
     CHECK(p->backend && p->embed && p->db && p->memory && p->max_sources == 5 && p->learning, "all");
     rv_app *second = NULL;
     CHECK_ERR(rv_app_open(&rv_heap, f.config, RV_APP_ALL, &second), RV_E_BUSY);
+    end(&f);
+}
+
+TEST(what_learning_is_configured_to_do_reaches_those_who_learn)
+{
+    static const struct {
+        const char *threshold;
+        int good; /* rating */
+    } good[] = { { "0", 1 }, { "0.25", 2 }, { "0.7", 4 }, { "0.75", 4 }, { "0.8", 5 }, { "1", 5 } };
+    fixture f;
+    start(&f);
+    CHECK_OK(rv_app_open(&rv_heap, f.config, RV_APP_MEMORY, &f.app));
+    rv_adapter_learning how = rv_app_adapter_learning(f.app);
+    CHECK(how.batch == RV_ADAPTER_BATCH && how.rate == RV_ADAPTER_RATE && how.springs == 0.1F,
+          "%zu rows, rate %g, springs %g when nothing is set", how.batch, (double)how.rate,
+          (double)how.springs);
+    CHECK(rv_app_pipeline(f.app)->good_rating == RV_GOOD_RATING, "%d", rv_app_pipeline(f.app)->good_rating);
+    stop(&f);
+    set(&f, "learning.batch_size", "5");
+    set(&f, "learning.learning_rate", "0.25");
+    set(&f, "learning.ewc_lambda", "7.5");
+    for (size_t i = 0; i < RV_COUNT(good); i++) {
+        set(&f, "learning.quality_threshold", good[i].threshold);
+        CHECK_OK(rv_app_open(&rv_heap, f.config, RV_APP_MEMORY, &f.app));
+        how = rv_app_adapter_learning(f.app);
+        CHECK(how.batch == 5 && how.rate == 0.25F && how.springs == 7.5F, "%zu rows, rate %g, springs %g",
+              how.batch, (double)how.rate, (double)how.springs);
+        CHECK(rv_app_pipeline(f.app)->good_rating == good[i].good, "%s: %d", good[i].threshold,
+              rv_app_pipeline(f.app)->good_rating);
+        stop(&f);
+    }
     end(&f);
 }
 

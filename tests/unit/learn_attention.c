@@ -98,7 +98,7 @@ static void ask_and_rate(fixture *f, size_t i)
     CHECK_OK(rv_db_begin(f->db, &conn));
     CHECK_OK(rv_episode_append(conn, &e));
     CHECK_OK(rv_db_commit(f->db));
-    CHECK_OK(rv_feedback_store(f->db, f->memory, &(rv_feedback){ id, 4, NULL }, &done));
+    CHECK_OK(rv_feedback_store(f->db, f->memory, &(rv_feedback){ .request_id = id, .rating = 4 }, &done));
 }
 
 /* The share of the reports whose whole note stands before its brief one. */
@@ -138,13 +138,15 @@ TEST(what_was_of_use_comes_first_afterwards_and_can_be_undone)
     for (size_t i = 0; i < 30; i++) {
         ask_and_rate(&f, i);
     }
-    CHECK_OK(rv_attention_learn(f.attention, 1, &done));
+    CHECK_OK(rv_attention_learn(f.attention, 0, 1, &done));
     CHECK(done.version == 0 && done.learned_from + done.held == 30 && strstr(done.why, "too little"), "%s",
           done.why);
+    CHECK_OK(rv_attention_learn(f.attention, 5, 1, &done));
+    CHECK(done.learned_from + done.held == 0, "4 was not to be good: %zu", done.learned_from + done.held);
     for (size_t i = 30; i < REPORTS; i++) {
         ask_and_rate(&f, i);
     }
-    CHECK_OK(rv_attention_learn(f.attention, 1, &done));
+    CHECK_OK(rv_attention_learn(f.attention, 0, 1, &done));
     CHECK(done.version == 1 && done.held > 5 && done.after >= done.before + 0.02,
           "%s: %zu and %zu questions, nDCG %g, then %g", done.why, done.learned_from, done.held, done.before,
           done.after);

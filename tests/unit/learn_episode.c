@@ -89,7 +89,9 @@ static void put_episode(fixture *f, const char *id, const char *user, const char
 static rv_feedback_done give(fixture *f, const char *id, int rating, const char *correction)
 {
     rv_feedback_done done = { 0 };
-    CHECK_OK(rv_feedback_store(f->db, f->memory, &(rv_feedback){ id, rating, correction }, &done));
+    CHECK_OK(rv_feedback_store(f->db, f->memory,
+                               &(rv_feedback){ .request_id = id, .rating = rating, .correction = correction },
+                               &done));
     return done;
 }
 
@@ -327,7 +329,9 @@ TEST(wrong_feedback_is_refused_and_changes_nothing)
     };
     for (size_t i = 0; i < RV_COUNT(wrong); i++) {
         rv_feedback_done done;
-        rv_feedback feedback = { wrong[i].id, wrong[i].rating, wrong[i].correction };
+        rv_feedback feedback = { .request_id = wrong[i].id,
+                                 .rating = wrong[i].rating,
+                                 .correction = wrong[i].correction };
         CHECK_ERR(rv_feedback_store(f.db, f.memory, &feedback, &done), wrong[i].expected);
     }
     CHECK_OK(rv_memory_get_stats(f.memory, &after));
@@ -367,8 +371,12 @@ TEST(feedback_that_a_failing_store_did_not_take_is_not_acknowledged)
     put_episode(&f, "r1", "", "[1] 18:00", sources, 1);
     rv_db_stop(f.db);
     rv_feedback_done done;
-    CHECK(rv_feedback_store(f.db, f.memory, &(rv_feedback){ "r1", 5, NULL }, &done) != RV_OK, "acknowledged");
-    CHECK(rv_feedback_store(f.db, f.memory, &(rv_feedback){ "r1", 0, "19:00" }, &done) != RV_OK,
+    CHECK(rv_feedback_store(f.db, f.memory, &(rv_feedback){ .request_id = "r1", .rating = 5 }, &done) !=
+              RV_OK,
+          "acknowledged");
+    CHECK(rv_feedback_store(f.db, f.memory,
+                            &(rv_feedback){ .request_id = "r1", .rating = 0, .correction = "19:00" },
+                            &done) != RV_OK,
           "acknowledged");
     shut_store(&f);
     open_store(&f);
@@ -400,7 +408,9 @@ TEST(feedback_that_returned_survives_kill_9)
             snprintf(text, sizeof text, "1%d:30", i);
             open_store(&f);
             rv_feedback_done done;
-            if (rv_feedback_store(f.db, f.memory, &(rv_feedback){ id, 1, text }, &done) == RV_OK) {
+            if (rv_feedback_store(f.db, f.memory,
+                                  &(rv_feedback){ .request_id = id, .rating = 1, .correction = text },
+                                  &done) == RV_OK) {
                 kill(getpid(), SIGKILL);
             }
             _exit(1);

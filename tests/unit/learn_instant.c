@@ -91,7 +91,7 @@ static void ask_and_rate(fixture *f, int rating, const char *answer)
     CHECK_OK(rv_db_begin(f->db, &conn));
     CHECK_OK(rv_episode_append(conn, &e));
     CHECK_OK(rv_db_commit(f->db));
-    rv_feedback given = { id, rating, NULL };
+    rv_feedback given = { .request_id = id, .rating = rating };
     rv_feedback_done done;
     CHECK_OK(rv_feedback_store(f->db, f->memory, &given, &done));
     CHECK_OK(rv_instant_feedback(f->instant, &given, &done));

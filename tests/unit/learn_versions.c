@@ -331,7 +331,7 @@ static rv_adapter_learned learn_more(place *p, bool micro, bool protect, size_t 
                                 .user = "anna",
                                 .rank = micro ? 2 : 4,
                                 .micro = micro,
-                                .protect = protect,
+                                .springs = protect ? 0.1F : 0,
                                 .max_steps = steps,
                                 .max_seconds = 3600,
                                 .seed = 1 };
@@ -401,6 +401,75 @@ TEST(a_micro_adapter_stands_on_its_base_until_both_are_consolidated)
     rv_adapters_put(p.adapters, lora);
     CHECK_OK(rv_adapters_forget(p.adapters, "anna", 0, &removed));
     CHECK(removed == 3 && rv_adapters_in_use(p.adapters, p.model, "anna") == 0, "%zu removed", removed);
+    place_free(&p);
+}
+
+/* The weights of what a round made, which fails without a version. */
+static float *round_with(place *p, const rv_adapter_learning *settings, size_t *n)
+{
+    rv_adapter_learned done;
+    rv_lora *own, *base;
+    rv_adapter_learning how = *settings;
+    how.db = p->db;
+    how.adapters = p->adapters;
+    how.engine = p->engine;
+    how.prompt = prompt;
+    how.user = "anna";
+    how.rank = 4;
+    how.max_steps = 20;
+    how.max_seconds = 3600;
+    how.seed = 1;
+    CHECK_OK(rv_adapter_learn(&how, &done));
+    CHECK(done.version > 0, "%s", done.why);
+    CHECK_OK(rv_adapters_open_files(p->adapters, p->engine, done.version, &own, &base));
+    float *weights = rv_new_array(&rv_heap, own->n_weights, sizeof *weights);
+    CHECK(weights && !base, "weights");
+    memcpy(weights, own->weights, own->n_weights * sizeof *weights);
+    *n = own->n_weights;
+    rv_lora_close(own);
+    return weights;
+}
+
+static double apart(const float *a, const float *b, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    }
+    return sqrt(sum);
+}
+
+TEST(batch_rate_and_springs_of_a_round_are_those_asked_for)
+{
+    place p = place_new();
+    size_t n = 0, removed;
+    put_episode(&p, 0, "when does the library open on mondays", "no idea", "at nine in the morning");
+    float *usual = round_with(&p, &(rv_adapter_learning){ .batch = 0 }, &n);
+    static const rv_adapter_learning others[] = { { .batch = 3 }, { .rate = 2e-2F } };
+    for (size_t i = 0; i < RV_COUNT(others); i++) {
+        CHECK_OK(rv_adapters_forget(p.adapters, "anna", 0, &removed));
+        float *other = round_with(&p, &others[i], &n);
+        CHECK(apart(usual, other, n) > 0, "setting %zu changes nothing", i);
+        rv_free(&rv_heap, other);
+    }
+    rv_adapter_learning same = { .batch = RV_ADAPTER_BATCH, .rate = RV_ADAPTER_RATE };
+    CHECK_OK(rv_adapters_forget(p.adapters, "anna", 0, &removed));
+    float *again = round_with(&p, &same, &n);
+    CHECK(apart(usual, again, n) == 0, "the usual, said");
+
+    /* a second round, with what the first learned held loosely and then firmly */
+    double moved[2];
+    int64_t first = rv_adapters_in_use(p.adapters, p.model, "anna");
+    put_episode(&p, 1, "where is the key of the shed", "no idea", "under the mat beside the door");
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(rv_adapters_use(p.adapters, p.model, "anna", first));
+        float *next = round_with(&p, &(rv_adapter_learning){ .springs = i ? 1000 : 0.1F }, &n);
+        moved[i] = apart(again, next, n);
+        rv_free(&rv_heap, next);
+    }
+    CHECK(moved[1] < moved[0], "moved by %g when held loosely, by %g firmly", moved[0], moved[1]);
+    rv_free(&rv_heap, usual);
+    rv_free(&rv_heap, again);
     place_free(&p);
 }
 

@@ -157,6 +157,45 @@ static double weight_of(rv_pipeline *p, int64_t from, int64_t to)
     return weight;
 }
 
+TEST(what_is_good_enough_to_be_kept_is_what_the_pipeline_says)
+{
+    rv_pipeline p;
+    int64_t again = 0, notes[2];
+    sqlite3 *conn;
+    bool added;
+    rv_instant_stats stats;
+    open_at(&p, temp_dir());
+    p.good_rating = 5;
+    CHECK_OK(rv_loop_setup(p.db));
+    CHECK_OK(rv_instant_open(&rv_heap, p.db, p.embed, p.memory, &p.instant));
+    static const char *const texts[] = { "The bakery opens at seven.", "The pool is closed." };
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(rv_memory_add(p.memory, rv_memory_of(NULL),
+                               &(rv_memory_new){ .type = "note", .text = texts[i] }, &notes[i], &added));
+    }
+    for (int rating = 4; rating <= 5; rating++) {
+        char id[37];
+        snprintf(id, sizeof id, "00000000-0000-4000-8000-%012d", rating);
+        rv_episode e = { .request_id = id,
+                         .session_id = "s",
+                         .question = "When does it open?",
+                         .answer = "at seven [1]",
+                         .model = "m",
+                         .sources = notes,
+                         .n_sources = 2 };
+        rv_feedback_done done;
+        CHECK_OK(rv_db_begin(p.db, &conn));
+        CHECK_OK(rv_episode_append(conn, &e));
+        CHECK_OK(rv_db_commit(p.db));
+        CHECK_OK(rv_pipeline_feedback(&p, "", &(rv_feedback){ .request_id = id, .rating = rating }, &again,
+                                      &done));
+        rv_instant_get_stats(p.instant, &stats);
+        CHECK((done.qa != 0) == (rating == 5) && stats.signals == (rating == 5), "%d: node %lld, %zu signals",
+              rating, (long long)done.qa, stats.signals);
+    }
+    closed(&p);
+}
+
 /* A rating moves edges and turns questions once. Saying it again, or another one in its place, is kept and moves nothing more; a correction is
  * news. */
 TEST(a_request_teaches_once_however_often_it_is_rated)

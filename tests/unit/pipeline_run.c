@@ -418,7 +418,9 @@ TEST(a_correction_goes_before_what_it_corrects_and_is_still_there_after_a_restar
     CHECK_OK(rv_episode_append(conn, &e));
     CHECK_OK(rv_db_commit(f.p.db));
     rv_feedback_done done;
-    CHECK_OK(rv_feedback_store(f.p.db, f.p.memory, &(rv_feedback){ "by-hand", 0, "20:00" }, &done));
+    CHECK_OK(rv_feedback_store(f.p.db, f.p.memory,
+                               &(rv_feedback){ .request_id = "by-hand", .rating = 0, .correction = "20:00" },
+                               &done));
 
     for (int round = 0; round < 2; round++) {
         r = request(&f, "When does the library close?");
