@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "app/app_priv.h"
+#include "app/judge.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -273,7 +274,10 @@ static rv_err setup_log(const rv_config *c)
 
 rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts parts, rv_app **out)
 {
+    rv_remote_judge remote;
+    bool there;
     RV_TRY(setup_log(config));
+    RV_TRY(rv_remote_judge_open(config, &remote, &there)); /* half of one is said now, not in an hour */
     rv_json_setup();
     rv_app *app = rv_new(mem, sizeof *app);
     if (!app) {

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/toml.h"
+#include "net/client.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -57,6 +58,7 @@ static void describe_allowed(const rv_config_key *key, const config_source *from
         snprintf(out, room, "a tier, model name or file in quotes, 1 to %d bytes", PATH_MAX_BYTES);
         break;
     case RV_CONFIG_ADDRESS: snprintf(out, room, "an IPv4 or IPv6 address or \"localhost\""); break;
+    case RV_CONFIG_URL: snprintf(out, room, "http://host[:port][/path] or https://host[:port][/path]"); break;
     case RV_CONFIG_CHOICE: snprintf(out, room, "one of %s", key->choices); break;
     case RV_CONFIG_LIST: snprintf(out, room, "a list of strings out of %s", key->choices); break;
     case RV_CONFIG_STRING: snprintf(out, room, "a text in quotes, 1 to %d bytes", PATH_MAX_BYTES); break;
@@ -214,7 +216,9 @@ static rv_err put_string(rv_config *c, size_t i, const char *at, size_t n, const
     }
     memcpy(copy, at, n);
     copy[n] = 0;
+    rv_http_url url;
     if ((key->type == RV_CONFIG_ADDRESS && !is_address(copy)) ||
+        (key->type == RV_CONFIG_URL && rv_http_url_read(copy, &url)) ||
         (key->type == RV_CONFIG_CHOICE && !is_choice(key->choices, at, n))) {
         return refuse(key, from, shown(at, n, found));
     }

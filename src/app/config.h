@@ -13,7 +13,7 @@
 #include "backend/backend.h"
 
 /* PATH: made absolute.  MODEL: a tier, a name, a URL, or (with a slash or ~) a path made absolute.  ADDRESS: IPv4, IPv6
- * or "localhost".  CHOICE: one of choices.  LIST: of strings out of choices. */
+ * or "localhost".  URL: of http or https.  CHOICE: one of choices.  LIST: of strings out of choices. */
 typedef enum rv_config_type {
     RV_CONFIG_STRING,
     RV_CONFIG_INT,
@@ -22,6 +22,7 @@ typedef enum rv_config_type {
     RV_CONFIG_PATH,
     RV_CONFIG_MODEL,
     RV_CONFIG_ADDRESS,
+    RV_CONFIG_URL,
     RV_CONFIG_CHOICE,
     RV_CONFIG_LIST
 } rv_config_type;

@@ -157,6 +157,11 @@ const rv_config_key rv_config_keys[] = {
     FLOAT("learning", "quality_threshold", 0, 1, "0.75", now,
           "quality from which an answer is kept and its passages count as of use; a rating r is the quality "
           "(r - 1) / 4"),
+    TEXT("learning", "judge_url", URL, NULL, now,
+         "server with OpenAI's chat API that judges answers nobody rated, from the background; questions, "
+         "passages and "
+         "answers go there. Unset: the largest tier judges"),
+    TEXT("learning", "judge_model", STRING, NULL, now, "the model that judges there"),
     INT("learning", "replay_capacity", 1, 1000000000, "100000", now,
         "rated episodes that are learned from: the newest half, and of more than fit a sample of all before"),
     INT("learning", "batch_size", 1, 256, "16", now, "rows of one step of training an adapter"),

@@ -1,5 +1,6 @@
 #include "app/learning_priv.h"
 
+#include "app/judge.h"
 #include "app/routing.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -43,15 +44,40 @@ static size_t models_of(const rv_app *app, const char *ids[RV_TIERS + 1], const 
 
 /* ---- background ---- */
 
-/* The largest tier says what it thinks of answers that nobody rated. */
-static rv_err judge_stage(void *self, double until_ms, rv_loop_report *out)
+static rv_err fill_in(const rv_pipeline *p, const rv_judge *judge, const char *name, double until_ms,
+                      rv_loop_report *out)
 {
-    const rv_app *app = ((learning *)self)->app;
-    const rv_pipeline *p = &app->pipeline;
+    size_t filled = 0;
+    double trust = 0;
+    RV_TRY(rv_judge_trust(p->db, judge, &trust));
+    rv_err e = rv_judge_fill(p->db, p->memory, judge, trust, until_ms, JUDGE_MOST, &filled);
+    out->changed = (int64_t)filled;
+    out->accepted = filled > 0;
+    snprintf(out->why, sizeof out->why,
+             "%zu answers that nobody rated were judged by %.60s, with weight %.1f%s", filled, name, trust,
+             trust > RV_JUDGE_PRIOR ? "" : ": it was not shown to be right often enough (ruvllm eval judge)");
+    return e;
+}
+
+/* One that is somewhere else. Who waits to forget, or ends the program, does not wait for its answer: the next run goes on. */
+static rv_err judge_there(learning *l, rv_remote_judge *remote, double until_ms, rv_loop_report *out)
+{
+    const rv_pipeline *p = &l->app->pipeline;
+    remote->go_on = app_learning_goes_on;
+    remote->self = l;
+    rv_judge judge = rv_remote_judge_as(remote);
+    rv_pipeline_enter(p);
+    rv_err e = fill_in(p, &judge, remote->model, until_ms, out);
+    rv_pipeline_leave(p);
+    return e == RV_E_CANCELLED && !l->ended ? RV_OK : e;
+}
+
+static rv_err judge_here(learning *l, double until_ms, rv_loop_report *out)
+{
+    const rv_pipeline *p = &l->app->pipeline;
     const char *ids[RV_TIERS + 1];
     rv_engine *engine = NULL;
-    size_t n = models_of(app, ids, NULL), filled = 0;
-    double trust = 0;
+    size_t n = models_of(l->app, ids, NULL);
     if (n == 0) {
         app_say(out, "nothing to do: there is no model to judge with");
         return RV_OK;
@@ -60,17 +86,21 @@ static rv_err judge_stage(void *self, double until_ms, rv_loop_report *out)
     rv_err e = rv_backend_take(p->backend, ids[n - 1], &engine);
     if (!e) {
         rv_judge judge = rv_judge_model(engine, rv_pipeline_prompt);
-        e = rv_judge_trust(p->db, &judge, &trust);
-        e = e ? e : rv_judge_fill(p->db, p->memory, &judge, trust, until_ms, JUDGE_MOST, &filled);
+        e = fill_in(p, &judge, ids[n - 1], until_ms, out);
         rv_backend_put(p->backend, engine);
     }
     rv_pipeline_leave(p);
-    out->changed = (int64_t)filled;
-    out->accepted = filled > 0;
-    snprintf(out->why, sizeof out->why, "%zu answers that nobody rated were judged by %s, with weight %.1f%s",
-             filled, ids[n - 1], trust,
-             trust > RV_JUDGE_PRIOR ? "" : ": it was not shown to be right often enough (ruvllm eval judge)");
     return e;
+}
+
+/* The largest tier, or the judge that was named, says what it thinks of answers that nobody rated. */
+static rv_err judge_stage(void *self, double until_ms, rv_loop_report *out)
+{
+    learning *l = self;
+    rv_remote_judge remote;
+    bool there = false;
+    RV_TRY(rv_remote_judge_open(l->app->config, &remote, &there));
+    return there ? judge_there(l, &remote, until_ms, out) : judge_here(l, until_ms, out);
 }
 
 static rv_err router_stage(void *self, double until_ms, rv_loop_report *out)

@@ -1,6 +1,7 @@
 /* eval judge: how often the judges agree with people, beside "longer wins". */
 #include "cli/cli.h"
 
+#include "app/judge.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -137,12 +138,25 @@ static void print_trust(const cmd_line *line, const rv_judge *j, const rv_judge_
            kept ? "; kept" : "");
 }
 
-static rv_err judge_all(const cmd_line *line, judge_job *job, rv_app *app, rv_engine *engine)
+static bool not_interrupted(void *self)
 {
-    rv_judge judges[] = { rv_judge_longer(), rv_judge_heuristic(),
-                          rv_judge_model(engine, rv_pipeline_prompt) };
-    bool keep = cmd_has(line, "keep");
-    for (size_t i = 0; i < RV_COUNT(judges); i++) {
+    (void)self;
+    return !atomic_load(&cmd_cancel);
+}
+
+static rv_err judge_all(const cmd_line *line, judge_job *job, const rv_config *config, rv_app *app,
+                        rv_engine *engine)
+{
+    rv_remote_judge remote;
+    bool there = false, keep = cmd_has(line, "keep");
+    rv_judge judges[4] = { rv_judge_longer(), rv_judge_heuristic(),
+                           rv_judge_model(engine, rv_pipeline_prompt) };
+    RV_TRY(rv_remote_judge_open(config, &remote, &there));
+    if (there) {
+        remote.go_on = not_interrupted;
+        judges[3] = rv_remote_judge_as(&remote);
+    }
+    for (size_t i = 0; i < RV_COUNT(judges) - !there; i++) {
         rv_judge_measured m;
         RV_TRY(measure(line, job, &judges[i], &m));
         bool kept = keep && i > 0 && m.pairs > 0;
@@ -181,7 +195,7 @@ int cmd_eval_judge(cmd_line *line)
         cmd_catch_interrupt();
         e = rv_backend_resolve(b, cmd_value(line, "model", NULL), &id);
         e = e ? e : rv_backend_take(b, id, &engine);
-        e = e ? e : judge_all(line, &job, app, engine);
+        e = e ? e : judge_all(line, &job, config, app, engine);
         if (engine) {
             rv_backend_put(b, engine);
         }

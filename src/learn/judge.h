@@ -29,6 +29,7 @@ struct rv_judge {
     rv_err (*score)(const rv_judge *j, const rv_judge_case *c, double *quality);
     bool words_only;   /* it does not read: never trusted, however often it was right */
     rv_engine *engine; /* of a model judge */
+    void *self;        /* of one that is somewhere else */
     rv_adapter_prompt *prompt;
 };
 

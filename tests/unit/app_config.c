@@ -184,6 +184,7 @@ TEST(mistakes_in_a_file_name_line_key_found_and_allowed)
     check_refused("[inference]\nmodels = [\"350m\", \"3b\"]\n", "\"3b\"");
     check_refused("[inference]\nmodels = []\n", "an empty list");
     check_refused("[learning]\nquality_threshold = nan\n", "a number 0 to 1");
+    check_refused("[learning]\njudge_url = \"ftp://localhost/v1\"\n", "allowed is http://host");
     check_refused("[system]\ndata_dir = \"\"\n", "an empty text");
     check_refused("[system\n", ":1:");
 }
