@@ -12,6 +12,7 @@
 
 enum {
     PROMPT_MAX_BYTES = 1 << 20,
+    REQUEST_MAX_BYTES = 2 << 20,
     ANSWER_MAX_BYTES = 256 << 10,
     TIMEOUT_MS = 10000,
     SCORES = 5,
@@ -75,7 +76,8 @@ static rv_err write_request(const rv_remote_judge *remote, const rv_judge_case *
     }
     rv_json_text(body, out);
     json_decref(body);
-    return rv_text_check(out);
+    return rv_text_check(out) ? rv_fail(RV_E_TOO_LARGE, "a prompt of more than %d bytes", REQUEST_MAX_BYTES)
+                              : RV_OK;
 }
 
 static rv_err read_answer(const rv_remote_judge *remote, int status, const rv_text *answer, double *quality)
@@ -94,7 +96,7 @@ static rv_err score(const rv_judge *j, const rv_judge_case *c, double *quality)
     rv_text body, answer;
     int status = 0;
     *quality = (double)NAN;
-    rv_text_init(&body, &rv_heap, 2 * PROMPT_MAX_BYTES);
+    rv_text_init(&body, &rv_heap, REQUEST_MAX_BYTES);
     rv_text_init(&answer, &rv_heap, ANSWER_MAX_BYTES);
     rv_err e = write_request(remote, c, &body);
     if (!e) {

@@ -268,6 +268,19 @@ TEST(a_server_that_lies_floods_or_leaves_gives_no_judgement)
     judge_server gone = { .port = 1 };
     double quality;
     CHECK_ERR(score(&gone, &quality), RV_E_IO);
+    char *long_text = rv_new(&rv_heap, 2 << 20);
+    CHECK(long_text, "memory");
+    memset(long_text, '"', (2 << 20) - 1); /* escaped it is twice that */
+    rv_remote_judge remote = remote_at(1);
+    rv_judge judge = rv_remote_judge_as(&remote);
+    const char *const passages[] = { long_text };
+    CHECK_ERR(judge.score(&judge, &(rv_judge_case){ .question = long_text, .answer = "a" }, &quality),
+              RV_E_TOO_LARGE);
+    CHECK_ERR(judge.score(&judge,
+                          &(rv_judge_case){ .question = "q", .answer = "a", .passages = passages, .n = 1 },
+                          &quality),
+              RV_E_TOO_LARGE);
+    rv_free(&rv_heap, long_text);
 }
 
 static bool three_times(void *self)
