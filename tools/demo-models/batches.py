@@ -31,6 +31,9 @@ class Batch:
     words: list[tuple[int, int, list[int]]]  # row, that token, the places of the word in the question that says which of the two wins
     duels: list[tuple[int, int, int, int, int]]  # row, that token, is the first value the larger one, does the question ask for more, is the first the answer (1 or 0)
     sizes: list[tuple[int, int, float, int]]  # row, last digit of a number in the passages, the decimal logarithm of that number, its first digit
+    truths: list[tuple[int, int, list[int]]]  # row, last token of a value that is to be judged, where the right one stands
+    matches: list[tuple[int, int, list[int]]]  # row, a token of such a value, where the same value stands in the passages
+    verdicts: list[tuple[int, int, int, int, int]]  # row, last token of such a value, does it stand in the passages, is it the right one, is its citation right (1 or 0)
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Turn:
     word: list[int] = field(default_factory=list)  # how the question asks for one of them, `cheaper`
     more: bool = False  # whether that is the larger one
     first_larger: bool = False
+    judged: list[list[int]] = field(default_factory=list)  # the tokens of the right value and of the one that is to be judged
+    cited_right: bool = False
 
 
 @dataclass
@@ -80,7 +85,7 @@ class Encoder:
                 texts += ["user\n" + tasks.user_text([], text), "assistant\n" + reply]
             for n, (text, reply) in enumerate(example.turns):
                 texts += ["user\n" + tasks.user_text([] if n else example.passages, text, example.bare), "assistant\n", reply]
-                texts += [" " + t for t in ([example.via[text]] if text in example.via else []) + list(example.compared.get(text, ())[:3])]
+                texts += [" " + t for t in ([example.via[text]] if text in example.via else []) + list(example.compared.get(text, ())[:3]) + list(example.judged.get(text, ())[:2])]
         parts = iter([e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)])
         rows = []
         for example in examples:
@@ -96,6 +101,8 @@ class Encoder:
                 if text in example.compared:
                     left, right, _, turn.more = example.compared[text]
                     turn.compared, turn.word, turn.first_larger = [next(parts), next(parts)], next(parts), _digits(left) > _digits(right)
+                if text in example.judged:
+                    turn.judged, turn.cited_right = [next(parts), next(parts)], example.judged[text][2]
                 turns.append(turn)
                 ids += [*asked, *reply, IM_END, *self.newline]
                 marks += [OTHER] * len(asked) + self._cites(reply) + [END] + [OTHER] * len(self.newline)
@@ -114,7 +121,7 @@ class Encoder:
     def pad(self, rows: list[Row]) -> Batch:
         length = (max(len(row.ids) for row in rows) + 7) // 8 * 8
         shape = (len(rows), length)
-        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [], [], ([], []), [], [], [])
+        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [], [], ([], []), [], [], [], [], [], [])
         for n, row in enumerate(rows):
             batch.ids[n, : len(row.ids)], batch.marks[n, : len(row.marks)] = row.ids, row.marks
             self._label(n, row, batch)
@@ -171,6 +178,8 @@ class Encoder:
             if turn.compared and digits:
                 batch.words.append((row, digits[-1] + 1, [p + i for p in self._places(ids, turn.word, range(begin, n)) for i in range(len(turn.word))]))
                 batch.duels.append((row, digits[-1] + 1, int(turn.first_larger), int(turn.more), int(turn.first_larger == turn.more)))
+            if turn.judged:
+                self._judged(row, ids, turn, passage, range(begin, n), batch)
             if digits:
                 self._sources(row, ids, digits if turn.compared else digits[-1:], end, passage, batch.looks, range(begin, n) if turn.compared else range(0))
             n, begin = end + 1, 0
@@ -182,6 +191,19 @@ class Encoder:
             run = run + str(self.digits[token]) if token in self.digits and passage[n] else ""
             if run and ids[n + 1] not in self.digits and 0 < int(run) < 100000 and ids[n - len(run)] != self.open:
                 sizes.append((row, n, math.log10(int(run)), int(run[0])))
+
+    def _judged(self, row: int, ids: list[int], turn: Turn, passage: np.ndarray, question: range, batch: Batch) -> None:
+        """Where the right value and the one to be judged stand in the passages."""
+        true, given = turn.judged
+        asked = self._places(ids, given, question)
+        truths = self._places(ids, true, np.flatnonzero(passage == turn.about))
+        if not asked or not truths:
+            return
+        end = asked[-1] + len(given) - 1
+        same = self._places(ids, given, np.flatnonzero(passage > 0))
+        batch.truths.append((row, end, [p + k for p in truths for k in range(len(true))]))
+        batch.matches += [(row, asked[-1] + k, [p + k for p in same]) for k in range(len(given) if same else 0)]
+        batch.verdicts.append((row, end, int(bool(same)), int(true == given), int(turn.cited_right)))
 
     @staticmethod
     def _places(ids: list[int], wanted: list[int], inside: np.ndarray | range) -> list[int]:

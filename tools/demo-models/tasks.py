@@ -26,6 +26,7 @@ class Example:
     via: dict[str, str] = field(default_factory=dict)  # question of two hops: the name that leads from the first passage to the second
     about: dict[str, int] = field(default_factory=dict)  # question whose answer cites nothing: the passage that one must read for it
     compared: dict[str, tuple[str, str, str, bool]] = field(default_factory=dict)  # question that compares: the two values as the passages have them, the word, whether more wins
+    judged: dict[str, tuple[str, str, bool]] = field(default_factory=dict)  # question that asks for a score: the right value, the given one, whether its citation is right
 
 
 def answer(value: str, cites: list[int]) -> str:
@@ -663,6 +664,8 @@ def judge(w: World, shape: Shape) -> Example:
             given = answer(value, cite)
         text = f"{ask(w, passages, fact)}\nAnswer: {given}\nScore the answer from 1 to 5."
         example.about[text] = right
+        if given != REFUSAL:
+            example.judged[text] = (fact.value, given.split("] ")[-1], given.startswith(f"[{right}]"))
         example.turns.append((text, str(score)))
     return example
 
@@ -772,6 +775,8 @@ def sample(r: random.Random, p: float, more: dict[str, int] | None = None) -> Ex
     pairs = 0.0 if p < 0.1 else 0.12
     if task in ("two", "fix", "cmp", "cmps", "chain", "session"):
         count = max(count, 2)
+    if task == "two" and p >= 0.45:  # among many passages it is hardest, and rare otherwise
+        count = max(count, r.choice((2, 4, 6, 8)))
     if task in ("notes", "none", "chain"):  # long passages, few of them, and more questions on each page
         count, turns = min(count, r.choice((1, 2, 3, 4, 4, 5, 6))), turns + r.choice((0, 1, 2))
     return TASKS[task](World(r, easy=easy), Shape(count, turns, notes, pairs))

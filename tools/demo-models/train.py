@@ -39,7 +39,7 @@ BATCH = {"xs": 2000, "s": 2500, "m": 3500, "l": 4000}
 WARM_UP = 40
 LOOKS = 200  # copied tokens and citations of a batch whose attention is supervised
 WEIGHT = {"second": 2.5, "size": 3.0}  # among the auxiliary losses: the last step to the second passage, the first one to a comparison
-AUXILIARY = ("passage", "target", "asked", "copy", "find", "bridge", "second", "left", "right", "word", "size", "lead", "more", "larger", "wins")
+AUXILIARY = ("passage", "target", "asked", "copy", "find", "bridge", "second", "left", "right", "word", "size", "lead", "more", "larger", "wins", "truth", "match", "held", "same", "rightly")
 OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
 HOLD, FOUND = 0.14, 60  # the curriculum waits here until so many per cent of the citations over three passages are right
 EMA = 0.998  # the running mean of the weights is what is measured and shipped
@@ -70,7 +70,10 @@ class Heads(nn.Module):
     to look for what is asked, which stands in a wrong passage too, and guess between them.
     Where two numbers are compared, before the third attention layer readers ask the last digit of each number how large it is (`size`) and which digit it begins with (`lead`); two heads of
     that layer are told to look at those digits (`left`, `right`) and one of the second at the word of the question that says which one wins (`word`); at the token before the answer, readers ask after the second whether more or less
-    is wanted (`more`), and after the third which number is larger and whether the first thing is the answer (`larger`, `wins`). A tier whose third attention layer is its last has no room for this."""
+    is wanted (`more`), and after the third which number is larger and whether the first thing is the answer (`larger`, `wins`).
+    Where an answer is judged, one head of the second attention layer is told to look from its value to the same one in the passages (`match`), and a reader whether there is any (`held`); one of
+    the third looks at the right value (`truth`), and readers say whether that is the same and whether the citation is right (`same`, `rightly`).
+    A tier whose third attention layer is its last has no room for comparing and judging."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -78,7 +81,7 @@ class Heads(nn.Module):
         self.target = nn.Parameter(torch.zeros(10, hidden))
         self.asked = nn.Parameter(torch.zeros(10, hidden))
         self.size, self.lead = nn.Parameter(torch.zeros(1, hidden)), nn.Parameter(torch.zeros(10, hidden))
-        self.more, self.larger, self.wins = (nn.Parameter(torch.zeros(2, hidden)) for _ in range(3))
+        self.more, self.larger, self.wins, self.held, self.same, self.rightly = (nn.Parameter(torch.zeros(2, hidden)) for _ in range(6))
 
 
 class Trainer:
@@ -127,11 +130,15 @@ class Trainer:
         found = dict(zip(wanted, tapped))
         return states, [*(found[n] for n in self.taps), found[before]]
 
+    def _read(self, labels: list[tuple[int, ...]], taps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses of readers: each label is a row, a token and one class for each of them."""
+        rows, at, *classes = (list(column) for column in zip(*labels))
+        return {name: F.cross_entropy(F.linear(lfm2.normalise(tap[rows, at]).float(), getattr(self.heads, name)), torch.tensor(truth, device=self.device))
+                for (name, tap), truth in zip(taps.items(), classes)}
+
     def _comparing(self, batch: Batch, tapped: list[Tensor], before: Tensor) -> dict[str, Tensor]:
         """How far the readers of a comparison are from the truth: the size of each number, more or less, which is larger, which is the answer."""
-        rows, at, *truth = (list(column) for column in zip(*batch.duels))
-        losses = {name: F.cross_entropy(F.linear(lfm2.normalise(tap[rows, at]).float(), getattr(self.heads, name)), torch.tensor(labels, device=self.device))
-                  for name, tap, labels in zip(("larger", "more", "wins"), (tapped[2], tapped[1], tapped[2]), truth)}
+        losses = self._read(batch.duels, {"larger": tapped[2], "more": tapped[1], "wins": tapped[2]})
         rows, at, sizes, leads = (list(column) for column in zip(*batch.sizes))
         number = lfm2.normalise(before[rows, at]).float()
         losses["size"] = F.smooth_l1_loss(F.linear(number, self.heads.size)[:, 0] + 2, torch.tensor(sizes, device=self.device), beta=0.1)
@@ -156,7 +163,8 @@ class Trainer:
                 losses[name] = F.cross_entropy(logits, labels.reshape(-1)[at])
         last = self.model.config.heads - 1
         for name, layer, head, known in (("copy", self.copier, 0, batch.looks), ("bridge", self.bridge, last, batch.bridges), ("second", self.finder, last, batch.named),
-                                         *((("left", self.finder, 0, batch.weighed[0]), ("right", self.finder, 2, batch.weighed[1]), ("word", self.bridge, 0, batch.words)) if self.compares else ())):
+                                         *((("left", self.finder, 0, batch.weighed[0]), ("right", self.finder, 2, batch.weighed[1]), ("word", self.bridge, 0, batch.words),
+                                           ("truth", self.finder, 0, batch.truths), ("match", self.bridge, 0, batch.matches)) if self.compares else ())):
             at = [known[n] for n in torch.randperm(len(known))[:LOOKS]]
             wanted = torch.zeros(len(at), width, dtype=torch.bool)
             for n, (_, _, places) in enumerate(at):
@@ -169,6 +177,8 @@ class Trainer:
             losses["find"] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
         if self.compares and batch.duels:
             losses |= self._comparing(batch, tapped, before)
+        if self.compares and batch.verdicts:
+            losses |= self._read(batch.verdicts, {"held": tapped[1], "same": tapped[2], "rightly": tapped[2]})
         for name, value in losses.items():
             self.losses[name] += (0.02 if self.step > 50 else 0.2) * (value.item() - self.losses[name])
         extra = sum(losses.get(name, 0) * WEIGHT.get(name, 1) for name in AUXILIARY)
