@@ -118,13 +118,17 @@ rv_err rv_index_make(const rv_alloc *mem, const rv_index_config *config, rv_inde
     rv_index *index = rv_new(mem, sizeof *index);
     rv_scratch_pool *scratch = index ? rv_new(mem, sizeof *scratch) : NULL;
     float *row = scratch ? rv_new_array(mem, full.dim, sizeof *row) : NULL;
-    if (!row) {
+    rv_gathers *gathers = row ? rv_gathers_new(mem) : NULL;
+    if (!gathers) {
         rv_free(mem, index);
         rv_free(mem, scratch);
+        rv_free(mem, row);
         return rv_fail(RV_E_NOMEM, "no memory for an index");
     }
     pthread_mutex_init(&scratch->lock, NULL);
-    *index = (rv_index){ .ops = ops, .mem = mem, .config = full, .scratch = scratch, .row = row };
+    *index = (rv_index){
+        .ops = ops, .mem = mem, .config = full, .scratch = scratch, .gathers = gathers, .row = row
+    };
     rv_rows_init(&index->rows, mem, &full, ops->coded);
     *out = index;
     return RV_OK;
@@ -156,6 +160,7 @@ void rv_index_free(rv_index *index)
     if (index->ops->close) {
         index->ops->close(index);
     }
+    rv_gathers_free(index->mem, index->gathers);
     pthread_mutex_destroy(&index->scratch->lock);
     rv_pages_free(index->rows.pages);
     rv_rows_deinit(&index->rows);
@@ -196,6 +201,7 @@ rv_err rv_index_reserve(rv_index *index, size_t n)
 void rv_index_add(rv_index *index, int64_t id, const float *row)
 {
     uint32_t slot = rv_rows_place(&index->rows, id);
+    rv_gathers_forget(index->mem, index->gathers);
     rv_rows_fill(&index->rows, slot, row, index->row);
     index->ops->add(index, slot);
 }
@@ -237,6 +243,7 @@ rv_err rv_index_build(rv_index *index, rv_pool *pool, const int64_t *ids, const 
                       rv_index_progress *progress, void *self)
 {
     RV_TRY(rv_index_reserve(index, n));
+    rv_gathers_forget(index->mem, index->gathers);
     uint32_t *slots = rv_new_array(index->mem, n, sizeof *slots);
     float *scratch =
         rv_new_array(index->mem, index->config.dim, (size_t)rv_pool_threads(pool) * sizeof *scratch);
@@ -268,6 +275,7 @@ size_t rv_index_remove(rv_index *index, const int64_t *ids, size_t n)
     enum { TOGETHER = 256 };
     uint32_t slots[TOGETHER];
     size_t before = index->rows.n_live;
+    rv_gathers_forget(index->mem, index->gathers);
     for (size_t i = 0; i < n;) {
         size_t n_slots = 0;
         for (; i < n && n_slots < TOGETHER; i++) {

@@ -85,6 +85,37 @@ extern const rv_index_ops rv_flat_ops, rv_hnsw_ops, rv_rabitq_ops, rv_pq_ops;
 
 typedef struct rv_scratch_pool rv_scratch_pool;
 
+/* The rows that a filter lets pass, side by side (gather.c). */
+typedef struct rv_gathered {
+    uint64_t *bits; /* of the filter */
+    size_t n_bits;
+    int64_t first;
+    uint64_t mark;
+    uint8_t *codes; /* [n][stride] */
+    rv_row_scale *scales;
+    uint32_t *slots;
+    size_t n;
+    size_t refs; /* searches, and the list of what was gathered */
+    uint64_t used;
+} rv_gathered;
+typedef struct rv_gathers rv_gathers;
+
+/** rv_gathers_new - nothing gathered yet, or NULL.  rv_gathers_forget - the index changes. */
+rv_gathers *rv_gathers_new(const rv_alloc *mem);
+void rv_gathers_free(const rv_alloc *mem, rv_gathers *all); /* accepts NULL */
+void rv_gathers_forget(const rv_alloc *mem, rv_gathers *all);
+/** rv_gathered_take - the rows of a filter with bits, n of which are set, until rv_gathered_give. NULL: they are not there; *again: the
+ * filter came before, and gathering them would pay. */
+rv_gathered *rv_gathered_take(const rv_alloc *mem, rv_gathers *all, const rv_filter *filter, size_t n,
+                              bool *again);
+void rv_gathered_give(const rv_alloc *mem, rv_gathers *all, rv_gathered *g);
+/** rv_gathered_new - room for so many rows, to be filled in, given back too.  rv_gathered_fits - are so many worth it?
+ * rv_gathered_keep - for the searches after this one. */
+bool rv_gathered_fits(const rv_rows *rows, size_t n);
+rv_err rv_gathered_new(const rv_alloc *mem, const rv_rows *rows, const rv_filter *filter, size_t room,
+                       rv_gathered **out) RV_MUST_CHECK;
+void rv_gathered_keep(const rv_alloc *mem, rv_gathers *all, rv_gathered *g);
+
 struct rv_index {
     const rv_index_ops *ops;
     const rv_alloc *mem;
@@ -92,6 +123,7 @@ struct rv_index {
     rv_rows rows;
     void *self; /* the kind's */
     rv_scratch_pool *scratch;
+    rv_gathers *gathers;
     float *row; /* [dim] scratch of changes */
 };
 

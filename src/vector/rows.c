@@ -345,14 +345,36 @@ static void touch_codes(const rv_rows *r, const uint32_t *slots, size_t n)
     }
 }
 
+static inline float distance(const rv_row_query *query, rv_row_scale row, int32_t sum)
+{
+    return query->base + query->weight * row.norm + query->pull * row.scale * (float)sum;
+}
+
 void rv_rows_distances(const rv_rows *r, const rv_row_query *query, const uint32_t *slots, size_t n,
                        int32_t *sums, float *out)
 {
     touch_codes(r, slots, n);
     r->kernels->code_dots(r->codes, r->stride, slots, n, query->code, r->stride, sums);
     for (size_t i = 0; i < n; i++) {
-        rv_row_scale row = r->scales[slots[i]];
-        out[i] = query->base + query->weight * row.norm + query->pull * row.scale * (float)sums[i];
+        out[i] = distance(query, r->scales[slots[i]], sums[i]);
+    }
+}
+
+void rv_rows_copy(const rv_rows *r, const uint32_t *slots, size_t n, uint8_t *codes, rv_row_scale *scales)
+{
+    touch_codes(r, slots, n);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(codes + i * r->stride, r->codes + slots[i] * r->stride, r->stride);
+        scales[i] = r->scales[slots[i]];
+    }
+}
+
+void rv_rows_distances_of(const rv_rows *r, const rv_row_query *query, const uint8_t *codes,
+                          const rv_row_scale *scales, size_t n, int32_t *sums, float *out)
+{
+    r->kernels->code_dots(codes, r->stride, NULL, n, query->code, r->stride, sums);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = distance(query, scales[i], sums[i]);
     }
 }
 

@@ -92,6 +92,10 @@ rv_row_query rv_rows_ask_slot(const rv_rows *rows, uint32_t slot, int8_t *code);
 /** rv_rows_distances - to n slots; sums [n] is scratch. */
 void rv_rows_distances(const rv_rows *rows, const rv_row_query *query, const uint32_t *slots, size_t n,
                        int32_t *sums, float *out);
+/** rv_rows_copy - codes [n][stride], 64-byte aligned, and scales of n slots.  rv_rows_distances_of - the same distances to such a copy. */
+void rv_rows_copy(const rv_rows *rows, const uint32_t *slots, size_t n, uint8_t *codes, rv_row_scale *scales);
+void rv_rows_distances_of(const rv_rows *rows, const rv_row_query *query, const uint8_t *codes,
+                          const rv_row_scale *scales, size_t n, int32_t *sums, float *out);
 /** rv_rows_deviation - how wrong a distance by codes is: of one to a slot, in the mean. */
 float rv_rows_deviation(const rv_rows *rows, const rv_row_query *query, uint32_t slot, float distance);
 static inline void rv_rows_fetch_code(const rv_rows *rows, uint32_t slot)

@@ -2,6 +2,7 @@
 #include "vector/index_priv.h"
 
 #include <math.h>
+#include <string.h>
 
 size_t rv_filter_count(const rv_rows *rows, const rv_filter *filter)
 {
@@ -309,7 +310,7 @@ void rv_index_scan_vectors(rv_index *index, rv_scratch *scratch, const float *qu
 
 /* ---- by codes, in blocks: the best few of all, then ranked ---- */
 
-enum { FETCHED = 32 }; /* rows whose codes fit the nearest cache beside those that are being compared */
+enum { OFFERED = 64 }; /* rows at a time: those after it have to be as near as the best of them */
 
 typedef struct scan {
     const rv_rows *rows;
@@ -330,23 +331,70 @@ static size_t ask_near(const scan *s, uint32_t *slots, float *distances, size_t 
     return kept;
 }
 
-static void scan_block(const scan *s, size_t n)
+/* Those whose distances were just computed. */
+static void offer_block(const scan *s, uint32_t *slots, size_t n)
 {
     rv_scratch *scratch = s->scratch;
-    for (size_t i = 0; i < n && i < FETCHED; i++) {
-        rv_rows_fetch_code(s->rows, scratch->slots[i]);
-    }
-    for (size_t from = 0; from < n; from += FETCHED) {
-        uint32_t *slots = scratch->slots + from;
-        size_t some = n - from < FETCHED ? n - from : FETCHED;
-        for (size_t i = FETCHED; from + i < n && i < 2 * FETCHED; i++) {
-            rv_rows_fetch_code(s->rows, slots[i]);
-        }
-        rv_rows_distances(s->rows, &s->query, slots, some, scratch->sums, scratch->distances);
-        some = s->asked ? ask_near(s, slots, scratch->distances, some) : some;
-        rv_near_offer(&scratch->near, slots, scratch->distances, some);
+    for (size_t from = 0; from < n; from += OFFERED) {
+        float *distances = scratch->distances + from;
+        size_t some = n - from < OFFERED ? n - from : OFFERED;
+        some = s->asked ? ask_near(s, slots + from, distances, some) : some;
+        rv_near_offer(&scratch->near, slots + from, distances, some);
     }
     scratch->told.compared += n;
+}
+
+static void scan_passing(const scan *s, const rv_filter *filter)
+{
+    rv_scratch *scratch = s->scratch;
+    passing rest = passing_begin(s->rows, filter, scratch);
+    for (size_t n; (n = passing_next(&rest, scratch->slots)) > 0;) {
+        rv_rows_distances(s->rows, &s->query, scratch->slots, n, scratch->sums, scratch->distances);
+        offer_block(s, scratch->slots, n);
+    }
+}
+
+static void scan_gathered(const scan *s, const rv_gathered *g)
+{
+    for (size_t from = 0, n; from < g->n; from += n) {
+        n = g->n - from < RV_SCRATCH_BLOCK ? g->n - from : RV_SCRATCH_BLOCK;
+        rv_rows_distances_of(s->rows, &s->query, g->codes + from * s->rows->stride, g->scales + from, n,
+                             s->scratch->sums, s->scratch->distances);
+        offer_block(s, g->slots + from, n);
+    }
+}
+
+static rv_err gather(rv_index *index, const rv_scratch *scratch, const rv_filter *filter, rv_gathered **out)
+{
+    const rv_rows *rows = &index->rows;
+    rv_gathered *g;
+    RV_TRY(rv_gathered_new(index->mem, rows, filter, scratch->passing, &g));
+    passing rest = passing_begin(rows, filter, scratch);
+    for (size_t n; (n = passing_next(&rest, scratch->slots)) > 0; g->n += n) {
+        memcpy(g->slots + g->n, scratch->slots, n * sizeof *g->slots);
+        rv_rows_copy(rows, scratch->slots, n, g->codes + g->n * rows->stride, g->scales + g->n);
+    }
+    rv_err e = rv_pages_state(rows->pages);
+    if (e) {
+        rv_gathered_give(index->mem, index->gathers, g);
+        return e;
+    }
+    rv_gathered_keep(index->mem, index->gathers, g);
+    *out = g;
+    return RV_OK;
+}
+
+/* What was gathered for this filter, now or before. *out NULL: nothing, its rows are looked up. */
+static rv_err gathered_for(rv_index *index, const rv_scratch *scratch, const rv_filter *filter,
+                           rv_gathered **out)
+{
+    bool again;
+    *out = NULL;
+    if (!filter || !filter->bits || !rv_gathered_fits(&index->rows, scratch->passing)) {
+        return RV_OK;
+    }
+    *out = rv_gathered_take(index->mem, index->gathers, filter, scratch->passing, &again);
+    return again && !*out ? gather(index, scratch, filter, out) : RV_OK;
 }
 
 static rv_err scan_codes(rv_index *index, rv_scratch *scratch, const float *query, const rv_search *how,
@@ -360,9 +408,13 @@ static rv_err scan_codes(rv_index *index, rv_scratch *scratch, const float *quer
     const rv_filter *asked = how->filter && !how->filter->bits ? how->filter : NULL;
     const scan s = { rows, scratch, rv_rows_ask(rows, query, scratch->rotated, scratch->code), asked };
     RV_TRY(rv_near_begin(index, scratch, how->k, keep, how->rerank ? NULL : &s.query));
-    passing rest = passing_begin(rows, how->filter, scratch);
-    for (size_t n; (n = passing_next(&rest, scratch->slots)) > 0;) {
-        scan_block(&s, n);
+    rv_gathered *gathered;
+    RV_TRY(gathered_for(index, scratch, how->filter, &gathered));
+    if (gathered) {
+        scan_gathered(&s, gathered);
+        rv_gathered_give(index->mem, index->gathers, gathered);
+    } else {
+        scan_passing(&s, how->filter);
     }
     rv_index_rank(index, scratch, query, how->k, hits, found);
     return RV_OK;

@@ -500,6 +500,101 @@ TEST(few_ids_that_pass_are_all_found_in_whatever_order_they_came)
     }
 }
 
+/* The rows of a filter that comes again are read from a copy: whatever changed between, the answers are those of looking at the rows. */
+TEST(a_filter_that_comes_again_knows_what_was_changed)
+{
+    enum { ROWS = 2000, FILTERS = 6, WORDS = ROWS / 64 + 1 };
+    for (size_t k = 0; k < RV_COUNT(kinds); k++) {
+        world w = new_world(24, ROWS, RV_INDEX_L2, 41);
+        rv_index_config config = config_of(&kinds[k], w.dim, w.metric);
+        rv_index *index;
+        rv_rng rng;
+        rv_rng_init(&rng, 5);
+        CHECK_OK(rv_index_new(&rv_heap, &config, &index));
+        build(&w, index, ROWS - 200, 1);
+        uint64_t bits[FILTERS][WORDS] = { { 0 } };
+        for (size_t f = 0; f < FILTERS; f++) { /* two alike but for their last rows; others of other sizes */
+            for (size_t row = f < 2 ? 0 : f; row < ROWS; row += f < 2 ? 5 : 3 + f) {
+                bits[f][row / 64] |= (uint64_t)1 << row % 64;
+            }
+        }
+        bits[1][(ROWS - 205) / 64] ^= (uint64_t)3 << (ROWS - 205) % 64;
+        for (size_t step = 0; step < 400; step++) {
+            size_t f = step % 50 < 25 ? step / 5 % FILTERS : rv_rng_below(&rng, 3);
+            int64_t id = (int64_t)rv_rng_below(&rng, ROWS);
+            if (step % 7 == 6) {
+                CHECK_OK(rv_index_reserve(index, 1));
+                if (rv_index_has(index, id)) {
+                    CHECK(rv_index_remove(index, &id, 1) == 1, "id %lld", (long long)id);
+                } else {
+                    rv_index_add(index, id, w.rows + (size_t)id * w.dim);
+                }
+            }
+            const rv_filter filter = { .bits = bits[f], .n_bits = ROWS };
+            const float *query = w.queries + step % QUERIES * w.dim;
+            rv_hit want[K], hits[K];
+            size_t n_want, found;
+            rv_search how = { .k = K, .filter = &filter, .way = RV_WAY_EXACT };
+            CHECK_OK(rv_index_search(index, query, &how, want, &n_want));
+            how.way = RV_WAY_SCAN;
+            CHECK_OK(rv_index_search(index, query, &how, hits, &found));
+            CHECK(found == n_want && memcmp(hits, want, found * sizeof *hits) == 0,
+                  "%s step %zu filter %zu: %zu found of %zu, or others", kinds[k].name, step, f, found,
+                  n_want);
+        }
+        rv_index_free(index);
+    }
+}
+
+typedef struct asking {
+    rv_index *index;
+    const world *w;
+    uint64_t (*bits)[4000 / 64 + 1];
+    int wrong;
+} asking;
+
+static void ask_filters(void *arg, int thread, int n_threads)
+{
+    asking *a = arg;
+    (void)n_threads;
+    for (size_t step = 0; step < 600; step++) {
+        const rv_filter filter = { .bits = a->bits[(step / 3 + (size_t)thread * (step / 100)) % 7],
+                                   .n_bits = a->w->n };
+        const float *query = a->w->queries + step % QUERIES * a->w->dim;
+        rv_hit want[K], hits[K];
+        size_t n_want = 0, found = 0;
+        rv_search how = { .k = K, .filter = &filter, .way = RV_WAY_EXACT };
+        rv_err e = rv_index_search(a->index, query, &how, want, &n_want);
+        how.way = RV_WAY_SCAN;
+        e = e ? e : rv_index_search(a->index, query, &how, hits, &found);
+        if (e || found != n_want || memcmp(hits, want, found * sizeof *hits) != 0) {
+            __atomic_add_fetch(&a->wrong, 1, __ATOMIC_RELAXED);
+        }
+    }
+}
+
+TEST(threads_that_ask_with_filters_get_their_own_answers)
+{
+    static uint64_t bits[7][4000 / 64 + 1];
+    world w = new_world(20, 4000, RV_INDEX_L2, 43);
+    rv_index_config config = config_of(&kinds[2], w.dim, w.metric);
+    rv_index *index;
+    rv_pool *pool;
+    CHECK_OK(rv_index_new(&rv_heap, &config, &index));
+    build(&w, index, w.n, 2);
+    for (size_t f = 0; f < 7; f++) {
+        for (size_t row = f; row < w.n; row += 11 + f) {
+            bits[f][row / 64] |= (uint64_t)1 << row % 64;
+        }
+    }
+    asking a = { .index = index, .w = &w, .bits = bits };
+    CHECK_OK(rv_pool_new(&rv_heap, 4, &pool));
+    rv_pool_run(pool, ask_filters, &a);
+    CHECK(a.wrong == 0, "%d answers", a.wrong);
+    rv_pool_free(pool);
+    rv_index_free(index);
+}
+
 /* Blocks full of what self says, so that nothing of them may be saved. */
 static void *dirty_aligned(void *self, size_t align, size_t bytes)
 {
@@ -715,6 +810,14 @@ TEST(running_out_of_memory_leaves_every_kind_as_it_was)
             rv_hit hits[K];
             size_t found;
             e = e ? e : rv_index_search(index, w.queries, &(rv_search){ .k = K }, hits, &found);
+            const uint64_t most[3] = { ~(uint64_t)1, ~(uint64_t)0, ~(uint64_t)0 };
+            const rv_filter filter = { .bits = most, .n_bits = 150 };
+            for (size_t again = 0; again < 3; again++) { /* its rows are copied */
+                e = e ? e
+                      : rv_index_search(index, w.queries,
+                                        &(rv_search){ .k = K, .filter = &filter, .way = RV_WAY_SCAN }, hits,
+                                        &found);
+            }
             CHECK((e == RV_E_NOMEM) == m.failed, "%s call %ld: %s", kinds[k].name, m.fail_at, rv_err_name(e));
             if (index) {
                 long fail_at = m.fail_at;

@@ -28,36 +28,68 @@ static int32_t offset_of(const int8_t *q, size_t n)
     return 128 * _mm512_reduce_add_epi32(sum);
 }
 
+/* Four rows, three steps without a branch. What is read AHEAD rows later is asked from memory meanwhile: of 1,000 rows of 384 in the
+ * second cache 2.2 microseconds in place of 3.3 (Zen 5). */
+enum { AHEAD = 16 };
+
+static inline __m128i dots_4(const uint8_t *const at[4], const uint8_t *const next[4], const int8_t *q,
+                             size_t n)
+{
+    const size_t whole = n / 64 * 64;
+    __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+    size_t i = 0;
+#define STEP(place)                                                                                          \
+    do {                                                                                                     \
+        const __m512i x = _mm512_loadu_si512(q + (place));                                                   \
+        a = _mm512_dpbusd_epi32(a, _mm512_loadu_si512(at[0] + (place)), x);                                  \
+        b = _mm512_dpbusd_epi32(b, _mm512_loadu_si512(at[1] + (place)), x);                                  \
+        c = _mm512_dpbusd_epi32(c, _mm512_loadu_si512(at[2] + (place)), x);                                  \
+        d = _mm512_dpbusd_epi32(d, _mm512_loadu_si512(at[3] + (place)), x);                                  \
+    } while (0)
+    for (; i + 192 <= whole; i += 192) {
+        STEP(i);
+        STEP(i + 64);
+        STEP(i + 128);
+        for (size_t j = 0; j < 12; j++) {
+            _mm_prefetch((const char *)next[j % 4] + i + 64 * (j / 4), _MM_HINT_T0);
+        }
+    }
+    for (; i < whole; i += 64) {
+        STEP(i);
+    }
+#undef STEP
+    if (i < n) {
+        const __mmask64 tail = ((__mmask64)1 << (n - i)) - 1;
+        const __m512i x = _mm512_maskz_loadu_epi8(tail, q + i);
+        a = _mm512_dpbusd_epi32(a, _mm512_maskz_loadu_epi8(tail, at[0] + i), x);
+        b = _mm512_dpbusd_epi32(b, _mm512_maskz_loadu_epi8(tail, at[1] + i), x);
+        c = _mm512_dpbusd_epi32(c, _mm512_maskz_loadu_epi8(tail, at[2] + i), x);
+        d = _mm512_dpbusd_epi32(d, _mm512_maskz_loadu_epi8(tail, at[3] + i), x);
+    }
+    return sum_4(a, b, c, d);
+}
+
 void rv_code_dots_avx512(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,
                          const int8_t *q, size_t n, int32_t *out)
 {
-    const int32_t offset = offset_of(q, n);
-    const size_t whole = n / 64 * 64;
-    const __mmask64 tail = ((__mmask64)1 << (n - whole)) - 1;
-    for (size_t r = 0; r < n_rows; r += 4) {
+    const __m128i offset = _mm_set1_epi32(offset_of(q, n));
+    size_t r = 0;
+    for (; r + 4 <= n_rows; r += 4) {
+        const size_t later = r + AHEAD + 4 <= n_rows ? r + AHEAD : r;
+        const uint8_t *at[4], *next[4];
+        for (size_t j = 0; j < 4; j++) {
+            at[j] = codes + (rows ? rows[r + j] : r + j) * stride;
+            next[j] = codes + (rows ? rows[later + j] : later + j) * stride;
+        }
+        _mm_storeu_si128((__m128i *)(void *)(out + r), _mm_sub_epi32(dots_4(at, next, q, n), offset));
+    }
+    if (r < n_rows) {
         const uint8_t *at[4];
         for (size_t j = 0; j < 4; j++) {
-            size_t row =
-                r + j < n_rows ? r + j : n_rows - 1; /* the last ones again: their sums are not stored */
+            size_t row = r + j < n_rows ? r + j : n_rows - 1; /* the last one again: its sum is not stored */
             at[j] = codes + (rows ? rows[row] : row) * stride;
         }
-        __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
-        for (size_t i = 0; i < whole; i += 64) {
-            __m512i x = _mm512_loadu_si512(q + i);
-            a = _mm512_dpbusd_epi32(a, _mm512_loadu_si512(at[0] + i), x);
-            b = _mm512_dpbusd_epi32(b, _mm512_loadu_si512(at[1] + i), x);
-            c = _mm512_dpbusd_epi32(c, _mm512_loadu_si512(at[2] + i), x);
-            d = _mm512_dpbusd_epi32(d, _mm512_loadu_si512(at[3] + i), x);
-        }
-        if (tail) {
-            __m512i x = _mm512_maskz_loadu_epi8(tail, q + whole);
-            a = _mm512_dpbusd_epi32(a, _mm512_maskz_loadu_epi8(tail, at[0] + whole), x);
-            b = _mm512_dpbusd_epi32(b, _mm512_maskz_loadu_epi8(tail, at[1] + whole), x);
-            c = _mm512_dpbusd_epi32(c, _mm512_maskz_loadu_epi8(tail, at[2] + whole), x);
-            d = _mm512_dpbusd_epi32(d, _mm512_maskz_loadu_epi8(tail, at[3] + whole), x);
-        }
-        __m128i sums = _mm_sub_epi32(sum_4(a, b, c, d), _mm_set1_epi32(offset));
-        size_t left = n_rows - r;
-        _mm_mask_storeu_epi32(out + r, (__mmask8)(left < 4 ? (1u << left) - 1 : 15), sums);
+        _mm_mask_storeu_epi32(out + r, (__mmask8)((1u << (n_rows - r)) - 1),
+                              _mm_sub_epi32(dots_4(at, at, q, n), offset));
     }
 }
