@@ -69,6 +69,16 @@ static void stop_after_failed_sync(rv_memory *m)
     }
 }
 
+/* The folder is synced, too, and is that of the vectors. */
+static rv_err forget_indexes(rv_memory *m)
+{
+    rv_err e = rv_fast_forget(m->folder);
+    if (e == RV_E_IO) {
+        rv_db_stop(m->db);
+    }
+    return e;
+}
+
 rv_err rv_memory_scrub(rv_memory *m, size_t *erased)
 {
     rv_segment_row *rows = NULL;
@@ -82,7 +92,7 @@ rv_err rv_memory_scrub(rv_memory *m, size_t *erased)
         m->scrubs++; /* dead places of an index hold what was removed: none of now is saved after this */
         pthread_rwlock_unlock(&m->state);
         stop_after_failed_sync(m);
-        e = e ? e : rv_fast_forget(m->folder);
+        e = e ? e : forget_indexes(m);
     }
     pthread_mutex_unlock(&m->writing);
     rv_free(m->mem, rows);

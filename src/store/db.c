@@ -510,15 +510,21 @@ void rv_db_rollback(rv_db *db)
     pthread_mutex_unlock(&db->writing);
 }
 
+/* Of the statement of the writer that just failed. */
+static void stop_after_failed_sync(rv_db *db)
+{
+    int code = sqlite3_extended_errcode(db->writer);
+    if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC) {
+        rv_db_stop(db);
+    }
+}
+
 rv_err rv_db_commit(rv_db *db)
 {
     reset_kept(&db->kept);
     rv_err e = run_script(db->writer, "COMMIT", "writing");
     if (e) {
-        int code = sqlite3_extended_errcode(db->writer);
-        if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC) {
-            rv_db_stop(db);
-        }
+        stop_after_failed_sync(db);
         rv_db_rollback(db);
         return e;
     }
@@ -656,6 +662,9 @@ rv_err rv_db_scrub(rv_db *db)
     rv_err e = run_script(conn, "ROLLBACK", "beginning to write the file anew");
     e = e ? e : run_script(conn, "VACUUM", "writing the file anew");
     e = e ? e : empty_log(conn);
+    if (e) {
+        stop_after_failed_sync(db);
+    }
     rv_db_rollback(db);
     return e;
 }

@@ -671,7 +671,11 @@ rv_err rv_segments_shed(rv_segments *s, const rv_segment_row *named, size_t n, s
         }
         last->n_bytes = end;
     }
-    return *removed ? rv_dir_sync(s->dir) : RV_OK;
+    if (*removed && rv_dir_sync(s->dir)) {
+        s->failed = true;
+        return RV_E_IO; /* with the text of rv_dir_sync */
+    }
+    return RV_OK;
 }
 
 bool rv_segments_failed(const rv_segments *s)
