@@ -19,6 +19,7 @@ teardown() {
         kill -KILL "$server" 2>/dev/null || true
         wait "$server" || true
     fi
+    ! mountpoint -q "$home/small" || umount "$home/small"
     rm -rf "$home"
 }
 
@@ -140,6 +141,33 @@ stops() {
     [[ "$stderr" == *"$server"* ]]
     [ "$(grep -c . <<<"$stderr")" -eq 1 ]
     stops INT
+}
+
+# note TEXT: the status with which it is remembered
+note() {
+    curl -s -o "$home/answer" -w '%{http_code}' "$base/v1/memories" -d "{\"text\": \"$1\"}"
+}
+
+@test "a full disk is 507, reading goes on, and writing works again once there is room" {
+    mkdir "$home/small"
+    mount -t tmpfs -o size=24m tmpfs "$home/small" 2>/dev/null || skip "mounting is not allowed here"
+    start --port 0 --data "$home/small/data"
+    [ "$(note "the boat lies behind the mill")" = 201 ]
+    cat /dev/zero >"$home/small/ballast" 2>/dev/null || true
+    truncate -s -600K "$home/small/ballast"
+    for i in $(seq 2000); do
+        status=$(note "note $i of a disk that becomes full")
+        [ "$status" = 201 ] || break
+    done
+    [ "$status" = 507 ]
+    grep -q '"the disk of the server is full' "$home/answer"
+    [ "$(note "and once more")" = 507 ]
+    curl -sf "$base/v1/memories/search" -d '{"query": "where is the boat", "k": 1}' | grep -q "behind the mill"
+    rm "$home/small/ballast"
+    [ "$(note "there is room again")" = 201 ]
+    stops TERM
+    "$RUVLLM" memory check --data "$home/small/data"
+    [ "$("$RUVLLM" memory search "where is the boat" --data "$home/small/data" -k 1 --json | jq -r .text)" = "the boat lies behind the mill" ]
 }
 
 @test "a missing model and a model as URL are refused by key" {
