@@ -261,9 +261,4 @@ INLINE vi vi_dot_i8(vi sum, const int8_t *a, const int8_t *b)
     return sum;
 }
 
-/* The machine fetches what a straight stream is about to read (AMD from Zen 4 on was measured); hints far ahead would hold it up. */
-INLINE bool follows_streams(void)
-{
-    return __builtin_cpu_is("amd");
-}
 #endif

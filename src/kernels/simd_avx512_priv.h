@@ -248,9 +248,4 @@ INLINE vi vi_dot_i8(vi sum, const int8_t *a, const int8_t *b)
                             _mm512_dpbusd_epi32(_mm512_setzero_si512(), bias, y));
 }
 
-/* The machine fetches what a straight stream is about to read (AMD from Zen 4 on was measured); hints far ahead would hold it up. */
-INLINE bool follows_streams(void)
-{
-    return __builtin_cpu_is("amd");
-}
 #endif

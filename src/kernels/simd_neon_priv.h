@@ -232,9 +232,4 @@ INLINE vi vi_dot_i8(vi sum, const int8_t *a, const int8_t *b)
     return vdotq_s32(sum, vld1q_s8(a), vld1q_s8(b));
 }
 
-/* The machine fetches what a straight stream is about to read (AMD from Zen 4 on was measured); hints far ahead would hold it up. */
-INLINE bool follows_streams(void)
-{
-    return false;
-}
 #endif

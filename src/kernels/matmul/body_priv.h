@@ -160,19 +160,38 @@ INLINE void add_block(rv_type type, size_t n, const uint8_t *block, block_scales
  *     Intel Xeon   one stream: nothing 0.87, 16 KB ahead into L2 0.95 to 1, 4 KB ahead into L1 1.05;
  *                  four strips beside each other, 2 KB ahead into L1: 1.35 to 1.45, eight of them no more
  *     AMD Zen 4    one stream: nothing 0.95, 768 bytes into L2 1, 16 KB 0.45: it follows the stream itself, and far hints disturb it
+ *     AMD Zen 5    one stream: 768 bytes into L2 0.94, 8 KB into L1 1.26 (Q8_0: 1.02 and 1.16); four strips 1.16 (Q8_0: 0.88)
  * The Xeon follows a stream only to the end of a page of 4 KB, so that several of them keep more lines under way. A thread's strips
  * are then cut into STREAMS parts that go on side by side, block by block. It pays as long as the sums of all stay in registers, up
  * to half a TILE of tokens; eight tokens take 16.9 GB/s from one stream and 13.6 from four.
  * Several tokens pause too long between lines for Zen 4 to follow, and want them in L1: eight tokens take 18.6 GB/s
  * with 4 KB ahead into L1, 13.7 with 16 KB into L2, 10 with nothing. The tiles after the first find their strip in the cache. What
  * is fetched may lie past the end of the matrix; that is only a hint. */
-enum { AHEAD_FAR = 16384, AHEAD_NEAR = 768, AHEAD_TILE = 4096, AHEAD_STREAMS = 2048, STREAMS = 4 };
+enum { STREAMS = 4, AHEAD_STREAMS = 2048, AHEAD_FLOAT = 16384 };
+
+typedef struct hints {
+    size_t n_streams; /* of few tokens: 1 or STREAMS */
+    size_t one, more; /* bytes ahead in one stream: with one token, with several */
+    bool one_to_l1;   /* with several it is L1 everywhere */
+} hints;
+
+INLINE hints hints_here(void)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_is("amd")) {
+        const bool zen_5 = __builtin_cpu_supports("avx512vp2intersect"); /* which Zen 4 has not */
+        return zen_5 ? (hints){ 1, 8192, 8192, true } : (hints){ 1, 768, 4096, false };
+    }
+#endif
+    return (hints){ STREAMS, 16384, 4096, false };
+}
 
 /* Strips that are read side by side: the first, how far apart they lie in bytes and in rows, and how far ahead of what is
- * used lines are fetched. Of the last strip of a matrix some rows may be missing: n_rows is less than RV_STRIP. */
+ * used lines are fetched, and where. Of the last strip of a matrix some rows may be missing: n_rows is less than RV_STRIP. */
 typedef struct strips {
     const uint8_t *first;
     size_t bytes_apart, rows_apart, n_rows, ahead;
+    bool to_l1;
 } strips;
 
 INLINE void prefetch(const uint8_t *at, size_t bytes, bool to_l1)
@@ -210,7 +229,7 @@ INLINE void strip_tile(rv_type type, size_t n, size_t n_strips, strips w, size_t
             for (size_t s = 0; s < n_strips; s++) {
                 const uint8_t *at = w.first + s * w.bytes_apart;
                 if (w.ahead) {
-                    prefetch(at + i * share + w.ahead, share, n > 1 || n_strips > 1);
+                    prefetch(at + i * share + w.ahead, share, w.to_l1);
                 }
                 add_block(type, n, at + l.head_bytes + i * block_bytes + 4 * lane,
                           load_block_scales(type, at, unit[s], i, lane), a, n_blocks, sum[s]);
@@ -276,20 +295,26 @@ INLINE void matmul_strips(rv_type type, const rv_matrix *w, const rv_act *x, siz
     const size_t strip_bytes = rv_layout_units(l, w->cols) * rv_layout_unit_bytes(l);
     const uint8_t *packed = w->packed;
     size_t row = row_from;
-    if (x->n_tokens <= TILE / 2 && !follows_streams()) {
+    const hints here = hints_here();
+    if (x->n_tokens <= TILE / 2 && here.n_streams == STREAMS) {
         const size_t n = (row_to - row_from) / RV_STRIP / STREAMS; /* strips of a stream */
         for (size_t i = 0; i < n; i++, row += RV_STRIP) {
-            const strips all = { packed + row / RV_STRIP * strip_bytes, n * strip_bytes, n * RV_STRIP,
-                                 RV_STRIP, AHEAD_STREAMS };
+            const strips all = { packed + row / RV_STRIP * strip_bytes,
+                                 n * strip_bytes,
+                                 n * RV_STRIP,
+                                 RV_STRIP,
+                                 AHEAD_STREAMS,
+                                 true };
             several_strips(type, all, x, out + row, out_stride);
         }
         row = row_from + n * STREAMS * RV_STRIP;
     }
+    const size_t ahead = x->n_tokens > 1 ? here.more : here.one;
+    const bool to_l1 = x->n_tokens > 1 || here.one_to_l1;
     for (; row < row_to; row += RV_STRIP) {
         const size_t n_rows = row_to - row < RV_STRIP ? row_to - row : RV_STRIP;
-        const size_t ahead = x->n_tokens > 1 ? AHEAD_TILE : follows_streams() ? AHEAD_NEAR : AHEAD_FAR;
-        one_strip(type, (strips){ packed + row / RV_STRIP * strip_bytes, 0, 0, n_rows, ahead }, x, out + row,
-                  out_stride);
+        const strips strip = { packed + row / RV_STRIP * strip_bytes, 0, 0, n_rows, ahead, to_l1 };
+        one_strip(type, strip, x, out + row, out_stride);
     }
 }
 
@@ -387,7 +412,7 @@ static void float_group(rv_type type, const char *raw, size_t row_bytes, size_t 
         for (size_t r = 0; r < n_rows; r++) {
             const char *row = raw + r * row_bytes;
             for (size_t i = 0; n_tokens < TILE_TOKENS && i < chunk_bytes; i += RV_LINE) {
-                __builtin_prefetch((const void *)((uintptr_t)row + i + AHEAD_FAR), 0, 2);
+                __builtin_prefetch((const void *)((uintptr_t)row + i + AHEAD_FLOAT), 0, 2);
             }
             LEVEL(expand_table)[type](row, rows + r * CHUNK, len);
         }
