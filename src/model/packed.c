@@ -106,7 +106,8 @@ rv_err rv_packed_open(const char *path, uint64_t fingerprint, size_t bytes, rv_p
     rv_map map;
     RV_TRY(rv_file_map(path, &map));
     if (map.n) {
-        madvise((void *)(uintptr_t)map.at, map.n, MADV_WILLNEED); /* refused: only slower */
+        madvise((void *)(uintptr_t)map.at, map.n, MADV_HUGEPAGE); /* refused: only slower; the same below */
+        madvise((void *)(uintptr_t)map.at, map.n, MADV_WILLNEED);
     }
     rv_err e = rv_packed_check(map.at, map.n, fingerprint, bytes, pool);
     if (e) {
@@ -129,6 +130,7 @@ static rv_err begin_file(int fd, const char *path, size_t bytes, rv_packed *out)
     if (map == MAP_FAILED) {
         return rv_fail(RV_E_IO, "%s: %s", path, strerror(errno));
     }
+    madvise(map, n, MADV_HUGEPAGE);
     out->map = map;
     out->map_bytes = n;
     out->weights = out->map + weights_at(bytes);
