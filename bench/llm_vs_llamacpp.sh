@@ -19,6 +19,7 @@ say() { echo "llm_vs_llamacpp: $*" >&2; }
 
 [ -x "$OURS" ] || { say "no $OURS: build first (make), or set OURS"; exit 2; }
 
+[ "$(id -u)" = 0 ] || { say "not root: llama.cpp is run in a chroot, $CHROOT"; exit 2; }
 if [ ! -x "$CHROOT/usr/bin/llama-bench" ]; then
     say "making $CHROOT (once)"
     MIRROR=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)}
