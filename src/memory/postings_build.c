@@ -60,7 +60,7 @@ rv_err rv_memory_index_words(rv_memory *m)
             pthread_rwlock_wrlock(&m->state);
             old = m->postings;
             m->postings = p;
-            m->n_postings_dead = 0;
+            m->n_postings_dead = rv_postings_count(p) - m->n_live; /* removed since they were read */
             pthread_rwlock_unlock(&m->state);
             p = NULL;
         }
