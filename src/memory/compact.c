@@ -79,7 +79,7 @@ static rv_err forget_indexes(rv_memory *m)
     return e;
 }
 
-rv_err rv_memory_scrub(rv_memory *m, size_t *erased)
+static rv_err clean(rv_memory *m, size_t *erased)
 {
     rv_segment_row *rows = NULL;
     size_t n = 0;
@@ -96,6 +96,12 @@ rv_err rv_memory_scrub(rv_memory *m, size_t *erased)
     }
     pthread_mutex_unlock(&m->writing);
     rv_free(m->mem, rows);
+    return e;
+}
+
+rv_err rv_memory_scrub(rv_memory *m, size_t *erased)
+{
+    rv_err e = clean(m, erased);
     rv_keeper_wake(m);
     return e;
 }
@@ -246,14 +252,32 @@ static rv_err shed(rv_memory *m, size_t *files)
     return e;
 }
 
+/* A saved index knows where each row was. */
+static rv_err outdate_indexes(rv_memory *m)
+{
+    pthread_mutex_lock(&m->writing);
+    pthread_rwlock_wrlock(&m->state);
+    m->scrubs++;
+    pthread_rwlock_unlock(&m->state);
+    rv_err e = forget_indexes(m);
+    pthread_mutex_unlock(&m->writing);
+    return e;
+}
+
 rv_err rv_memory_compact(rv_memory *m, rv_memory_export_progress progress, void *self,
                          rv_memory_compacted *done)
 {
     size_t total = 0;
     *done = (rv_memory_compacted){ 0 };
-    RV_TRY(rv_memory_scrub(m, &done->erased));
-    RV_TRY(rv_db_scrub(m->db));
-    RV_TRY(leave(m, &total));
-    RV_TRY(total ? move_all(m, total, progress, self, &done->moved) : RV_OK);
-    return shed(m, &done->files);
+    rv_err e = clean(m, &done->erased);
+    e = e ? e : rv_db_scrub(m->db);
+    e = e ? e : leave(m, &total);
+    e = e || !total ? e : move_all(m, total, progress, self, &done->moved);
+    if (done->moved && (!e || e == RV_E_CANCELLED)) {
+        rv_err outdated = outdate_indexes(m);
+        e = outdated ? outdated : e;
+    }
+    e = e ? e : shed(m, &done->files);
+    rv_keeper_wake(m);
+    return e;
 }
