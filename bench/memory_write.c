@@ -1,7 +1,7 @@
 /* What does a durable write cost, and how many fit into a second? bench_memory_write [SECONDS] [FOLDER] adds texts of 60 words
  * to a store in FOLDER (a temporary one) that holds 2,000 of them: from 1, 4 and 16 callers, SECONDS (3) each, each add with
  * vector, words and one edge to its parent. One JSON line per case: adds per second, adds per transaction, milliseconds of one
- * add. Every add is two syncs of the disk, shared by those that come together, so the time of one sync of that disk is printed
+ * add. Every add is one sync of the disk, shared by those that come together, so the time of one sync of that disk is printed
  * too. Vectors are made by a stand-in of 384 dimensions: the embedder is not what is measured. */
 #include "base/clock.h"
 #include "base/cpu.h"
