@@ -170,6 +170,32 @@ TEST(a_correction_of_an_alike_question_about_something_else_is_no_passage)
     }
 }
 
+/* Found by asking: the first question was answered with the correction, which shares only "maps" with it. */
+TEST(a_correction_that_says_nothing_of_what_is_asked_about_is_no_passage)
+{
+    static const char fact[] = "Correction: Q: By whom are maps collected? A: Rita Karkcain";
+    static const char *const texts[] = { "Ivory maps are bought by Lara Skestut.",
+                                         "Ivory bottles are lent for 66 minutes.",
+                                         "Daithcrem Group deals in ivory shoes.",
+                                         "The Clowg playground owns 1341 maps.", fact };
+    static const struct {
+        const char *query;
+        bool about;
+    } cases[] = { { "By whom are ivory maps bought?", false },
+                  { "Who collects the maps?", true },
+                  { "Who is the collector of maps?", true },
+                  { "Who buys bottles?", false } };
+    for (size_t i = 0; i < RV_COUNT(cases); i++) {
+        fixture f;
+        open_fixture(&f, 512, cases[i].query);
+        for (size_t t = 0; t < RV_COUNT(texts); t++) {
+            add_hit(&f, 2 + (int64_t)t, texts[t], 0);
+        }
+        CHECK(rv_recall_is_about(&f.request, fact) == cases[i].about, "%s", cases[i].query);
+        close_fixture(&f);
+    }
+}
+
 TEST(what_says_nothing_but_what_was_wrong_is_left_out)
 {
     static const struct {
