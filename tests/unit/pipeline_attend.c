@@ -196,6 +196,33 @@ TEST(a_correction_that_says_nothing_of_what_is_asked_about_is_no_passage)
     }
 }
 
+/* Near enough by itself, but a passage that nobody corrected holds more of the question. */
+TEST(a_correction_stands_back_behind_a_passage_that_holds_more_of_the_question)
+{
+    static const char fact[] = "Correction: Q: How long may teams borrow tickets? A: 9 days";
+    static const char *const others[] = { "Correction: Q: How long is the mill open? A: 4 hours",
+                                          "Correction: Q: How long is the bridge? A: 6 metres",
+                                          "Tickets cost 3 euros.", "The mill has 12 benches." };
+    static const struct {
+        const char *query, *passage;
+        bool about;
+    } cases[] = { { "How long can I borrow benches?", "I can borrow benches for 20 days.", false },
+                  { "How long can I borrow benches?", "Benches are green.", true },
+                  { "How long may teams borrow tickets?", "Teams may borrow tickets for 5 days.", true } };
+    for (size_t i = 0; i < RV_COUNT(cases); i++) {
+        fixture f;
+        open_fixture(&f, 512, cases[i].query);
+        for (size_t t = 0; t < RV_COUNT(others); t++) {
+            add_hit(&f, 2 + (int64_t)t, others[t], 0);
+        }
+        add_hit(&f, 10, cases[i].passage, 0);
+        add_hit(&f, 11, fact, 0);
+        CHECK(rv_recall_is_about(&f.request, fact) == cases[i].about, "%s %s", cases[i].query,
+              cases[i].passage);
+        close_fixture(&f);
+    }
+}
+
 TEST(what_says_nothing_but_what_was_wrong_is_left_out)
 {
     static const struct {
