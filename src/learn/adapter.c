@@ -23,8 +23,8 @@ static const char *const steps[] = {
     "CREATE TABLE adapter_use ("
     "  model TEXT NOT NULL, user TEXT NOT NULL, adapter INTEGER NOT NULL, PRIMARY KEY (model, user)) WITHOUT "
     "ROWID;",
-    "CREATE TABLE adapter_key (adapter INTEGER PRIMARY KEY, embedder TEXT NOT NULL, dim INTEGER NOT NULL, "
-    "keys BLOB NOT NULL);",
+    ("CREATE TABLE adapter_key ("
+     "  adapter INTEGER PRIMARY KEY, embedder TEXT NOT NULL, dim INTEGER NOT NULL, keys BLOB NOT NULL);"),
     "ALTER TABLE adapter ADD COLUMN base INTEGER NOT NULL DEFAULT 0;",
 };
 
