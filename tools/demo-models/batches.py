@@ -21,8 +21,11 @@ class Batch:
     ids: np.ndarray  # [rows][length]
     marks: np.ndarray  # [rows][length]
     passage: np.ndarray  # number of the passage a context token stands in, 0 outside
+    sentence: np.ndarray  # and which sentence of that passage it is, at most 9
     target: np.ndarray  # on the last tokens before an answer: the passage it cites first, 0 for a refusal, -1 elsewhere
     asked: np.ndarray  # the same number, on all tokens of the question
+    clause: np.ndarray  # there too: which sentence of the passage that is cited last has the value, -1 elsewhere
+    spots: list[tuple[int, int, int, int]]  # row, token before the first of a copied value, the passage and the sentence it is copied from
     looks: list[tuple[int, int, list[int]]]  # row, token before a copied one, the places in the passage it is copied from
     cites: list[tuple[int, int, int]]  # row, token before the first cited number, that number
     bridges: list[tuple[int, int, list[int]]]  # row, token before the second cited number, the places in the first passage of the name that leads there
@@ -70,6 +73,7 @@ class Encoder:
         self.newline = tokenizer.encode("\n").ids
         self.open, self.close = tokenizer.token_to_id("["), tokenizer.token_to_id("]")
         self.question = tokenizer.token_to_id("Question")
+        self.stops = {tokenizer.token_to_id(stop) for stop in ".?!"}
         self.digits = {tokenizer.token_to_id(str(n)): n for n in range(10)}
 
     def prompt(self, text: str) -> list[int]:
@@ -121,7 +125,7 @@ class Encoder:
     def pad(self, rows: list[Row]) -> Batch:
         length = (max(len(row.ids) for row in rows) + 7) // 8 * 8
         shape = (len(rows), length)
-        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -1, np.int64), [], [], [], [], ([], []), [], [], [], [], [], [])
+        batch = Batch(np.full(shape, PAD, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64), *(np.full(shape, -1, np.int64) for _ in range(3)), [], [], [], [], [], ([], []), [], [], [], [], [], [])
         for n, row in enumerate(rows):
             batch.ids[n, : len(row.ids)], batch.marks[n, : len(row.marks)] = row.ids, row.marks
             self._label(n, row, batch)
@@ -136,15 +140,16 @@ class Encoder:
     def _label(self, row: int, of: Row, batch: Batch) -> None:
         """Labels of the auxiliary heads."""
         ids, marks, turns = of.ids, of.marks, iter(of.turns)
-        passage, target, asked = batch.passage[row], batch.target[row], batch.asked[row]
-        current, first = 0, self._first_passage(ids, marks)
+        passage, sentence, target, asked = batch.passage[row], batch.sentence[row], batch.target[row], batch.asked[row]
+        current, count, first = 0, 0, self._first_passage(ids, marks)
         for n in range(first, len(ids)):
             token = ids[n]
             if token in (self.question, IM_END):
                 break
             if token == self.close and n > 1 and ids[n - 2] == self.open and ids[n - 1] in self.digits:
-                current = self.digits[ids[n - 1]]
-            passage[n] = current
+                current, count = self.digits[ids[n - 1]], 1
+            passage[n], sentence[n] = current, min(count, 9)
+            count += token in self.stops
         if any(turn.compared for turn in of.turns):
             self._numbers(row, ids, passage, batch.sizes)
         n = begin = 0
@@ -180,6 +185,13 @@ class Encoder:
                 batch.duels.append((row, digits[-1] + 1, int(turn.first_larger), int(turn.more), int(turn.first_larger == turn.more)))
             if turn.judged:
                 self._judged(row, ids, turn, passage, range(begin, n), batch)
+            if digits and not turn.compared:
+                value = ids[digits[-1] + 2 : end]
+                homes = {sentence[p] for p in self._places(ids, value, np.flatnonzero(passage == self.digits[ids[digits[-1]]]))}
+                if len(homes) == 1:
+                    home = int(homes.pop())
+                    batch.clause[row, begin or n : n] = home
+                    batch.spots.append((row, digits[-1] + 1, self.digits[ids[digits[-1]]], home))
             if digits:
                 self._sources(row, ids, digits if turn.compared else digits[-1:], end, passage, batch.looks, range(begin, n) if turn.compared else range(0))
             n, begin = end + 1, 0

@@ -39,7 +39,7 @@ BATCH = {"xs": 2000, "s": 2500, "m": 3500, "l": 4000}
 WARM_UP = 40
 LOOKS = 200  # copied tokens and citations of a batch whose attention is supervised
 WEIGHT = {"second": 2.5, "size": 3.0}  # among the auxiliary losses: the last step to the second passage, the first one to a comparison
-AUXILIARY = ("passage", "target", "asked", "copy", "find", "bridge", "second", "left", "right", "word", "size", "lead", "more", "larger", "wins", "truth", "match", "held", "same", "rightly")
+AUXILIARY = ("passage", "target", "asked", "copy", "find", "bridge", "second", "left", "right", "word", "size", "lead", "more", "larger", "wins", "truth", "match", "held", "same", "rightly", "sentence", "clause", "spot", "site")
 OTHER_WEIGHT = 0.2  # of the loss on prompt tokens beside the one on answers
 HOLD, FOUND = 0.14, 60  # the curriculum waits here until so many per cent of the citations over three passages are right
 EMA = 0.998  # the running mean of the weights is what is measured and shipped
@@ -73,13 +73,17 @@ class Heads(nn.Module):
     is wanted (`more`), and after the third which number is larger and whether the first thing is the answer (`larger`, `wins`).
     Where an answer is judged, one head of the second attention layer is told to look from its value to the same one in the passages (`match`), and a reader whether there is any (`held`); one of
     the third looks at the right value (`truth`), and readers say whether that is the same and whether the citation is right (`same`, `rightly`).
-    A tier whose third attention layer is its last has no room for comparing and judging."""
+    A tier whose third attention layer is its last has no room for comparing and judging.
+    A passage that says the same of two things is understood by sentence: where the value comes before its subject, only the sentence joins them for a model that reads
+    forwards. So the readers of passages have a twin each: which sentence of its passage is this (`sentence`), in which is the value (`clause`, on the words of the question, and
+    `spot`, before its first token), and the head that looks for the cited passage is told to look at that sentence then (`site`)."""
 
     def __init__(self, hidden: int):
         super().__init__()
         self.passage = nn.Parameter(torch.zeros(10, hidden))
         self.target = nn.Parameter(torch.zeros(10, hidden))
         self.asked = nn.Parameter(torch.zeros(10, hidden))
+        self.sentence, self.clause, self.spot = (nn.Parameter(torch.zeros(10, hidden)) for _ in range(3))
         self.size, self.lead = nn.Parameter(torch.zeros(1, hidden)), nn.Parameter(torch.zeros(10, hidden))
         self.more, self.larger, self.wins, self.held, self.same, self.rightly = (nn.Parameter(torch.zeros(2, hidden)) for _ in range(6))
 
@@ -146,7 +150,7 @@ class Trainer:
         return losses
 
     def _loss(self, batch: Batch) -> Tensor:
-        ids, marks, passage, target, asked = (torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.marks, batch.passage, batch.target, batch.asked))
+        ids, marks, passage, sentence, target, asked, clause = (torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.marks, batch.passage, batch.sentence, batch.target, batch.asked, batch.clause))
         states, (*tapped, before) = self._states(ids)
         width = ids.shape[1]
         here = torch.arange(ids.numel(), device=self.device).view_as(ids)[:, :-1].reshape(-1)
@@ -156,7 +160,7 @@ class Trainer:
         chosen = torch.cat((wanted, others))
         each = F.cross_entropy(self.model.head(states.reshape(-1, states.shape[-1])[here[chosen]]), after[chosen], reduction="none")
         losses = {"answer": each[: len(wanted)].mean(), "other": each[len(wanted) :].mean()}
-        for name, tap, labels, known in (("passage", tapped[0], passage, passage > 0), ("asked", tapped[1], asked, asked >= 0), ("target", tapped[2], target, target >= 0)):
+        for name, tap, labels, known in (("passage", tapped[0], passage, passage > 0), ("sentence", tapped[0], sentence, sentence > 0), ("clause", tapped[1], clause, clause >= 0), ("asked", tapped[1], asked, asked >= 0), ("target", tapped[2], target, target >= 0)):
             at = self._pick(known.reshape(-1).nonzero()[:, 0], 1000)
             if len(at):
                 logits = F.linear(tap.reshape(-1, tap.shape[-1])[at].float(), getattr(self.heads, name))
@@ -175,6 +179,12 @@ class Trainer:
         rows = [row for row, _, _ in at]
         if at:
             losses["find"] = self._looking(self.finder, 1, rows, [k for _, k, _ in at], passage[rows] == torch.tensor([n for _, _, n in at], device=self.device)[:, None])
+        at = [batch.spots[n] for n in torch.randperm(len(batch.spots))[:LOOKS]]
+        if at:
+            rows, places, cited, homes = (list(column) for column in zip(*at))
+            cited, homes = torch.tensor(cited, device=self.device), torch.tensor(homes, device=self.device)
+            losses["spot"] = F.cross_entropy(F.linear(lfm2.normalise(tapped[2][rows, places]).float(), self.heads.spot), homes)
+            losses["site"] = self._looking(self.finder, 1, rows, places, (passage[rows] == cited[:, None]) & (sentence[rows] == homes[:, None]))
         if self.compares and batch.duels:
             losses |= self._comparing(batch, tapped, before)
         if self.compares and batch.verdicts:
