@@ -28,8 +28,8 @@ class Batch:
     spots: list[tuple[int, int, int, int]]  # row, token before the first of a copied value, the passage and the sentence it is copied from
     looks: list[tuple[int, int, list[int]]]  # row, token before a copied one, the places in the passage it is copied from
     cites: list[tuple[int, int, int]]  # row, token before the first cited number, that number
-    bridges: list[tuple[int, int, list[int]]]  # row, token before the second cited number, the places in the first passage of the name that leads there
-    named: list[tuple[int, int, list[int]]]  # row, that token, the places of the same name in the second passage
+    bridges: list[tuple[int, int, list[int]]]  # row, token after the first cited number and the one before the second, the places in the first passage of the name that leads on
+    named: list[tuple[int, int, list[int]]]  # row, that token, the places of the same name in the second passage, which may be the first
     weighed: tuple[list[tuple[int, int, list[int]]], ...]  # row, token before an answer that compares, where the first and the second value end
     words: list[tuple[int, int, list[int]]]  # row, that token, the places of the word in the question that says which of the two wins
     duels: list[tuple[int, int, int, int, int]]  # row, that token, is the first value the larger one, does the question ask for more, is the first the answer (1 or 0)
@@ -170,11 +170,11 @@ class Encoder:
                 target[k - 1] = self.digits[ids[k]]
                 if not place:
                     batch.cites.append((row, k - 1, self.digits[ids[k]]))
-            for k, looks in zip(digits, (batch.bridges, batch.named)) if turn.via and len(digits) > 1 else ():
+            for k, looks in zip((digits[0], digits[-1]), (batch.bridges, batch.named)) if turn.via and digits else ():
                 inside = np.flatnonzero(passage == self.digits[ids[k]])
                 places = [p + k for p in self._places(ids, turn.via, inside) for k in range(len(turn.via))]
-                if places:
-                    looks.append((row, digits[1] - 1, places))
+                for at in (digits[0] + 1, *(n - 1 for n in digits[1:])) if places else ():
+                    looks.append((row, at, places))
             for k, value, looks in zip((digits[0], digits[-1]), turn.compared, batch.weighed) if digits else ():
                 places = self._places(ids, value, np.flatnonzero(passage == self.digits[ids[k]]))
                 ends = max(i for i, token in enumerate(value) if token in self.digits) if places else 0
