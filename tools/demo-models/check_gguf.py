@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import evaluate
+import cells
 import model as lfm2
 import tokenizer as bpe
 from batches import Encoder
@@ -133,7 +133,7 @@ def check(path: Path, checkpoint: Path, tokenizer: str, prompts: int = 40) -> No
     model, _ = from_checkpoint(checkpoint)
     rounded, encoder = stored(model.config, file), Encoder(bpe.load(tokenizer))
     worst, same, total = 0.0, 0, 0
-    for example in evaluate.examples(evaluate.CELLS[1], prompts):
+    for example in cells.examples(cells.CELLS[1], prompts):
         ids = encoder.encode([example])[0].ids
         ours = logits(file, ids)
         with torch.no_grad():

@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-import evaluate
+import cells
 import questions
 import tasks
 
@@ -28,7 +28,7 @@ def main() -> None:
     options.add_argument("--count", type=int, default=100, help="questions in each generated cell")
     options.add_argument("--out", type=Path, default=questions.DATA / "test.jsonl")
     chosen = options.parse_args()
-    lines = [line(cell.name, e) for cell in evaluate.CELLS for e in evaluate.examples(cell, chosen.count, SEED)]
+    lines = [line(cell.name, e) for cell in cells.CELLS for e in cells.examples(cell, chosen.count, SEED)]
     lines += [line(cell, e) for cell, found in questions.plain().items() for e in found]
     chosen.out.write_text("\n".join(lines) + "\n")
     print(f"{chosen.out}: {len(lines)} questions, {chosen.out.stat().st_size} bytes")
