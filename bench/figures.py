@@ -72,7 +72,7 @@ def main(doc, figures, targets):
         try:
             figures[name]()
             say(f"{name} took {time.monotonic() - began:.0f} s")
-        except (OSError, subprocess.CalledProcessError, StopIteration, KeyError, IndexError) as e:
+        except (OSError, subprocess.CalledProcessError, StopIteration, KeyError, IndexError, ValueError, ArithmeticError) as e:
             say(f"{name} could not be measured: {type(e).__name__} {e}")
             bad = 1
     return bad

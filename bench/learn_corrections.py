@@ -114,6 +114,7 @@ def main() -> None:
     options.add_argument("--models", default=str(ROOT / "models"))
     options.add_argument("--model", help="this tier only, as inference.model")
     options.add_argument("--count", type=int, default=200, help="wrong answers to correct")
+    options.add_argument("--facts", type=int, help="at least so many, of which questions are asked until --count answers were wrong; default 6 times --count")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--wrong", type=Path, help="append every wrong answer after the corrections to this file, with its sources")
     chosen = options.parse_args()
@@ -125,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(chosen.ruvllm, Path(folder) / "data", chosen.models, extra)
         try:
-            notes, asked = world(6 * chosen.count, chosen.seed)
+            notes, asked = world(chosen.facts or 6 * chosen.count, chosen.seed)
             for i, text in enumerate(notes):
                 server.post("/v1/memories", {"text": text, "source": f"note-{i}"})
             wrong, right = [], []

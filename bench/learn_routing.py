@@ -2,10 +2,10 @@
 """Does the router get better while it is used? Mixed questions in one order, one at a time, through /v1/query; after each answer a
 rating that follows from the known answer alone, through /v1/feedback. Controls: the same questions answered by each tier alone.
 
-    bench/learn_routing.py RUVLLM [--questions N] [--seed S] [--data F.jsonl] [--controls DIR]
+    bench/learn_routing.py RUVLLM [--questions N] [--seed S] [--data F.jsonl] [--controls DIR [--record]]
 
-The data are those of `ruvllm eval qa`: tests/data/qa/test.jsonl has 2,119 questions that stand alone with their passages;
-`tools/demo-models/make_test.py --count 160 --out F.jsonl` writes 3,259. Each question's passages are notes of a user of its own, so that
+The data are those of `ruvllm eval qa`: tests/data/qa/test.jsonl has 2,219 questions that stand alone with their passages;
+`tools/demo-models/make_test.py --count 160 --out F.jsonl` writes 3,419. Each question's passages are notes of a user of its own, so that
 questions do not help each other through memory. The cost of a request is the bytes of its model's weights per token, times the tokens
 it read and wrote; drafts that were thrown away are paid too, and what other tiers were asked beside to learn from. The controls do not learn, so their order does not matter: DIR keeps
 their answers for the next run with the same models. One JSON line per control and half, and the comparison at the end."""
@@ -151,6 +151,7 @@ def main():
     options.add_argument("--seed", type=int, default=1, help="of the order of the questions")
     options.add_argument("--data", default=os.path.join(os.path.dirname(__file__), "../tests/data/qa/test.jsonl"))
     options.add_argument("--controls", help="folder that keeps the controls' answers")
+    options.add_argument("--record", action="store_true", help="only the controls, of all questions that --questions and --seed choose")
     options.add_argument("--set", action="append", default=[], help="a setting of the routed run, as serve takes it")
     options.add_argument("--log", help="file for one line per question of the routed run and the rounds of learning")
     chosen = options.parse_args()
@@ -168,6 +169,8 @@ def main():
     for tier in tiers:
         print(json.dumps({"test": "alone", "tier": tier, "questions": len(rows), "quality": mean(r[0] for r in alone[tier]),
                           "cost": sum(r[1] for r in alone[tier]) / sum(r[1] for r in alone[big]), "cheapest_right_tier": mean(b == tier for b in best)}), flush=True)
+    if chosen.record:
+        return
     # A question takes a twentieth of a second here, not a minute; all tiers stay in memory.
     learning = ["learning.training_interval_ms=1000", f"inference.max_loaded_models={len(tiers)}"]
     done, rounds = routed(chosen.ruvllm, rows, learning + chosen.set, sizes)

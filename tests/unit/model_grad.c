@@ -202,29 +202,44 @@ static double nll_of(const definition *d, const rv_grad_text *text)
 
 /* ---- models and texts ---- */
 
+/* Where a block has its scale, and its least value or the scale of those, and what makes weights about as wide as floats are here: the
+ * largest weight is a few times 1 / sqrt(columns). */
+static const struct {
+    uint32_t type;
+    size_t scale_at, least_at; /* least_at 0: none */
+    float scale, least;        /* times 1 / sqrt(columns) */
+} blocks[] = {
+    { RV_Q4_0, 0, 0, 1 / 5.0f, 0 },           { RV_Q4_1, 0, 2, 1 / 5.0f, -7.5f / 5 },
+    { RV_Q5_0, 0, 0, 1 / 9.0f, 0 },           { RV_Q5_1, 0, 2, 1 / 9.0f, -15.5f / 9 },
+    { RV_Q8_0, 0, 0, 1 / 74.0f, 0 },          { RV_Q4_K, 0, 2, 1 / 160.0f, 1 / 20.0f },
+    { RV_Q5_K, 0, 2, 1 / 320.0f, 1 / 20.0f }, { RV_Q6_K, 208, 0, 1 / 1330.0f, 0 },
+};
+
 /* Random weights: floats, or random quants under a fixed scale. */
 static void fill_tensor(uint8_t *at, const make_tensor *t, rv_rng *rng)
 {
     const rv_type_info *info = rv_type_get(t->type);
-    if (t->type == RV_F32) {
-        for (size_t i = 0; i < t->bytes / sizeof(float); i++) {
-            float x = rv_rng_normal(rng) / sqrtf((float)t->dim[0]) + (t->n_dims == 1 ? 1.0f : 0.0f);
-            memcpy(at + i * sizeof x, &x, sizeof x);
-        }
-        return;
-    }
     float width = 1 / sqrtf((float)t->dim[0]);
-    for (size_t i = 0; i < t->bytes; i += info->block_bytes) {
+    for (size_t i = 0; i < t->bytes && info->block_weights == 1; i += info->block_bytes) {
+        float x = rv_rng_normal(rng) * width + (t->n_dims == 1 ? 1.0f : 0.0f);
+        uint32_t bits;
+        memcpy(&bits, &x, sizeof bits);
+        uint16_t half = t->type == RV_F16 ? rv_f32_to_f16(x) : (uint16_t)(bits >> 16);
+        memcpy(at + i, t->type == RV_F32 ? (void *)&x : &half, info->block_bytes);
+    }
+    size_t kind = 0;
+    while (info->block_weights > 1 && blocks[kind].type != t->type) {
+        kind++;
+    }
+    for (size_t i = 0; i < t->bytes && info->block_weights > 1; i += info->block_bytes) {
         for (size_t b = 0; b < info->block_bytes; b++) {
             at[i + b] = (uint8_t)rv_rng_next(rng);
         }
-        uint16_t d = rv_f32_to_f16(width / (t->type == RV_Q8_0   ? 74
-                                            : t->type == RV_Q4_0 ? 5
-                                                                 : 160)),
-                 dmin = rv_f32_to_f16(width / 20);
-        memcpy(at + i, &d, sizeof d);
-        if (t->type == RV_Q4_K) {
-            memcpy(at + i + 2, &dmin, sizeof dmin);
+        uint16_t scale = rv_f32_to_f16(width * blocks[kind].scale),
+                 least = rv_f32_to_f16(width * blocks[kind].least);
+        memcpy(at + i + blocks[kind].scale_at, &scale, sizeof scale);
+        if (blocks[kind].least_at) {
+            memcpy(at + i + blocks[kind].least_at, &least, sizeof least);
         }
     }
 }
@@ -374,6 +389,18 @@ TEST(gradients_are_those_of_finite_differences_q4_0)
 TEST(gradients_are_those_of_finite_differences_q4_k)
 {
     check_model(&(make_shape){ RV_Q4_K, 256, 256, 4, 0, 3, 2, { 2, 0 }, false, false }, 1);
+}
+
+TEST(gradients_are_those_of_finite_differences_other_types)
+{
+    static const uint32_t small[] = { RV_F16, RV_BF16, RV_Q4_1, RV_Q5_0, RV_Q5_1 },
+                          large[] = { RV_Q5_K, RV_Q6_K };
+    for (size_t i = 0; i < RV_COUNT(small); i++) {
+        check_model(&(make_shape){ small[i], 32, 64, 4, 0, 3, 2, { 0, 2 }, false, false }, 2);
+    }
+    for (size_t i = 0; i < RV_COUNT(large); i++) {
+        check_model(&(make_shape){ large[i], 256, 256, 4, 0, 3, 2, { 2, 0 }, false, false }, 1);
+    }
 }
 
 TEST(gradients_are_the_same_bits_with_any_threads_and_add_up)
