@@ -488,7 +488,14 @@ def two_hop(w: World, shape: Shape) -> Example:
     for other in distractors(w, facts[0], count, facts[1:]):
         if other.subject not in {f.value for f in facts}:
             facts.append(other)
-    passages, where = lay_out(w, [item(w, n, f, shape.pairs / 2) for n, f in enumerate(facts)], shape.passages, shape.notes)
+    items = [item(w, n, f, shape.pairs / 2) for n, f in enumerate(facts)]
+    joined = [n for n in range(len(chains)) if w.practice and w.chance(0.3) and not items[2 * n].alone and not items[2 * n + 1].alone]
+    for n in joined:  # both steps in one passage, which is rare otherwise, and never learned then
+        both = items[2 * n : 2 * n + 2]
+        w.r.shuffle(both)
+        items[2 * n] = Item(2 * n, f"{both[0].text} {both[1].text}")
+    passages, where = lay_out(w, [i for i in items if not (i.tag % 2 and i.tag // 2 in joined)], shape.passages, shape.notes)
+    where |= {2 * n + 1: where[2 * n] for n in joined}
 
     def through(n: int) -> tuple[str, str]:
         first, second = chains[n]
