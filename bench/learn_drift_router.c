@@ -1,10 +1,12 @@
 /* What is left of one subject in the router after ten thousand ratings of another? Outcomes of subject A are rated, then those of subject B, and a round of
  * learning (learn/routing.h) makes a router of what is kept: nothing of A (the control), a store that has room for all, or one that is far too small.
- * Each JSON line: on held-back questions of A (the anchors) and of B, how often the router's guess whether a tier will be right is right, and its loss in nats.
+ * Each JSON line: on held-back questions of A (the anchors) and of B, how often the router's guess whether a tier will be right is right, and its loss in nats;
+ * and how much rarer the anchors' guesses are right than after A alone, with the standard error of that difference (over questions, each with its guesses).
  *
- *     bench_learn_drift_router mmlu.jsonl EMBEDDER SUBJECTS [RATINGS [SMALL]]       rows of ../shared/data/routing
+ *     bench_learn_drift_router mmlu.jsonl EMBEDDER SUBJECTS [RATINGS [SMALL [DIVISION]]]       rows of ../shared/data/routing
  *
- * SUBJECTS: words, comma-separated; a row whose task has one of them is of A. RATINGS of B: 10000. SMALL: 1000, the store that is too small. */
+ * SUBJECTS: words, comma-separated; a row whose task has one of them is of A. RATINGS of B: 10000. SMALL: 1000, the store that is too small.
+ * DIVISION: 0, questions are held back as the rows say; n, another quarter of all rows, the n-th draw: a small subject has few questions in one of them. */
 #include "bench.h"
 #include "base/file.h"
 #include "base/rng.h"
@@ -26,6 +28,7 @@ static struct {
     routing_rows rows;
     bool *of_a; /* [rows.n] */
     float *domains;
+    int8_t *first; /* [rows.n] right guesses of each anchor after A alone */
 } world;
 
 static bool is_of(const char *task, const char *subjects)
@@ -40,9 +43,14 @@ static bool is_of(const char *task, const char *subjects)
     return false;
 }
 
-static void read_rows(const char *path, const char *subjects)
+static void read_rows(const char *path, const char *subjects, uint64_t division)
 {
     world.rows = routing_rows_read(path);
+    world.first = memory(calloc(world.rows.n + 1, sizeof *world.first));
+    for (size_t i = 0; division > 0 && i < world.rows.n; i++) {
+        const uint64_t draw[] = { i, division };
+        world.rows.at[i].test = rv_hash64(draw, sizeof draw, 77) % 4 == 0;
+    }
     world.of_a = memory(calloc(world.rows.n + 1, sizeof *world.of_a));
     for (size_t i = 0; i < world.rows.n; i++) {
         world.of_a[i] = is_of(world.rows.at[i].task, subjects);
@@ -77,12 +85,16 @@ static void rate(sqlite3 *conn, const routing_row *r, size_t number, uint64_t id
                     is_right(r, 1) ? "" : "right"));
 }
 
-static void test(const rv_router *router, bool of_a, double *right, double *loss)
+typedef struct found {
+    double right, loss, fell, error;
+} found;
+
+static found test(const rv_router *router, bool of_a, bool first)
 {
     float *vector = memory(calloc(rv_embed_dim(world.embed), sizeof *vector));
     void *scratch = memory(malloc(rv_router_scratch_bytes(router)));
-    double n = 0;
-    *right = *loss = 0;
+    double n = 0, questions = 0, fell = 0, squares = 0;
+    found all = { 0 };
     for (size_t i = 0; i < world.rows.n; i++) {
         const routing_row *r = &world.rows.at[i];
         if (!r->test || world.of_a[i] != of_a) {
@@ -92,17 +104,29 @@ static void test(const rv_router *router, bool of_a, double *right, double *loss
         rv_slot_input in = { .text = r->prompt, .n = strlen(r->prompt), .vector = vector, .device = 2 };
         must(rv_embed_text(world.embed, r->prompt, in.n, vector));
         rv_router_route(router, &in, 0, scratch, &routed);
+        int right = 0;
         for (int t = 0; t < 2; t++) {
             double p = fmin(0.999, fmax(0.001, (double)routed.p_right[t]));
-            *right += (p > 0.5) == is_right(r, t);
-            *loss -= log(is_right(r, t) ? p : 1 - p);
+            right += (p > 0.5) == is_right(r, t);
+            all.loss -= log(is_right(r, t) ? p : 1 - p);
             n++;
         }
+        if (of_a && first) {
+            world.first[i] = (int8_t)right;
+        }
+        double d = (world.first[i] - right) / 2.0;
+        all.right += right;
+        fell += d;
+        squares += d * d;
+        questions++;
     }
-    *right /= n;
-    *loss /= n;
+    all.right /= n;
+    all.loss /= n;
+    all.fell = fell / questions;
+    all.error = sqrt((squares / questions - all.fell * all.fell) / questions);
     free(scratch);
     free(vector);
+    return all;
 }
 
 /* One after the other, each once before any comes again. */
@@ -114,7 +138,7 @@ static const routing_row *next(bool of_a, size_t *at)
     return &world.rows.at[*at];
 }
 
-static void round_of(rv_db *db, const char *what, size_t ratings, size_t capacity)
+static void round_of(rv_db *db, const char *what, size_t ratings, size_t capacity, bool first)
 {
     static const float costs[] = { 1, 10 };
     const char *names[] = { world.rows.names[0], world.rows.names[1] };
@@ -137,12 +161,11 @@ static void round_of(rv_db *db, const char *what, size_t ratings, size_t capacit
     must(rv_policy_read(db, &rv_heap, RV_ROUTING_POLICY, done.version, &bytes, &n)); /* refused or not */
     must(rv_router_unpack(&rv_heap, bytes, n, &fresh));
     rv_free(&rv_heap, bytes);
-    double right[2], loss[2];
-    test(fresh, true, &right[0], &loss[0]);
-    test(fresh, false, &right[1], &loss[1]);
+    found anchors = test(fresh, true, first), b = test(fresh, false, false);
     printf("{\"after\":\"%s\",\"ratings\":%zu,\"kept\":%zu,\"questions\":%zu,\"anchors_right\":%.4f,"
-           "\"anchors_loss\":%.4f,\"b_right\":%.4f,\"b_loss\":%.4f}\n",
-           what, ratings, done.episodes, done.questions, right[0], loss[0], right[1], loss[1]);
+           "\"anchors_loss\":%.4f,\"fell\":%.4f,\"error\":%.4f,\"b_right\":%.4f,\"b_loss\":%.4f}\n",
+           what, ratings, done.episodes, done.questions, anchors.right, anchors.loss, anchors.fell,
+           anchors.error, b.right, b.loss);
     fflush(stdout);
     rv_router_free(fresh);
 }
@@ -151,7 +174,8 @@ int main(int argc, char **argv)
 {
     char folder[] = "/tmp/ruvllm-drift-XXXXXX";
     if (argc < 4 || !mkdtemp(folder)) {
-        fprintf(stderr, "bench_learn_drift_router mmlu.jsonl EMBEDDER SUBJECTS [RATINGS [SMALL]]\n");
+        fprintf(stderr,
+                "bench_learn_drift_router mmlu.jsonl EMBEDDER SUBJECTS [RATINGS [SMALL [DIVISION]]]\n");
         return 2;
     }
     size_t ratings = argc > 4 ? strtoul(argv[4], NULL, 10) : 10000,
@@ -165,7 +189,7 @@ int main(int argc, char **argv)
         must(rv_embed_text(world.embed, rv_domain_texts[d], strlen(rv_domain_texts[d]),
                            world.domains + d * dim));
     }
-    read_rows(argv[1], argv[3]);
+    read_rows(argv[1], argv[3], argc > 6 ? strtoul(argv[6], NULL, 10) : 0);
     must(rv_db_open(&rv_heap, folder, &db));
     must(rv_witness_setup(db));
     must(rv_policy_setup(db));
@@ -179,14 +203,14 @@ int main(int argc, char **argv)
         rate(conn, next(true, &at), i, i);
     }
     must(rv_db_commit(db));
-    round_of(db, "subject A", n_a, 100000);
+    round_of(db, "subject A", n_a, 100000, true);
     must(rv_db_begin(db, &conn));
     for (size_t i = 0; i < ratings; i++) {
         rate(conn, next(false, &at), n_a + i, n_a + i);
     }
     must(rv_db_commit(db));
-    round_of(db, "subject B, all kept", ratings, 100000);
-    round_of(db, "subject B, a small store", ratings, small);
+    round_of(db, "subject B, all kept", ratings, 100000, false);
+    round_of(db, "subject B, a small store", ratings, small, false);
     must(rv_db_begin(db, &conn));
     must(rv_db_exec(
         conn,
@@ -194,7 +218,7 @@ int main(int argc, char **argv)
         "i", (int64_t)n_a));
     must(rv_db_exec(conn, "DELETE FROM episode WHERE created_ms < ?1", "i", (int64_t)n_a));
     must(rv_db_commit(db));
-    round_of(db, "subject B alone", ratings, 100000);
+    round_of(db, "subject B alone", ratings, 100000, false);
     rv_db_close(db);
     rv_embed_close(world.embed);
     return 0;
