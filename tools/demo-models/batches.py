@@ -173,7 +173,7 @@ class Encoder:
             for k, looks in zip((digits[0], digits[-1]), (batch.bridges, batch.named)) if turn.via and digits else ():
                 inside = np.flatnonzero(passage == self.digits[ids[k]])
                 places = [p + k for p in self._places(ids, turn.via, inside) for k in range(len(turn.via))]
-                for at in (digits[0] + 1, *(n - 1 for n in digits[1:])) if places else ():
+                for at in (digits[0] + 1, *(digit - 1 for digit in digits[1:])) if places else ():
                     looks.append((row, at, places))
             for k, value, looks in zip((digits[0], digits[-1]), turn.compared, batch.weighed) if digits else ():
                 places = self._places(ids, value, np.flatnonzero(passage == self.digits[ids[k]]))
