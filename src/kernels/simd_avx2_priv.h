@@ -220,6 +220,14 @@ INLINE vi vi_set_4(const int8_t *p) /* the same 4 bytes in every lane */
     memcpy(&four, p, sizeof four);
     return _mm256_set1_epi32(four);
 }
+/* Sums of whole numbers are made where they are written: gcc, which may move them, would first make all products of a block, keep
+ * them in memory, and add them up in the end. */
+INLINE vi made_here(vi sum)
+{
+    __asm__("" : "+x"(sum));
+    return sum;
+}
+
 /* Sums of four products per lane, of unsigned weights and signed bytes: begin at sum, add some, end. A part is sums of two
  * products in 16 bits, exact as long as none can pass PART_LIMIT. */
 enum { PART_LIMIT = INT16_MAX };
@@ -230,11 +238,11 @@ INLINE vi vi_part_begin(vi sum)
 }
 INLINE vi vi_part_add(vi part, vi weights, vi bytes)
 {
-    return _mm256_add_epi16(part, _mm256_maddubs_epi16(weights, bytes));
+    return made_here(_mm256_add_epi16(part, _mm256_maddubs_epi16(weights, bytes)));
 }
 INLINE vi vi_part_end(vi sum, vi part)
 {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(part, _mm256_set1_epi16(1)));
+    return made_here(_mm256_add_epi32(sum, _mm256_madd_epi16(part, _mm256_set1_epi16(1))));
 }
 
 /* One such step for weights kept as w + 128: pairs would saturate, so the bias is taken off again and the sign of the weight

@@ -1,5 +1,5 @@
 /* Matrix times activations, for one vector level. Include after a simd_*_priv.h and after defining TILE, the largest
- * number of tokens (1, 2, 4 or 8) whose sums fit the registers.
+ * number of tokens (1, 2, 4 or 8), and WIDE, the number of vectors of rows beside each other, whose sums of a block fit the registers.
  *
  * Quantised: weights come from the packed layout, unpacked once for TILE tokens; a lane is a row, so nothing is summed
  * across lanes and each output has one float32 accumulator that takes the blocks in column order, rounded as
@@ -92,65 +92,105 @@ INLINE vi start_dot(rv_type type, const rv_act_block *a, size_t v)
     }
 }
 
-/* dot[t] = columns 4 from .. 4 to of the block times token t. Line by line for all tokens, so that the n chains of dot
+/* dot[t][i] = columns 4 from .. 4 to of vector i of the block times token t. Line by line for all tokens, so that the chains of dot
  * products hide each other's latency and a line of codes lives in a register only while it is used. */
 INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act_block *a, size_t stride,
-                      size_t from, size_t to, vi *dot)
+                      size_t from, size_t to, vi dot[TILE][WIDE])
 {
     for (size_t t = 0; t < n; t++) {
-        dot[t] = start_dot(type, a + t * stride, from);
+        for (size_t i = 0; i < WIDE; i++) {
+            dot[t][i] = start_dot(type, a + t * stride, from);
+        }
     }
     const int64_t largest = type == RV_Q6_K                                         ? 63
                             : type == RV_Q5_0 || type == RV_Q5_1 || type == RV_Q5_K ? 31
                                                                                     : 15;
     const int64_t step = 2 * 127 * largest; /* at most what a line adds to a pair sum */
     const size_t lines = 8 * step <= PART_LIMIT ? to - from : 4 * step <= PART_LIMIT ? 4 : 2;
-    for (size_t first = from; first < to && type != RV_Q8_0; first += lines) {
-        vi part[TILE];
+    for (size_t v = from; v < to && type != RV_Q8_0 && lines == 2;
+         v += 2) { /* parts so short need no registers of their own */
+        vi even[WIDE], odd[WIDE];
+        for (size_t i = 0; i < WIDE; i++) {
+            even[i] = load_codes(type, block + 4 * LANES * i, v);
+            odd[i] = load_codes(type, block + 4 * LANES * i, v + 1);
+        }
         for (size_t t = 0; t < n; t++) {
-            part[t] = vi_part_begin(dot[t]);
+            const int8_t *bytes = a[t * stride].q + 4 * v;
+            for (size_t i = 0; i < WIDE; i++) {
+                const vi part = vi_part_add(vi_part_begin(dot[t][i]), even[i], vi_set_4(bytes));
+                dot[t][i] = vi_part_end(dot[t][i], vi_part_add(part, odd[i], vi_set_4(bytes + 4)));
+            }
+        }
+    }
+    for (size_t first = from; first < to && type != RV_Q8_0 && lines != 2; first += lines) {
+        vi part[TILE][WIDE];
+        for (size_t t = 0; t < n; t++) {
+            for (size_t i = 0; i < WIDE; i++) {
+                part[t][i] = vi_part_begin(dot[t][i]);
+            }
         }
         for (size_t v = first; v < first + lines; v++) {
-            const vi codes = load_codes(type, block, v);
+            vi codes[WIDE];
+            for (size_t i = 0; i < WIDE; i++) {
+                codes[i] = load_codes(type, block + 4 * LANES * i, v);
+            }
             for (size_t t = 0; t < n; t++) {
-                part[t] = vi_part_add(part[t], codes, vi_set_4(a[t * stride].q + 4 * v));
+                const vi bytes = vi_set_4(a[t * stride].q + 4 * v);
+                for (size_t i = 0; i < WIDE; i++) {
+                    part[t][i] = vi_part_add(part[t][i], codes[i], bytes);
+                }
             }
         }
         for (size_t t = 0; t < n; t++) {
-            dot[t] = vi_part_end(dot[t], part[t]);
+            for (size_t i = 0; i < WIDE; i++) {
+                dot[t][i] = vi_part_end(dot[t][i], part[t][i]);
+            }
         }
     }
     for (size_t v = from; v < to && type == RV_Q8_0; v++) {
-        const vi codes = load_codes(type, block, v);
+        vi codes[WIDE];
+        for (size_t i = 0; i < WIDE; i++) {
+            codes[i] = load_codes(type, block + 4 * LANES * i, v);
+        }
         for (size_t t = 0; t < n; t++) {
-            dot[t] = vi_dot_biased(dot[t], codes, vi_set_4(a[t * stride].q + 4 * v));
+            const vi bytes = vi_set_4(a[t * stride].q + 4 * v);
+            for (size_t i = 0; i < WIDE; i++) {
+                dot[t][i] = vi_dot_biased(dot[t][i], codes[i], bytes);
+            }
         }
     }
 }
 
-/* One block of LANES rows times n tokens, added to sum. */
-INLINE void add_block(rv_type type, size_t n, const uint8_t *block, block_scales scales,
-                      const rv_act_block *a, size_t stride, vf *sum)
+/* One block of WIDE * LANES rows times n tokens, added to sum. */
+INLINE void add_block(rv_type type, size_t n, const uint8_t *block, const block_scales scales[WIDE],
+                      const rv_act_block *a, size_t stride, vf sum[TILE][WIDE])
 {
-    vi dot[TILE];
-    vf value[TILE];
+    vi dot[TILE][WIDE];
+    vf value[TILE][WIDE];
     dot_lines(type, n, block, a, stride, 0, type == RV_Q6_K ? 4 : 8, dot);
     for (size_t t = 0; t < n; t++) {
-        value[t] = vf_mul(vf_from_i(dot[t]), scales.first);
+        for (size_t i = 0; i < WIDE; i++) {
+            value[t][i] = vf_mul(vf_from_i(dot[t][i]), scales[i].first);
+        }
     }
     if (type == RV_Q6_K) {
         dot_lines(type, n, block, a, stride, 4, 8, dot);
         for (size_t t = 0; t < n; t++) {
-            value[t] = vf_fma(vf_from_i(dot[t]), scales.last, value[t]);
+            for (size_t i = 0; i < WIDE; i++) {
+                value[t][i] = vf_fma(vf_from_i(dot[t][i]), scales[i].last, value[t][i]);
+            }
         }
     }
     for (size_t t = 0; t < n; t++) {
-        sum[t] = vf_fma(value[t], vf_set(a[t * stride].d), sum[t]);
-        if (type == RV_Q4_1 || type == RV_Q5_1) {
-            sum[t] = vf_fma(scales.min, vf_set(a[t * stride].s), sum[t]);
-        }
-        if (type == RV_Q4_K || type == RV_Q5_K) {
-            sum[t] = vf_fnma(scales.min, vf_set(a[t * stride].s), sum[t]);
+        const vf d = vf_set(a[t * stride].d), s = vf_set(a[t * stride].s);
+        for (size_t i = 0; i < WIDE; i++) {
+            sum[t][i] = vf_fma(value[t][i], d, sum[t][i]);
+            if (type == RV_Q4_1 || type == RV_Q5_1) {
+                sum[t][i] = vf_fma(scales[i].min, s, sum[t][i]);
+            }
+            if (type == RV_Q4_K || type == RV_Q5_K) {
+                sum[t][i] = vf_fnma(scales[i].min, s, sum[t][i]);
+            }
         }
     }
 }
@@ -159,9 +199,10 @@ INLINE void add_block(rv_type type, size_t n, const uint8_t *block, block_scales
  * straight stream, one token, Q4_K, two threads (bench/kernels_matmul):
  *     Intel Xeon   one stream: nothing 0.87, 16 KB ahead into L2 0.95 to 1, 4 KB ahead into L1 1.05;
  *                  four strips beside each other, 2 KB ahead into L1: 1.35 to 1.45, eight of them no more
+ *     AMD Zen 3    one stream: nothing 0.9, 768 bytes into L2 1, 2 KB into L1 1.05; four strips 1.2 (one thread 1.3; Q6_K 1.4)
  *     AMD Zen 4    one stream: nothing 0.95, 768 bytes into L2 1, 16 KB 0.45: it follows the stream itself, and far hints disturb it
  *     AMD Zen 5    one stream: 768 bytes into L2 0.94, 8 KB into L1 1.26 (Q8_0: 1.02 and 1.16); four strips 1.16 (Q8_0: 0.88)
- * The Xeon follows a stream only to the end of a page of 4 KB, so that several of them keep more lines under way. A thread's strips
+ * The Xeon and Zen 3 follow a stream only to the end of a page of 4 KB, so that several of them keep more lines under way. A thread's strips
  * are then cut into STREAMS parts that go on side by side, block by block. It pays as long as the sums of all stay in registers, up
  * to half a TILE of tokens; eight tokens take 16.9 GB/s from one stream and 13.6 from four.
  * Several tokens pause too long between lines for Zen 4 to follow, and want them in L1: eight tokens take 18.6 GB/s
@@ -180,7 +221,10 @@ INLINE hints hints_here(void)
 #if defined(__x86_64__)
     if (__builtin_cpu_is("amd")) {
         const bool zen_5 = __builtin_cpu_supports("avx512vp2intersect"); /* which Zen 4 has not */
-        return zen_5 ? (hints){ 1, 8192, 8192, true } : (hints){ 1, 768, 4096, false };
+        const bool zen_4 = __builtin_cpu_supports("avx512f");            /* which Zen 3 has not */
+        return zen_5   ? (hints){ 1, 8192, 8192, true }
+               : zen_4 ? (hints){ 1, 768, 4096, false }
+                       : (hints){ STREAMS, 2048, 4096, true };
     }
 #endif
     return (hints){ STREAMS, 16384, 4096, false };
@@ -206,42 +250,54 @@ INLINE void prefetch(const uint8_t *at, size_t bytes, bool to_l1)
     }
 }
 
-/* LANES rows of each strip, from lane on, times n tokens; type, n and n_strips are constants where this is called. */
+/* WIDE * LANES rows of each strip, from lane on, times n tokens; type, n and n_strips are constants where this is called. */
 INLINE void strip_tile(rv_type type, size_t n, size_t n_strips, strips w, size_t lane, const rv_act_block *a,
                        size_t n_blocks, float *out, size_t out_stride)
 {
     const rv_layout l = rv_layout_of(type);
     const size_t unit_bytes = rv_layout_unit_bytes(l), block_bytes = rv_layout_block_bytes(l);
     const size_t share = unit_bytes / l.unit_blocks; /* of a block in the unit */
-    vf sum[STREAMS][TILE];
+    vf sum[STREAMS][TILE][WIDE];
     for (size_t s = 0; s < n_strips; s++) {
         for (size_t t = 0; t < n; t++) {
-            sum[s][t] = vf_set(0);
+            for (size_t i = 0; i < WIDE; i++) {
+                sum[s][t][i] = vf_set(0);
+            }
         }
     }
     for (size_t first = 0; first < n_blocks; first += l.unit_blocks, w.first += unit_bytes) {
         const size_t left = n_blocks - first, count = left < l.unit_blocks ? left : l.unit_blocks;
-        unit_scales unit[STREAMS];
+        unit_scales unit[STREAMS][WIDE];
         for (size_t s = 0; s < n_strips; s++) {
-            unit[s] = load_unit_scales(type, w.first + s * w.bytes_apart, lane);
+            for (size_t i = 0; i < WIDE; i++) {
+                unit[s][i] = load_unit_scales(type, w.first + s * w.bytes_apart, lane + i * LANES);
+            }
         }
-        for (size_t i = 0; i < count; i++, a++) {
+        for (size_t b = 0; b < count; b++, a++) {
             for (size_t s = 0; s < n_strips; s++) {
                 const uint8_t *at = w.first + s * w.bytes_apart;
                 if (w.ahead) {
-                    prefetch(at + i * share + w.ahead, share, w.to_l1);
+                    prefetch(at + b * share + w.ahead, share, w.to_l1);
                 }
-                add_block(type, n, at + l.head_bytes + i * block_bytes + 4 * lane,
-                          load_block_scales(type, at, unit[s], i, lane), a, n_blocks, sum[s]);
+                block_scales scales[WIDE];
+                for (size_t i = 0; i < WIDE; i++) {
+                    scales[i] = load_block_scales(type, at, unit[s][i], b, lane + i * LANES);
+                }
+                add_block(type, n, at + l.head_bytes + b * block_bytes + 4 * lane, scales, a, n_blocks,
+                          sum[s]);
             }
         }
     }
     for (size_t s = 0; s < n_strips; s++, out += w.rows_apart) {
-        for (size_t t = 0; t < n; t++) {
-            if (w.n_rows - lane >= LANES) {
-                vf_store(out + t * out_stride, sum[s][t]);
-            } else {
-                vf_store_n(out + t * out_stride, sum[s][t], w.n_rows - lane);
+        for (size_t i = 0; i < WIDE; i++) {
+            const size_t row = lane + i * LANES, rows = w.n_rows > row ? w.n_rows - row : 0;
+            for (size_t t = 0; t < n; t++) {
+                float *to = out + t * out_stride + i * LANES;
+                if (rows >= LANES) {
+                    vf_store(to, sum[s][t][i]);
+                } else {
+                    vf_store_n(to, sum[s][t][i], rows);
+                }
             }
         }
     }
@@ -253,7 +309,7 @@ INLINE void strip_rows(rv_type type, size_t n, size_t n_strips, strips w, const 
 {
     const size_t n_blocks = x->cols / 32;
     w.ahead = token ? 0 : w.ahead;
-    for (size_t lane = 0; lane < w.n_rows; lane += LANES) {
+    for (size_t lane = 0; lane < w.n_rows; lane += (size_t)WIDE * LANES) {
         strip_tile(type, n, n_strips, w, lane, x->blocks + token * n_blocks, n_blocks,
                    out + token * out_stride + lane, out_stride);
     }
