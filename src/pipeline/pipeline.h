@@ -127,7 +127,8 @@ typedef struct rv_request {
     rv_sampling sampling;
     rv_source *sources; /* [n_sources] in prompt order */
     size_t n_sources;
-    const char *text;  /* the answer as generated; [n] in it is sources[n - 1] */
+    const char *
+        text; /* the answer; [n] in it is sources[n - 1]. A correction that it quotes is spelled as it was given */
     double confidence; /* exp(mean log-probability) of the answer's tokens, 0..1 */
     rv_generated generated;
     double stage_ms[RV_STAGES], total_ms;

@@ -34,6 +34,13 @@ bool rv_recall_is_about(const rv_request *r, const char *fact);
 /** rv_recall_same_question - the answer in the fact `Correction: Q: <question> A: <answer>` when its question is this one,
  * letter by letter without case and signs; else NULL. */
 const char *rv_recall_same_question(const rv_request *r, const char *fact);
+/** rv_recall_quotes - an answer that begins so, n bytes, may turn out to be a correction misspelled: it cites one and is still short.
+ * rv_recall_spelled - the answer, spelled as the correction that it cites when that is what it says in other letters and no passage
+ * holds what it says; in the request's arena. NULL: no memory. Neither is so when log-probabilities are asked for: those are of the
+ * model's own words. */
+enum { RV_RECALL_QUOTE_BYTES = 256 };
+bool rv_recall_quotes(const rv_request *r, const char *answer, size_t n);
+const char *rv_recall_spelled(const rv_request *r, const char *answer);
 
 /** rv_pipeline_feedback_setup - its table, after that of the episodes. */
 rv_err rv_pipeline_feedback_setup(rv_db *db) RV_MUST_CHECK;

@@ -1,9 +1,15 @@
 /* What was corrected is known: the very same question is answered with its correction, and no model runs. A model that writes a
- * name it was told can still misspell it, and costs time; the correction is the user's own words. */
+ * name it was told can still misspell it, and costs time; the correction is the user's own words. When the question is another one
+ * a model answers, and an answer that quotes a correction is spelled as the user spelled it. */
 #include "pipeline/pipeline_priv.h"
 
 #include <ctype.h>
 #include <string.h>
+#include <strings.h>
+
+/* A quotation this like the correction is the correction, misspelled: twice what both have in common, in order, over both lengths. Of 36 in
+ * the notes of bench/learn_corrections.py the least was .55; an answer that says something else has at most .4. */
+#define ALIKE 0.5
 
 /* Next letter or digit (ASCII as small letters, others as they are), 0 at the end. */
 static int next_letter(const char **at, const char *end)
@@ -82,4 +88,93 @@ rv_err rv_recall(rv_request *r)
         return rv_fail(RV_E_CANCELLED, "the answer was cancelled");
     }
     return RV_OK;
+}
+
+/* The value of a correction, [1 .. *n] bytes up to the end of the text; NULL: it has none. */
+static const char *value_of(const char *fact, size_t *n)
+{
+    const char *value = rv_recall_is_correction(fact) ? strstr(fact, " A: ") : NULL;
+    *n = value ? strlen(value + 4) : 0;
+    return *n > 0 ? value + 4 : NULL;
+}
+
+/* Where what is said behind the citation begins, and which correction it cites; 0: the answer does not begin with one citation of a
+ * correction. */
+static size_t quotes(const rv_request *r, const char *answer, size_t n, const char **value,
+                     size_t *value_bytes)
+{
+    size_t number = 0, i = 1;
+    while (i < n && i < 4 && isdigit((unsigned char)answer[i])) {
+        number = 10 * number + (size_t)(answer[i++] - '0');
+    }
+    if (n == 0 || answer[0] != '[' || i == n || answer[i] != ']' || number < 1 || number > r->n_sources) {
+        return 0;
+    }
+    i++;
+    while (i < n && answer[i] == ' ') {
+        i++;
+    }
+    *value = value_of(r->sources[number - 1].text, value_bytes);
+    return *value && *value_bytes <= RV_RECALL_QUOTE_BYTES && (i == n || answer[i] != '[') ? i : 0;
+}
+
+/* Bytes that both have in common, in order, without case. */
+static size_t in_common(const char *a, size_t n_a, const char *b, size_t n_b)
+{
+    uint16_t row[RV_RECALL_QUOTE_BYTES + 1] = { 0 };
+    for (size_t i = 0; i < n_a; i++) {
+        uint16_t corner = 0;
+        for (size_t j = 0; j < n_b; j++) {
+            const uint16_t above = row[j + 1];
+            row[j + 1] = tolower((unsigned char)a[i]) == tolower((unsigned char)b[j]) ? (uint16_t)(corner + 1)
+                         : row[j] > above                                             ? row[j]
+                                                                                      : above;
+            corner = above;
+        }
+    }
+    return row[n_b];
+}
+
+static bool is_letter(char c)
+{
+    return (unsigned char)c >= 0x80 || isalnum((unsigned char)c);
+}
+
+/* As words of their own: the end of a name is no quotation. */
+static bool stands_in(const char *text, const char *said, size_t n)
+{
+    for (const char *at = text; *at; at++) {
+        if (strncasecmp(at, said, n) == 0 && (at == text || !is_letter(at[-1])) && !is_letter(at[n])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool rv_recall_quotes(const rv_request *r, const char *answer, size_t n)
+{
+    const char *value;
+    size_t value_bytes, from = quotes(r, answer, n, &value, &value_bytes);
+    return from > 0 && n - from <= RV_RECALL_QUOTE_BYTES && r->extra.n_logprobs < 0;
+}
+
+const char *rv_recall_spelled(const rv_request *r, const char *answer)
+{
+    const char *value;
+    size_t n = strlen(answer), value_bytes, from = quotes(r, answer, n, &value, &value_bytes);
+    if (!rv_recall_quotes(r, answer, n)) {
+        return answer;
+    }
+    while (n > from && strchr(" .", answer[n - 1])) {
+        n--;
+    }
+    for (size_t i = 0; i < r->n_sources; i++) {
+        if (stands_in(r->sources[i].text, answer + from, n - from)) {
+            return answer; /* a quotation, of this or of another passage */
+        }
+    }
+    const double common = (double)in_common(answer + from, n - from, value, value_bytes);
+    return 2 * common < ALIKE * (double)(n - from + value_bytes)
+               ? answer
+               : rv_arena_printf(r->arena, "%.*s %s", (int)(strchr(answer, ']') + 1 - answer), answer, value);
 }

@@ -10,18 +10,29 @@
 enum { ANSWER_MAX_BYTES = 16 << 20 };
 
 typedef struct listener {
-    const rv_generate *caller; /* on_piece and self as the caller gave them */
+    const rv_request *request; /* extra.on_piece and extra.self as the caller gave them */
     rv_text text;
+    size_t shown;       /* bytes of it that the caller has */
     double deadline_ms; /* 0: none */
-    bool held_back;
     bool late;
 } listener;
+
+/* All up to n that the caller does not have; piece: the newest of it, when it is alone. */
+static bool show(listener *l, const char *text, size_t n, const rv_piece *piece)
+{
+    const rv_generate *caller = &l->request->extra;
+    const rv_piece rest = { .text = text + l->shown, .n = n - l->shown, .token = -1 };
+    const bool alone = piece && piece->n == rest.n;
+    l->shown = n;
+    return !caller->on_piece || caller->on_piece(caller->self, alone ? piece : &rest);
+}
 
 static bool on_piece(void *self, const rv_piece *piece)
 {
     listener *l = self;
     rv_text_add(&l->text, piece->text, piece->n);
-    if (!l->held_back && l->caller->on_piece && !l->caller->on_piece(l->caller->self, piece)) {
+    const bool wait = l->request->held_back || rv_recall_quotes(l->request, rv_text_get(&l->text), l->text.n);
+    if (!l->text.failed && !wait && !show(l, rv_text_get(&l->text), l->text.n, piece)) {
         return false;
     }
     l->late = l->deadline_ms > 0 && rv_clock_ms() > l->deadline_ms;
@@ -41,6 +52,7 @@ static rv_err take_answer(rv_request *r, listener *l)
 {
     RV_TRY(rv_text_check(&l->text));
     r->text = rv_arena_strndup(r->arena, rv_text_get(&l->text), l->text.n);
+    r->text = r->text ? rv_recall_spelled(r, r->text) : NULL;
     if (!r->text) {
         return rv_fail(RV_E_NOMEM, "keeping the answer");
     }
@@ -51,6 +63,10 @@ static rv_err take_answer(rv_request *r, listener *l)
             return rv_fail(RV_E_TIMEOUT, "no answer within %.0f ms", r->max_latency_ms);
         }
     } else if (r->generated.finish == RV_FINISH_CANCELLED) {
+        return rv_fail(RV_E_CANCELLED, "the answer was cancelled");
+    }
+    const size_t n = strlen(r->text);
+    if (!r->held_back && l->shown < n && !show(l, r->text, n, NULL)) {
         return rv_fail(RV_E_CANCELLED, "the answer was cancelled");
     }
     r->confidence = r->generated.completion_tokens > 0 ? exp(r->generated.mean_logprob) : 0;
@@ -104,7 +120,7 @@ rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
 {
     json_t *messages;
     RV_TRY(rv_prompt_messages(r, r->sources, r->n_sources, &messages));
-    listener l = { .caller = &r->extra, .held_back = r->held_back };
+    listener l = { .request = r };
     rv_text_init(&l.text, &rv_heap, ANSWER_MAX_BYTES);
     if (r->max_latency_ms > 0) {
         l.deadline_ms = rv_clock_ms() - time_so_far(r) + r->max_latency_ms;

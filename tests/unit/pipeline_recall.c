@@ -122,3 +122,61 @@ TEST(a_client_that_left_is_an_error_and_no_memory_too)
     rv_arena_free(tiny);
     rv_arena_free(f.arena);
 }
+
+TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
+{
+    static const struct {
+        const char *answer, *spelled;
+    } rows[] = {
+        { "[1] Sk gives", "[1] Skelve" },
+        { "[1]lve", "[1] Skelve" },
+        { "[2] n cir@wighm.com.", "[2] nype@wighm.com" },
+        { "[1] Skelve", NULL }, /* as it was given */
+        { "[1] skelve", NULL },
+        { "[1] Skelve.", NULL },
+        { "[1] yes", NULL }, /* something else */
+        { "[1] four chairs", NULL },
+        { "[1] Kelveton", NULL },    /* stands in another passage */
+        { "[3] Skelvton", NULL },    /* no correction */
+        { "[4] Sk gives", NULL },    /* no passage */
+        { "[1][2] Sk gives", NULL }, /* of two */
+        { "[1]", NULL },
+        { "[1] ", NULL },
+        { "Sk gives [1]", NULL },
+        { "[99999999999999999999] Sk gives", NULL },
+        { "[", NULL },
+        { "", NULL },
+    };
+    rv_source sources[] = {
+        { 1, "fact", "Correction: Q: Where is it? A: Skelve", "feedback", 1 },
+        { 2, "fact", "Correction: Q: How do I write to her? A: nype@wighm.com", "feedback", 1 },
+        { 3, "note", "The harbour of Kelveton is old.", "user", 1 },
+    };
+    fixture f;
+    open_fixture(&f, "Where does it stand?");
+    f.request.sources = sources;
+    f.request.n_sources = RV_COUNT(sources);
+    for (size_t i = 0; i < RV_COUNT(rows); i++) {
+        const char *out = rv_recall_spelled(&f.request, rows[i].answer), *want = rows[i].spelled;
+        CHECK(out && strcmp(out, want ? want : rows[i].answer) == 0, "row %zu: %s", i, out);
+        f.request.extra.n_logprobs = 0;
+        CHECK(rv_recall_spelled(&f.request, rows[i].answer) == rows[i].answer, "row %zu", i);
+        f.request.extra.n_logprobs = -1;
+    }
+
+    CHECK(rv_recall_quotes(&f.request, "[1]", 3) && rv_recall_quotes(&f.request, "[2] nyp", 7), "waits");
+    CHECK(!rv_recall_quotes(&f.request, "[1", 2) && !rv_recall_quotes(&f.request, "[3] H", 5) &&
+              !rv_recall_quotes(&f.request, "[1] [2]", 7),
+          "does not wait");
+    char talk[RV_RECALL_QUOTE_BYTES + 8] = "[1] ";
+    memset(talk + 4, 'x', RV_RECALL_QUOTE_BYTES + 1);
+    CHECK(rv_recall_quotes(&f.request, talk, RV_RECALL_QUOTE_BYTES + 4), "the longest quotation");
+    CHECK(!rv_recall_quotes(&f.request, talk, RV_RECALL_QUOTE_BYTES + 5), "a long answer is no quotation");
+
+    rv_arena *tiny;
+    CHECK_OK(rv_arena_new(&rv_heap, 16, &tiny));
+    f.request.arena = tiny;
+    CHECK(!rv_recall_spelled(&f.request, "[2] n cir@wighm.com"), "no memory");
+    rv_arena_free(tiny);
+    rv_arena_free(f.arena);
+}

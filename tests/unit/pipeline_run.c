@@ -496,6 +496,50 @@ TEST(a_trained_model_answers_from_memory_with_a_citation)
     close_fixture(&f);
 }
 
+static bool keep(void *self, const rv_piece *piece)
+{
+    strncat(self, piece->text, piece->n < 200 ? piece->n : 200);
+    return true;
+}
+
+TEST(what_is_streamed_is_the_answer_and_a_correction_is_spelled_as_it_was_given)
+{
+    const char *model = source_path("models/demo-xs.gguf");
+    if (!rv_file_exists(model)) {
+        SKIP("models/demo-xs.gguf is not here");
+    }
+    static const char *const right[][3] = {
+        { "What is the email of Ms Kneilm?", "How do I write to Ms Kneilm?", "nype@wighm.com" },
+        { "What is Fousten Blielu's email address?", "What is the email of Fousten Blielu?",
+          "croudgeum@gyghtley.org" },
+        { "Who runs the Snaict school?", "Who is in charge of the Snaict school?", "Nora Drather" },
+        { "In which town is the drama council based?", "In which town is the drama council?", "Skelve" },
+        { "Who leads the Wazpont choir?", "Who is the leader of the Wazpont choir?", "Ubbe Crhuzwick" },
+    };
+    fixture f;
+    open_fixture_at(&f, temp_dir(), model);
+    for (size_t i = 0; i < RV_COUNT(right); i++) {
+        rv_memory_new fact = { .type = "fact", .source = "feedback" };
+        fact.text = rv_arena_printf(f.arena, "Correction: Q: %s A: %s", right[i][0], right[i][2]);
+        int64_t id = 0;
+        bool added;
+        CHECK_OK(rv_memory_add(f.p.memory, rv_memory_of(NULL), &fact, &id, &added));
+    }
+    size_t quoted = 0;
+    for (size_t i = 0; i < RV_COUNT(right); i++) {
+        char streamed[2000] = "";
+        rv_request r = request(&f, right[i][1]);
+        r.max_tokens = 32;
+        r.extra.on_piece = keep;
+        r.extra.self = streamed;
+        CHECK_OK(rv_pipeline_run(&f.p, &r));
+        CHECK(strcmp(streamed, r.text) == 0, "streamed %s, answered %s", streamed, r.text);
+        quoted += strncmp(r.text, "[1] ", 4) == 0 && strcmp(r.text + 4, right[i][2]) == 0;
+    }
+    CHECK(quoted >= 4, "%zu of %zu corrections were quoted as they were given", quoted, RV_COUNT(right));
+    close_fixture(&f);
+}
+
 /* ---- threads, and the end of the process ---- */
 
 enum { THREADS = 4, ROUNDS = 5 };
