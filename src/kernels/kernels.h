@@ -174,7 +174,7 @@ typedef struct rv_kernels {
     void (*hadamard)(float *x, size_t n);
 
     /* Many rows of codes times one vector: out [n_rows] = sum over i of (codes[row * stride + i] - 128) * q[i], exact for
-     * n up to 65,536. rows [n_rows] names them; NULL: the first n_rows. */
+     * n up to 65,536 and q from -127 on. rows [n_rows] names them; NULL: the first n_rows. */
     void (*code_dots)(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,
                       const int8_t *q, size_t n, int32_t *out);
 

@@ -581,7 +581,7 @@ TEST(code_dots_is_exact_for_rows_side_by_side_and_picked)
             codes[i] = s % 4 == 1 ? 255 : s % 4 == 2 ? 0 : (uint8_t)rv_rng_next(&rng);
         }
         for (size_t i = 0; i < n; i++) {
-            q[i] = s % 4 == 1 ? -128 : s % 4 == 2 ? 127 : (int8_t)rv_rng_next(&rng);
+            q[i] = s % 4 == 1 ? -127 : s % 4 == 2 ? 127 : (int8_t)(rv_rng_below(&rng, 255) - 127);
         }
         for (size_t n_rows = 0; n_rows <= most; n_rows++) {
             uint32_t rows[11];
