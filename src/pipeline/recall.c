@@ -90,32 +90,30 @@ rv_err rv_recall(rv_request *r)
     return RV_OK;
 }
 
-/* The value of a correction, [1 .. *n] bytes up to the end of the text; NULL: it has none. */
+/* The value of a correction, [1 .. *n] bytes up to the end of the text; NULL: it has none, or more than is quoted. */
 static const char *value_of(const char *fact, size_t *n)
 {
     const char *value = rv_recall_is_correction(fact) ? strstr(fact, " A: ") : NULL;
     *n = value ? strlen(value + 4) : 0;
-    return *n > 0 ? value + 4 : NULL;
+    return *n > 0 && *n <= RV_RECALL_QUOTE_BYTES ? value + 4 : NULL;
 }
 
-/* Where what is said behind the citation begins, and which correction it cites; 0: the answer does not begin with one citation of a
- * correction. */
-static size_t quotes(const rv_request *r, const char *answer, size_t n, const char **value,
-                     size_t *value_bytes)
+/* Where what is said behind the citation begins, n when that is still to come; 0: the answer does not begin with one citation of one
+ * passage. */
+static size_t said_from(const rv_request *r, const char *answer, size_t n)
 {
     size_t number = 0, i = 1;
     while (i < n && i < 4 && isdigit((unsigned char)answer[i])) {
         number = 10 * number + (size_t)(answer[i++] - '0');
     }
-    if (n == 0 || answer[0] != '[' || i == n || answer[i] != ']' || number < 1 || number > r->n_sources) {
+    if (n == 0 || answer[0] != '[' || (i < n && (answer[i] != ']' || number < 1 || number > r->n_sources))) {
         return 0;
     }
-    i++;
+    i += i < n;
     while (i < n && answer[i] == ' ') {
         i++;
     }
-    *value = value_of(r->sources[number - 1].text, value_bytes);
-    return *value && *value_bytes <= RV_RECALL_QUOTE_BYTES && (i == n || answer[i] != '[') ? i : 0;
+    return i == n || answer[i] != '[' ? i : 0;
 }
 
 /* Bytes that both have in common, in order, without case. */
@@ -153,28 +151,42 @@ static bool stands_in(const char *text, const char *said, size_t n)
 
 bool rv_recall_quotes(const rv_request *r, const char *answer, size_t n)
 {
-    const char *value;
-    size_t value_bytes, from = quotes(r, answer, n, &value, &value_bytes);
-    return from > 0 && n - from <= RV_RECALL_QUOTE_BYTES && r->extra.n_logprobs < 0;
+    const size_t from = said_from(r, answer, n);
+    bool any = false;
+    for (size_t i = 0; i < r->n_sources; i++) {
+        size_t value_bytes;
+        any = any || value_of(r->sources[i].text, &value_bytes);
+    }
+    return any && from > 0 && n - from <= RV_RECALL_QUOTE_BYTES && r->extra.n_logprobs < 0;
 }
 
 const char *rv_recall_spelled(const rv_request *r, const char *answer)
 {
-    const char *value;
-    size_t n = strlen(answer), value_bytes, from = quotes(r, answer, n, &value, &value_bytes);
+    size_t n = strlen(answer), from = said_from(r, answer, n), best = r->n_sources;
+    double most = ALIKE;
     if (!rv_recall_quotes(r, answer, n)) {
         return answer;
     }
     while (n > from && strchr(" .", answer[n - 1])) {
         n--;
     }
+    if (n == from) {
+        return answer;
+    }
     for (size_t i = 0; i < r->n_sources; i++) {
+        size_t value_bytes;
+        const char *value = value_of(r->sources[i].text, &value_bytes);
         if (stands_in(r->sources[i].text, answer + from, n - from)) {
-            return answer; /* a quotation, of this or of another passage */
+            return answer; /* a quotation, of a correction or of another passage */
+        }
+        double common = value ? (double)in_common(answer + from, n - from, value, value_bytes) : 0;
+        if (value && 2 * common >= most * (double)(n - from + value_bytes)) {
+            most = 2 * common / (double)(n - from + value_bytes);
+            best = i;
         }
     }
-    const double common = (double)in_common(answer + from, n - from, value, value_bytes);
-    return 2 * common < ALIKE * (double)(n - from + value_bytes)
-               ? answer
-               : rv_arena_printf(r->arena, "%.*s %s", (int)(strchr(answer, ']') + 1 - answer), answer, value);
+    size_t value_bytes;
+    return best == r->n_sources ? answer
+                                : rv_arena_printf(r->arena, "[%zu] %s", best + 1,
+                                                  value_of(r->sources[best].text, &value_bytes));
 }

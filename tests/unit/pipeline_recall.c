@@ -136,8 +136,9 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
         { "[1] Skelve.", NULL },
         { "[1] yes", NULL }, /* something else */
         { "[1] four chairs", NULL },
-        { "[1] Kelveton", NULL },    /* stands in another passage */
-        { "[3] Skelvton", NULL },    /* no correction */
+        { "[1] Kelveton", NULL }, /* stands in another passage */
+        { "[3] nipe@wighm.com",
+          "[2] nype@wighm.com" },    /* the passage beside it, perhaps the one it corrects */
         { "[4] Sk gives", NULL },    /* no passage */
         { "[1][2] Sk gives", NULL }, /* of two */
         { "[1]", NULL },
@@ -164,10 +165,20 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
         f.request.extra.n_logprobs = -1;
     }
 
-    CHECK(rv_recall_quotes(&f.request, "[1]", 3) && rv_recall_quotes(&f.request, "[2] nyp", 7), "waits");
-    CHECK(!rv_recall_quotes(&f.request, "[1", 2) && !rv_recall_quotes(&f.request, "[3] H", 5) &&
-              !rv_recall_quotes(&f.request, "[1] [2]", 7),
-          "does not wait");
+    static const char *const waits[] = { "[", "[1", "[1]", "[1] ", "[2] nyp", "[3] H" }, *const goes_on[] = {
+        "", "T", "[x", "[4]", "[0]", "[1] [", "[1][2] H"
+    };
+    for (size_t i = 0; i < RV_COUNT(waits); i++) {
+        CHECK(rv_recall_quotes(&f.request, waits[i], strlen(waits[i])), "%s", waits[i]);
+    }
+    for (size_t i = 0; i < RV_COUNT(goes_on); i++) {
+        CHECK(!rv_recall_quotes(&f.request, goes_on[i], strlen(goes_on[i])), "%s", goes_on[i]);
+    }
+    f.request.sources = sources + 2; /* no correction among them */
+    f.request.n_sources = 1;
+    CHECK(!rv_recall_quotes(&f.request, "[1] H", 5), "nothing to be spelled");
+    f.request.sources = sources;
+    f.request.n_sources = RV_COUNT(sources);
     char talk[RV_RECALL_QUOTE_BYTES + 8] = "[1] ";
     memset(talk + 4, 'x', RV_RECALL_QUOTE_BYTES + 1);
     CHECK(rv_recall_quotes(&f.request, talk, RV_RECALL_QUOTE_BYTES + 4), "the longest quotation");
