@@ -36,10 +36,10 @@ bool rv_recall_is_about(const rv_request *r, const char *fact);
 const char *rv_recall_same_question(const rv_request *r, const char *fact);
 /** rv_recall_quotes - an answer that begins so, n bytes, may turn out to be a correction misspelled: there is one among the passages, and it
  * cites one passage and is still short.
- * rv_recall_spelled - the answer, spelled as the correction and citing it when that is what it says in other letters and no passage
- * holds what it says; in the request's arena. NULL: no memory. Neither is so when log-probabilities are asked for: those are of the
+ * rv_recall_spelled - the answer, spelled as the correction and citing it when that is what it says in other letters, with a word that
+ * stands neither in a passage nor in the question; in the request's arena. NULL: no memory. Neither is so when log-probabilities are asked for: those are of the
  * model's own words. */
-enum { RV_RECALL_QUOTE_BYTES = 256 };
+enum { RV_RECALL_QUOTE_BYTES = 80 };
 bool rv_recall_quotes(const rv_request *r, const char *answer, size_t n);
 const char *rv_recall_spelled(const rv_request *r, const char *answer);
 

@@ -134,12 +134,14 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
         { "[1] Skelve", NULL }, /* as it was given */
         { "[1] skelve", NULL },
         { "[1] Skelve.", NULL },
+        { "[1] at 9:00", NULL }, /* like "at 20:00", but of words that are there */
+        { "[1] he opens it at 9:00", NULL },
         { "[1] yes", NULL }, /* something else */
         { "[1] four chairs", NULL },
         { "[1] Kelveton", NULL }, /* stands in another passage */
         { "[3] nipe@wighm.com",
           "[2] nype@wighm.com" },    /* the passage beside it, perhaps the one it corrects */
-        { "[4] Sk gives", NULL },    /* no passage */
+        { "[5] Sk gives", NULL },    /* no passage */
         { "[1][2] Sk gives", NULL }, /* of two */
         { "[1]", NULL },
         { "[1] ", NULL },
@@ -151,7 +153,8 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
     rv_source sources[] = {
         { 1, "fact", "Correction: Q: Where is it? A: Skelve", "feedback", 1 },
         { 2, "fact", "Correction: Q: How do I write to her? A: nype@wighm.com", "feedback", 1 },
-        { 3, "note", "The harbour of Kelveton is old.", "user", 1 },
+        { 3, "note", "The harbour of Kelveton is old. It opens from 9:00.", "user", 1 },
+        { 4, "fact", "Correction: Q: When does he come at noon? A: at 20:00", "feedback", 1 },
     };
     fixture f;
     open_fixture(&f, "Where does it stand?");
@@ -166,7 +169,7 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
     }
 
     static const char *const waits[] = { "[", "[1", "[1]", "[1] ", "[2] nyp", "[3] H" }, *const goes_on[] = {
-        "", "T", "[x", "[4]", "[0]", "[1] [", "[1][2] H"
+        "", "T", "[x", "[5]", "[0]", "[1] [", "[1][2] H"
     };
     for (size_t i = 0; i < RV_COUNT(waits); i++) {
         CHECK(rv_recall_quotes(&f.request, waits[i], strlen(waits[i])), "%s", waits[i]);
