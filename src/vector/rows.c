@@ -316,7 +316,8 @@ rv_row_scale rv_rows_encode(const rv_rows *r, const float *x, float *rotated, ui
 static rv_row_query ask(const rv_rows *r, rv_row_scale scale, int8_t *code)
 {
     for (size_t i = 0; i < r->stride; i++) {
-        code[i] = (int8_t)(code[i] ^ -128);
+        const int8_t q = (int8_t)(code[i] ^ -128);
+        code[i] = q < -127 ? -127 : q; /* only of a damaged row */
     }
     bool product = r->metric == RV_INDEX_IP;
     return product ? (rv_row_query){ code, -scale.scale, 0, 0, scale }
