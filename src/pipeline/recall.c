@@ -9,8 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* Words that stand nowhere, this like the correction, are the correction misspelled: twice what both have in common, in order, over both
- * lengths. "Sk gives" for "Skelve" is at .57, "yes" or "four chairs" below .3. */
+/* Words that stand nowhere, this like the correction, are the correction misspelled. "Sk gives" for "Skelve" is at .57, "yes" or "four chairs" below .3. */
 #define ALIKE 0.5
 
 /* Next letter or digit (ASCII as small letters, others as they are), 0 at the end. */
@@ -118,33 +117,46 @@ static size_t said_from(const rv_request *r, const char *answer, size_t n)
     return i == n || answer[i] != '[' ? i : 0;
 }
 
-/* Bytes that both have in common, in order, without case. */
-static size_t in_common(const char *a, size_t n_a, const char *b, size_t n_b)
+typedef struct letters {
+    uint32_t at[RV_RECALL_QUOTE_BYTES]; /* code points, ASCII as small letters */
+    size_t n;
+} letters;
+
+static letters letters_of(const char *text, size_t n)
 {
-    uint16_t row[RV_RECALL_QUOTE_BYTES + 1] = { 0 };
-    for (size_t i = 0; i < n_a; i++) {
-        uint16_t corner = 0;
-        for (size_t j = 0; j < n_b; j++) {
-            const uint16_t above = row[j + 1];
-            row[j + 1] = tolower((unsigned char)a[i]) == tolower((unsigned char)b[j]) ? (uint16_t)(corner + 1)
-                         : row[j] > above                                             ? row[j]
-                                                                                      : above;
+    letters out = { .n = 0 };
+    for (size_t i = 0, step; i < n && out.n < RV_RECALL_QUOTE_BYTES; i += step) {
+        uint32_t code = 0;
+        step = rv_utf8_decode(text + i, n - i, &code);
+        if (step == 0) { /* malformed: a byte is a letter of its own */
+            code = (unsigned char)text[i];
+            step = 1;
+        }
+        out.at[out.n++] = code < 0x80 ? (uint32_t)tolower((int)code) : code;
+    }
+    return out;
+}
+
+/* Twice the letters that both have in common, in order, over all: 1 when they are the same. */
+static double alike(const letters *a, const letters *b)
+{
+    size_t row[RV_RECALL_QUOTE_BYTES + 1] = { 0 };
+    for (size_t i = 0; i < a->n; i++) {
+        size_t corner = 0;
+        for (size_t j = 0; j < b->n; j++) {
+            const size_t above = row[j + 1];
+            row[j + 1] = a->at[i] == b->at[j] ? corner + 1 : row[j] > above ? row[j] : above;
             corner = above;
         }
     }
-    return row[n_b];
+    return a->n + b->n > 0 ? 2 * (double)row[b->n] / (double)(a->n + b->n) : 0;
 }
 
-static bool is_letter(char c)
+static bool stands_in(const char *text, rv_str word)
 {
-    return (unsigned char)c >= 0x80 || isalnum((unsigned char)c);
-}
-
-/* As words of their own: the end of a name is no quotation. */
-static bool stands_in(const char *text, const char *said, size_t n)
-{
-    for (const char *at = text; *at; at++) {
-        if (strncasecmp(at, said, n) == 0 && (at == text || !is_letter(at[-1])) && !is_letter(at[n])) {
+    rv_str rest = rv_str_of(text, strlen(text)), one;
+    while (rv_word_next(&rest, &one)) {
+        if (one.n == word.n && strncasecmp(one.at, word.at, word.n) == 0) {
             return true;
         }
     }
@@ -156,9 +168,9 @@ static bool is_made_up(const rv_request *r, rv_str said)
 {
     rv_str word;
     while (rv_word_next(&said, &word)) {
-        bool known = stands_in(r->query, word.at, word.n);
+        bool known = stands_in(r->query, word);
         for (size_t i = 0; i < r->n_sources; i++) {
-            known = known || stands_in(r->sources[i].text, word.at, word.n);
+            known = known || stands_in(r->sources[i].text, word);
         }
         if (!known) {
             return true;
@@ -171,11 +183,14 @@ bool rv_recall_quotes(const rv_request *r, const char *answer, size_t n)
 {
     const size_t from = said_from(r, answer, n);
     bool any = false;
-    for (size_t i = 0; i < r->n_sources; i++) {
-        size_t value_bytes;
-        any = any || value_of(r->sources[i].text, &value_bytes);
+    if (from == 0 || n - from > RV_RECALL_QUOTE_BYTES || r->extra.n_logprobs >= 0) {
+        return false;
     }
-    return any && from > 0 && n - from <= RV_RECALL_QUOTE_BYTES && r->extra.n_logprobs < 0;
+    for (size_t i = 0; i < r->n_sources && !any; i++) {
+        size_t value_bytes;
+        any = value_of(r->sources[i].text, &value_bytes) != NULL;
+    }
+    return any;
 }
 
 const char *rv_recall_spelled(const rv_request *r, const char *answer)
@@ -191,12 +206,13 @@ const char *rv_recall_spelled(const rv_request *r, const char *answer)
     if (!is_made_up(r, rv_str_of(answer + from, n - from))) {
         return answer; /* of words that were there: it may say something else than the correction, and be right */
     }
+    const letters said = letters_of(answer + from, n - from);
     for (size_t i = 0; i < r->n_sources; i++) {
         size_t value_bytes;
         const char *value = value_of(r->sources[i].text, &value_bytes);
-        double common = value ? (double)in_common(answer + from, n - from, value, value_bytes) : 0;
-        if (value && 2 * common >= most * (double)(n - from + value_bytes)) {
-            most = 2 * common / (double)(n - from + value_bytes);
+        const letters given = letters_of(value, value ? value_bytes : 0);
+        if (alike(&said, &given) >= most) {
+            most = alike(&said, &given);
             best = i;
         }
     }

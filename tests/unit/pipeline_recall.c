@@ -140,8 +140,12 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
         { "[1] four chairs", NULL },
         { "[1] Kelveton", NULL }, /* stands in another passage */
         { "[3] nipe@wighm.com",
-          "[2] nype@wighm.com" },    /* the passage beside it, perhaps the one it corrects */
-        { "[5] Sk gives", NULL },    /* no passage */
+          "[2] nype@wighm.com" },           /* the passage beside it, perhaps the one it corrects */
+        { "[4] \u306f\u306b\u307b", NULL }, /* letters are compared, not bytes */
+        { "[4] \u0422\u0430\u043c\u0431\u043e\u0432", NULL },
+        { "[4] \u041a\u0430\u0437\u044c", "[6] \u041a\u0430\u0437\u0430\u043d\u044c" },
+        { "[4] \u3053", NULL },      /* stands in a passage, where words are not set apart */
+        { "[7] Sk gives", NULL },    /* no passage */
         { "[1][2] Sk gives", NULL }, /* of two */
         { "[1]", NULL },
         { "[1] ", NULL },
@@ -155,6 +159,8 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
         { 2, "fact", "Correction: Q: How do I write to her? A: nype@wighm.com", "feedback", 1 },
         { 3, "note", "The harbour of Kelveton is old. It opens from 9:00.", "user", 1 },
         { 4, "fact", "Correction: Q: When does he come at noon? A: at 20:00", "feedback", 1 },
+        { 5, "fact", "Correction: Q: Who? A: \u3042\u3053\u3055", "feedback", 1 },
+        { 6, "fact", "Correction: Q: Which town? A: \u041a\u0430\u0437\u0430\u043d\u044c", "feedback", 1 },
     };
     fixture f;
     open_fixture(&f, "Where does it stand?");
@@ -169,7 +175,7 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
     }
 
     static const char *const waits[] = { "[", "[1", "[1]", "[1] ", "[2] nyp", "[3] H" }, *const goes_on[] = {
-        "", "T", "[x", "[5]", "[0]", "[1] [", "[1][2] H"
+        "", "T", "[x", "[7]", "[0]", "[1] [", "[1][2] H"
     };
     for (size_t i = 0; i < RV_COUNT(waits); i++) {
         CHECK(rv_recall_quotes(&f.request, waits[i], strlen(waits[i])), "%s", waits[i]);
