@@ -103,7 +103,7 @@ static found test(const rv_router *router, bool of_a, bool first)
         rv_routed routed;
         rv_slot_input in = { .text = r->prompt, .n = strlen(r->prompt), .vector = vector, .device = 2 };
         must(rv_embed_text(world.embed, r->prompt, in.n, vector));
-        rv_router_route(router, &in, 0, scratch, &routed);
+        rv_router_route(router, &in, 0, true, scratch, &routed);
         int right = 0;
         for (int t = 0; t < 2; t++) {
             double p = fmin(0.999, fmax(0.001, (double)routed.p_right[t]));

@@ -196,7 +196,7 @@ static void foretell(const life *l, const rv_router *router, size_t from)
         rv_choice_how how = { .usual = big,
                               .allowed = (uint32_t)(1u << world.tiers) - 1,
                               .threshold = l->threshold };
-        rv_router_route(router, &in, 0, scratch, &routed);
+        rv_router_route(router, &in, 0, true, scratch, &routed);
         rv_choice choice = rv_router_choose(&routed, &how);
         size_t tier = choice.tier;
         fell += choice.fallback;
@@ -292,7 +292,7 @@ static void live(life *l, const asked *a, size_t i, half *h)
     bool explored = draw < explores;
     if (l->router) {
         rv_slot_input in = input_of(a, vector);
-        rv_router_route(l->router, &in, 0, scratch, &routed);
+        rv_router_route(l->router, &in, 0, true, scratch, &routed);
     }
     rv_choice choice = rv_router_choose(l->router ? &routed : NULL, &how);
     size_t tier = choice.tier, from = tiers;

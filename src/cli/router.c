@@ -166,7 +166,7 @@ static rv_err score_text(scorer *s, const char *text, size_t n, rv_routed *out)
 {
     RV_TRY(rv_embed_text(s->embed, text, n, s->vector));
     rv_slot_input in = router_input_of(s->r, text, n, s->vector);
-    rv_router_route(s->r, &in, 0, s->scratch, out);
+    rv_router_route(s->r, &in, 0, true, s->scratch, out);
     return RV_OK;
 }
 

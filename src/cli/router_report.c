@@ -74,7 +74,7 @@ static rv_err predict(const router_data *d, const rv_router *r, predictions *out
         }
         rv_routed routed;
         rv_slot_input in = router_input_of(r, d->at[i].text, d->at[i].n, d->at[i].vector);
-        rv_router_route(r, &in, 0, scratch, &routed);
+        rv_router_route(r, &in, 0, false, scratch, &routed);
         for (size_t t = 0; t < tiers; t++) {
             size_t at = out->n * tiers + t;
             out->p[at] = routed.p_right[t];

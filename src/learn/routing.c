@@ -421,9 +421,9 @@ static rv_err compare(const round_of *r, const rv_router *fresh, double price, v
                              .cover = q->cover,
                              .k = q->n_hits };
         rv_routed new_way, old_way = { .tier = job->usual };
-        rv_router_route(fresh, &in, 0, scratch, &new_way);
+        rv_router_route(fresh, &in, 0, job->cascade, scratch, &new_way);
         if (job->now) {
-            rv_router_route(job->now, &in, 0, scratch, &old_way);
+            rv_router_route(job->now, &in, 0, job->cascade, scratch, &old_way);
         }
         double after = worth(job, fresh, &new_way, q, price),
                before = worth(job, job->now, &old_way, q, price);
@@ -507,6 +507,7 @@ static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
     how.cost_share = job->cost_share;
     how.threshold = job->threshold;
     how.usual = job->usual;
+    how.cascade = job->cascade;
     how.seed = (uint64_t)job->now_version + 1;
     RV_TRY(rv_router_train(&rv_heap, &set, &how, &trained, &candidate));
     rv_err e = compare(r, candidate, trained.lambda, &v);

@@ -157,6 +157,13 @@ static void note_probs(rv_request *r, const rv_router *router)
     }
 }
 
+/* Whether an answer may be checked and given again: whoever wants log-probabilities or is in a hurry gets the first one. */
+static bool may_check(const rv_pipeline *p, const rv_request *r)
+{
+    bool hurried = r->max_latency_ms > 0 && r->max_latency_ms < HURRIED_MS;
+    return p->cascade && r->extra.n_logprobs < 0 && !hurried;
+}
+
 static rv_err decide(const rv_pipeline *p, rv_request *r, const rv_router *router)
 {
     const char *ids[RV_ROUTER_TIERS] = { NULL };
@@ -173,7 +180,7 @@ static rv_err decide(const rv_pipeline *p, rv_request *r, const rv_router *route
         return RV_OK;
     }
     fill_input(r, router, &in, distances, kinds);
-    rv_router_route(router, &in, allowed, scratch, &r->routed);
+    rv_router_route(router, &in, allowed, may_check(p, r), scratch, &r->routed);
     note_probs(r, router);
     r->router_confidence = r->routed.confidence;
     rv_choice_how how = { .allowed = allowed, .usual = RV_ROUTER_TIERS, .threshold = p->confidence };
@@ -246,8 +253,7 @@ rv_err rv_stage_router(const rv_pipeline *p, rv_request *r)
 bool rv_stage_router_may_escalate(const rv_pipeline *p, const rv_request *r)
 {
     const char *ids[RV_ROUTER_TIERS];
-    bool hurried = r->max_latency_ms > 0 && r->max_latency_ms < HURRIED_MS;
-    if (!p->cascade || !r->decided || r->extra.n_logprobs >= 0 || hurried) {
+    if (!r->decided || !may_check(p, r)) {
         return false;
     }
     const rv_router *router = rv_router_held_get(r->held);

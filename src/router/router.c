@@ -17,6 +17,7 @@ rv_router_how rv_router_how_default(void)
                             .int8 = true,
                             .cost_share = 0.45,
                             .usual = RV_ROUTER_TIERS,
+                            .cascade = true,
                             .seed = 1 };
 }
 
@@ -262,7 +263,60 @@ void router_chances(const rv_router *r, rv_routed *out)
     }
 }
 
-void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, rv_routed *out)
+/* When a tier's answer is surprising, so are those of others: a part of the surprise is carried over. The best of the larger tiers then,
+ * and its chance less price of cost in *worth; tiers: there is none. */
+static size_t best_behind(const rv_router *r, const rv_routed *routed, size_t tier, float surprise,
+                          uint32_t allowed, float *worth)
+{
+    size_t best = r->tiers;
+    *worth = -INFINITY;
+    for (size_t t = tier + 1; t < r->tiers; t++) {
+        float then = r->carry[0] * router_log_odds(routed->p_right[t]) + r->carry[1] * surprise;
+        float utility = logistic(then) - r->lambda * routed->cost[t];
+        if ((allowed >> t & 1) && utility > *worth) {
+            best = t;
+            *worth = utility;
+        }
+    }
+    return best;
+}
+
+/* What the surprises have to be moved by so that they do not change the chance on average. */
+static float centre_of(const float *surprises, float before)
+{
+    float centre = 0;
+    for (int round = 0; round < 4; round++) {
+        float miss = -logistic(before) * ROUTER_SURPRISES, slope = 1e-3f;
+        for (int k = 0; k < ROUTER_SURPRISES; k++) {
+            float p = logistic(before + surprises[k] + centre);
+            miss += p;
+            slope += p * (1 - p);
+        }
+        centre -= fminf(1, fmaxf(-1, miss / slope));
+    }
+    return centre;
+}
+
+/* Its answer is shown, or a larger tier's is when that is worth more then: the mean over what its answer may say of itself. */
+static float worth_of(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed,
+                      bool cascade)
+{
+    float price = r->lambda * routed->cost[tier], sum = 0, behind;
+    if (!cascade || !rv_router_checks(r, routed, tier, allowed)) {
+        return routed->p_right[tier] - price;
+    }
+    const float *surprises = r->surprises[tier];
+    float before = router_log_odds(routed->p_right[tier]), centre = centre_of(surprises, before);
+    for (int k = 0; k < ROUTER_SURPRISES; k++) {
+        float surprise = surprises[k] + centre;
+        (void)best_behind(r, routed, tier, surprise, allowed, &behind);
+        sum += fmaxf(logistic(before + surprise), behind);
+    }
+    return sum / ROUTER_SURPRISES - price;
+}
+
+void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, bool cascade,
+                  rv_routed *out)
 {
     uint32_t all = (uint32_t)((1u << r->tiers) - 1);
     allowed = (allowed & all) ? allowed & all : all;
@@ -270,16 +324,16 @@ void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allow
     remember(r, found, out);
     float best = -INFINITY, second = -INFINITY;
     for (size_t t = 0; t < r->tiers; t++) {
-        float utility = out->p_right[t] - r->lambda * out->cost[t];
+        out->worth[t] = worth_of(r, out, t, allowed, cascade);
         if (!(allowed >> t & 1)) {
             continue;
         }
-        if (utility > best) {
+        if (out->worth[t] > best) {
             second = best;
-            best = utility;
+            best = out->worth[t];
             out->tier = t;
-        } else if (utility > second) {
-            second = utility;
+        } else if (out->worth[t] > second) {
+            second = out->worth[t];
         }
     }
     if (out->seen) {
@@ -320,36 +374,20 @@ void router_draft_numbers(float before, rv_draft draft, float out[ROUTER_DRAFTS]
     memcpy(out, all, sizeof all);
 }
 
-/* What makes one tier fail makes the others fail too: a part of the surprise is carried over. */
-void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
-                        size_t other, float *now, float *then)
+float router_surprise(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft)
 {
     float before = router_log_odds(routed->p_right[tier]), x[ROUTER_DRAFTS], z = 0;
     router_draft_numbers(before, draft, x);
     for (int k = 0; k < ROUTER_DRAFTS; k++) {
         z += r->drafts[tier][k] * x[k];
     }
-    *now = logistic(z);
-    *then = logistic(r->carry[0] * router_log_odds(routed->p_right[other]) + r->carry[1] * (z - before));
-}
-
-/* The tier that would be best if the one that answered were not there. */
-static size_t next_tier(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed)
-{
-    size_t best = r->tiers;
-    for (size_t t = tier + 1; t < r->tiers; t++) {
-        float utility = routed->p_right[t] - r->lambda * routed->cost[t];
-        if ((allowed >> t & 1) &&
-            (best == r->tiers || utility > routed->p_right[best] - r->lambda * routed->cost[best])) {
-            best = t;
-        }
-    }
-    return best;
+    return z - before;
 }
 
 bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed)
 {
-    return !routed->seen && r->drafts[tier][1] != 0 && next_tier(r, routed, tier, allowed) < r->tiers;
+    uint32_t larger = (uint32_t)((1u << r->tiers) - 1) & ~(uint32_t)((2u << tier) - 1);
+    return !routed->seen && r->drafts[tier][1] != 0 && (allowed & larger);
 }
 
 bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
@@ -358,11 +396,10 @@ bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tie
     if (!rv_router_checks(r, routed, tier, allowed)) {
         return false;
     }
-    float now, then;
-    size_t t = next_tier(r, routed, tier, allowed);
-    *next = t;
-    router_judge_draft(r, routed, tier, draft, t, &now, &then);
-    return then - r->lambda * routed->cost[t] > now; /* what the first answer cost is spent either way */
+    float surprise = router_surprise(r, routed, tier, draft), behind;
+    *next = best_behind(r, routed, tier, surprise, allowed, &behind);
+    /* what the first answer cost is spent either way */
+    return behind > logistic(router_log_odds(routed->p_right[tier]) + surprise);
 }
 
 size_t rv_router_scratch_bytes(const rv_router *r)
@@ -386,8 +423,8 @@ void rv_router_fast(const rv_router *r, const rv_slot_input *given, float *slots
     rv_grnn_head(r->cell, state, log_odds);
 }
 
-void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allowed, void *scratch,
-                     rv_routed *out)
+void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allowed, bool cascade,
+                     void *scratch, rv_routed *out)
 {
     rv_past_text *text = scratch;
     rv_past_found *found = (rv_past_found *)(void *)(text + 1);
@@ -414,7 +451,7 @@ void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allow
         }
         out->cost[t] = expf(fminf(cost, 10));
     }
-    router_judge(r, found, allowed, out);
+    router_judge(r, found, allowed, cascade, out);
 }
 
 void rv_router_why(const rv_router *r, const rv_routed *routed, size_t tier, rv_router_reason *out, size_t n)

@@ -68,6 +68,7 @@ typedef struct rv_router_how {
     double
         threshold; /* of confidence, and the tier that answers below it, as in rv_choice_how; 0: every decision stands */
     size_t usual; /* RV_ROUTER_TIERS and more: none of the tiers */
+    bool cascade; /* as for rv_router_route */
     uint64_t seed;
     void (*progress)(void *self, size_t done, size_t total);
     void *self;
@@ -97,8 +98,9 @@ void rv_router_free(rv_router *r); /* accepts NULL */
 
 typedef struct rv_routed {
     size_t tiers;
-    float p_right[RV_ROUTER_TIERS];               /* calibrated probability that the tier answers rightly */
-    float cost[RV_ROUTER_TIERS];                  /* expected, the last tier's mean is 1 */
+    float p_right[RV_ROUTER_TIERS]; /* calibrated probability that the tier answers rightly */
+    float cost[RV_ROUTER_TIERS];    /* expected, the last tier's mean is 1 */
+    float worth[RV_ROUTER_TIERS]; /* of asking it first: chance less price of cost, with what may follow it */
     float part[RV_ROUTER_TIERS][RV_ROUTER_PARTS]; /* log odds as each part sees them */
     size_t tier;
     float
@@ -115,12 +117,14 @@ typedef struct rv_routed {
  *
  * in       slots' input; history is filled in from the weights when its counts are 0
  * allowed  bit t: tier t may be chosen; 0: all
+ * cascade  the answer will be checked (rv_router_escalates). A small tier is then worth more than its own answer: one that is not sure
+ *          costs little and is not shown
  * scratch  rv_router_scratch_bytes, one per thread
  * Immutable, any thread.
  */
 size_t rv_router_scratch_bytes(const rv_router *r);
-void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allowed, void *scratch,
-                     rv_routed *out);
+void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allowed, bool cascade,
+                     void *scratch, rv_routed *out);
 
 /**
  * rv_router_choose - which tier answers first: the router's, unless it is not sure (and does not remember), then the usual one.

@@ -10,6 +10,7 @@ enum {
     ROUTER_COSTS = RV_SURFACE + 1,      /* cost of a tier: statistics and a constant */
     ROUTER_DRAFTS = 6,                  /* of an answer that is there: router_draft_numbers */
     ROUTER_CARRY = 2,
+    ROUTER_SURPRISES = 16,
     ROUTER_COVER = 2 * RV_COVER + 1, /* numbers, their squares, and a constant */
     ROUTER_DOUBTS = 4                /* of the confidence: constant, chance of the chosen, lead, remembered */
 };
@@ -47,7 +48,10 @@ struct rv_router {
                 [ROUTER_DRAFTS]; /* weights of what router_draft_numbers says of an answer that is there */
     float carry
         [ROUTER_CARRY]; /* to a larger tier, of what a draft's confidence said: chance before, surprise */
-    float trust;        /* in a remembered outcome when some words are missing */
+    float surprises[RV_ROUTER_TIERS]
+                   [ROUTER_SURPRISES]; /* quantiles of what answers of a tier added to its log odds,
+                                                           ascending; all 0: not known */
+    float trust;                       /* in a remembered outcome when some words are missing */
 };
 
 static inline size_t router_lexical_size(size_t dim)
@@ -93,10 +97,10 @@ void router_fill_history(const rv_router *r, int cluster, rv_slot_input *in);
 void router_chances(const rv_router *r, rv_routed *out);
 /** router_draft_numbers - of an answer that is there: log odds of the chance before and of its own confidence, 1; and, because to be sure that
  * nothing was found is another thing than to be sure of what was: 1 and the log odds again when it cites nothing, 1 when it cites several.
- * router_judge_draft - chances of the tier that answered and of another one, now that the answer is there. */
+ * router_surprise - how much more log odds of being right the tier's answer has, now that it is there. */
 void router_draft_numbers(float before, rv_draft draft, float out[ROUTER_DRAFTS]);
-void router_judge_draft(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
-                        size_t other, float *now, float *then);
-/** router_judge - votes, costs and parts of routed are there: probabilities, tier and confidence. */
-void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, rv_routed *out);
+float router_surprise(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft);
+/** router_judge - votes, costs and parts of routed are there: probabilities, worth, tier and confidence. cascade: as for rv_router_route. */
+void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, bool cascade,
+                  rv_routed *out);
 #endif

@@ -91,7 +91,7 @@ static rv_err train_all(trainer *t, rv_router_trained *trained)
     for (int fold = 0; fold < FOLDS; fold++) {
         RV_TRY(router_predict_fold(t, fold));
     }
-    router_fit_decisions(t, trained);
+    RV_TRY(router_fit_decisions(t, trained));
     trained->rows = t->set->n;
     return router_train_parts(t);
 }

@@ -2,6 +2,8 @@
  * remembered and drafts, how sure a decision is, and last the price of cost that keeps what is done within the share asked for. */
 #include "router/train_priv.h"
 
+#include <stdlib.h>
+
 enum { LEAST_DRAFTS = 50 };
 #define LEAST_LAMBDA                                                                                         \
     0.05 /* what always taking the last tier costs in probability, however little is asked for */
@@ -173,13 +175,44 @@ static void fit_drafts(trainer *t)
     }
 }
 
+static int by_size(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* What answers of each tier said of themselves that was not known before: quantiles, so that what may come can be weighed beforehand. */
+static rv_err find_surprises(trainer *t)
+{
+    float *all = rv_new_array(t->r->mem, t->set->n + 1, sizeof *all);
+    if (!all) {
+        return rv_fail(RV_E_NOMEM, "learning to route");
+    }
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        size_t n = 0;
+        for (size_t i = 0; i < t->set->n && t->r->drafts[m][1] != 0; i++) {
+            rv_draft draft = t->set->rows[i].draft[m];
+            rv_routed routed = { .tiers = t->set->tiers };
+            if (draft.confidence > 0) {
+                chances_of(t, i, &routed);
+                all[n++] = router_surprise(t->r, &routed, m, draft);
+            }
+        }
+        qsort(all, n, sizeof *all, by_size);
+        for (size_t k = 0; k < ROUTER_SURPRISES && n > 0; k++) {
+            t->r->surprises[m][k] = all[(2 * k + 1) * n / (2 * ROUTER_SURPRISES)];
+        }
+    }
+    rv_free(t->r->mem, all);
+    return RV_OK;
+}
+
 /* A draft whose confidence is known, and what became of a larger tier on the same question. */
 static bool carry_row(const fit_rows *f, size_t i, double *x, double *y)
 {
     const rv_router_row *row = &f->t->set->rows[i];
     size_t tiers = f->t->set->tiers, draft = 0, other;
     rv_routed routed = { .tiers = tiers };
-    float now, then;
     while (draft < tiers && !(row->draft[draft].confidence > 0 && f->t->r->drafts[draft][1] != 0)) {
         draft++;
     }
@@ -189,9 +222,8 @@ static bool carry_row(const fit_rows *f, size_t i, double *x, double *y)
         return false;
     }
     chances_of(f->t, i, &routed);
-    router_judge_draft(f->t->r, &routed, draft, row->draft[draft], other, &now, &then);
     x[0] = router_log_odds(routed.p_right[other]);
-    x[1] = router_log_odds(now) - router_log_odds(routed.p_right[draft]);
+    x[1] = router_surprise(f->t->r, &routed, draft, row->draft[draft]);
     *y = row->quality[other];
     return true;
 }
@@ -212,7 +244,7 @@ static void decide(const trainer *t, size_t i, rv_routed *out)
         memcpy(out->part[m], router_part_of(t, i, m), sizeof out->part[m]);
         out->cost[m] = t->cost[i * t->set->tiers + m];
     }
-    router_judge(t->r, &t->found[i], 0, out);
+    router_judge(t->r, &t->found[i], 0, t->how->cascade, out);
 }
 
 /* Cost of a tier on a row: what it was, else what is expected. */
@@ -244,7 +276,7 @@ static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *rout
 {
     size_t next = 0;
     rv_draft draft = t->set->rows[i].draft[tier];
-    if (!rv_router_checks(t->r, routed, tier, UINT32_MAX)) {
+    if (!t->how->cascade || !rv_router_checks(t->r, routed, tier, UINT32_MAX)) {
         return 0;
     }
     bool thrown = rv_router_escalates(t->r, routed, tier, draft, UINT32_MAX, &next);
@@ -274,7 +306,7 @@ static void find_together(trainer *t)
     t->together = fmin(1, right / chance);
 }
 
-/* Whether the usual tier (without one: any other) would have answered better than the decision: 1 or 0 where outcomes are known; where only
+/* Whether the usual tier (without one: any other) would have answered better than what the decision ends with: 1 or 0 where outcomes are known; where only
  * its own is, how likely that is. What it would have cost is no part of this. */
 static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
 {
@@ -282,13 +314,19 @@ static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
     const rv_router_row *row = &t->set->rows[i];
     rv_routed routed;
     decide(t, i, &routed);
-    if (!router_known(row, routed.tier)) {
+    size_t shown = routed.tier;
+    if (t->how->cascade && row->draft[shown].confidence > 0) {
+        size_t next;
+        shown =
+            rv_router_escalates(t->r, &routed, shown, row->draft[shown], UINT32_MAX, &next) ? next : shown;
+    }
+    if (!router_known(row, shown)) {
         return false;
     }
     bool usual = t->how->usual < t->set->tiers;
-    double best = -1e9, second = -1e9, none_better = 1, own = row->quality[routed.tier];
+    double best = -1e9, second = -1e9, none_better = 1, own = row->quality[shown];
     for (size_t m = 0; m < t->set->tiers; m++) {
-        double price = t->r->lambda * routed.cost[m], hoped = routed.p_right[m] - price;
+        double hoped = (double)routed.worth[m];
         if (hoped > best) {
             second = best;
             best = hoped;
@@ -297,7 +335,7 @@ static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
         }
         double better = row->quality[m] >= 0 ? row->quality[m] > own + 0.05
                                              : (own < 0.5) * t->together * routed.p_right[m];
-        none_better *= m == routed.tier || (usual && m != t->how->usual) ? 1 : 1 - better;
+        none_better *= m == shown || (usual && m != t->how->usual) ? 1 : 1 - better;
     }
     x[0] = 1;
     x[1] = routed.p_right[routed.tier];
@@ -433,7 +471,7 @@ static void report_losses(const trainer *t, rv_router_trained *out)
     out->pool = t->r->pool;
 }
 
-void router_fit_decisions(trainer *t, rv_router_trained *trained)
+rv_err router_fit_decisions(trainer *t, rv_router_trained *trained)
 {
     fit_votes(t);
     find_level(t);
@@ -442,7 +480,9 @@ void router_fit_decisions(trainer *t, rv_router_trained *trained)
     fit_trust(t);
     fit_drafts(t);
     fit_carry(t);
+    RV_TRY(find_surprises(t));
     find_together(t);
     fit_lambda(t, trained);
     report_losses(t, trained);
+    return RV_OK;
 }

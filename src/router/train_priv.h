@@ -77,5 +77,5 @@ rv_err router_train_parts(trainer *t) RV_MUST_CHECK;
 
 /* ---- train_decide.c: how the votes are weighed, what a unit of cost is worth, how sure a decision is ---- */
 
-void router_fit_decisions(trainer *t, rv_router_trained *trained);
+rv_err router_fit_decisions(trainer *t, rv_router_trained *trained) RV_MUST_CHECK; /* RV_E_NOMEM */
 #endif

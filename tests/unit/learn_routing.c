@@ -99,7 +99,8 @@ static size_t tier_of(const rv_router *r, const char *text)
 {
     rv_routed out;
     void *scratch = malloc(rv_router_scratch_bytes(r));
-    rv_router_route(r, &(rv_slot_input){ .text = text, .n = strlen(text), .device = 2 }, 0, scratch, &out);
+    rv_router_route(r, &(rv_slot_input){ .text = text, .n = strlen(text), .device = 2 }, 0, false, scratch,
+                    &out);
     free(scratch);
     return out.tier;
 }

@@ -68,7 +68,7 @@ static void *read_on(void *self)
             scratch = scratch ? scratch : malloc(rv_router_scratch_bytes(router));
             rv_router_route(router,
                             &(rv_slot_input){ .text = "question number 3 about sums", .n = 28, .device = 2 },
-                            0, scratch, &out);
+                            0, true, scratch, &out);
             atomic_fetch_add(r->wrong, out.tier != 1 || rv_router_held_version(held) < 1);
         }
         rv_router_put(r->box, held);
