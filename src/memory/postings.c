@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "memory/memory_priv.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -579,6 +580,91 @@ rv_err rv_postings_search(const rv_postings *p, rv_words *words, const char *tex
         hits[0] = hits[--left];
         sift_down(hits, left, 0);
         hits[left] = worst;
+    }
+    return RV_OK;
+}
+
+/* ---- who holds a name ---- */
+
+enum { HELD_MOST = 8 };
+
+/* The lists of one word, of as many stems as differ between the languages. */
+typedef struct held {
+    const term *lists[RV_LANGUAGES];
+    size_t n, docs; /* docs: of all lists */
+} held;
+
+uint32_t rv_postings_languages(const rv_postings *p)
+{
+    return p->languages;
+}
+
+static held held_of(const rv_postings *p, rv_words *words, rv_str at)
+{
+    held h = { .n = 0 };
+    rv_word w;
+    rv_words_begin(words, at.at, at.n, p->languages);
+    while (h.n < RV_COUNT(h.lists) && rv_words_next(words, &w)) {
+        size_t slot = slot_of(p, w.stem.at, w.stem.n < STEM_MOST ? w.stem.n : STEM_MOST);
+        if (p->slots[slot]) {
+            h.lists[h.n] = &p->terms[p->slots[slot] - 1];
+            h.docs += h.lists[h.n++]->n;
+        }
+    }
+    return h;
+}
+
+static bool holds(const held *h, uint32_t doc)
+{
+    bool found = false;
+    for (size_t i = 0; i < h->n && !found; i++) {
+        cursor c = { .t = h->lists[i] };
+        seek(&c, doc);
+        found = c.at < c.t->n && c.t->docs[c.at] == doc;
+    }
+    return found;
+}
+
+static bool hold_all(const held *of, size_t n, uint32_t doc)
+{
+    size_t i = 0;
+    while (i < n && holds(&of[i], doc)) {
+        i++;
+    }
+    return i == n;
+}
+
+static bool is_among(const int64_t *ids, size_t n, int64_t id)
+{
+    size_t i = 0;
+    while (i < n && ids[i] != id) {
+        i++;
+    }
+    return i < n;
+}
+
+rv_err rv_postings_holders(const rv_postings *p, rv_words *words, const rv_str *at, size_t n,
+                           const uint64_t *bits, size_t n_bits, size_t walk, int64_t *ids, size_t max,
+                           size_t *found)
+{
+    held all[HELD_MOST];
+    size_t rarest = 0;
+    assert(n > 0 && n <= HELD_MOST);
+    for (size_t i = 0; i < n; i++) {
+        all[i] = held_of(p, words, at[i]);
+        RV_TRY(rv_words_failed(words));
+        rarest = all[i].docs < all[rarest].docs ? i : rarest;
+    }
+    *found = all[rarest].docs > walk ? max : 0;
+    for (size_t l = 0; l < all[rarest].n; l++) {
+        const term *t = all[rarest].lists[l];
+        for (uint32_t d = 0; d < t->n && *found < max; d++) {
+            int64_t id = p->ids[t->docs[d]];
+            bool passes = (uint64_t)id < n_bits && (bits[id / 64] >> id % 64 & 1);
+            if (passes && hold_all(all, n, t->docs[d]) && !is_among(ids, *found, id)) {
+                ids[(*found)++] = id;
+            }
+        }
     }
     return RV_OK;
 }

@@ -53,6 +53,21 @@ rv_err rv_postings_search(const rv_postings *p, rv_words *words, const char *tex
                           const uint64_t *bits, size_t n_bits, size_t k, rv_words_hit *hits,
                           size_t *found) RV_MUST_CHECK;
 
+/** rv_postings_languages - by whose rules words of a question have to be cut. */
+uint32_t rv_postings_languages(const rv_postings *p);
+/**
+ * rv_postings_holders - documents that hold all of the given words and pass, in any order.
+ *
+ * at      [n] one word each, n 1 .. 8
+ * bits    as for rv_postings_search
+ * walk    how many documents are looked at, at most
+ * ids     out [max]; *found 0 .. max. max: there are more, or each of the words is in more than walk and ids says nothing
+ * Errors: RV_E_NOMEM.
+ */
+rv_err rv_postings_holders(const rv_postings *p, rv_words *words, const rv_str *at, size_t n,
+                           const uint64_t *bits, size_t n_bits, size_t walk, int64_t *ids, size_t max,
+                           size_t *found) RV_MUST_CHECK;
+
 /** rv_postings_check - lists ascend, counts and bounds fit. RV_E_CORRUPT. */
 rv_err rv_postings_check(const rv_postings *p) RV_MUST_CHECK;
 #endif
