@@ -152,15 +152,15 @@ typedef struct rv_memory_node {
     double score;         /* of a search, else 0 */
     double vector_score,
         words_score;         /* cosine; BM25 (higher is better); NaN when that side did not find it */
-    const char *origin_side; /* "vector", "words", "both", "graph"; "" outside a search */
+    const char *origin_side; /* "vector", "words", "both", "graph" (an edge, a name); "" outside a search */
 } rv_memory_node;
 
 /** rv_memory_get - strings live in arena. RV_E_NOT_FOUND. */
 rv_err rv_memory_get(rv_memory *m, rv_memory_scope scope, int64_t id, rv_arena *arena,
                      rv_memory_node *out) RV_MUST_CHECK;
 
-/* graph: hybrid, and what is joined by edges to the best of it: its neighbours are lifted, or found at all. Without edges it is
- * hybrid. */
+/* graph: hybrid, and what is joined to the best of it, by edges or by a name that both hold: it is lifted, or found at all. Without
+ * either it is hybrid. */
 typedef enum rv_memory_mode {
     RV_MEMORY_HYBRID,
     RV_MEMORY_VECTOR,
@@ -218,7 +218,7 @@ typedef struct rv_memory_hits {
 /**
  * rv_memory_search - nearest in meaning, in words, or both: the mean of BM25 / the best BM25 and of the cosine, weighted 1 to
  * what is known of this store, or else to 1.5 times the best cosine; with graph, a part
- * of the score of the best five goes along their edges, two steps far. Never fewer than k when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
+ * of the score of the best five goes along their edges, two steps far, and up to two that hold a name of the best three are brought behind those. Never fewer than k when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
  *
  * A correction that passes the filter is a hit when what it corrects is one, with at least its score. When it does not pass,
  * what it corrects ranks below all that is not corrected. To a user, corrections of other users count for

@@ -1,5 +1,6 @@
 /* Reading: get, list, search, neighbours. A search ranks by vector and by words, joins the two lists, puts corrections in
  * place of what they correct, and reads only the best k records. */
+#include "memory/bridge.h"
 #include "memory/memory_priv.h"
 #include "base/clock.h"
 
@@ -17,12 +18,20 @@ enum {
     CORRECTIONS_DEEP = 64,
     QUERY_BYTES = 16384,
     SEEDS = 5,
-    EDGES_EACH = 16, /* that are followed from a node, the newest */
-    REACH_MOST = 256 /* nodes that only the graph found */
+    EDGES_EACH = 16,  /* that are followed from a node, the newest */
+    REACH_MOST = 256, /* nodes that only the graph found */
+    NAMERS = 3,       /* of the best, whose names are followed, */
+    BRIDGED = 2,      /* to so many nodes in all: each passage more costs, */
+    NOT_PASSED = 3    /* and these do not pass the best three: a question of one step has its answer there */
 };
 
 static const double VECTOR_WEIGHT = 1.5;
 static const double NARROW_RECALL = 0.5;
+
+/* A node that has so much of the best score, or more, is asked for names; what holds one gets the half of that node's score, less when
+ * several do. With a fifth, as along edges, it stood behind all that shares a word with the question. */
+static const double NAMER_PART = 0.75;
+static const double BRIDGE_PART = 0.5;
 
 static const char *const mode_names[RV_MEMORY_MODES] = { [RV_MEMORY_HYBRID] = "hybrid",
                                                          [RV_MEMORY_VECTOR] = "vector",
@@ -237,6 +246,7 @@ typedef struct candidate {
     bool corrected; /* stands behind what has the same score: its correction */
     bool below;     /* corrected by a node that the filter keeps out: stands below all others */
     bool gone;      /* left out: its correction is here */
+    bool bridged;   /* holds a name that one of the best holds */
 } candidate;
 
 typedef struct searching {
@@ -248,6 +258,7 @@ typedef struct searching {
     passing passing;
     const float *vector;    /* NULL: that side is not asked */
     const char *words;      /* FTS5 query, "" : that side is not asked */
+    rv_words *cutter;       /* NULL: that side is not asked */
     size_t text_bytes;      /* of the question */
     size_t side;            /* how many each side gives at most */
     rv_hit *hits;           /* [side] */
@@ -336,13 +347,9 @@ static void add_cosines(searching *s)
 static rv_err ask_postings(searching *s)
 {
     const rv_memory *m = s->m;
-    rv_words *words;
-    RV_TRY(rv_words_new(m->mem, &words));
-    rv_err e = rv_postings_search(m->postings, words, s->q->text, s->text_bytes,
-                                  s->passing.bits ? s->passing.bits : m->live.at, m->live.n * 64, s->side,
-                                  s->by_words, &s->n_by_words);
-    rv_words_free(words);
-    return e;
+    return rv_postings_search(m->postings, s->cutter, s->q->text, s->text_bytes,
+                              s->passing.bits ? s->passing.bits : m->live.at, m->live.n * 64, s->side,
+                              s->by_words, &s->n_by_words);
 }
 
 static rv_err ask_words(searching *s)
@@ -428,7 +435,22 @@ static void fuse(searching *s)
 
 /* ---- graph ---- */
 
-static void support(searching *s, int64_t id, double by)
+/* What corrects this node in the end: a correction may itself have been corrected. 0: nothing does. */
+static int64_t last_correction(const matcher *f, int64_t id)
+{
+    int64_t last = 0;
+    for (int step = 0; step < CORRECTIONS_DEEP; step++) {
+        int64_t next = rv_matcher_corrected_by(f, last ? last : id);
+        if (!next) {
+            break;
+        }
+        last = next;
+    }
+    return last;
+}
+
+/* The candidate of a node, which may not be one yet; NULL: it does not pass, or too many were reached. */
+static candidate *reach(searching *s, int64_t id)
 {
     candidate *c = find_candidate(s, id);
     float cosine = 0;
@@ -442,6 +464,12 @@ static void support(searching *s, int64_t id, double by)
                           .vector_score = (double)cosine,
                           .score = (double)cosine * s->vector_share };
     }
+    return c;
+}
+
+static void support(searching *s, int64_t id, double by)
+{
+    candidate *c = reach(s, id);
     if (c && c->support < by) {
         c->support = by;
     }
@@ -512,49 +540,119 @@ static bool goes_before(near x, near y)
 }
 
 /* A node keeps the largest of what it is given; what is lifted gives nothing on beyond the second step. */
-static void ask_graph(searching *s)
+static void go_along_edges(searching *s, near seed)
 {
-    near seeds[SEEDS + 1];
-    size_t n_seeds = 0;
-    for (size_t i = 0; i < s->n; i++) { /* the best SEEDS, sorted */
+    near one[2 * EDGES_EACH], two[2 * EDGES_EACH];
+    double by_one[2 * EDGES_EACH], by_two[2 * EDGES_EACH];
+    size_t n_one = gives(s, seed.id, (double)seed.cosine, one, by_one);
+    for (size_t k = 0; k < n_one; k++) {
+        support(s, one[k].id, by_one[k]);
+        size_t n_two = gives(s, one[k].id, by_one[k], two, by_two);
+        for (size_t l = 0; l < n_two; l++) {
+            if (two[l].id != seed.id) {
+                support(s, two[l].id, by_two[l]);
+            }
+        }
+    }
+}
+
+/* What a node would have for its score with this support. */
+static double standing(searching *s, int64_t id, double by)
+{
+    const candidate *c = find_candidate(s, id);
+    float cosine = 0;
+    if (!c && s->vector) {
+        (void)rv_index_score(s->m->index, s->vector, id, &cosine);
+    }
+    return by + (c ? c->score : (double)cosine * s->vector_share);
+}
+
+typedef struct bridged {
+    int64_t id;
+    double by, score;
+} bridged;
+
+/* Among the best BRIDGED, sorted, each node once. */
+static void put_bridged(bridged best[BRIDGED + 1], size_t *n, bridged one)
+{
+    size_t at = 0, end;
+    while (at < *n && best[at].id != one.id) {
+        at++;
+    }
+    if (at < *n && best[at].score >= one.score) {
+        return;
+    }
+    end = at < *n ? at : *n < BRIDGED ? (*n)++ : BRIDGED;
+    for (; end > 0 && best[end - 1].score < one.score; end--) {
+        best[end] = best[end - 1];
+    }
+    best[end] = one;
+}
+
+/* The best found give to those that hold a name they hold: memory/bridge.h. What was corrected leads where its correction does. */
+static rv_err follow_names(searching *s, const near *seeds, size_t n)
+{
+    const rv_memory *m = s->m;
+    rv_bridging b = { .m = m,
+                      .conn = s->conn,
+                      .words = s->cutter,
+                      .question = s->q->text,
+                      .question_bytes = s->text_bytes < QUERY_BYTES ? s->text_bytes : QUERY_BYTES };
+    b.passing = s->passing.bits ? s->passing : (passing){ m->live.at, m->live.n * 64, m->n_live };
+    bridged best[BRIDGED + 1];
+    size_t n_best = 0, before = n < NOT_PASSED ? n : NOT_PASSED;
+    for (size_t i = 0; i < n && i < NAMERS; i++) {
+        double score = (double)seeds[i].cosine;
+        int64_t last = last_correction(&s->filter, seeds[i].id);
+        rv_bridges found;
+        if (score <= 0 || score < NAMER_PART * (double)seeds[0].cosine ||
+            !find_candidate(s, seeds[i].id)->words_rank) {
+            continue;
+        }
+        RV_TRY(rv_bridges_of(&b, last && rv_matcher_has(&s->filter, last) ? last : seeds[i].id, &found));
+        for (size_t k = 0; k < found.n; k++) {
+            double by = BRIDGE_PART * score * sqrt(found.at[k].part);
+            if (found.at[k].id != seeds[0].id) {
+                put_bridged(best, &n_best, (bridged){ found.at[k].id, by, standing(s, found.at[k].id, by) });
+            }
+        }
+    }
+    double most = before ? nextafter(find_candidate(s, seeds[before - 1].id)->score, -INFINITY) : 0;
+    for (size_t i = 0; i < n_best; i++) {
+        candidate *c = reach(s, best[i].id);
+        if (c) {
+            c->bridged = true;
+            c->score = fmax(c->score, fmin(c->score + best[i].by, most));
+        }
+    }
+    return RV_OK;
+}
+
+static size_t best_seeds(const searching *s, near seeds[SEEDS + 1])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++) { /* sorted */
         near one = { s->at[i].id, (float)s->at[i].score };
-        size_t at = n_seeds < SEEDS ? n_seeds++ : SEEDS;
+        size_t at = n < SEEDS ? n++ : SEEDS;
         for (; at > 0 && goes_before(one, seeds[at - 1]); at--) {
             seeds[at] = seeds[at - 1];
         }
         seeds[at] = one;
     }
-    for (size_t i = 0; i < n_seeds; i++) {
-        near one[2 * EDGES_EACH], two[2 * EDGES_EACH];
-        double by_one[2 * EDGES_EACH], by_two[2 * EDGES_EACH];
-        size_t n_one = gives(s, seeds[i].id, (double)seeds[i].cosine, one, by_one);
-        for (size_t k = 0; k < n_one; k++) {
-            support(s, one[k].id, by_one[k]);
-            size_t n_two = gives(s, one[k].id, by_one[k], two, by_two);
-            for (size_t l = 0; l < n_two; l++) {
-                if (two[l].id != seeds[i].id) {
-                    support(s, two[l].id, by_two[l]);
-                }
-            }
-        }
+    return n;
+}
+
+static rv_err ask_graph(searching *s)
+{
+    near seeds[SEEDS + 1];
+    size_t n = best_seeds(s, seeds);
+    for (size_t i = 0; i < n; i++) {
+        go_along_edges(s, seeds[i]);
     }
     for (size_t i = 0; i < s->n; i++) {
         s->at[i].score += s->at[i].support;
     }
-}
-
-/* What corrects this node in the end: a correction may itself have been corrected. 0: nothing does. */
-static int64_t last_correction(const matcher *f, int64_t id)
-{
-    int64_t last = 0;
-    for (int step = 0; step < CORRECTIONS_DEEP; step++) {
-        int64_t next = rv_matcher_corrected_by(f, last ? last : id);
-        if (!next) {
-            break;
-        }
-        last = next;
-    }
-    return last;
+    return s->cutter ? follow_names(s, seeds, best_seeds(s, seeds)) : RV_OK;
 }
 
 /* A correction that passes the filter stands at least where the best of what it corrects stands, found or not. What is
@@ -585,9 +683,9 @@ static void put_corrections(searching *s)
 static const char *side_of(const candidate *c)
 {
     return c->vector_rank && c->words_rank ? "both"
-           : c->vector_rank                ? "vector"
            : c->words_rank                 ? "words"
-                                           : "graph";
+           : c->vector_rank && !c->bridged ? "vector"
+                                           : "graph"; /* the vectors of a small store find all that it has */
 }
 
 static rv_err read_best(searching *s, rv_arena *arena, rv_memory_hits *out)
@@ -654,7 +752,7 @@ static rv_err search_once(searching *s, rv_arena *arena, rv_memory_hits *out, bo
     RV_TRY(ask_words(s));
     RV_TRY(rank(s));
     if (s->q->mode == RV_MEMORY_GRAPH) {
-        ask_graph(s);
+        RV_TRY(ask_graph(s));
     }
     put_corrections(s);
     qsort(s->at, s->n, sizeof *s->at, by_rank);
@@ -742,6 +840,7 @@ rv_err rv_memory_search(rv_memory *m, rv_memory_scope scope, const rv_memory_que
     if (!e && q->mode != RV_MEMORY_VECTOR && q->text) {
         rv_words_query(q->text, text_bytes, &words);
         e = rv_text_check(&words);
+        e = e ? e : rv_words_new(m->mem, &s.cutter);
     }
     s.words = rv_text_get(&words);
     if (!e) {
@@ -753,6 +852,7 @@ rv_err rv_memory_search(rv_memory *m, rv_memory_scope scope, const rv_memory_que
     }
     rv_free(m->mem, vector);
     rv_text_deinit(&words);
+    rv_words_free(s.cutter);
     if (!e) {
         *out = hits;
         out->plan = s.plan;
