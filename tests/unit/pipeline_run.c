@@ -138,6 +138,22 @@ TEST(a_request_goes_through_every_stage_and_is_recorded)
     close_fixture(&f);
 }
 
+TEST(both_passages_of_a_question_in_two_steps_are_in_the_prompt)
+{
+    fixture f;
+    open_fixture(&f);
+    int64_t first = note(&f, "Anna Keller works at Sashife Foods.", "anna");
+    int64_t second = note(&f, "They say Sashife Foods has Pascan for its seat.", "anna");
+    int64_t third = note(&f, "Tickets cost three euros.", "anna");
+    note(&f, "Sashife Foods went to Drumvou.", "bert");
+    rv_request r = request(&f, "Where is the employer of Anna Keller based?");
+    r.user = "anna";
+    CHECK_OK(rv_pipeline_run(&f.p, &r));
+    CHECK(r.n_sources == 2 && r.sources[0].id == first && r.sources[1].id == second, "%zu sources, not %lld",
+          r.n_sources, (long long)third);
+    close_fixture(&f);
+}
+
 TEST(the_answer_as_json_has_every_field_of_the_design)
 {
     fixture f;
