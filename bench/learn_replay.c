@@ -30,6 +30,7 @@ enum { TIERS_MAX = RV_ROUTER_TIERS, HITS_MAX = 16, LEAST_NEW = 100, TEXT_ROOM = 
 typedef struct told {
     char text[TEXT_ROOM];
     double confidence, tokens;
+    float says[RV_SAYS];
     bool right;
 } told;
 
@@ -136,6 +137,15 @@ static void read_tier(size_t tier, const char *path)
         by->confidence = json_number_value(json_object_get(row, "confidence"));
         by->tokens = json_number_value(json_object_get(row, "tokens"));
         by->right = json_is_true(json_object_get(row, "right"));
+        const json_t *shown = json_object_get(row, "sources");
+        rv_str passages[HITS_MAX];
+        size_t n = json_array_size(shown) < HITS_MAX ? json_array_size(shown) : HITS_MAX;
+        for (size_t p = 0; p < n; p++) {
+            const json_t *text = json_array_get(shown, p);
+            passages[p] = rv_str_of(json_string_value(text), json_string_length(text));
+        }
+        rv_says_fill(rv_str_of(a->question, strlen(a->question)), passages, n,
+                     rv_str_of(by->text, strlen(by->text)), by->says);
         a->have[tier] = true;
         json_decref(row);
     }
@@ -178,7 +188,7 @@ static rv_slot_input input_of(const asked *a, float *vector)
 
 static rv_draft draft_of(const told *t)
 {
-    return rv_draft_of(t->confidence, t->text, strlen(t->text));
+    return rv_draft_of(t->confidence, t->text, strlen(t->text), t->says);
 }
 
 /* What a router would make of all questions from here on, had it been used: quality and cost, both less those of always the largest.
@@ -275,10 +285,19 @@ static void learn(life *l, size_t from)
     }
 }
 
+static json_t *numbers(const float *at, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_real((double)at[i]));
+    }
+    return list;
+}
+
 static json_t *other_json(const asked *a, size_t tier)
 {
-    return json_pack("{s:s, s:f, s:s}", "model", world.names[tier], "confidence", a->by[tier].confidence,
-                     "text", a->by[tier].text);
+    return json_pack("{s:s, s:f, s:s, s:o}", "model", world.names[tier], "confidence", a->by[tier].confidence,
+                     "text", a->by[tier].text, "says", numbers(a->by[tier].says, RV_SAYS));
 }
 
 static void live(life *l, const asked *a, size_t i, half *h)
@@ -327,11 +346,9 @@ static void live(life *l, const asked *a, size_t i, half *h)
     snprintf(brackets, sizeof brackets, "[%s]", hits);
     must(rv_json_parse(brackets, strlen(brackets), &list));
     json_object_set_new(how_it_went, "hits", list);
-    json_t *cover = json_array();
-    for (int k = 0; k < RV_COVER; k++) {
-        json_array_append_new(cover, json_real((double)a->cover[k]));
-    }
-    json_object_set_new(how_it_went, "cover", cover);
+    json_object_set_new(how_it_went, "cover", numbers(a->cover, RV_COVER));
+    json_object_set_new(how_it_went, "says", numbers(a->by[tier].says, RV_SAYS));
+    json_object_set_new(how_it_went, "tokens", json_real(a->by[tier].tokens));
     if (from < tiers) {
         json_object_set_new(how_it_went, "draft", other_json(a, from));
     }

@@ -111,7 +111,7 @@ def control(program, rows, tier, size, folder):
         for i, (_, passages, question, answer) in missing:
             got = ask(server, f"u{i}", passages, question)
             row = {"asked": [passages, question], "right": value(got["text"]) == answer, "tokens": tokens_of(got["usage"]), "confidence": got["confidence"],
-                   "text": got["text"]}
+                   "text": got["text"], "sources": [s["text"] for s in got["sources"]]}
             known[json.dumps(row["asked"])] = row
             if path:
                 with open(path, "a", encoding="utf-8") as out:

@@ -15,7 +15,7 @@ typedef struct rv_loop_report {
     int64_t changed;      /* how much: rows, versions, as why says */
     const char *measure;  /* of before and after, "nDCG@10"; NULL: nothing was measured */
     double before, after; /* on what was held out */
-    char why[200];
+    char why[260];
 } rv_loop_report;
 
 typedef struct rv_loop_stage {

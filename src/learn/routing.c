@@ -11,8 +11,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FOLDS = 5, HELD_TRIED = 3, LEAST_HELD = 20, ARENA_BYTES = 512 << 20, RATERS_MAX = 256 };
+enum {
+    FOLDS = 5,
+    HELD_TRIED = 3,
+    LEAST_HELD = 20,
+    LEAST_OUTCOMES = 100,
+    ARENA_BYTES = 512 << 20,
+    RATERS_MAX = 256
+};
 #define MARGIN       0.005
+#define LOSS_MARGIN  0.003
 #define LEAST_WEIGHT 0.05f /* of a rater; below, its ratings are left out */
 /* An unrated answer that differs from an answer that was wrong: 0.21 and 0.29 of those of the two smaller demo tiers were right, of 3,000. */
 #define ELSE_RIGHT 0.25f
@@ -42,6 +50,7 @@ typedef struct question {
     uint32_t second;  /* as in rv_router_row */
     bool held, tried; /* tried: other tiers were asked too, because it was drawn */
     float weight;     /* of who rated it last */
+    double tokens;    /* read and written for the answer that was shown, 0: not known */
 } question;
 
 typedef struct round {
@@ -127,7 +136,25 @@ static size_t tier_named(const rv_routing_job *job, const char *model)
     return tier;
 }
 
-/* {"model", "confidence", "text"}: an answer that was not shown. What the one that was shown was worth, and what was said instead of it,
+/* "says": as rv_draft has it, false: not there. */
+static bool says_in(const json_t *of, float says[RV_SAYS])
+{
+    const json_t *list = json_object_get(of, "says");
+    for (size_t i = 0; i < RV_SAYS; i++) {
+        double x = json_number_value(json_array_get(list, i));
+        says[i] = isfinite(x) ? (float)fmin(1, fmax(-1, x)) : 0;
+    }
+    return json_array_size(list) == RV_SAYS;
+}
+
+static rv_draft draft_in(const json_t *of, double confidence, const char *text)
+{
+    float says[RV_SAYS];
+    bool known = says_in(of, says);
+    return rv_draft_of(confidence, text, strlen(text), known ? says : NULL);
+}
+
+/* {"model", "confidence", "text", "says"}: an answer that was not shown. What the one that was shown was worth, and what was said instead of it,
  * tell what this one was worth. */
 static void read_other(round_of *r, const json_t *other, const answered *shown, const char *answer,
                        const char *correction)
@@ -141,7 +168,7 @@ static void read_other(round_of *r, const json_t *other, const answered *shown, 
     *a = *shown;
     a->second = a->shown = false;
     a->tier = tier;
-    a->draft = rv_draft_of(json_number_value(json_object_get(other, "confidence")), text, strlen(text));
+    a->draft = draft_in(other, json_number_value(json_object_get(other, "confidence")), text);
     if (correction) {
         a->quality = rv_episode_same_answer(text, correction);
     } else if (!rv_episode_same_answer(text, answer)) {
@@ -191,13 +218,14 @@ static rv_err read_row(round_of *r, sqlite3_stmt *s)
     e = e ? e : rater_named(r, judged ? JUDGE : json_string_value(json_object_get(how, "key")), &a.rater);
     const json_t *draft = json_object_get(how, "draft"), *tries = json_object_get(how, "tries"), *one;
     const char *answer = (const char *)sqlite3_column_text(s, 7);
-    a.draft = rv_draft_of(sqlite3_column_double(s, 2), answer ? answer : "", answer ? strlen(answer) : 0);
+    a.draft = draft_in(how, sqlite3_column_double(s, 2), answer ? answer : "");
     const char *correction = corrected ? (const char *)sqlite3_column_text(s, 8) : NULL;
     bool explored = json_is_true(json_object_get(how, "explored")) && json_is_array(tries);
     a.second = json_is_object(draft) && !explored; /* what was drawn for all tiers is no harder than others */
     if (!e && r->n < r->room) {
         question *q = &r->questions[a.question];
         q->tried = explored;
+        q->tokens = fmin(1e9, fmax(0, json_number_value(json_object_get(how, "tokens"))));
         q->held = q->held || (explored && q->words / 7 / FOLDS % HELD_TRIED == 0);
         r->at[r->n++] = a;
         r->rated++;
@@ -330,11 +358,24 @@ static void gather(const round_of *r)
     }
 }
 
-/* One row per question that is not held out. */
+/* The mean of those that are known; 1: none is. */
+static double usual_tokens(const round_of *r)
+{
+    double sum = 0, n = 0;
+    for (size_t i = 0; i < r->n_questions; i++) {
+        sum += r->questions[i].tokens;
+        n += r->questions[i].tokens > 0;
+    }
+    return n > 0 ? sum / n : 1;
+}
+
+/* One row per question that is not held out. What is asked again of a larger tier is mostly long: every row costs by its own tokens, of which each tier
+ * reads about as many. */
 static rv_err make_rows(const round_of *r, rv_router_row **out, size_t *n)
 {
     rv_router_row *at = rv_arena_take(r->arena, (r->n_questions + 1) * sizeof *at);
     size_t rows = 0;
+    double usual = usual_tokens(r);
     if (!at) {
         return rv_fail(RV_E_NOMEM, "learning to route");
     }
@@ -353,10 +394,11 @@ static rv_err make_rows(const round_of *r, rv_router_row **out, size_t *n)
                                 .kinds = q->kinds,
                                 .n_hits = q->n_hits,
                                 .cover = q->cover };
+        float tokens = (float)(q->tokens > 0 ? q->tokens : usual);
         memcpy(row->quality, q->quality, sizeof row->quality);
         memcpy(row->draft, q->draft, sizeof row->draft);
         for (size_t t = 0; t < RV_ROUTER_TIERS; t++) {
-            row->cost[t] = t < r->job->n_tiers ? r->job->costs[t] : (float)NAN;
+            row->cost[t] = t < r->job->n_tiers ? r->job->costs[t] * tokens : (float)NAN;
         }
     }
     *out = at;
@@ -369,7 +411,39 @@ static rv_err make_rows(const round_of *r, rv_router_row **out, size_t *n)
 typedef struct verdict {
     double before, after, difference, squares;
     size_t n;
+    double loss_before, loss_after, loss_difference, loss_squares;
+    size_t n_losses; /* outcomes */
 } verdict;
+
+/* Log loss of what a router foretold of an outcome, before the answer was there and with it. */
+static double loss_of(const rv_router *router, const rv_routed *routed, const question *q, size_t tier)
+{
+    double sum = 0;
+    const float chances[2] = { routed->p_right[tier],
+                               rv_router_chance(router, routed, tier, q->draft[tier]) };
+    for (size_t i = 0; i < RV_COUNT(chances); i++) {
+        double p = fmin(0.99, fmax(0.01, (double)chances[i])), right = (double)q->quality[tier];
+        sum -= right * log(p) + (1 - right) * log(1 - p);
+    }
+    return sum / RV_COUNT(chances);
+}
+
+/* What both foretold of all outcomes of q that are known, but for those of a larger tier that was asked for want of a sure answer. */
+static void compare_losses(const rv_routing_job *job, const rv_router *fresh, const rv_routed *new_way,
+                           const rv_routed *old_way, const question *q, verdict *out)
+{
+    for (size_t t = 0; t < job->n_tiers && job->now; t++) {
+        if (!(q->quality[t] >= 0) || (q->second >> t & 1)) {
+            continue;
+        }
+        double after = loss_of(fresh, new_way, q, t), before = loss_of(job->now, old_way, q, t);
+        out->loss_after += after;
+        out->loss_before += before;
+        out->loss_difference += before - after;
+        out->loss_squares += (before - after) * (before - after);
+        out->n_losses++;
+    }
+}
 
 /* What a router's way of answering q is worth: quality less price of cost, the larger tier included that answers when a draft is not
  * sure. NaN: an outcome is not known. */
@@ -382,7 +456,7 @@ static double worth(const rv_routing_job *job, const rv_router *router, const rv
     size_t tier = rv_router_choose(router ? routed : NULL, &how).tier, next;
     double cost = job->costs[tier];
     if (router && job->cascade && rv_router_checks(router, routed, tier, how.allowed) &&
-        isfinite(q->draft[tier].confidence) &&
+        rv_draft_known(&q->draft[tier]) &&
         rv_router_escalates(router, routed, tier, q->draft[tier], how.allowed, &next)) {
         tier = next;
         cost += job->costs[tier];
@@ -404,11 +478,11 @@ static rv_err compare(const round_of *r, const rv_router *fresh, double price, v
     }
     for (size_t i = 0; i < r->n_questions; i++) {
         const question *q = &r->questions[i];
-        bool all = q->held && q->tried;
+        bool all = q->tried;
         for (size_t t = 0; t < job->n_tiers; t++) {
             all = all && q->quality[t] >= 0;
         }
-        if (!all) {
+        if (!q->held || q->weight == 0) {
             continue;
         }
         rv_slot_input in = { .text = q->text,
@@ -425,6 +499,10 @@ static rv_err compare(const round_of *r, const rv_router *fresh, double price, v
         if (job->now) {
             rv_router_route(job->now, &in, 0, job->cascade, scratch, &old_way);
         }
+        compare_losses(job, fresh, &new_way, &old_way, q, out);
+        if (!all) {
+            continue;
+        }
         double after = worth(job, fresh, &new_way, q, price),
                before = worth(job, job->now, &old_way, q, price);
         out->after += after;
@@ -436,18 +514,34 @@ static rv_err compare(const round_of *r, const rv_router *fresh, double price, v
     return RV_OK;
 }
 
+/* Standard error of the mean of n differences. */
+static double error_of(double sum, double squares, double n)
+{
+    return sqrt(fmax(0, squares / n - (sum / n) * (sum / n)) / n);
+}
+
+/* What is decided differently is little, and its outcomes are chance: on a hundred questions their difference says hardly anything. What both
+ * foretold of every held-out outcome says more, so a candidate that foretells better is used too, unless what it decides is clearly worse. */
 static void judge(const verdict *v, rv_routing_done *done)
 {
     double n = v->n > 0 ? (double)v->n : 1, mean = v->difference / n;
+    double outcomes = v->n_losses > 0 ? (double)v->n_losses : 1, less = v->loss_difference / outcomes;
+    double error = error_of(v->loss_difference, v->loss_squares, outcomes);
     done->held_out = v->n;
     done->before = v->before / n;
     done->after = v->after / n;
-    done->error = sqrt(fmax(0, v->squares / n - mean * mean) / n);
-    done->accepted = v->n >= LEAST_HELD && mean >= MARGIN && mean >= 0.5 * done->error;
+    done->error = error_of(v->difference, v->squares, n);
+    done->loss_before = v->loss_before / outcomes;
+    done->loss_after = v->loss_after / outcomes;
+    bool decides_better = mean >= MARGIN && mean >= 0.5 * done->error;
+    bool foretells_better = v->n_losses >= LEAST_OUTCOMES && less >= LOSS_MARGIN && less >= error;
+    bool decides_worse = mean < -2 * done->error;
+    done->accepted = v->n >= LEAST_HELD && (decides_better || (foretells_better && !decides_worse));
     snprintf(done->why, sizeof done->why,
-             "%s: utility on %zu held-out questions that every tier answered %.4f, before %.4f (difference "
-             "%+.4f, its error %.4f)",
-             done->accepted ? "used" : "refused", v->n, done->after, done->before, mean, done->error);
+             "%s: utility on %zu held-out questions that every tier answered %.4f, before %.4f (error of the "
+             "difference %.4f); log loss of %zu held-out outcomes %.4f, before %.4f (%.4f)",
+             done->accepted ? "used" : "refused", v->n, done->after, done->before, done->error, v->n_losses,
+             done->loss_after, done->loss_before, v->n_losses > 0 ? error : 0);
 }
 
 /* ---- storing ---- */
@@ -460,8 +554,9 @@ static rv_err store(const round_of *r, const rv_router *fresh, rv_routing_done *
     size_t n = 0;
     sqlite3 *conn;
     snprintf(metrics, sizeof metrics,
-             "{\"held_out\": %zu, \"before\": %.6f, \"after\": %.6f, \"error\": %.6f}", done->held_out,
-             done->before, done->after, done->error);
+             "{\"held_out\": %zu, \"before\": %.6f, \"after\": %.6f, \"error\": %.6f, \"loss_before\": %.6f, "
+             "\"loss_after\": %.6f}",
+             done->held_out, done->before, done->after, done->error, done->loss_before, done->loss_after);
     snprintf(data, sizeof data, "{\"episodes\": %zu, \"questions\": %zu}", done->episodes, done->questions);
     RV_TRY(rv_router_pack(&rv_heap, fresh, &bytes, &n));
     rv_policy_new policy = { .kind = RV_ROUTING_POLICY,

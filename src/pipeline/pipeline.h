@@ -121,6 +121,7 @@ typedef struct rv_request {
     const char *escalated_from; /* model whose answer was not good enough, NULL: none */
     double draft_confidence;    /* of that answer */
     const char *draft_text;
+    float draft_says[RV_SAYS];
     size_t draft_tokens; /* it read and wrote */
     bool fallback;
     const char *reason;

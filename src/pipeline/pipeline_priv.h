@@ -9,6 +9,8 @@ rv_err rv_stage_memory(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 rv_err rv_stage_router(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 /** rv_stage_router_kind - the kind of a memory node's type, as in rv_slot_input. */
 int rv_stage_router_kind(const char *type);
+/** rv_stage_router_says - of the answer that is there, rv_says_fill. */
+void rv_stage_router_says(const rv_request *r, float out[RV_SAYS]);
 /** rv_stage_router_may_escalate - the answer of the tier that was chosen will be checked.  rv_stage_router_escalate - it was not
  * good enough: routed_model is now a larger one. */
 bool rv_stage_router_may_escalate(const rv_pipeline *p, const rv_request *r);

@@ -56,18 +56,22 @@ static void add_decision(const rv_request *r, json_t *body)
     json_object_set_new(body, "cost", floats_json(r->routed.cost, r->routed.tiers));
     if (r->escalated_from) {
         json_object_set_new(body, "draft",
-                            json_pack("{s:s, s:f, s:s, s:I}", "model", r->escalated_from, "confidence",
+                            json_pack("{s:s, s:f, s:s, s:I, s:o}", "model", r->escalated_from, "confidence",
                                       r->draft_confidence, "text", r->draft_text, "tokens",
-                                      (json_int_t)r->draft_tokens));
+                                      (json_int_t)r->draft_tokens, "says",
+                                      floats_json(r->draft_says, RV_SAYS)));
     }
 }
 
 /* How the model was chosen, for learning and for who asks why. NULL without memory. */
 static const char *route_text(const rv_request *r)
 {
-    json_t *body =
-        json_pack("{s:b, s:b, s:s, s:o, s:o}", "explored", (int)r->explored, "fallback", (int)r->fallback,
-                  "reason", r->reason, "hits", hits_json(r), "cover", floats_json(r->cover, RV_COVER));
+    float says[RV_SAYS];
+    rv_stage_router_says(r, says);
+    json_t *body = json_pack("{s:b, s:b, s:s, s:o, s:o, s:o, s:I}", "explored", (int)r->explored, "fallback",
+                             (int)r->fallback, "reason", r->reason, "hits", hits_json(r), "cover",
+                             floats_json(r->cover, RV_COVER), "says", floats_json(says, RV_SAYS), "tokens",
+                             (json_int_t)(r->generated.prompt_tokens + r->generated.completion_tokens));
     const char *out = NULL;
     rv_text text;
     rv_text_init(&text, &rv_heap, RECORD_MAX_BYTES);

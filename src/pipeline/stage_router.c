@@ -58,6 +58,21 @@ static void cover(rv_request *r)
     rv_cover_fill(rv_str_of(r->query, r->query_bytes), texts, n, r->cover);
 }
 
+static size_t shown_passages(const rv_request *r, rv_str out[RV_PIPELINE_MAX_SOURCES])
+{
+    for (size_t i = 0; i < r->n_sources; i++) {
+        out[i] = rv_str_of(r->sources[i].text, strlen(r->sources[i].text));
+    }
+    return r->n_sources;
+}
+
+void rv_stage_router_says(const rv_request *r, float out[RV_SAYS])
+{
+    rv_str passages[RV_PIPELINE_MAX_SOURCES];
+    size_t n = shown_passages(r, passages);
+    rv_says_fill(rv_str_of(r->query, r->query_bytes), passages, n, rv_str_of(r->text, strlen(r->text)), out);
+}
+
 static void fill_input(const rv_request *r, const rv_router *router, rv_slot_input *in, float *distances,
                        uint8_t *kinds)
 {
@@ -141,6 +156,10 @@ void rv_stage_router_try(const rv_pipeline *p, const rv_request *r)
     memcpy(one.request_id, r->request_id, sizeof one.request_id);
     if (one.n_models == 0 || rv_prompt_messages(r, r->sources, r->n_sources, &one.messages)) {
         return;
+    }
+    one.asked = json_pack("[s%]", r->query, r->query_bytes);
+    for (size_t i = 0; i < r->n_sources; i++) {
+        json_array_append_new(one.asked, json_string(r->sources[i].text));
     }
     rv_tries_put(p->tries, &one);
 }
@@ -266,13 +285,16 @@ bool rv_stage_router_escalate(const rv_pipeline *p, rv_request *r)
     size_t next = 0;
     const rv_router *router = rv_router_held_get(r->held);
     uint32_t allowed = allowed_tiers(p, router, ids);
-    rv_draft draft = rv_draft_of(r->confidence, r->text, strlen(r->text));
+    float says[RV_SAYS];
+    rv_stage_router_says(r, says);
+    rv_draft draft = rv_draft_of(r->confidence, r->text, strlen(r->text), says);
     if (!rv_router_escalates(router, &r->routed, r->tier, draft, allowed, &next)) {
         return false;
     }
     r->escalated_from = r->routed_model;
     r->draft_confidence = r->confidence;
     r->draft_text = r->text;
+    memcpy(r->draft_says, says, sizeof r->draft_says);
     r->draft_tokens = r->generated.prompt_tokens + r->generated.completion_tokens;
     r->routed_model = ids[next];
     r->tier = next;

@@ -4,6 +4,7 @@
 #include "base/metrics.h"
 #include "base/str.h"
 #include "learn/episode.h"
+#include "router/cover.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -48,7 +49,31 @@ static bool on_piece(void *self, const rv_piece *piece)
     return !text->failed;
 }
 
-/* {"model", "text", "confidence", "tokens"}, or NULL: the model gave no answer, which is a line in the log. */
+/* rv_says_fill of an answer, as a list; NULL: it is not known what was asked. */
+static json_t *says_of(const rv_try *one, const char *answer)
+{
+    enum { PASSAGES_MAX = 16 };
+    rv_str passages[PASSAGES_MAX];
+    float says[RV_SAYS];
+    size_t n = 0, size = json_array_size(one->asked);
+    if (size == 0) {
+        return NULL;
+    }
+    for (; n + 1 < size && n < PASSAGES_MAX; n++) {
+        const json_t *text = json_array_get(one->asked, n + 1);
+        passages[n] = rv_str_of(json_string_value(text), json_string_length(text));
+    }
+    const json_t *question = json_array_get(one->asked, 0);
+    rv_says_fill(rv_str_of(json_string_value(question), json_string_length(question)), passages, n,
+                 rv_str_of(answer, strlen(answer)), says);
+    json_t *list = json_array();
+    for (size_t i = 0; i < RV_SAYS; i++) {
+        json_array_append_new(list, json_real((double)says[i]));
+    }
+    return list;
+}
+
+/* {"model", "text", "confidence", "tokens", "says"}, or NULL: the model gave no answer, which is a line in the log. */
 static json_t *ask(rv_tries *t, const rv_try *one, const char *model)
 {
     rv_text text;
@@ -65,9 +90,10 @@ static json_t *ask(rv_tries *t, const rv_try *one, const char *model)
     rv_err e = rv_backend_generate(t->backend, &request, &got);
     json_t *said = NULL;
     if (!e && got.completion_tokens > 0 && !text.failed && got.finish != RV_FINISH_CANCELLED) {
-        said = json_pack("{s:s, s:s, s:f, s:I}", "model", model, "text", rv_text_get(&text), "confidence",
-                         exp(got.mean_logprob), "tokens",
-                         (json_int_t)(got.prompt_tokens + got.completion_tokens));
+        said = json_pack("{s:s, s:s, s:f, s:I, s:o*}", "model", model, "text", rv_text_get(&text),
+                         "confidence", exp(got.mean_logprob), "tokens",
+                         (json_int_t)(got.prompt_tokens + got.completion_tokens), "says",
+                         says_of(one, rv_text_get(&text)));
         rv_metric_add(&counters[TRIES], 1);
     } else if (e && e != RV_E_CANCELLED) {
         rv_log(RV_LOG_WARN, "router.try", "request", one->request_id, "model", model, "error", rv_err_text(),
@@ -116,6 +142,7 @@ static void *work(void *arg)
         pthread_mutex_unlock(&t->lock);
         try_all(t, &one);
         json_decref(one.messages);
+        json_decref(one.asked);
         pthread_mutex_lock(&t->lock);
         t->busy = false;
         pthread_cond_broadcast(&t->changed);
@@ -154,6 +181,7 @@ static void drop_waiting(rv_tries *t)
 {
     for (size_t i = 0; i < t->n_waiting; i++) {
         json_decref(t->waiting[i].messages);
+        json_decref(t->waiting[i].asked);
     }
     t->n_waiting = 0;
 }
@@ -187,8 +215,9 @@ void rv_tries_put(rv_tries *t, rv_try *one)
     if (!room) {
         rv_metric_add(&counters[DROPPED], 1);
         json_decref(one->messages);
+        json_decref(one->asked);
     }
-    one->messages = NULL;
+    one->messages = one->asked = NULL;
 }
 
 void rv_tries_drop(rv_tries *t)

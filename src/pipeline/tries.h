@@ -16,6 +16,7 @@ void rv_tries_free(rv_tries *t);
 typedef struct rv_try {
     char request_id[37];
     json_t *messages; /* the prompt as it was put to the model that answered; taken, NULL is passed over */
+    json_t *asked;    /* the question, then its passages; taken */
     const char *models[RV_TIERS]; /* [n_models] ids as resolved */
     size_t n_models, max_tokens;
     rv_sampling sampling;

@@ -109,13 +109,13 @@ static size_t read_passage(rv_str text, const rv_str *words, size_t n, uint64_t 
     return length;
 }
 
-/* Different words of the question that do not only ask. */
-static size_t read_question(rv_str question, rv_str *words)
+/* Different words, those that only ask left out or not. */
+static size_t read_words(rv_str text, bool asking_too, rv_str *words)
 {
     rv_str word;
     size_t n = 0;
-    while (n < WORDS_MAX && rv_word_next(&question, &word)) {
-        bool known = rv_word_asks(word);
+    while (n < WORDS_MAX && rv_word_next(&text, &word)) {
+        bool known = !asking_too && rv_word_asks(word);
         for (size_t i = 0; i < n; i++) {
             known = known || (words[i].n == word.n && strncasecmp(words[i].at, word.at, word.n) == 0);
         }
@@ -126,6 +126,16 @@ static size_t read_question(rv_str question, rv_str *words)
     return n;
 }
 
+/* A word weighs by how few of the n passages hold it. */
+static float weight_of(const uint64_t *there, size_t n, size_t word)
+{
+    float with = 0;
+    for (size_t p = 0; p < n; p++) {
+        with += there[p] >> word & 1;
+    }
+    return fmaxf(0, logf(((float)n + 1) / (with + 0.5f)));
+}
+
 void rv_cover_fill(rv_str question, const rv_str *passages, size_t n, float *out)
 {
     static const char mark[] = "Correction:";
@@ -133,7 +143,7 @@ void rv_cover_fill(rv_str question, const rv_str *passages, size_t n, float *out
     float cover[PASSAGES_MAX] = { 0 }, share[PASSAGES_MAX] = { 0 }, all = 0, together = 0, met = 0, mean = 0;
     float covers[3] = { 0 }, shares[3] = { 0 }, corrections = 0;
     uint64_t there[PASSAGES_MAX];
-    size_t n_words = read_question(question, words), length = 0, first = 0;
+    size_t n_words = read_words(question, false, words), length = 0, first = 0;
     n = n < PASSAGES_MAX ? n : PASSAGES_MAX;
     for (size_t p = 0; p < n; p++) {
         size_t here = read_passage(passages[p], words, n_words, &there[p]);
@@ -141,14 +151,14 @@ void rv_cover_fill(rv_str question, const rv_str *passages, size_t n, float *out
         first = p == 0 ? here : first;
     }
     for (size_t w = 0; w < n_words; w++) {
-        float with = 0;
+        float weight = weight_of(there, n, w);
+        bool with = false;
         for (size_t p = 0; p < n; p++) {
-            with += there[p] >> w & 1;
+            with = with || there[p] >> w & 1;
         }
-        float weight = fmaxf(0, logf(((float)n + 1) / (with + 0.5f)));
         all += weight;
-        together += with > 0 ? weight : 0;
-        met += with > 0;
+        together += with ? weight : 0;
+        met += with;
         for (size_t p = 0; p < n; p++) {
             cover[p] += there[p] >> w & 1 ? weight : 0;
             share[p] += there[p] >> w & 1;
@@ -179,4 +189,100 @@ void rv_cover_fill(rv_str question, const rv_str *passages, size_t n, float *out
     for (int i = 0; i < RV_COVER; i++) {
         out[i] = fminf(found[i], 4);
     }
+}
+
+/* ---- what an answer rests on ---- */
+
+const char *const rv_says_names[RV_SAYS] = { "answer there", "cover of sentence", "better sentence",
+                                             "better passage", "cover together" };
+
+bool rv_cite_next(rv_str *rest, size_t *number)
+{
+    enum { MOST = 1000000 };
+    for (size_t i = 0; i + 2 < rest->n; i++) {
+        size_t at = i + 1, value = 0;
+        for (; at < rest->n && isdigit((unsigned char)rest->at[at]); at++) {
+            value = value < MOST ? 10 * value + (size_t)(rest->at[at] - '0') : MOST;
+        }
+        if (rest->at[i] == '[' && at > i + 1 && at < rest->n && rest->at[at] == ']') {
+            *number = value < MOST ? value : MOST;
+            *rest = rv_str_of(rest->at + at + 1, rest->n - at - 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The next sentence; a question mark ends none, for a remembered answer stands behind its question. */
+static bool next_sentence(rv_str *rest, rv_str *out)
+{
+    size_t to = 0;
+    while (to < rest->n) {
+        char c = rest->at[to++];
+        if (c == '\n' ||
+            ((c == '.' || c == '!') && (to == rest->n || isspace((unsigned char)rest->at[to])))) {
+            break;
+        }
+    }
+    *out = rv_str_of(rest->at, to);
+    *rest = rv_str_of(rest->at + to, rest->n - to);
+    return to > 0;
+}
+
+/* Weights [n] of the words that are there, as a share of all. */
+static float share_of(uint64_t there, const float *weights, size_t n)
+{
+    float sum = 0, all = 0;
+    for (size_t w = 0; w < n; w++) {
+        all += weights[w];
+        sum += there >> w & 1 ? weights[w] : 0;
+    }
+    return all > 0 ? sum / all : 0;
+}
+
+void rv_says_fill(rv_str question, const rv_str *passages, size_t n, rv_str answer, float *out)
+{
+    rv_str asked[WORDS_MAX], said[WORDS_MAX], value = answer, sentence;
+    float weights[WORDS_MAX], even[WORDS_MAX];
+    float found = 0, rests = 0, rests_said = 0, best_sentence = 0, best_passage = 0, cited_passage = 0;
+    uint64_t there[PASSAGES_MAX], all = 0, here;
+    size_t cited = 0, number;
+    while (rv_cite_next(&value, &number)) { /* the value stands behind the last one */
+        cited = number;
+    }
+    n = n < PASSAGES_MAX ? n : PASSAGES_MAX;
+    size_t n_asked = read_words(question, false, asked), n_said = read_words(value, false, said);
+    n_said = n_said > 0 ? n_said : read_words(value, true, said);
+    for (size_t p = 0; p < n; p++) {
+        (void)read_passage(passages[p], asked, n_asked, &there[p]);
+        all |= there[p];
+    }
+    for (size_t w = 0; w < WORDS_MAX; w++) {
+        weights[w] = w < n_asked ? weight_of(there, n, w) : 0;
+        even[w] = 1;
+    }
+    for (size_t p = 0; p < n; p++) {
+        bool is_cited = cited == p + 1;
+        float share = share_of(there[p], weights, n_asked);
+        rv_str rest =
+            rv_str_of(passages[p].at, passages[p].n < READ_MAX_BYTES ? passages[p].n : READ_MAX_BYTES);
+        best_passage = fmaxf(best_passage, share);
+        cited_passage = is_cited ? share : cited_passage;
+        while (next_sentence(&rest, &sentence)) {
+            (void)read_passage(sentence, asked, n_asked, &here);
+            float of_asked = share_of(here, weights, n_asked);
+            (void)read_passage(sentence, said, n_said, &here);
+            float of_said = share_of(here, even, n_said);
+            best_sentence = fmaxf(best_sentence, of_asked);
+            found = fmaxf(found, of_said);
+            if ((is_cited || cited == 0) && of_said > 0 &&
+                (of_said > rests_said || (of_said == rests_said && of_asked > rests))) {
+                rests_said = of_said;
+                rests = of_asked;
+            }
+        }
+    }
+    const float told[RV_SAYS] = { found, rests, best_sentence - rests, best_passage - cited_passage,
+                                  share_of(all, weights, n_asked) };
+    memcpy(out, told, sizeof told);
 }

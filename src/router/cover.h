@@ -17,6 +17,22 @@ extern const char *const rv_cover_names[RV_COVER];
  */
 void rv_cover_fill(rv_str question, const rv_str *passages, size_t n, float *out);
 
+#define RV_SAYS 5
+extern const char *const rv_says_names[RV_SAYS];
+
+/**
+ * rv_says_fill - how an answer and what it was drawn from cover a question; out [RV_SAYS], 0..1 each. The sentence that an answer rests on is
+ * that of the passage it cites last (citing none: of any) which holds most of its words. A right answer's sentence mostly holds what is asked
+ * about, and no other sentence holds more of it.
+ *
+ * passages  [n] in the order in which the answer numbers them, from 1; at most 16 are looked at, and of each 4 KiB
+ * Any thread. Allocates nothing.
+ */
+void rv_says_fill(rv_str question, const rv_str *passages, size_t n, rv_str answer, float *out);
+
+/** rv_cite_next - takes the text up to and with the next [number] off *rest; false: there is none. Beyond a million it is a million. */
+bool rv_cite_next(rv_str *rest, size_t *number);
+
 /** rv_word_next - takes the next word off *rest: letters and digits; from U+3000 on, where none are set apart, each character is one.
  * rv_word_same - equal but for ASCII case, or for an ending ("borrow", "borrowed"; "close", "closing").
  * rv_word_in - text holds it; 4 KiB are looked at.

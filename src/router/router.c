@@ -353,24 +353,33 @@ rv_choice rv_router_choose(const rv_routed *routed, const rv_choice_how *how)
 
 /* ---- an answer is there ---- */
 
-rv_draft rv_draft_of(double confidence, const char *text, size_t n)
+rv_draft rv_draft_of(double confidence, const char *text, size_t n, const float *says)
 {
-    rv_draft d = { .confidence = (float)confidence };
-    for (size_t i = 0; i + 2 < n; i++) {
-        size_t digits = 0;
-        while (text[i] == '[' && i + 1 + digits < n && text[i + 1 + digits] >= '0' &&
-               text[i + 1 + digits] <= '9') {
-            digits++;
-        }
-        d.cites += digits > 0 && i + 1 + digits < n && text[i + 1 + digits] == ']';
+    rv_draft d = { .confidence = (float)confidence, .says = { NAN } };
+    rv_str rest = rv_str_of(text, n);
+    for (size_t number; rv_cite_next(&rest, &number);) {
+        d.cites++;
+    }
+    if (says) {
+        memcpy(d.says, says, sizeof d.says);
     }
     return d;
 }
 
+bool rv_draft_known(const rv_draft *draft)
+{
+    return draft->confidence > 0 && !isnan(draft->says[0]);
+}
+
 void router_draft_numbers(float before, rv_draft draft, float out[ROUTER_DRAFTS])
 {
+    const float *says = draft.says;
     float sure = router_log_odds(draft.confidence), none = draft.cites == 0;
-    const float all[ROUTER_DRAFTS] = { before, sure, 1, none, none * sure, draft.cites > 1 };
+    const float all[ROUTER_DRAFTS] = { before,         sure,           1,
+                                       none,           none * sure,    draft.cites > 1,
+                                       says[0],        says[1],        says[2],
+                                       says[3],        says[4],        says[2] * says[2],
+                                       none * says[2], none * says[3], none * says[4] };
     memcpy(out, all, sizeof all);
 }
 
@@ -390,10 +399,17 @@ bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t tier, 
     return !routed->seen && r->drafts[tier][1] != 0 && (allowed & larger);
 }
 
+float rv_router_chance(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft)
+{
+    bool known = r->drafts[tier][1] != 0 && rv_draft_known(&draft);
+    float before = router_log_odds(routed->p_right[tier]);
+    return known ? logistic(before + router_surprise(r, routed, tier, draft)) : routed->p_right[tier];
+}
+
 bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
                          uint32_t allowed, size_t *next)
 {
-    if (!rv_router_checks(r, routed, tier, allowed)) {
+    if (!rv_router_checks(r, routed, tier, allowed) || !rv_draft_known(&draft)) {
         return false;
     }
     float surprise = router_surprise(r, routed, tier, draft), behind;

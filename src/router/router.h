@@ -11,6 +11,7 @@
  * A request that was made before (its words, whatever their case and with some left out) is not predicted but remembered. */
 #ifndef RV_ROUTER_ROUTER_H
 #define RV_ROUTER_ROUTER_H
+#include "router/cover.h"
 #include "router/features.h"
 #include "router/past.h"
 
@@ -25,12 +26,15 @@ typedef struct rv_router rv_router;
 
 /* What an answer says of itself before anybody rates it. */
 typedef struct rv_draft {
-    float confidence; /* exp of its mean log-probability; not above 0 or NaN: not known */
-    int cites;        /* how many passages; none: it refuses, or stands on nothing */
+    float confidence;    /* exp of its mean log-probability; not above 0 or NaN: not known */
+    int cites;           /* how many passages; none: it refuses, or stands on nothing */
+    float says[RV_SAYS]; /* rv_says_fill; the first NaN: not known */
 } rv_draft;
 
-/** rv_draft_of - of an answer's text: citations are numbers in square brackets. */
-rv_draft rv_draft_of(double confidence, const char *text, size_t n);
+/** rv_draft_of - of an answer's text: citations are numbers in square brackets. says [RV_SAYS], NULL: not known. */
+rv_draft rv_draft_of(double confidence, const char *text, size_t n, const float *says);
+/** rv_draft_known - it says enough to be judged. */
+bool rv_draft_known(const rv_draft *draft);
 
 typedef struct rv_router_row {
     const char *text;
@@ -151,6 +155,9 @@ rv_choice rv_router_choose(const rv_routed *routed, const rv_choice_how *how);
 bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed);
 bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
                          uint32_t allowed, size_t *next);
+
+/** rv_router_chance - of tier's answer being right, now that it is there; p_right where nothing is known of such answers. */
+float rv_router_chance(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft);
 
 /** rv_router_fast - slots and the cell's log odds [tiers] of them: the part of a decision that takes ten microseconds. */
 void rv_router_fast(const rv_router *r, const rv_slot_input *in, float *slots, float *log_odds);

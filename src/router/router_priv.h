@@ -8,7 +8,7 @@
 enum {
     ROUTER_VOTES = RV_ROUTER_PARTS + 1, /* weights of a tier's vote: one per part and a constant */
     ROUTER_COSTS = RV_SURFACE + 1,      /* cost of a tier: statistics and a constant */
-    ROUTER_DRAFTS = 6,                  /* of an answer that is there: router_draft_numbers */
+    ROUTER_DRAFTS = 15,                 /* of an answer that is there: router_draft_numbers */
     ROUTER_CARRY = 2,
     ROUTER_SURPRISES = 16,
     ROUTER_COVER = 2 * RV_COVER + 1, /* numbers, their squares, and a constant */

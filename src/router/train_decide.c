@@ -145,7 +145,7 @@ static void fit_trust(trainer *t)
 static bool draft_row(const fit_rows *f, size_t i, double *x, double *y)
 {
     const rv_router_row *row = &f->t->set->rows[i];
-    if (!router_known(row, f->tier) || !(row->draft[f->tier].confidence > 0)) {
+    if (!router_known(row, f->tier) || !rv_draft_known(&row->draft[f->tier])) {
         return false;
     }
     rv_routed routed = { .tiers = f->t->set->tiers };
@@ -193,7 +193,7 @@ static rv_err find_surprises(trainer *t)
         for (size_t i = 0; i < t->set->n && t->r->drafts[m][1] != 0; i++) {
             rv_draft draft = t->set->rows[i].draft[m];
             rv_routed routed = { .tiers = t->set->tiers };
-            if (draft.confidence > 0) {
+            if (rv_draft_known(&draft)) {
                 chances_of(t, i, &routed);
                 all[n++] = router_surprise(t->r, &routed, m, draft);
             }
@@ -213,7 +213,7 @@ static bool carry_row(const fit_rows *f, size_t i, double *x, double *y)
     const rv_router_row *row = &f->t->set->rows[i];
     size_t tiers = f->t->set->tiers, draft = 0, other;
     rv_routed routed = { .tiers = tiers };
-    while (draft < tiers && !(row->draft[draft].confidence > 0 && f->t->r->drafts[draft][1] != 0)) {
+    while (draft < tiers && !(rv_draft_known(&row->draft[draft]) && f->t->r->drafts[draft][1] != 0)) {
         draft++;
     }
     for (other = draft + 1; other < tiers && !(row->quality[other] >= 0); other++) {
@@ -280,7 +280,7 @@ static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *rout
         return 0;
     }
     bool thrown = rv_router_escalates(t->r, routed, tier, draft, UINT32_MAX, &next);
-    if (!(draft.confidence > 0)) {
+    if (!rv_draft_known(&draft)) {
         of->unknown_cost += true_cost(t, i, next);
         return 0;
     }
@@ -315,7 +315,7 @@ static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
     rv_routed routed;
     decide(t, i, &routed);
     size_t shown = routed.tier;
-    if (t->how->cascade && row->draft[shown].confidence > 0) {
+    if (t->how->cascade && rv_draft_known(&row->draft[shown])) {
         size_t next;
         shown =
             rv_router_escalates(t->r, &routed, shown, row->draft[shown], UINT32_MAX, &next) ? next : shown;

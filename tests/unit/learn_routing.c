@@ -34,6 +34,7 @@ typedef struct world {
     bool chance;     /* outcomes have nothing to do with the question */
     const char *key; /* that asks and rates; NULL: none */
     bool capitals;   /* nothing else is asked */
+    bool says;       /* answers carry what they say of themselves: right ones rest on what is asked */
     bool judged;     /* a judge says what answers are worth, nobody rates */
     double trust;    /* that the judge has */
     int64_t made;    /* episodes so far */
@@ -51,12 +52,19 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
         bool sum = rv_rng_below(&rng, 2) && !w->capitals, small = rv_rng_below(&rng, 2);
         bool right = w->chance ? rv_rng_below(&rng, 2) : !(sum && small);
         bool other = w->chance ? rv_rng_below(&rng, 2) : !(sum && !small);
-        char id[37], question[128], route[256];
+        char id[37], question[128], route[400], of_shown[64] = "", of_other[64] = "";
+        if (w->says) {
+            snprintf(of_shown, sizeof of_shown, ", \"says\": [1, %d, %d, 0, 1]", right, !right);
+            snprintf(of_other, sizeof of_other, ", \"says\": [1, %d, %d, 0, 1]", other, !other);
+        }
         snprintf(route, sizeof route,
                  "{\"explored\": true, \"key\": \"%s\", \"tries\": [{\"model\": \"%s\", \"confidence\": 0.8, "
-                 "\"text\": "
-                 "\"%s\"}]}",
-                 w->key ? w->key : "", tiers[small ? 1 : 0], other ? "[2] X" : "other");
+                 "\"text\": \"%s\"%s}]%s}",
+                 w->key ? w->key : "", tiers[small ? 1 : 0],
+                 other     ? "[2] X"
+                 : w->says ? "[1] z"
+                           : "other",
+                 of_other, of_shown);
         snprintf(id, sizeof id, "%08x-0000-4000-8000-%012lld",
                  (unsigned)rv_hash64(&w->made, sizeof w->made, 1), (long long)w->made);
         int a = (int)rv_rng_below(&rng, 100000), b = (int)rv_rng_below(&rng, 100000);
@@ -66,7 +74,9 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
         rv_episode e = { .request_id = id,
                          .session_id = "s",
                          .question = question,
-                         .answer = right ? "x [1]" : "wrong",
+                         .answer = right     ? "x [1]"
+                                   : w->says ? "y [2]"
+                                             : "wrong",
                          .model = tiers[small ? 0 : 1],
                          .confidence = (right ? 0.7 : 0.5) + 0.3 * rv_rng_unit(&rng),
                          .created_ms = w->made++,
@@ -189,6 +199,62 @@ TEST(a_judge_that_is_trusted_teaches_and_another_one_does_not)
     CHECK(done.accepted && right_of_100(fresh) >= 90, "%d of 100: %s",
           done.accepted ? right_of_100(fresh) : 0, done.why);
     rv_router_free(fresh);
+    rv_db_close(db);
+}
+
+/* Which answers are right is chance, and only their own sentences tell. */
+TEST(what_answers_say_of_themselves_is_learned_and_tells_which_to_ask_again)
+{
+    rv_db *db = opened();
+    world w = { .chance = true, .says = true };
+    live(db, &w, EPISODES, 7);
+    rv_routing_job job = job_of(db);
+    job.cascade = true;
+    job.cost_share = 1;
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.accepted && fresh, "%s", done.why);
+    rv_routed out;
+    void *scratch = malloc(rv_router_scratch_bytes(fresh));
+    const char *text = "What is the capital of country200000 near sea300000";
+    rv_router_route(fresh, &(rv_slot_input){ .text = text, .n = strlen(text), .device = 2 }, 0, true, scratch,
+                    &out);
+    free(scratch);
+    const float rests[RV_SAYS] = { 1, 1, 0, 0, 1 }, other[RV_SAYS] = { 1, 0, 1, 0, 1 };
+    size_t next = 0;
+    CHECK(out.tier == 0, "the large one is asked first");
+    CHECK(rv_router_escalates(fresh, &out, 0, rv_draft_of(0.8, "x [1]", 5, other), 3, &next) && next == 1,
+          "an answer from another sentence stays");
+    CHECK(!rv_router_escalates(fresh, &out, 0, rv_draft_of(0.8, "x [1]", 5, rests), 3, &next),
+          "one from the right sentence goes on");
+    CHECK(!rv_router_escalates(fresh, &out, 0, rv_draft_of(0.8, "x [1]", 5, NULL), 3, &next),
+          "nothing is known of it");
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
+/* The small tier is right on half of the sums later, which changes no decision that is worth much, but what is foretold. */
+TEST(a_router_that_foretells_better_is_used_and_one_that_foretells_the_same_is_not)
+{
+    rv_db *db = opened();
+    world w = { .flipped = 30 };
+    live(db, &w, EPISODES, 8);
+    rv_routing_job job = job_of(db);
+    rv_routing_done first, done;
+    rv_router *now, *fresh;
+    CHECK_OK(rv_routing_learn(&job, &first, &now));
+    CHECK(first.accepted && first.loss_before == 0, "%s", first.why);
+    job.now = now;
+    job.now_version = first.version;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh)); /* from the same episodes */
+    CHECK(!done.accepted && !fresh, "%s", done.why);
+    w.flipped = 0;
+    live(db, &w, 4 * EPISODES, 9);
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.accepted && fresh && done.loss_after < done.loss_before - 0.003, "%s", done.why);
+    rv_router_free(fresh);
+    rv_router_free(now);
     rv_db_close(db);
 }
 

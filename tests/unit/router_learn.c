@@ -212,16 +212,19 @@ TEST(an_unsure_answer_goes_on_to_the_larger_tier_and_a_sure_one_does_not)
         bool right = rv_rng_below(&rng, 3) != 0;
         q.rows[i].quality[0] = right;
         q.rows[i].quality[1] = rv_rng_below(&rng, 20) != 0;
-        q.rows[i].draft[0] = (rv_draft){ right ? 0.9f : 0.4f, 1 };
+        q.rows[i].draft[0] = (rv_draft){ .confidence = right ? 0.9f : 0.4f, .cites = 1 };
     }
     rv_router *r = learned(&q);
     rv_routed got = routed(r, "What is the capital city of country77777 tonight", 0);
     size_t next = 9;
     CHECK(rv_router_checks(r, &got, 0, 3), "it could never be true");
-    CHECK(rv_router_escalates(r, &got, 0, (rv_draft){ 0.3f, 1 }, 3, &next) && next == 1,
+    CHECK(rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.3f, .cites = 1 }, 3, &next) &&
+              next == 1,
           "an unsure answer stays");
-    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ 0.95f, 1 }, 3, &next), "a sure one goes on");
-    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ 0.3f, 1 }, 1, &next), "to a tier that is not allowed");
+    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.95f, .cites = 1 }, 3, &next),
+          "a sure one goes on");
+    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.3f, .cites = 1 }, 1, &next),
+          "to a tier that is not allowed");
     CHECK(!rv_router_checks(r, &got, 1, 3), "beyond the last");
     CHECK(!rv_router_checks(standard(), &got, 0, 3), "without a rated answer");
 
@@ -257,9 +260,10 @@ TEST(what_a_draft_cites_is_counted)
                   { "[1", 0 },
                   { "[] [x] [1.5]", 0 },
                   { "a[3]b", 1 },
-                  { "[[4]]", 1 } };
+                  { "[[4]]", 1 },
+                  { "[12345678901234567890123]", 1 } };
     for (size_t i = 0; i < RV_COUNT(cases); i++) {
-        CHECK(rv_draft_of(0.5, cases[i].text, strlen(cases[i].text)).cites == cases[i].cites, "\"%s\"",
+        CHECK(rv_draft_of(0.5, cases[i].text, strlen(cases[i].text), NULL).cites == cases[i].cites, "\"%s\"",
               cases[i].text);
     }
 }
@@ -274,13 +278,16 @@ TEST(a_draft_that_cites_nothing_goes_on_when_such_drafts_were_wrong)
     for (int i = 0; i < ROWS; i++) {
         bool right = rv_rng_below(&rng, 4) != 0;
         q.rows[i].quality[0] = right;
-        q.rows[i].draft[0] = (rv_draft){ 0.8f, right };
+        q.rows[i].draft[0] = (rv_draft){ .confidence = 0.8f, .cites = right };
     }
     rv_router *r = learned(&q);
     rv_routed got = routed(r, "What is the capital city of country77777 tonight", 0);
     size_t next = 9;
-    CHECK(rv_router_escalates(r, &got, 0, (rv_draft){ 0.8f, 0 }, 3, &next) && next == 1, "it stays");
-    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ 0.8f, 1 }, 3, &next), "one that cites goes on too");
+    CHECK(rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.8f, .cites = 0 }, 3, &next) &&
+              next == 1,
+          "it stays");
+    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.8f, .cites = 1 }, 3, &next),
+          "one that cites goes on too");
     rv_router_free(r);
 }
 
