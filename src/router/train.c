@@ -62,9 +62,10 @@ static rv_err take_arrays(trainer *t)
     t->part = rv_new_array(mem, n * tiers, RV_ROUTER_PARTS * sizeof(float));
     t->cost = rv_new_array(mem, n * tiers, sizeof(float));
     t->found = rv_new_array(mem, n, sizeof *t->found);
+    t->doubt = rv_new_array(mem, n, (ROUTER_DOUBTS + 1) * sizeof(double));
     t->squares = rv_new_array(mem, router_lexical_size(t->set->dim), sizeof(float));
     bool good = t->vector && t->surface && t->gram_at && t->rows_with && t->slots && t->cluster && t->fold &&
-                t->stop_set && t->order && t->part && t->cost && t->found && t->squares;
+                t->stop_set && t->order && t->part && t->cost && t->found && t->doubt && t->squares;
     return good ? RV_OK : rv_fail(RV_E_NOMEM, "router training");
 }
 
@@ -72,7 +73,7 @@ static void drop_arrays(trainer *t)
 {
     void *arrays[] = { t->vector, t->surface, t->gram_at, t->gram,     t->gram_weight, t->rows_with,
                        t->slots,  t->cluster, t->fold,    t->stop_set, t->order,       t->part,
-                       t->cost,   t->found,   t->squares, t->scratch };
+                       t->cost,   t->found,   t->doubt,   t->squares,  t->scratch };
     for (size_t i = 0; i < RV_COUNT(arrays); i++) {
         rv_free(t->mem, arrays[i]);
     }

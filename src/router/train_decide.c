@@ -308,45 +308,60 @@ static void find_together(trainer *t)
 
 /* Whether the usual tier (without one: any other) would have answered better than what the decision ends with: 1 or 0 where outcomes are known; where only
  * its own is, how likely that is. What it would have cost is no part of this. */
-static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
+static double none_better(const trainer *t, size_t i, const rv_routed *routed)
 {
-    const trainer *t = f->t;
     const rv_router_row *row = &t->set->rows[i];
-    rv_routed routed;
-    decide(t, i, &routed);
-    size_t shown = routed.tier;
+    size_t shown = routed->tier, next;
     if (t->how->cascade && rv_draft_known(&row->draft[shown])) {
-        size_t next;
-        shown =
-            rv_router_escalates(t->r, &routed, shown, row->draft[shown], UINT32_MAX, &next) ? next : shown;
+        shown = rv_router_escalates(t->r, routed, shown, row->draft[shown], UINT32_MAX, &next) ? next : shown;
     }
     if (!router_known(row, shown)) {
-        return false;
+        return NAN;
     }
     bool usual = t->how->usual < t->set->tiers;
-    double best = -1e9, second = -1e9, none_better = 1, own = row->quality[shown];
+    double none = 1, own = row->quality[shown];
     for (size_t m = 0; m < t->set->tiers; m++) {
-        double hoped = (double)routed.worth[m];
+        double better = row->quality[m] >= 0 ? row->quality[m] > own + 0.05
+                                             : (own < 0.5) * t->together * routed->p_right[m];
+        none *= m == shown || (usual && m != t->how->usual) ? 1 : 1 - better;
+    }
+    return none;
+}
+
+static void note_doubt(trainer *t, size_t i, const rv_routed *routed)
+{
+    double *at = t->doubt + i * (ROUTER_DOUBTS + 1), best = -1e9, second = -1e9;
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        double hoped = (double)routed->worth[m];
         if (hoped > best) {
             second = best;
             best = hoped;
         } else if (hoped > second) {
             second = hoped;
         }
-        double better = row->quality[m] >= 0 ? row->quality[m] > own + 0.05
-                                             : (own < 0.5) * t->together * routed.p_right[m];
-        none_better *= m == shown || (usual && m != t->how->usual) ? 1 : 1 - better;
     }
-    x[0] = 1;
-    x[1] = routed.p_right[routed.tier];
-    x[2] = second > -1e9 ? best - second : 1;
-    x[3] = routed.seen;
-    *y = none_better;
-    return true;
+    at[0] = 1;
+    at[1] = routed->p_right[routed->tier];
+    at[2] = second > -1e9 ? best - second : 1;
+    at[3] = routed->seen;
+    at[ROUTER_DOUBTS] = none_better(t, i, routed);
+}
+
+static bool doubt_row(const fit_rows *f, size_t i, double *x, double *y)
+{
+    const double *at = f->t->doubt + i * (ROUTER_DOUBTS + 1);
+    memcpy(x, at, ROUTER_DOUBTS * sizeof *x);
+    *y = at[ROUTER_DOUBTS];
+    return !isnan(*y);
 }
 
 static void fit_doubts(trainer *t)
 {
+    rv_routed routed;
+    for (size_t i = 0; i < t->set->n; i++) {
+        decide(t, i, &routed);
+        note_doubt(t, i, &routed);
+    }
     memset(t->r->doubts, 0, sizeof t->r->doubts);
     router_fit_logistic(&(fit_rows){ t, 0, ROUTER_DOUBTS, doubt_row, FOLDS }, 1, t->r->doubts);
 }

@@ -27,8 +27,10 @@ typedef struct trainer {
     float *part;          /* [n][tiers][RV_ROUTER_PARTS] log odds by parts that had not seen the row */
     float *cost;          /* [n][tiers] expected */
     rv_past_found *found; /* [n] */
-    double together;      /* how much of a tier's chance is left when another one was wrong */
-    float *squares;       /* of one lexical model: [router_lexical_size] */
+    double *
+        doubt; /* [n][ROUTER_DOUBTS + 1] what the confidence of a decision goes by, and whether it was good; NaN: not known */
+    double together; /* how much of a tier's chance is left when another one was wrong */
+    float *squares;  /* of one lexical model: [router_lexical_size] */
     void *scratch;
     size_t done, total;
 } trainer;

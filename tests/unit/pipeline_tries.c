@@ -60,12 +60,16 @@ static void add_episode(fixture *f, int number)
     CHECK_OK(rv_db_commit(f->db));
 }
 
+#define QUESTION "which lamp is green?"
+#define PASSAGE  "The green lamp stands in the hall."
+
 /* A try of both tiers. */
 static rv_try try_of(int number, size_t max_tokens)
 {
     rv_try one = { .models = { "350m", "700m" }, .n_models = 2, .max_tokens = max_tokens };
     one.sampling = (rv_sampling){ .temperature = 0, .top_p = 1, .repeat_penalty = 1 };
-    one.messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "Question: which lamp is green?");
+    one.messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "Question: " QUESTION);
+    one.asked = json_pack("[s, s]", QUESTION, PASSAGE);
     name(number, one.request_id);
     return one;
 }
@@ -134,7 +138,19 @@ TEST(what_the_other_tiers_say_is_kept_with_what_it_cost)
         CHECK(strcmp(json_string_value(json_object_get(said, "model")), same.models[i]) == 0, "model %zu", i);
         double sure = json_number_value(json_object_get(said, "confidence"));
         CHECK(sure > 0 && sure <= 1, "confidence %g", sure);
+        const char *text = json_string_value(json_object_get(said, "text"));
+        const json_t *says = json_object_get(said, "says");
+        const rv_str passage = rv_str_of(PASSAGE, strlen(PASSAGE));
+        float wanted[RV_SAYS];
+        rv_says_fill(rv_str_of(QUESTION, strlen(QUESTION)), &passage, 1, rv_str_of(text, strlen(text)),
+                     wanted);
+        CHECK(json_array_size(says) == RV_SAYS && wanted[4] == 1, "%zu numbers", json_array_size(says));
+        for (size_t k = 0; k < RV_SAYS; k++) {
+            CHECK((float)json_number_value(json_array_get(says, k)) == wanted[k],
+                  "number %zu of what it says", k);
+        }
         json_decref(same.messages);
+        json_decref(same.asked);
     }
     CHECK(counted("ruvllm_router_tries_total") == before + 2, "%ld tries counted, %ld before",
           counted("ruvllm_router_tries_total"), before);
@@ -240,6 +256,7 @@ TEST(a_prompt_that_could_not_be_made_is_passed_over)
     fixture f = opened();
     rv_try none = try_of(1, 8);
     json_decref(none.messages);
+    json_decref(none.asked);
     none.messages = NULL;
     rv_tries_put(f.tries, &none);
     rv_try nobody = try_of(1, 8);
