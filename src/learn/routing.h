@@ -44,7 +44,7 @@ typedef struct rv_routing_done {
  * A rating r is the quality (r - 1) / 4 of the tier that answered, a correction is 0; what a judge that is trusted (judge.h) says of an answer that nobody rated is
  * its quality, with the weight of such a judge. Answers that were not shown (drafts, and what other
  * tiers were asked for beside) are rated with the one that was: they said the same, or what the correction says, or something else.
- * Something else was wrong when what was shown was right, and right one time in four when it was not. One question in five (always the
+ * Something else was wrong when what was shown was right; when that was wrong too, a larger tier's was right 65 times in a hundred and a smaller one's 33. One question in five (always the
  * same: the router in use must not have seen them either) is held out; of those the ones that every tier answered are the test. A candidate is used when its utility there,
  * drafts and larger tiers counted, is higher by 0.005 and by half a standard error, on 20 or more of them; or when it foretells 100 or more held-out outcomes better than the
  * router in use, by 0.003 of log loss and by a standard error, and its utility is not lower by two standard errors.
