@@ -26,7 +26,7 @@ enum {
  * those of smaller ones. */
 #define LARGER_RIGHT  0.65f
 #define SMALLER_RIGHT 0.33f
-#define JUDGE      "\1judge" /* the rater of answers that a trusted judge alone spoke of: no key has such a name */
+#define JUDGE         "\1judge" /* the rater of answers that a trusted judge alone spoke of: no key has such a name */
 
 /* One answer that was rated. */
 typedef struct answered {

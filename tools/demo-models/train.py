@@ -28,6 +28,7 @@ import export_gguf
 import grow
 import mix
 import model as lfm2
+import natural
 import recipe
 import tokenizer as bpe
 from batches import Batch, Encoder, stream
@@ -304,7 +305,10 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=1e9, help="stop (resumably) after this long")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--natural", type=Path, metavar="DIR", help="folder of real sentences and questions, for the task `which`: natural.py")
     chosen = options.parse_args()
+    if chosen.natural:
+        natural.use(chosen.natural)
     torch.set_num_threads(chosen.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
