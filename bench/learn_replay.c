@@ -296,8 +296,9 @@ static json_t *numbers(const float *at, size_t n)
 
 static json_t *other_json(const asked *a, size_t tier)
 {
-    return json_pack("{s:s, s:f, s:s, s:o}", "model", world.names[tier], "confidence", a->by[tier].confidence,
-                     "text", a->by[tier].text, "says", numbers(a->by[tier].says, RV_SAYS));
+    return json_pack("{s:s, s:f, s:s, s:f, s:o}", "model", world.names[tier], "confidence",
+                     a->by[tier].confidence, "text", a->by[tier].text, "tokens", a->by[tier].tokens, "says",
+                     numbers(a->by[tier].says, RV_SAYS));
 }
 
 static void live(life *l, const asked *a, size_t i, half *h)
@@ -349,6 +350,9 @@ static void live(life *l, const asked *a, size_t i, half *h)
     json_object_set_new(how_it_went, "cover", numbers(a->cover, RV_COVER));
     json_object_set_new(how_it_went, "says", numbers(a->by[tier].says, RV_SAYS));
     json_object_set_new(how_it_went, "tokens", json_real(a->by[tier].tokens));
+    if (!choice.fallback) {
+        json_object_set_new(how_it_went, "version", json_integer((json_int_t)l->version));
+    }
     if (from < tiers) {
         json_object_set_new(how_it_went, "draft", other_json(a, from));
     }

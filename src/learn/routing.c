@@ -16,11 +16,13 @@ enum {
     HELD_TRIED = 3,
     LEAST_HELD = 20,
     LEAST_OUTCOMES = 100,
+    LEAST_SPENT = 100,
     ARENA_BYTES = 512 << 20,
     RATERS_MAX = 256
 };
 #define MARGIN       0.005
 #define LOSS_MARGIN  0.003
+#define SHARE_MOVES  1.3   /* at most */
 #define LEAST_WEIGHT 0.05f /* of a rater; below, its ratings are left out */
 /* An unrated answer that differs from one that was wrong: of the four demo tiers on 3,419 questions .57 to .77 of those of larger tiers were right, .27 to .39 of
  * those of smaller ones. */
@@ -68,6 +70,8 @@ typedef struct round {
     const char *raters[RATERS_MAX]; /* [n_raters] names of the keys that asked and rated; "" without one */
     size_t n_raters;
     float weights[RATERS_MAX];
+    double spent, of; /* by what the router in use decided, and by always the last tier */
+    size_t n_spent;
 } round_of;
 
 /* ---- reading ---- */
@@ -178,6 +182,23 @@ static void read_other(round_of *r, const json_t *other, const answered *shown, 
     }
 }
 
+/* What a decision of the router in use has cost, the draft before it included. */
+static void count_spent(round_of *r, const json_t *how, size_t tier, const json_t *draft)
+{
+    const rv_routing_job *job = r->job;
+    double tokens = json_number_value(json_object_get(how, "tokens"));
+    size_t first = tier_named(job, json_string_value(json_object_get(draft, "model")));
+    if (!job->now || json_integer_value(json_object_get(how, "version")) != job->now_version ||
+        !(tokens > 0)) {
+        return;
+    }
+    double before =
+        first < job->n_tiers ? json_number_value(json_object_get(draft, "tokens")) * job->costs[first] : 0;
+    r->spent += tokens * job->costs[tier] + before;
+    r->of += tokens * job->costs[job->n_tiers - 1];
+    r->n_spent++;
+}
+
 /* Those that come after RATERS_MAX - 1 others are one. */
 static rv_err rater_named(round_of *r, const char *name, uint32_t *out)
 {
@@ -220,6 +241,7 @@ static rv_err read_row(round_of *r, sqlite3_stmt *s)
     e = e ? e : rater_named(r, judged ? JUDGE : json_string_value(json_object_get(how, "key")), &a.rater);
     const json_t *draft = json_object_get(how, "draft"), *tries = json_object_get(how, "tries"), *one;
     const char *answer = (const char *)sqlite3_column_text(s, 7);
+    count_spent(r, how, tier, draft);
     a.draft = draft_in(how, sqlite3_column_double(s, 2), answer ? answer : "");
     const char *correction = corrected ? (const char *)sqlite3_column_text(s, 8) : NULL;
     bool explored = json_is_true(json_object_get(how, "explored")) && json_is_array(tries);
@@ -582,6 +604,17 @@ static rv_err store(const round_of *r, const rv_router *fresh, rv_routing_done *
     return e;
 }
 
+/* Decisions turn out dearer than on the rows they were fitted on; by how much, the router in use has shown. */
+static double share_to_aim_at(const round_of *r)
+{
+    const rv_routing_job *job = r->job;
+    double made_for = job->now ? rv_router_share(job->now) : 0, spent = r->of > 0 ? r->spent / r->of : 0;
+    if (r->n_spent < LEAST_SPENT || !(spent > 0) || !(made_for > 0)) {
+        return job->cost_share;
+    }
+    return job->cost_share * fmin(SHARE_MOVES, fmax(1 / SHARE_MOVES, made_for / spent));
+}
+
 static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
 {
     const rv_routing_job *job = r->job;
@@ -601,7 +634,7 @@ static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
                           job->tiers,  dim, job->embed ? rv_embed_name(job->embed) : "",
                           job->domains };
     rv_router_how how = rv_router_how_default();
-    how.cost_share = job->cost_share;
+    how.cost_share = share_to_aim_at(r);
     how.threshold = job->threshold;
     how.usual = job->usual;
     how.cascade = job->cascade;

@@ -16,7 +16,7 @@ typedef struct numbers {
     float *at;
     size_t n;
 } numbers;
-enum { ARRAYS = 22 };
+enum { ARRAYS = 23 };
 
 static void list_arrays(rv_router *r, numbers out[ARRAYS])
 {
@@ -29,6 +29,7 @@ static void list_arrays(rv_router *r, numbers out[ARRAYS])
         { "level", r->level, RV_ROUTER_TIERS },
         { "doubts", r->doubts, ROUTER_DOUBTS },
         { "lambda", &r->lambda, 1 },
+        { "share", &r->share, 1 },
         { "trust", &r->trust, 1 },
         { "pool", &r->pool, 1 },
         { "drafts", r->drafts[0], RV_ROUTER_TIERS * ROUTER_DRAFTS },

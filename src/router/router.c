@@ -71,6 +71,10 @@ size_t rv_router_tiers(const rv_router *r)
 {
     return r->tiers;
 }
+double rv_router_share(const rv_router *r)
+{
+    return (double)r->share;
+}
 const char *rv_router_tier_name(const rv_router *r, size_t tier)
 {
     return r->names[tier];

@@ -170,6 +170,8 @@ typedef struct rv_router_reason {
 void rv_router_why(const rv_router *r, const rv_routed *routed, size_t tier, rv_router_reason *out, size_t n);
 
 size_t rv_router_tiers(const rv_router *r);
+/** rv_router_share - the cost_share it was made for. */
+double rv_router_share(const rv_router *r);
 const char *rv_router_tier_name(const rv_router *r, size_t tier);
 const char *rv_router_embedder(const rv_router *r); /* "" when it was learned without */
 size_t rv_router_dim(const rv_router *r);

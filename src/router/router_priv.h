@@ -42,6 +42,7 @@ struct rv_router {
         [RV_ROUTER_TIERS]; /* mean log odds of all rows: a tier that was asked only what is easy is not better */
     float doubts[ROUTER_DOUBTS];
     float lambda;
+    float share; /* cost_share it was made for */
     float
         pool; /* how much of what only one tier's parts say is believed: 1 all, 0 only what all tiers' parts say together */
     float drafts[RV_ROUTER_TIERS]

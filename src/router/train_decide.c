@@ -458,6 +458,7 @@ static void fit_lambda(trainer *t, rv_router_trained *trained)
     }
     try_lambda(t, (float)best, &trained->quality, &trained->cost);
     trained->lambda = best;
+    t->r->share = (float)t->how->cost_share;
 }
 
 static void report_losses(const trainer *t, rv_router_trained *out)

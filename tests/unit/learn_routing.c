@@ -10,6 +10,7 @@
 
 #include "base/rng.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,6 +35,7 @@ typedef struct world {
     bool chance;     /* outcomes have nothing to do with the question */
     const char *key; /* that asks and rates; NULL: none */
     bool capitals;   /* nothing else is asked */
+    int version;     /* of the router that decided; 0: none did */
     bool says;       /* answers carry what they say of themselves: right ones rest on what is asked */
     bool judged;     /* a judge says what answers are worth, nobody rates */
     double trust;    /* that the judge has */
@@ -52,19 +54,22 @@ static void live(rv_db *db, world *w, int n, uint64_t seed)
         bool sum = rv_rng_below(&rng, 2) && !w->capitals, small = rv_rng_below(&rng, 2);
         bool right = w->chance ? rv_rng_below(&rng, 2) : !(sum && small);
         bool other = w->chance ? rv_rng_below(&rng, 2) : !(sum && !small);
-        char id[37], question[128], route[400], of_shown[64] = "", of_other[64] = "";
+        char id[37], question[128], route[400], of_shown[64] = "", of_other[64] = "", by[64] = "";
+        if (w->version) {
+            snprintf(by, sizeof by, ", \"version\": %d, \"tokens\": 10", w->version);
+        }
         if (w->says) {
             snprintf(of_shown, sizeof of_shown, ", \"says\": [1, %d, %d, 0, 1]", right, !right);
             snprintf(of_other, sizeof of_other, ", \"says\": [1, %d, %d, 0, 1]", other, !other);
         }
         snprintf(route, sizeof route,
                  "{\"explored\": true, \"key\": \"%s\", \"tries\": [{\"model\": \"%s\", \"confidence\": 0.8, "
-                 "\"text\": \"%s\"%s}]%s}",
+                 "\"text\": \"%s\"%s}]%s%s}",
                  w->key ? w->key : "", tiers[small ? 1 : 0],
                  other     ? "[2] X"
                  : w->says ? "[1] z"
                            : "other",
-                 of_other, of_shown);
+                 of_other, of_shown, by);
         snprintf(id, sizeof id, "%08x-0000-4000-8000-%012lld",
                  (unsigned)rv_hash64(&w->made, sizeof w->made, 1), (long long)w->made);
         int a = (int)rv_rng_below(&rng, 100000), b = (int)rv_rng_below(&rng, 100000);
@@ -253,6 +258,36 @@ TEST(a_router_that_foretells_better_is_used_and_one_that_foretells_the_same_is_n
     live(db, &w, 4 * EPISODES, 9);
     CHECK_OK(rv_routing_learn(&job, &done, &fresh));
     CHECK(done.accepted && fresh && done.loss_after < done.loss_before - 0.003, "%s", done.why);
+    rv_router_free(fresh);
+    rv_router_free(now);
+    rv_db_close(db);
+}
+
+/* Half of the answers were the small tier's, of a quarter of the cost: .625 was spent of what the large one alone costs, .7 was to be. */
+TEST(what_was_spent_moves_what_the_next_router_aims_at)
+{
+    rv_db *db = opened();
+    world w = { 0 };
+    live(db, &w, EPISODES, 11);
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *now, *fresh, *candidate = NULL;
+    CHECK_OK(rv_routing_learn(&job, &done, &now));
+    CHECK(done.accepted && fabs(rv_router_share(now) - 0.7) < 1e-6, "made for %g: %s", rv_router_share(now),
+          done.why);
+    job.now = now;
+    job.now_version = done.version;
+    w.version = (int)done.version;
+    live(db, &w, EPISODES, 12);
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    CHECK_OK(rv_policy_read(db, &rv_heap, RV_ROUTING_POLICY, done.version, &bytes, &n));
+    CHECK_OK(rv_router_unpack(&rv_heap, bytes, n, &candidate));
+    CHECK(fabs(rv_router_share(candidate) - 0.7 * 0.7 / 0.625) < 0.05, "made for %g",
+          rv_router_share(candidate));
+    rv_free(&rv_heap, bytes);
+    rv_router_free(candidate);
     rv_router_free(fresh);
     rv_router_free(now);
     rv_db_close(db);
