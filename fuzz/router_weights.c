@@ -60,7 +60,7 @@ static void use_whole(uint8_t *file, size_t n)
     rv_routed out;
     void *scratch = malloc(rv_router_scratch_bytes(r));
     assert(scratch);
-    rv_router_route(r, &(rv_slot_input){ .text = "a few words", .n = 11 }, 0, scratch, &out);
+    rv_router_route(r, &(rv_slot_input){ .text = "a few words", .n = 11 }, 0, true, scratch, &out);
     assert(out.tier < out.tiers);
     free(scratch);
     rv_router_free(r);
