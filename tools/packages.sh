@@ -7,7 +7,7 @@ run="gcc libc6-dev cmake ninja-build pkg-config libevent-dev libssl-dev libjanss
      libmd4c-dev libxml2-dev libstemmer-dev libedit-dev libxxhash-dev libzstd-dev poppler-utils jq curl"
 test="libcmocka-dev bats python3-venv mandoc"
 dev="clang clang-format libclang-rt-14-dev llvm gcovr"
-train="python3 python3-torch python3-numpy"
+train="python3 python3-torch python3-numpy libopenblas0-pthread"
 
 case ${1:-} in
 run) wanted=$run ;;
