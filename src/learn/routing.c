@@ -439,12 +439,14 @@ typedef struct verdict {
     size_t n_losses; /* outcomes */
 } verdict;
 
-/* Log loss of what a router foretold of an outcome, before the answer was there and with it. */
-static double loss_of(const rv_router *router, const rv_routed *routed, const question *q, size_t tier)
+/* Log loss of what a router foretold of an outcome, before the answer was there and with it; without a router, of the tier's usual share. */
+static double loss_of(const rv_router *router, const rv_routed *routed, const question *q, size_t tier,
+                      const float *usual)
 {
     double sum = 0;
-    const float chances[2] = { routed->p_right[tier],
-                               rv_router_chance(router, routed, tier, q->draft[tier]) };
+    const float chances[2] = { router ? routed->p_right[tier] : usual[tier],
+                               router ? rv_router_chance(router, routed, tier, q->draft[tier])
+                                      : usual[tier] };
     for (size_t i = 0; i < RV_COUNT(chances); i++) {
         double p = fmin(0.99, fmax(0.01, (double)chances[i])), right = (double)q->quality[tier];
         sum -= right * log(p) + (1 - right) * log(1 - p);
@@ -452,15 +454,30 @@ static double loss_of(const rv_router *router, const rv_routed *routed, const qu
     return sum / RV_COUNT(chances);
 }
 
+/* Shares of right answers among the rows that are learned from. */
+static void usual_shares(const round_of *r, float usual[RV_ROUTER_TIERS])
+{
+    for (size_t t = 0; t < r->job->n_tiers; t++) {
+        float sum = 1, n = 2;
+        for (size_t i = 0; i < r->n_questions; i++) {
+            const question *q = &r->questions[i];
+            bool counts = !q->held && q->quality[t] >= 0 && !(q->second >> t & 1);
+            sum += counts ? q->quality[t] : 0;
+            n += counts;
+        }
+        usual[t] = sum / n;
+    }
+}
+
 /* What both foretold of all outcomes of q that are known, but for those of a larger tier that was asked for want of a sure answer. */
 static void compare_losses(const rv_routing_job *job, const rv_router *fresh, const rv_routed *new_way,
-                           const rv_routed *old_way, const question *q, verdict *out)
+                           const rv_routed *old_way, const question *q, const float *usual, verdict *out)
 {
-    for (size_t t = 0; t < job->n_tiers && job->now; t++) {
+    for (size_t t = 0; t < job->n_tiers; t++) {
         if (!(q->quality[t] >= 0) || (q->second >> t & 1)) {
             continue;
         }
-        double after = loss_of(fresh, new_way, q, t), before = loss_of(job->now, old_way, q, t);
+        double after = loss_of(fresh, new_way, q, t, usual), before = loss_of(job->now, old_way, q, t, usual);
         out->loss_after += after;
         out->loss_before += before;
         out->loss_difference += before - after;
@@ -496,6 +513,8 @@ static rv_err compare(const round_of *r, const rv_router *fresh, double price, v
     if (job->now && rv_router_scratch_bytes(job->now) > bytes) {
         bytes = rv_router_scratch_bytes(job->now);
     }
+    float usual[RV_ROUTER_TIERS];
+    usual_shares(r, usual);
     void *scratch = rv_arena_take(r->arena, bytes);
     if (!scratch) {
         return rv_fail(RV_E_NOMEM, "learning to route");
@@ -523,7 +542,7 @@ static rv_err compare(const round_of *r, const rv_router *fresh, double price, v
         if (job->now) {
             rv_router_route(job->now, &in, 0, job->cascade, scratch, &old_way);
         }
-        compare_losses(job, fresh, &new_way, &old_way, q, out);
+        compare_losses(job, fresh, &new_way, &old_way, q, usual, out);
         if (!all) {
             continue;
         }

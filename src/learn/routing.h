@@ -32,7 +32,7 @@ typedef struct rv_routing_done {
         error; /* utility per held-out question (quality less price of cost); standard error of the
                                              difference */
     double loss_before,
-        loss_after; /* log loss of what was foretold of held-out outcomes; 0 without a router in use */
+        loss_after; /* log loss of what was foretold of held-out outcomes; before the first router: of each tier's usual share */
     bool accepted;
     int64_t version; /* stored, 0: none */
     char why[260];
@@ -46,7 +46,7 @@ typedef struct rv_routing_done {
  * tiers were asked for beside) are rated with the one that was: they said the same, or what the correction says, or something else.
  * Something else was wrong when what was shown was right; when that was wrong too, a larger tier's was right 65 times in a hundred and a smaller one's 33. One question in five (always the
  * same: the router in use must not have seen them either) is held out; of those the ones that every tier answered are the test. A candidate is used when its utility there,
- * drafts and larger tiers counted, is higher by 0.005 and by half a standard error, on 20 or more of them; or when it foretells 100 or more held-out outcomes better than the
+ * drafts and larger tiers counted, is higher by 0.005 and by half a standard error, on 20 or more of them; or when it foretells 100 or more held-out outcomes better (the first one: than each tier's share of right answers) than the
  * router in use, by 0.003 of log loss and by a standard error, and its utility is not lower by two standard errors.
  *
  * fresh    out: what to use from now on, or NULL when the candidate was refused; the caller's

@@ -249,7 +249,7 @@ TEST(a_router_that_foretells_better_is_used_and_one_that_foretells_the_same_is_n
     rv_routing_done first, done;
     rv_router *now, *fresh;
     CHECK_OK(rv_routing_learn(&job, &first, &now));
-    CHECK(first.accepted && first.loss_before == 0, "%s", first.why);
+    CHECK(first.accepted && first.loss_after < first.loss_before - 0.003, "%s", first.why);
     job.now = now;
     job.now_version = first.version;
     CHECK_OK(rv_routing_learn(&job, &done, &fresh)); /* from the same episodes */
