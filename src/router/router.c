@@ -419,7 +419,7 @@ bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tie
     float surprise = router_surprise(r, routed, tier, draft), behind;
     *next = best_behind(r, routed, tier, surprise, allowed, &behind);
     /* what the first answer cost is spent either way */
-    return behind > logistic(router_log_odds(routed->p_right[tier]) + surprise);
+    return behind > rv_router_chance(r, routed, tier, draft);
 }
 
 size_t rv_router_scratch_bytes(const rv_router *r)

@@ -62,6 +62,8 @@ def main() -> None:
     plain = {n: [pair for c in cells if c not in generated for pair in found[c]] for n, found in columns.items()}
     row("**all hand-written questions**", [f"**{per_cent([a == f for a, f in rows]):.0f} / {per_cent([bare(a) == bare(f) for a, f in rows]):.0f}**" for rows in plain.values()],
         len(next(iter(plain.values()))))
+    scores = {n: [abs(int(a) - int(f)) <= 1 if f.isdigit() else False for a, f in found["judge 4"]] for n, found in columns.items()}
+    row("judge 4, within one point", [f"{per_cent(hits):.0f}" for hits in scores.values()], len(next(iter(scores.values()))))
     answerable = {n: [f == REFUSAL for c, rows in found.items() if c in ("one-hop 3", "notes 4") for _, f in rows] for n, found in columns.items()}
     row("false refusals, one-hop 3 and notes 4", [f"{per_cent(hits):.1f}" for hits in answerable.values()])
 

@@ -234,6 +234,7 @@ class Shape:
     turns: int = 1
     notes: float = 0.0  # share of passages written as running text with fillers and pronouns
     pairs: float = 0.0  # share of facts stored as question and answer
+    single: bool = False  # one hop: each passage says one thing and no more
 
 
 def _extra(w: World, count: int) -> int:
@@ -276,7 +277,8 @@ def _more(w: World, example: Example, facts: list[tuple[Fact, int]], shape: Shap
 
 def one_hop(w: World, shape: Shape) -> Example:
     fact = new_fact(w)
-    facts = [fact] + distractors(w, fact, max(shape.passages + _extra(w, shape.passages) - 1 - (w.chance(0.25) and shape.passages > 2), 0), [])
+    extra = 0 if shape.single else _extra(w, shape.passages) - (w.chance(0.25) and shape.passages > 2)
+    facts = [fact] + distractors(w, fact, max(shape.passages + extra - 1, 0), [])
     passages, where = lay_out(w, [item(w, n, f, shape.pairs) for n, f in enumerate(facts)], shape.passages, shape.notes)
     if shape.pairs and w.chance(0.12):  # a correction of something else, or one that is the only source
         n = where[0] if w.chance(0.5) else w.r.randint(1, len(passages))
@@ -287,6 +289,16 @@ def one_hop(w: World, shape: Shape) -> Example:
                 passages[n - 1] = "Correction: " + passages[n - 1]
     example = Example(passages, [(ask(w, passages, fact), answer(fact.value, [where[0]]))])
     return _more(w, example, [(f, where[n]) for n, f in enumerate(facts)], shape)
+
+
+def front(w: World, shape: Shape) -> Example:
+    """One hop to a value that opens its sentence: the capital makes other tokens of it than those that have to be written."""
+    for _ in range(40):
+        example = one_hop(w, shape)
+        value = example.turns[0][1].split("] ")[-1]
+        if value[:1].islower() and any(re.search(r"(^|\. )" + re.escape(words.capital(value)), p) for p in example.passages):
+            break
+    return example
 
 
 _TOPICS = (("person",), ("venue",), ("event",), ("thing",), ("venue", "thing", "event"), words.ENTITIES, ("person", "org"), ("thing", "venue"), ("org",), ("place", "org"))
@@ -751,7 +763,7 @@ def session(w: World, shape: Shape) -> Example:
     return example
 
 
-TASKS = dict(one=one_hop, notes=notes, none=notes_refusal, chain=notes_chain, two=two_hop, fix=correction, cmp=comparison, cmps=comparisons, no=refusal, judge=judge, quote=quote,
+TASKS = dict(one=one_hop, front=front, notes=notes, none=notes_refusal, chain=notes_chain, two=two_hop, fix=correction, cmp=comparison, cmps=comparisons, no=refusal, judge=judge, quote=quote,
              session=session, chat=general, own=own_notes)
 
 # Share of each task while the training goes on: at the start, in the first half, at the end.
