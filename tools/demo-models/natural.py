@@ -1,6 +1,7 @@
 """Questions that people asked about real sentences: which of some passages answers one. Only where the text is there: it is no part of the repository.
 
-    natural.py DIR ../../models/demo-*.gguf     per cent of 500 held-out questions, asked as they are, for which the right one of three passages is cited first
+    natural.py DIR ../../models/demo-*.gguf     per cent of 500 held-out questions for which the right one of three passages is cited first: the questions as they
+                                                are, and asked which passage answers them
 
 `train.py --natural DIR --more which=15` trains the task `which`: the number of that passage, asked for in so many words.
 
@@ -78,20 +79,22 @@ def main() -> None:
     use(chosen.folder)
     torch.set_num_threads(1)
     encoder = Encoder(bpe.load(str(Path(__file__).resolve().parent / "tokenizer.json")))
-    r = random.Random(20260 + crc("which 3"))
-    asked = [which(World(r, True), tasks.Shape(3, 1), ("{q}",)) for _ in range(chosen.count)]
     for path in chosen.files:
-        model, right = check_gguf.load(path), 0
-        for example in asked:
-            text, reply = example.turns[0]
-            ids = encoder.prompt(tasks.user_text(example.passages, text))
-            begin = len(ids)
-            while len(ids) < begin + 3:
-                with torch.no_grad():
-                    states, _ = model.hidden_states(torch.tensor([ids]))
-                    ids.append(int(model.head(states[0, -1:]).argmax()))
-            right += encoder.tokenizer.decode(ids[begin:]).strip().startswith(reply)
-        print(f"{path.stem}: {100 * right / len(asked):.1f}", flush=True)
+        model, shares = check_gguf.load(path), []
+        for ask in (("{q}",), ASK):
+            r, right = random.Random(20260 + crc("which 3")), 0
+            for _ in range(chosen.count):
+                example = which(World(r, True), tasks.Shape(3, 1), ask)
+                text, reply = example.turns[0]
+                ids = encoder.prompt(tasks.user_text(example.passages, text))
+                begin = len(ids)
+                while len(ids) < begin + 3:
+                    with torch.no_grad():
+                        states, _ = model.hidden_states(torch.tensor([ids]))
+                        ids.append(int(model.head(states[0, -1:]).argmax()))
+                right += encoder.tokenizer.decode(ids[begin:]).strip().startswith(reply)
+            shares.append(100 * right / chosen.count)
+        print(f"{path.stem}: as they are {shares[0]:.1f}, asked which passage {shares[1]:.1f}", flush=True)
 
 
 if __name__ == "__main__":
