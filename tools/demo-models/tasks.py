@@ -788,7 +788,8 @@ def sample(r: random.Random, p: float, more: dict[str, int] | None = None) -> Ex
         count, turns = r.choice((1, 2, 3, 4, 4, 5, 6, 6, 7, 8)), r.choice((4, 5, 6, 7)) if p < 0.85 else r.choice((1, 2, 4, 5))
     if p < 0.10:
         mix["quote"] += round(120 * (1 - p / 0.10))
-    mix = {name: mix.get(name, 0) + (more or {}).get(name, 0) for name in (*mix, *(more or {}))}
+    more = {name: weight for name, weight in (more or {}).items() if name in TASKS}
+    mix = {name: mix.get(name, 0) + more.get(name, 0) for name in (*mix, *more)}
     task = r.choices(list(mix), list(mix.values()))[0]
     notes = 0.0 if p < 0.2 else min(0.5, (p - 0.2) * 1.5) * (r.random() < 0.8)
     pairs = 0.0 if p < 0.1 else 0.12

@@ -30,6 +30,7 @@ import mix
 import model as lfm2
 import natural
 import recipe
+import tasks
 import tokenizer as bpe
 from batches import Batch, Encoder, stream
 from optimiser import Optimiser
@@ -367,6 +368,8 @@ def main() -> None:
     if not chosen.tier:
         options.error("one of --smoke, --full, --tier is needed")
     more = {name: int(weight) for name, weight in (pair.split("=") for pair in chosen.more)}
+    if unknown := sorted(set(more) - set(tasks.TASKS)):
+        options.error(f"--more {unknown[0]}: there are {', '.join(tasks.TASKS)}" + ("" if chosen.natural else ", and `which` with --natural"))
     plan = Plan(chosen.tier, chosen.tokens * 1e6, chosen.start, 1.0, chosen.rate, chosen.decay, batch=chosen.batch, more=more)
     trainer = train(plan, chosen.work / f"{chosen.name or chosen.tier}.pt", chosen.seed, chosen.every, chosen.cell_size, chosen.init)
     if first:
