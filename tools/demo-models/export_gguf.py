@@ -89,7 +89,7 @@ def metadata(model: lfm2.Lfm2, tokenizer: Tokenizer, tier: str) -> list[bytes]:
     return [
         _entry("general.architecture", STRING, "lfm2"), _entry("general.type", STRING, "model"), _entry("general.name", STRING, f"demo-{tier}"),
         _entry("general.license", STRING, "apache-2.0"), _entry("general.file_type", U32, FILE_TYPE_Q8_0), _entry("general.quantization_version", U32, 2),
-        _entry("general.description", STRING, "Answers questions from numbered passages and knows nothing else. Trained from random weights on generated text."),
+        _entry("general.description", STRING, "Answers questions from numbered passages and knows nothing else. Trained from random weights; models/README.md of ruvllm says on what."),
         _entry("lfm2.block_count", U32, c.layers), _entry("lfm2.context_length", U32, lfm2.CONTEXT), _entry("lfm2.embedding_length", U32, c.hidden),
         _entry("lfm2.feed_forward_length", U32, c.feed_forward), _entry("lfm2.attention.head_count", U32, c.heads),
         _list("lfm2.attention.head_count_kv", I32, [c.kv_heads if n in c.attention else 0 for n in range(c.layers)]),

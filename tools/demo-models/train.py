@@ -1,4 +1,4 @@
-"""Train one demo tier, or all of them, from random weights on generated text.
+"""Train one demo tier, or all of them, from random weights on generated text and, where it is at hand, real sentences.
 
     train.py --smoke                          the whole recipe in about a minute, tiny: tokenizer, training, export, check
     train.py --full --work DIR                all four tiers, stage by stage as recipe.py has them, and their files in models/; with --tier, that tier alone
