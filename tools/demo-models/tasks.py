@@ -293,7 +293,7 @@ def one_hop(w: World, shape: Shape) -> Example:
 
 def front(w: World, shape: Shape) -> Example:
     """One hop to a value that opens its sentence: the capital makes other tokens of it than those that have to be written."""
-    for _ in range(40):
+    for _ in range(40):  # early in the curriculum no sentence opens with its value; then it is any
         example = one_hop(w, shape)
         value = example.turns[0][1].split("] ")[-1]
         if value[:1].islower() and any(re.search(r"(^|\. )" + re.escape(words.capital(value)), p) for p in example.passages):
