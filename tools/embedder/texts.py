@@ -3,11 +3,13 @@
   MMLU, GSM8K, MATH and CRUX questions of the training split (MIT, Apache-2.0), CLINC150 (CC BY 3.0) and Banking77
   (CC BY 4.0) training phrases, PandaLM and LLMBar instructions and answers (Apache-2.0, MIT), SciFact training claims
   (CC BY 4.0), the one-line descriptions of Debian's packages, functions of Python's own library (PSF-2.0).
+  For the second fit definitions and examples of WordNet 3.0 (WordNet licence), from Debian's wordnet-base.
 """
 import ast
 import json
 import pathlib
 import random
+import re
 import subprocess
 import sysconfig
 
@@ -43,6 +45,25 @@ def synopses():
     dump = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=False).stdout
     begin = "Description: "
     return [line[len(begin):] for line in dump.splitlines() if line.startswith(begin)]
+
+
+def definitions(folder=pathlib.Path("/usr/share/wordnet"), seed=5):
+    """WordNet's definitions, each with one of its words before it or all of them, and the examples of five words and more; shuffled."""
+    dice = random.Random(seed)
+    found = []
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (folder / f"data.{part}").read_text("latin-1").splitlines():
+            if line.startswith("  "):  # the licence
+                continue
+            head, _, gloss = line.partition(" | ")
+            fields = head.split()
+            words = [re.sub(r"\(.*\)", "", word).replace("_", " ") for word in fields[4 : 4 + 2 * int(fields[3], 16) : 2]]
+            definition = gloss.strip().split('; "')[0].strip()
+            found.append((f"{words[0]}: " if dice.random() < 0.5 else ", ".join(words) + " is ") + definition)
+            found += [example for example in re.findall(r'"([^"]+)"', gloss) if len(example.split()) >= 5]
+    dice.shuffle(found)
+    print(f"wordnet: {len(found)} texts", flush=True)
+    return found
 
 
 def collect(data, seed=0):

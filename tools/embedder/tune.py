@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import fileformat
 import texts as sources
+from distil import summed
 
 SETS = ("scifact", "cosqa")
 STEPS, RATE, TEMPERATURE, QUESTIONS, OTHERS, TEXTS, LONGEST = 60, 0.02, 0.05, 96, 256, 256, 64
@@ -39,18 +40,12 @@ def load(folder, name, tokens):
     return tokens([row["text"] for row in docs]), tokens([row["q"] for row in asked]), answers
 
 
-def embed(lists, table):
-    starts = torch.from_numpy(np.cumsum([0] + [len(x) for x in lists[:-1]]))
-    summed = F.embedding_bag(torch.from_numpy(np.concatenate(lists)), table, starts, mode="sum", sparse=table.requires_grad)
-    return F.normalize(summed, dim=1, eps=1e-6)
-
-
 def found(table, data, asked):
     """Mean recall@10 of the questions numbered `asked`."""
     docs, questions, answers = data
     with torch.no_grad():
-        all_docs = torch.cat([embed(docs[at : at + 1000], table) for at in range(0, len(docs), 1000)])
-        top = (embed([questions[i] for i in asked], table) @ all_docs.T).topk(10, 1).indices.tolist()
+        all_docs = torch.cat([summed(docs[at : at + 1000], table) for at in range(0, len(docs), 1000)])
+        top = (summed([questions[i] for i in asked], table) @ all_docs.T).topk(10, 1).indices.tolist()
     return float(np.mean([len(set(row) & set(answers[i])) / len(answers[i]) for row, i in zip(top, asked)]))
 
 
@@ -62,7 +57,7 @@ def tune(begin, data, asked, others):
     own = torch.eye(TEXTS).bool()
 
     def near(table, lists):
-        at = embed(lists, table)
+        at = summed(lists, table)
         return F.log_softmax((at @ at.T / TEMPERATURE).masked_fill(own, -1e4), 1)
 
     for step in range(STEPS):
@@ -74,7 +69,7 @@ def tune(begin, data, asked, others):
             right = [answers[i][dice.integers(len(answers[i]))] for i in chosen]
             shown = list(dict.fromkeys(right + dice.integers(0, len(docs), OTHERS).tolist()))
             place = {doc: n for n, doc in enumerate(shown)}
-            scores = embed([questions[i] for i in chosen], table) @ embed([docs[d] for d in shown], table).T / TEMPERATURE
+            scores = summed([questions[i] for i in chosen], table) @ summed([docs[d] for d in shown], table).T / TEMPERATURE
             also = torch.zeros_like(scores, dtype=torch.bool)  # other right answers count for nothing
             for n, i in enumerate(chosen):
                 also[n, [place[d] for d in answers[i] if d in place and d != right[n]]] = True
@@ -95,7 +90,7 @@ def main():
     options.add_argument("--data", type=pathlib.Path, default=root.parent / "shared" / "data")
     options.add_argument("--table", type=pathlib.Path, required=True, help="what distil.py wrote")
     options.add_argument("--out", type=pathlib.Path, required=True)
-    options.add_argument("--name", default="static-minilm-256-2")
+    options.add_argument("--name", default="static-minilm-256-3")
     options.add_argument("--folds", type=int, default=0)
     given = options.parse_args()
     torch.set_num_threads(1)
