@@ -49,7 +49,8 @@ RECIPE: dict[str, tuple[Stage, ...]] = {
           Stage(15.0, 0.7, 1.0, 0.012, 0.55, 202, share=0.7, more={"cmps": 6, "judge": 2, "two": 7, "fix": 8, "one": 6}),
           Stage(2.2, 0.88, 1.0, 0.009, 0.9, 204, share=0.4, more={"chat": 5, "two": 20, "fix": 7, "cmps": 4, "notes": 3, "one": 5}),
           Stage(8.5, 0.8, 1.0, 0.012, 0.85, 205, share=0.8, more={"two": 14, "fix": 8, "cmps": 6, "one": 6, "judge": 2, "notes": 2, "chat": 2}),
-          Stage(3.0, 0.84, 1.0, 0.010, 0.9, 601, share=0.35, more={"which": 14, "one": 6, "front": 8, "fix": 12, "two": 16, "cmps": 5, "judge": 1, "chat": 2})),
+          Stage(3.0, 0.84, 1.0, 0.010, 0.9, 601, share=0.35, more={"which": 14, "one": 6, "front": 8, "fix": 12, "two": 16, "cmps": 5, "judge": 1, "chat": 2}),
+          Stage(5.5, 0.82, 1.0, 0.011, 0.9, 701, share=0.5, more={"which": 14, "one": 10, "front": 6, "fix": 12, "two": 18, "cmps": 5, "judge": 1, "chat": 2})),
 }
 
 SMOKE = (Stage(0.15, 0.15, 0.3, 0.02, 0.0, 1), Stage(0.15, 0.2, 1.0, 0.02, 0.35, 1, share=0.5))
