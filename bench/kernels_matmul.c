@@ -3,7 +3,7 @@
  * in the same run and on the same memory: reading is the fastest of one straight stream, one with hints far ahead, and eight side by
  * side with hints, and the peak is what all threads do at once. A few tokens read as much memory as one.
  *
- *     bench_kernels_matmul [THREADS [TYPE [TOKENS]]]      RV_CPU chooses the level */
+ *     bench_kernels_matmul [THREADS [TYPE [TOKENS [COLUMNS]]]]      RV_CPU chooses the level */
 #include "kernels/kernels.h"
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 
 enum {
-    COLS = 1024,
+    COLS = 1024, /* unless another number is asked for */
     PREFILL_TOKENS = 512,
     PREFILL_ROWS = 4608,
     DECODE_BYTES = 640 << 20, /* so that a cache of 32 MiB, which keeps some of it, makes little difference */
@@ -28,6 +28,7 @@ typedef struct bench {
     const rv_kernels *k;
     rv_pool *pool;
     int threads;
+    size_t cols;
     rv_matrix w;
     rv_act act;
     float *out;
@@ -257,11 +258,11 @@ static void bench_case(bench *b, rv_type type, size_t rows, size_t n_tokens, int
 {
     const rv_type_info *info = rv_type_get((uint32_t)type);
     size_t row_bytes = 0;
-    (void)rv_type_row_bytes(type, COLS, &row_bytes);
+    (void)rv_type_row_bytes(type, b->cols, &row_bytes);
     void *raw = huge_pages(rows * row_bytes), *packed = NULL;
     fill_weights(type, raw, rows * row_bytes);
-    b->w = (rv_matrix){ .type = type, .rows = rows, .cols = COLS, .raw = raw };
-    size_t pack_bytes = b->k->pack_bytes(type, rows, COLS);
+    b->w = (rv_matrix){ .type = type, .rows = rows, .cols = b->cols, .raw = raw };
+    size_t pack_bytes = b->k->pack_bytes(type, rows, b->cols);
     timing pack = { 0, 0 };
     if (pack_bytes) {
         b->w.packed = packed = huge_pages(pack_bytes);
@@ -270,14 +271,14 @@ static void bench_case(bench *b, rv_type type, size_t rows, size_t n_tokens, int
     b->read_from = packed ? packed : raw;
     b->read_bytes = packed ? pack_bytes : rows * row_bytes;
 
-    float *x = need(rv_new_array(&rv_heap, n_tokens * COLS, sizeof *x));
+    float *x = need(rv_new_array(&rv_heap, n_tokens * b->cols, sizeof *x));
     rv_rng rng;
     rv_rng_init(&rng, 7);
-    for (size_t i = 0; i < n_tokens * COLS; i++) {
+    for (size_t i = 0; i < n_tokens * b->cols; i++) {
         x[i] = (float)rv_rng_unit(&rng) - 0.5f;
     }
-    void *scratch = need(rv_new_aligned(&rv_heap, 64, rv_act_bytes(COLS, n_tokens)));
-    rv_act_fill(b->k, x, COLS, COLS, n_tokens, scratch, &b->act);
+    void *scratch = need(rv_new_aligned(&rv_heap, 64, rv_act_bytes(b->cols, n_tokens)));
+    rv_act_fill(b->k, x, b->cols, b->cols, n_tokens, scratch, &b->act);
     b->out = need(rv_new_array(&rv_heap, n_tokens * rows, sizeof *b->out));
 
     (void)time_job(b, product_job, 1);
@@ -288,11 +289,12 @@ static void bench_case(bench *b, rv_type type, size_t rows, size_t n_tokens, int
         double ms = read_ms(b, ways[i].n_streams, ways[i].ahead, runs);
         least_ms = ms < least_ms ? ms : least_ms;
     }
-    double gb = (double)b->read_bytes / 1e6, gop = 2.0 * (double)rows * COLS * (double)n_tokens / 1e6;
+    double gb = (double)b->read_bytes / 1e6,
+           gop = 2.0 * (double)rows * (double)b->cols * (double)n_tokens / 1e6;
     double limit_gops = peak_gops(b);
     printf("{\"bench\":\"kernels_matmul\",\"version\":\"%s\",\"level\":\"%s\",\"threads\":%d,\"type\":\"%s\","
-           "\"rows\":%zu,\"cols\":%d,\"tokens\":%zu,\"best_ms\":%.3f,\"median_ms\":%.3f,",
-           RV_VERSION, b->k->name, b->threads, info->name, rows, COLS, n_tokens, product.best_ms,
+           "\"rows\":%zu,\"cols\":%zu,\"tokens\":%zu,\"best_ms\":%.3f,\"median_ms\":%.3f,",
+           RV_VERSION, b->k->name, b->threads, info->name, rows, b->cols, n_tokens, product.best_ms,
            product.median_ms);
     if (n_tokens <= FEW_TOKENS) {
         printf("\"gb_per_s\":%.2f,\"read_gb_per_s\":%.2f,\"straight_gb_per_s\":%.2f,\"share_of_read\":%.3f,"
@@ -313,7 +315,9 @@ static void bench_case(bench *b, rv_type type, size_t rows, size_t n_tokens, int
 
 int main(int argc, char **argv)
 {
-    bench b = { .k = rv_kernels_best(), .threads = argc > 1 ? atoi(argv[1]) : 1 };
+    bench b = { .k = rv_kernels_best(),
+                .threads = argc > 1 ? atoi(argv[1]) : 1,
+                .cols = argc > 4 ? (size_t)atoi(argv[4]) : COLS };
     size_t only_tokens = argc > 3 ? (size_t)atoi(argv[3]) : 0;
     if (rv_pool_new(&rv_heap, b.threads, &b.pool)) {
         fprintf(stderr, "bench: %s\n", rv_err_text());
@@ -325,7 +329,9 @@ int main(int argc, char **argv)
             continue;
         }
         size_t row_bytes = 0;
-        (void)rv_type_row_bytes((rv_type)type, COLS, &row_bytes);
+        if (!rv_type_row_bytes(type, b.cols, &row_bytes)) {
+            continue; /* no rows of so many columns */
+        }
         if (only_tokens <= FEW_TOKENS) {
             bench_case(&b, (rv_type)type, DECODE_BYTES / row_bytes / RV_ROW_STEP * RV_ROW_STEP,
                        only_tokens ? only_tokens : 1, RUNS);
