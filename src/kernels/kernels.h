@@ -182,6 +182,10 @@ typedef struct rv_kernels {
      * byte p * n / 8 + i / 8 of a row. n a multiple of 64, up to 65,536. */
     void (*plane_dots)(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows, size_t bits,
                        const int8_t *q, size_t n, int32_t *out);
+
+    /* Keys below pivot, and what belongs to them, to the front in their order; how many. Of the others the order may change. The same
+     * at every level; what is not a number is not below. */
+    size_t (*part)(float *keys, uint32_t *what, size_t n, float pivot);
 } rv_kernels;
 
 /** rv_kernels_at - the table of a level, or NULL when this CPU or this build cannot run it. Immutable, any thread. */

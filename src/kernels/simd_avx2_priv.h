@@ -78,6 +78,10 @@ INLINE vf vf_zero_below(vf x, vf floor, vf y) /* y where x >= floor or x is NaN,
 {
     return _mm256_and_ps(_mm256_cmp_ps(x, floor, _CMP_NLT_UQ), y);
 }
+INLINE uint32_t vf_below(vf x, vf limit) /* bit i: lane i is below */
+{
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(x, limit, _CMP_LT_OQ));
+}
 INLINE vf vf_round(vf x)
 {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

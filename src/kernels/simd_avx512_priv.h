@@ -79,6 +79,10 @@ INLINE vf vf_zero_below(vf x, vf floor, vf y) /* y where x >= floor or x is NaN,
 {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, floor, _CMP_NLT_UQ), y);
 }
+INLINE uint32_t vf_below(vf x, vf limit) /* bit i: lane i is below */
+{
+    return _mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ);
+}
 INLINE vf vf_round(vf x)
 {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

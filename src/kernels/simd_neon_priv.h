@@ -77,6 +77,11 @@ INLINE vf vf_zero_below(vf x, vf floor, vf y) /* y where x >= floor or x is NaN,
 {
     return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltq_f32(x, floor)));
 }
+INLINE uint32_t vf_below(vf x, vf limit) /* bit i: lane i is below */
+{
+    const uint32x4_t places = { 1, 2, 4, 8 };
+    return vaddvq_u32(vandq_u32(vcltq_f32(x, limit), places));
+}
 INLINE vf vf_round(vf x)
 {
     return vrndnq_f32(x);

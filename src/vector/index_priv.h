@@ -161,7 +161,7 @@ void rv_scratch_free(rv_index *index, rv_scratch *scratch); /* accepts NULL */
 
 /** rv_smallest_first - the n smallest of all keys, and what belongs to them, to the front.  rv_sort_few - few keys, smallest first.
  * rv_largest - of n keys, n > 0. */
-void rv_smallest_first(float *keys, uint32_t *what, size_t total, size_t n);
+void rv_smallest_first(const rv_kernels *kernels, float *keys, uint32_t *what, size_t total, size_t n);
 void rv_sort_few(float *keys, uint32_t *what, size_t n);
 float rv_largest(const float *keys, size_t n);
 

@@ -411,13 +411,13 @@ static size_t estimate(const rv_index *index, const pq *p, pq_scratch *s, const 
             }
         }
         if (n > 2 * compared) {
-            rv_smallest_first(s->lows, s->slots, n, compared);
+            rv_smallest_first(rows->kernels, s->lows, s->slots, n, compared);
             n = compared;
             limit = rv_largest(s->lows, n);
         }
     }
     if (n > compared) {
-        rv_smallest_first(s->lows, s->slots, n, compared);
+        rv_smallest_first(rows->kernels, s->lows, s->slots, n, compared);
         n = compared;
     }
     return n;

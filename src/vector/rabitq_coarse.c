@@ -156,7 +156,7 @@ static size_t open_groups(const rabitq *r, const rabitq_look *look, size_t want,
     for (size_t at = 0; at < n_groups && n < want; at++) {
         if (at == sorted) {
             size_t some = n_groups - at < 16 ? n_groups - at : 16;
-            rv_smallest_first(distances + at, groups + at, n_groups - at, some);
+            rv_smallest_first(r->rows->kernels, distances + at, groups + at, n_groups - at, some);
             rv_sort_few(distances + at, groups + at, some);
             sorted += some;
         }

@@ -116,7 +116,7 @@ static void compare_waiting(finder *f)
     size_t n = f->waiting, first = 0;
     if (near->limit == INFINITY && n > 2 * near->keep) { /* no limit yet: the most promising make one */
         first = 2 * near->keep;
-        rv_smallest_first(s->lows, s->slots, n, first);
+        rv_smallest_first(f->r->rows->kernels, s->lows, s->slots, n, first);
         compare(f, s->slots, first);
     }
     size_t kept = 0;
@@ -199,7 +199,7 @@ static void scan_lists(finder *f, const rabitq_look *look, size_t probes, size_t
         if (done == end) { /* sorted so far; what comes on top doubles that */
             end = done == 0 ? wanted : 2 * done;
             end = end < n ? end : n;
-            rv_smallest_first(s->nears + done, s->lists + done, n - done, end - done);
+            rv_smallest_first(r->rows->kernels, s->nears + done, s->lists + done, n - done, end - done);
             rv_sort_few(s->nears + done, s->lists + done, end - done);
         }
         scan_list(f, s->lists[done++]);

@@ -59,45 +59,37 @@ void rv_hits_sort(rv_hit *heap, size_t n)
 
 /* ---- the smallest of many keys ---- */
 
-/* Keys below the pivot to the front; how many. Without a branch, which would be guessed wrong half of the time. */
-static size_t part(float *keys, uint32_t *what, size_t n, float pivot)
-{
-    size_t below = 0;
-    for (size_t i = 0; i < n; i++) {
-        float key = keys[i];
-        uint32_t thing = what[i];
-        keys[i] = keys[below], what[i] = what[below];
-        keys[below] = key, what[below] = thing;
-        below += key < pivot;
-    }
-    return below;
-}
-
 /* The n smallest keys, and what belongs to them, to the front. A pivot is the key of a small sample that has the place n has
  * among all, or a little behind it: most of what is not wanted goes in the first step. */
-void rv_smallest_first(float *keys, uint32_t *what, size_t total, size_t n)
+void rv_smallest_first(const rv_kernels *kernels, float *keys, uint32_t *what, size_t total, size_t n)
 {
     enum { SAMPLE = 24 };
     while (total > n && n > 0) {
-        float sample[SAMPLE];
+        float sample[SAMPLE]; /* the smallest of it, sorted, as far as the pivot */
         size_t n_sample = total / 16 + 3 < SAMPLE ? total / 16 + 3 : SAMPLE, step = total / n_sample;
+        size_t place = n * n_sample / total + 1;
+        place = place < n_sample ? place : n_sample - 1;
+        size_t kept = 0;
         for (size_t i = 0; i < n_sample; i++) {
             float key = keys[i * step];
-            size_t at = i;
+            if (kept > place && !(key < sample[place])) {
+                continue;
+            }
+            size_t at = kept > place ? place : kept++;
             for (; at > 0 && sample[at - 1] > key; at--) {
                 sample[at] = sample[at - 1];
             }
             sample[at] = key;
         }
-        size_t place = n * n_sample / total + 1;
-        float pivot = sample[place < n_sample ? place : n_sample - 1];
-        size_t below = part(keys, what, total, pivot);
+        float pivot = sample[place];
+        size_t below = kernels->part(keys, what, total, pivot);
         if (below >= n && below < total) {
             total = below;
             continue;
         }
         /* all that is below, and some of those equal to the pivot or above */
-        size_t equal = below + part(keys + below, what + below, total - below, nextafterf(pivot, INFINITY));
+        size_t equal =
+            below + kernels->part(keys + below, what + below, total - below, nextafterf(pivot, INFINITY));
         if (equal >= n) {
             return;
         }
@@ -161,7 +153,7 @@ rv_err rv_near_begin(rv_index *index, rv_scratch *scratch, size_t k, size_t keep
 /* What is farther than the k-th by more than three deviations of a distance by codes is not one of the best k. */
 static void drop_hopeless(rv_near *near)
 {
-    rv_smallest_first(near->distances, near->slots, near->n, near->k);
+    rv_smallest_first(near->rows->kernels, near->distances, near->slots, near->n, near->k);
     const float kth = rv_largest(near->distances, near->k);
     near->limit = kth + 3 * rv_rows_deviation(near->rows, near->query, near->slots[0], kth);
     size_t n = near->k;
@@ -179,7 +171,7 @@ static void narrow(rv_near *near)
         drop_hopeless(near);
     }
     if (near->n > near->keep) {
-        rv_smallest_first(near->distances, near->slots, near->n, near->keep);
+        rv_smallest_first(near->rows->kernels, near->distances, near->slots, near->n, near->keep);
         near->n = near->keep;
         near->limit = rv_largest(near->distances, near->keep);
     }

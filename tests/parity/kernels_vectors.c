@@ -568,6 +568,55 @@ TEST(bits_are_counted_and_each_is_listed_once_in_one_order_at_every_level)
     }
 }
 
+TEST(keys_below_a_pivot_come_to_the_front_in_their_order_the_same_at_every_level)
+{
+    static const size_t numbers[] = { 0,  1,   2,    7,    15,   16,   17,   31,  33,
+                                      64, 100, 1000, 1023, 1024, 1025, 1040, 3001 };
+    rv_rng rng;
+    rv_rng_init(&rng, 27);
+    for (size_t s = 0; s < RV_COUNT(numbers) * 6; s++) {
+        const size_t n = numbers[s / 6];
+        float *keys = fenced_floats(n), *want = fenced_floats(n);
+        const float pivot = (float[]){ 0, -2, 2, 0.5f, INFINITY, NAN }[s % 6];
+        uint32_t *wanted = (uint32_t *)fenced_bytes(n * sizeof *wanted);
+        size_t below = 0;
+        for (size_t i = 0; i < n; i++) {
+            keys[i] = (float)rv_rng_below(&rng, 17) / 8 - 1; /* many are equal */
+            keys[i] = rv_rng_below(&rng, 20) == 0
+                          ? (float[]){ NAN, INFINITY, -INFINITY }[rv_rng_below(&rng, 3)]
+                          : keys[i];
+        }
+        for (size_t i = 0; i < n; i++) {
+            if (keys[i] < pivot) {
+                want[below] = keys[i], wanted[below++] = (uint32_t)i;
+            }
+        }
+        uint32_t *first = NULL;
+        EACH_LEVEL(k)
+        {
+            float *got = copy_floats(keys, n);
+            uint32_t *what = (uint32_t *)fenced_bytes(n * sizeof *what);
+            uint8_t *seen = fenced_bytes(n);
+            for (size_t i = 0; i < n; i++) {
+                what[i] = (uint32_t)i;
+                seen[i] = 0;
+            }
+            const size_t found = k->part(got, what, n, pivot);
+            CHECK(found == below, "%s, %zu keys: %zu below, not %zu", k->name, n, found, below);
+            CHECK(memcmp(got, want, below * sizeof *got) == 0 &&
+                      memcmp(what, wanted, below * sizeof *what) == 0,
+                  "%s, %zu keys: those below are others, or in another order", k->name, n);
+            for (size_t i = 0; i < n; i++) {
+                CHECK(what[i] < n && !seen[what[i]]++ && memcmp(&got[i], &keys[what[i]], sizeof *got) == 0,
+                      "%s, %zu keys: [%zu] does not belong to %u", k->name, n, i, what[i]);
+            }
+            CHECK(!first || memcmp(first, what, n * sizeof *what) == 0, "%s, %zu keys: another order",
+                  k->name, n);
+            first = what;
+        }
+    }
+}
+
 TEST(code_dots_is_exact_for_rows_side_by_side_and_picked)
 {
     static const size_t strides[] = { 0, 3, 64 };
