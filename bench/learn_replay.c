@@ -191,11 +191,31 @@ static rv_draft draft_of(const told *t)
     return rv_draft_of(t->confidence, t->text, strlen(t->text), t->says);
 }
 
+/* The tiers that answer one after the other. */
+static size_t answers_of(const rv_router *router, const rv_routed *routed, size_t tier, const asked *a,
+                         size_t order[RV_ROUTER_ANSWERS])
+{
+    rv_draft drafts[RV_ROUTER_TIERS];
+    for (size_t t = 0; t < world.tiers; t++) {
+        drafts[t] = draft_of(&a->by[t]);
+    }
+    return rv_router_follow(router, routed, tier, drafts, (uint32_t)(1u << world.tiers) - 1, order);
+}
+
+static double cost_of(const asked *a, const size_t *order, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += a->by[order[i]].tokens * (double)world.costs[order[i]];
+    }
+    return sum;
+}
+
 /* What a router would make of all questions from here on, had it been used: quality and cost, both less those of always the largest.
  * Nobody learns from it: it shows whether the gate kept the right one. */
 static void foretell(const life *l, const rv_router *router, size_t from)
 {
-    size_t big = world.tiers - 1, next;
+    size_t big = world.tiers - 1;
     float *vector = calloc(rv_embed_dim(world.embed), sizeof *vector);
     void *scratch = malloc(rv_router_scratch_bytes(router));
     double right = 0, cost = 0, big_right = 0, big_cost = 0, model[TIERS_MAX] = { 0 }, drafts = 0, fell = 0;
@@ -208,14 +228,11 @@ static void foretell(const life *l, const rv_router *router, size_t from)
                               .threshold = l->threshold };
         rv_router_route(router, &in, 0, true, scratch, &routed);
         rv_choice choice = rv_router_choose(&routed, &how);
-        size_t tier = choice.tier;
+        size_t order[RV_ROUTER_ANSWERS], n = answers_of(router, &routed, choice.tier, a, order),
+                                         tier = order[n - 1];
         fell += choice.fallback;
-        cost += a->by[tier].tokens * (double)world.costs[tier];
-        if (rv_router_escalates(router, &routed, tier, draft_of(&a->by[tier]), how.allowed, &next)) {
-            tier = next;
-            drafts++;
-            cost += a->by[tier].tokens * (double)world.costs[tier];
-        }
+        cost += cost_of(a, order, n);
+        drafts += n > 1;
         model[tier]++;
         right += a->by[tier].right;
         big_right += a->by[big].right;
@@ -303,7 +320,7 @@ static json_t *other_json(const asked *a, size_t tier)
 
 static void live(life *l, const asked *a, size_t i, half *h)
 {
-    size_t tiers = world.tiers, big = tiers - 1, best = 0, next;
+    size_t tiers = world.tiers, big = tiers - 1, best = 0;
     rv_routed routed = { .tiers = tiers };
     void *scratch = l->router ? malloc(rv_router_scratch_bytes(l->router)) : NULL;
     float *vector = calloc(rv_embed_dim(world.embed), sizeof *vector);
@@ -315,13 +332,14 @@ static void live(life *l, const asked *a, size_t i, half *h)
         rv_router_route(l->router, &in, 0, true, scratch, &routed);
     }
     rv_choice choice = rv_router_choose(l->router ? &routed : NULL, &how);
-    size_t tier = choice.tier, from = tiers;
-    double cost = a->by[tier].tokens * (double)world.costs[tier];
-    if (l->router &&
-        rv_router_escalates(l->router, &routed, tier, draft_of(&a->by[tier]), how.allowed, &next)) {
-        from = tier;
-        tier = next;
-        cost += a->by[tier].tokens * (double)world.costs[tier];
+    size_t order[RV_ROUTER_ANSWERS] = { choice.tier }, n = 1;
+    if (l->router) {
+        n = answers_of(l->router, &routed, choice.tier, a, order);
+    }
+    size_t tier = order[n - 1];
+    uint32_t answered = 0;
+    for (size_t k = 0; k < n; k++) {
+        answered |= 1u << order[k];
     }
     for (best = 0; best < tiers && !a->by[best].right; best++) {
     }
@@ -329,18 +347,19 @@ static void live(life *l, const asked *a, size_t i, half *h)
     h->n += 1;
     h->right += a->by[tier].right;
     h->big += a->by[big].right;
-    h->cost += cost;
+    h->cost += cost_of(a, order, n);
     h->big_cost += a->by[big].tokens * (double)world.costs[big];
     h->cheapest += tier == best;
     h->model[tier] += 1;
-    h->drafts += from < tiers;
+    h->drafts += n > 1;
     h->tried += explored;
     h->fallback += choice.fallback;
 
     char id[37], hits[1024] = "";
     snprintf(id, sizeof id, "00000000-0000-4000-8000-%012u", (unsigned)i);
-    for (size_t p = 0, n = 0; p < a->n; p++) {
-        n += (size_t)snprintf(hits + n, sizeof hits - n, "%s[%.4f,1]", p ? "," : "", (double)a->distances[p]);
+    for (size_t p = 0, at = 0; p < a->n; p++) {
+        at += (size_t)snprintf(hits + at, sizeof hits - at, "%s[%.4f,1]", p ? "," : "",
+                               (double)a->distances[p]);
     }
     json_t *how_it_went = json_object(), *tries = json_array(), *list = NULL;
     char brackets[1100];
@@ -353,12 +372,14 @@ static void live(life *l, const asked *a, size_t i, half *h)
     if (!choice.fallback) {
         json_object_set_new(how_it_went, "version", json_integer((json_int_t)l->version));
     }
-    if (from < tiers) {
-        json_object_set_new(how_it_went, "draft", other_json(a, from));
+    json_t *drafts = json_array();
+    for (size_t k = 0; k + 1 < n; k++) {
+        json_array_append_new(drafts, other_json(a, order[k]));
     }
+    json_object_set_new(how_it_went, "drafts", drafts);
     for (size_t t = 0; t < tiers; t++) {
         double each = (double)world.costs[t];
-        if (t != tier && t != from && rv_router_tries(draw, explores, each, (double)world.costs[big])) {
+        if (!(answered >> t & 1) && rv_router_tries(draw, explores, each, (double)world.costs[big])) {
             json_array_append_new(tries, other_json(a, t));
             h->cost += a->by[t].tokens * each;
         }

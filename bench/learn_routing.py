@@ -127,10 +127,10 @@ def routed(program, rows, settings, sizes):
     out = []
     for i, (cell, passages, question, answer) in enumerate(rows):
         got = ask(server, f"u{i}", passages, question)
-        right, how, draft = value(got["text"]) == answer, got["routing_info"], got["routing_info"].get("draft")
-        cost = tokens_of(got["usage"]) * sizes[how["model"]] + (draft["tokens"] * sizes[draft["model"]] if draft else 0)
+        right, how, drafts = value(got["text"]) == answer, got["routing_info"], got["routing_info"].get("drafts", [])
+        cost = tokens_of(got["usage"]) * sizes[how["model"]] + sum(draft["tokens"] * sizes[draft["model"]] for draft in drafts)
         out.append({"cell": cell, "right": right, "model": how["model"], "cost": cost, "fallback": how["fallback"],
-                    "draft": draft and draft["model"], "tried": False, "p": how["model_probs"], "request": got["request_id"]})
+                    "drafts": [draft["model"] for draft in drafts], "tried": False, "p": how["model_probs"], "request": got["request_id"]})
         server.post("/v1/feedback", {"request_id": got["request_id"], "rating": 5 if right else 1})
         if i % 500 == 499 or i == len(rows) - 1:  # what other tiers were asked beside, to learn from it, is paid too
             time.sleep(2)
@@ -184,7 +184,7 @@ def main():
         line = {"test": name, "questions": len(of), "quality": mean(done[i]["right"] for i in of), "always_largest_quality": mean(alone[big][i][0] for i in of),
                 "cost": sum(done[i]["cost"] for i in of) / big_cost, "cheapest_right_tier": mean(done[i]["model"] == best[i] for i in of),
                 "shares": {t: mean(done[i]["model"] == t for i in of) for t in tiers}, "default": mean(done[i]["fallback"] for i in of),
-                "tried": mean(done[i]["tried"] for i in of), "went_on": mean(done[i]["draft"] is not None for i in of)}
+                "tried": mean(done[i]["tried"] for i in of), "answers": mean(1 + len(done[i]["drafts"]) for i in of)}
         print(json.dumps(line), flush=True)
         return line
 

@@ -342,7 +342,7 @@ static void count_decision(tally *t, const json_t *d)
     t->seen += json_is_true(json_object_get(routing, "seen"));
     t->explored += json_is_true(json_object_get(routing, "explored"));
     t->fallback += json_is_true(json_object_get(routing, "fallback"));
-    t->escalated += json_is_object(json_object_get(routing, "draft"));
+    t->escalated += json_array_size(json_object_get(routing, "drafts")) > 0;
 }
 
 int cmd_router_stats(cmd_line *line)

@@ -6,9 +6,9 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/metrics.h"
+#include "router/cover.h"
 #include "store/witness.h"
 
-#include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -200,32 +200,9 @@ static size_t citation(const char *text, size_t *number)
     return n + 1;
 }
 
-/* Next letter or digit that is no citation (ASCII as small letters, others as they are), 0 at the end. */
-static int next_letter(const char **at)
-{
-    size_t number, skip;
-    while (**at) {
-        unsigned char c = (unsigned char)**at;
-        if ((skip = citation(*at, &number)) > 0) {
-            *at += skip;
-            continue;
-        }
-        (*at)++;
-        if (c >= 0x80 || isalnum(c)) {
-            return tolower(c);
-        }
-    }
-    return 0;
-}
-
 bool rv_episode_same_answer(const char *a, const char *b)
 {
-    int x, y;
-    do {
-        x = next_letter(&a);
-        y = next_letter(&b);
-    } while (x == y && x);
-    return x == y;
+    return rv_answer_hash(rv_str_from(a)) == rv_answer_hash(rv_str_from(b));
 }
 
 /* The sources an answer cites, each once, in the order of the answer. */

@@ -162,8 +162,8 @@ static rv_draft draft_in(const json_t *of, double confidence, const char *text)
 
 /* {"model", "confidence", "text", "says"}: an answer that was not shown. What the one that was shown was worth, and what was said instead of it,
  * tell what this one was worth. */
-static void read_other(round_of *r, const json_t *other, const answered *shown, const char *answer,
-                       const char *correction)
+static void read_other(round_of *r, const json_t *other, const answered *shown, bool second,
+                       const char *answer, const char *correction)
 {
     const char *text = json_string_value(json_object_get(other, "text"));
     size_t tier = tier_named(r->job, json_string_value(json_object_get(other, "model")));
@@ -172,7 +172,8 @@ static void read_other(round_of *r, const json_t *other, const answered *shown, 
     }
     answered *a = &r->at[r->n++];
     *a = *shown;
-    a->second = a->shown = false;
+    a->second = second;
+    a->shown = false;
     a->tier = tier;
     a->draft = draft_in(other, json_number_value(json_object_get(other, "confidence")), text);
     if (correction) {
@@ -182,19 +183,24 @@ static void read_other(round_of *r, const json_t *other, const answered *shown, 
     }
 }
 
-/* What a decision of the router in use has cost, the draft before it included. */
-static void count_spent(round_of *r, const json_t *how, size_t tier, const json_t *draft)
+/* What a decision of the router in use has cost, the drafts before it included. */
+static void count_spent(round_of *r, const json_t *how, size_t tier, const json_t *drafts)
 {
     const rv_routing_job *job = r->job;
     double tokens = json_number_value(json_object_get(how, "tokens"));
-    size_t first = tier_named(job, json_string_value(json_object_get(draft, "model")));
+    const json_t *draft;
+    size_t i;
     if (!job->now || json_integer_value(json_object_get(how, "version")) != job->now_version ||
         !(tokens > 0)) {
         return;
     }
-    double before =
-        first < job->n_tiers ? json_number_value(json_object_get(draft, "tokens")) * job->costs[first] : 0;
-    r->spent += tokens * job->costs[tier] + before;
+    json_array_foreach(drafts, i, draft)
+    {
+        size_t by = tier_named(job, json_string_value(json_object_get(draft, "model")));
+        r->spent +=
+            by < job->n_tiers ? json_number_value(json_object_get(draft, "tokens")) * job->costs[by] : 0;
+    }
+    r->spent += tokens * job->costs[tier];
     r->of += tokens * job->costs[job->n_tiers - 1];
     r->n_spent++;
 }
@@ -219,6 +225,16 @@ static rv_err rater_named(round_of *r, const char *name, uint32_t *out)
     return RV_OK;
 }
 
+/* The answers that were not shown. Before there could be several it was one, and stood there by itself. */
+static const json_t *drafts_of(json_t *how)
+{
+    json_t *one = json_object_get(how, "draft");
+    if (json_is_object(one)) {
+        json_object_set_new(how, "drafts", json_pack("[O]", one));
+    }
+    return json_object_get(how, "drafts");
+}
+
 static rv_err read_row(round_of *r, sqlite3_stmt *s)
 {
     const char *model = (const char *)sqlite3_column_text(s, 1);
@@ -239,13 +255,14 @@ static rv_err read_row(round_of *r, sqlite3_stmt *s)
                              &a.question);
     e = e ? e : hits_in(r, how, &r->questions[a.question]);
     e = e ? e : rater_named(r, judged ? JUDGE : json_string_value(json_object_get(how, "key")), &a.rater);
-    const json_t *draft = json_object_get(how, "draft"), *tries = json_object_get(how, "tries"), *one;
+    const json_t *drafts = drafts_of(how), *tries = json_object_get(how, "tries"), *one;
     const char *answer = (const char *)sqlite3_column_text(s, 7);
-    count_spent(r, how, tier, draft);
+    count_spent(r, how, tier, drafts);
     a.draft = draft_in(how, sqlite3_column_double(s, 2), answer ? answer : "");
     const char *correction = corrected ? (const char *)sqlite3_column_text(s, 8) : NULL;
     bool explored = json_is_true(json_object_get(how, "explored")) && json_is_array(tries);
-    a.second = json_is_object(draft) && !explored; /* what was drawn for all tiers is no harder than others */
+    a.second =
+        json_array_size(drafts) > 0 && !explored; /* what was drawn for all tiers is no harder than others */
     if (!e && r->n < r->room) {
         question *q = &r->questions[a.question];
         q->tried = explored;
@@ -254,10 +271,13 @@ static rv_err read_row(round_of *r, sqlite3_stmt *s)
         r->at[r->n++] = a;
         r->rated++;
         size_t i;
-        read_other(r, draft, &a, answer, correction);
+        json_array_foreach(drafts, i, one)
+        {
+            read_other(r, one, &a, i > 0 && a.second, answer, correction);
+        }
         json_array_foreach(tries, i, one)
         {
-            read_other(r, one, &a, answer, correction);
+            read_other(r, one, &a, false, answer, correction);
         }
     }
     json_decref(how);
@@ -445,7 +465,8 @@ static double loss_of(const rv_router *router, const rv_routed *routed, const qu
 {
     double sum = 0;
     const float chances[2] = { router ? routed->p_right[tier] : usual[tier],
-                               router ? rv_router_chance(router, routed, tier, q->draft[tier])
+                               router ? rv_router_chance(router, routed,
+                                                         &(rv_given){ 1, { tier }, { q->draft[tier] } })
                                       : usual[tier] };
     for (size_t i = 0; i < RV_COUNT(chances); i++) {
         double p = fmin(0.99, fmax(0.01, (double)chances[i])), right = (double)q->quality[tier];
@@ -486,7 +507,7 @@ static void compare_losses(const rv_routing_job *job, const rv_router *fresh, co
     }
 }
 
-/* What a router's way of answering q is worth: quality less price of cost, the larger tier included that answers when a draft is not
+/* What a router's way of answering q is worth: quality less price of cost, the larger tiers included that answer when a draft is not
  * sure. NaN: an outcome is not known. */
 static double worth(const rv_routing_job *job, const rv_router *router, const rv_routed *routed,
                     const question *q, double price)
@@ -494,15 +515,15 @@ static double worth(const rv_routing_job *job, const rv_router *router, const rv
     rv_choice_how how = { .allowed = (uint32_t)((1u << job->n_tiers) - 1),
                           .usual = job->usual,
                           .threshold = job->threshold };
-    size_t tier = rv_router_choose(router ? routed : NULL, &how).tier, next;
-    double cost = job->costs[tier];
-    if (router && job->cascade && rv_router_checks(router, routed, tier, how.allowed) &&
-        rv_draft_known(&q->draft[tier]) &&
-        rv_router_escalates(router, routed, tier, q->draft[tier], how.allowed, &next)) {
-        tier = next;
-        cost += job->costs[tier];
+    size_t order[RV_ROUTER_ANSWERS] = { rv_router_choose(router ? routed : NULL, &how).tier }, n = 1;
+    double cost = 0;
+    if (router && job->cascade) {
+        n = rv_router_follow(router, routed, order[0], q->draft, how.allowed, order);
     }
-    return q->quality[tier] - price * cost / job->costs[job->n_tiers - 1];
+    for (size_t i = 0; i < n; i++) {
+        cost += job->costs[order[i]];
+    }
+    return q->quality[order[n - 1]] - price * cost / job->costs[job->n_tiers - 1];
 }
 
 /* Both routers on the held-out questions that every tier was asked: those were drawn, so they are like all others. */

@@ -152,17 +152,17 @@ static rv_err answer_once(const rv_pipeline *p, rv_request *r, double *since)
 /* A small tier's answer may be only a draft: when it was not sure, a larger one answers, and nobody sees the draft. */
 static rv_err answer(const rv_pipeline *p, rv_request *r, double *since)
 {
-    r->held_back = rv_stage_router_may_escalate(p, r);
-    RV_TRY(answer_once(p, r, since));
-    if (!r->held_back) {
-        return RV_OK;
+    for (;;) {
+        r->held_back = rv_stage_router_may_escalate(p, r);
+        RV_TRY(answer_once(p, r, since));
+        if (!r->held_back) {
+            return RV_OK;
+        }
+        if (!rv_stage_router_escalate(p, r)) {
+            return rv_stage_backend_show(r);
+        }
+        rv_metric_add(&counters[ESCALATIONS], 1);
     }
-    if (!rv_stage_router_escalate(p, r)) {
-        return rv_stage_backend_show(r);
-    }
-    r->held_back = false;
-    rv_metric_add(&counters[ESCALATIONS], 1);
-    return answer_once(p, r, since);
 }
 
 static rv_err run_stages(const rv_pipeline *p, rv_request *r)
@@ -253,12 +253,16 @@ static json_t *sources_json(const rv_request *r)
     return list;
 }
 
-/* The answer that was not shown, because it was not sure; NULL: there was none, and no field. */
-static json_t *draft_json(const rv_request *r)
+/* The answers that were not shown, because they were not sure; NULL: there was none, and no field. */
+static json_t *drafts_json(const rv_request *r)
 {
-    return r->escalated_from ? json_pack("{s:s, s:f, s:I}", "model", r->escalated_from, "confidence",
-                                         r->draft_confidence, "tokens", (json_int_t)r->draft_tokens)
-                             : NULL;
+    json_t *list = r->n_thrown > 0 ? json_array() : NULL;
+    for (size_t i = 0; i < r->n_thrown; i++) {
+        const rv_thrown *t = &r->thrown[i];
+        json_array_append_new(list, json_pack("{s:s, s:f, s:I}", "model", t->model, "confidence",
+                                              (double)t->draft.confidence, "tokens", (json_int_t)t->tokens));
+    }
+    return list;
 }
 
 static json_t *probs_json(const rv_request *r)
@@ -291,7 +295,7 @@ json_t *rv_request_json(const rv_request *r)
         r->confidence, "sources", sources_json(r), "routing_info", "model", r->routed_model, "context_size",
         (json_int_t)r->context_tokens, "temperature", (double)r->sampling.temperature, "top_p",
         (double)r->sampling.top_p, "confidence", r->router_confidence, "model_probs", probs_json(r),
-        "fallback", (int)r->fallback, "reason", r->reason, "draft", draft_json(r), "usage", "prompt_tokens",
+        "fallback", (int)r->fallback, "reason", r->reason, "drafts", drafts_json(r), "usage", "prompt_tokens",
         (json_int_t)r->generated.prompt_tokens, "completion_tokens",
         (json_int_t)r->generated.completion_tokens, "cached_tokens", (json_int_t)r->generated.cached_tokens,
         "latency", "embedding_ms", ms[RV_STAGE_EMBED], "retrieval_ms", ms[RV_STAGE_MEMORY], "routing_ms",

@@ -81,6 +81,13 @@ typedef struct rv_source {
     double score;
 } rv_source;
 
+/* An answer that was not shown: a smaller tier's that was not sure enough. */
+typedef struct rv_thrown {
+    const char *model, *text;
+    size_t tier, tokens; /* of the router's tiers; it read and wrote */
+    rv_draft draft;
+} rv_thrown;
+
 typedef struct rv_request {
     rv_arena *arena; /* born in the caller; everything below lives there */
     /* in */
@@ -115,14 +122,11 @@ typedef struct rv_request {
     rv_routed routed;     /* what it said */
     size_t tier;          /* of the router's, that answers */
     double explores;      /* share of requests like this that all other tiers are asked for too, afterwards */
-    bool decided, explored;     /* by the router; this is one of those */
-    float cover[RV_COVER];      /* how the hits cover the question */
-    bool held_back;             /* the answer is not shown before it was checked */
-    const char *escalated_from; /* model whose answer was not good enough, NULL: none */
-    double draft_confidence;    /* of that answer */
-    const char *draft_text;
-    float draft_says[RV_SAYS];
-    size_t draft_tokens; /* it read and wrote */
+    bool decided, explored;              /* by the router; this is one of those */
+    float cover[RV_COVER];               /* how the hits cover the question */
+    bool held_back;                      /* the answer is not shown before it was checked */
+    rv_thrown thrown[RV_ROUTER_ANSWERS]; /* [n_thrown] answers that were not good enough, as they came */
+    size_t n_thrown;
     bool fallback;
     const char *reason;
     rv_sampling sampling;

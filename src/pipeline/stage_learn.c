@@ -41,6 +41,19 @@ static json_t *hits_json(const rv_request *r)
     return list;
 }
 
+static json_t *thrown_json(const rv_request *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->n_thrown; i++) {
+        const rv_thrown *t = &r->thrown[i];
+        json_array_append_new(list,
+                              json_pack("{s:s, s:f, s:s, s:I, s:o}", "model", t->model, "confidence",
+                                        (double)t->draft.confidence, "text", t->text, "tokens",
+                                        (json_int_t)t->tokens, "says", floats_json(t->draft.says, RV_SAYS)));
+    }
+    return list;
+}
+
 static void add_decision(const rv_request *r, json_t *body)
 {
     const rv_router *router = rv_router_held_get(r->held);
@@ -54,12 +67,8 @@ static void add_decision(const rv_request *r, json_t *body)
     json_object_set_new(body, "tiers", tiers);
     json_object_set_new(body, "p_right", floats_json(r->routed.p_right, r->routed.tiers));
     json_object_set_new(body, "cost", floats_json(r->routed.cost, r->routed.tiers));
-    if (r->escalated_from) {
-        json_object_set_new(body, "draft",
-                            json_pack("{s:s, s:f, s:s, s:I, s:o}", "model", r->escalated_from, "confidence",
-                                      r->draft_confidence, "text", r->draft_text, "tokens",
-                                      (json_int_t)r->draft_tokens, "says",
-                                      floats_json(r->draft_says, RV_SAYS)));
+    if (r->n_thrown > 0) {
+        json_object_set_new(body, "drafts", thrown_json(r));
     }
 }
 

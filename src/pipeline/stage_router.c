@@ -147,7 +147,10 @@ void rv_stage_router_try(const rv_pipeline *p, const rv_request *r)
         most = models[m].tier >= 0 && models[m].file_bytes > most ? models[m].file_bytes : most;
     }
     for (size_t m = 0; m < all; m++) {
-        bool asked = models[m].id == r->routed_model || models[m].id == r->escalated_from;
+        bool asked = models[m].id == r->routed_model;
+        for (size_t i = 0; i < r->n_thrown; i++) {
+            asked = asked || models[m].id == r->thrown[i].model;
+        }
         if (models[m].tier >= 0 && !asked && one.n_models < RV_TIERS &&
             rv_router_tries(draw_of(r, 1), r->explores, (double)models[m].file_bytes, (double)most)) {
             one.models[one.n_models++] = models[m].id;
@@ -276,7 +279,7 @@ bool rv_stage_router_may_escalate(const rv_pipeline *p, const rv_request *r)
         return false;
     }
     const rv_router *router = rv_router_held_get(r->held);
-    return rv_router_checks(router, &r->routed, r->tier, allowed_tiers(p, router, ids));
+    return rv_router_checks(router, &r->routed, r->n_thrown, r->tier, allowed_tiers(p, router, ids));
 }
 
 bool rv_stage_router_escalate(const rv_pipeline *p, rv_request *r)
@@ -286,16 +289,22 @@ bool rv_stage_router_escalate(const rv_pipeline *p, rv_request *r)
     const rv_router *router = rv_router_held_get(r->held);
     uint32_t allowed = allowed_tiers(p, router, ids);
     float says[RV_SAYS];
+    rv_given given = { 0 };
     rv_stage_router_says(r, says);
-    rv_draft draft = rv_draft_of(r->confidence, r->text, strlen(r->text), says);
-    if (!rv_router_escalates(router, &r->routed, r->tier, draft, allowed, &next)) {
+    r->thrown[r->n_thrown] =
+        (rv_thrown){ .model = r->routed_model,
+                     .text = r->text,
+                     .tier = r->tier,
+                     .tokens = r->generated.prompt_tokens + r->generated.completion_tokens,
+                     .draft = rv_draft_of(r->confidence, r->text, strlen(r->text), says) };
+    for (; given.n <= r->n_thrown; given.n++) {
+        given.tier[given.n] = r->thrown[given.n].tier;
+        given.draft[given.n] = r->thrown[given.n].draft;
+    }
+    if (!rv_router_escalates(router, &r->routed, &given, allowed, &next)) {
         return false;
     }
-    r->escalated_from = r->routed_model;
-    r->draft_confidence = r->confidence;
-    r->draft_text = r->text;
-    memcpy(r->draft_says, says, sizeof r->draft_says);
-    r->draft_tokens = r->generated.prompt_tokens + r->generated.completion_tokens;
+    r->n_thrown++;
     r->routed_model = ids[next];
     r->tier = next;
     r->reason = "the smaller model was not sure of its answer";

@@ -1,6 +1,7 @@
 #include "router/cover.h"
 
 #include "base/err.h"
+#include "base/rng.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -211,6 +212,36 @@ bool rv_cite_next(rv_str *rest, size_t *number)
         }
     }
     return false;
+}
+
+/* A citation "[12]" at the start of text: its length, or 0. */
+static size_t citation(rv_str text)
+{
+    size_t n = 1;
+    while (n < text.n && isdigit((unsigned char)text.at[n])) {
+        n++;
+    }
+    return text.n > n && n > 1 && text.at[0] == '[' && text.at[n] == ']' ? n + 1 : 0;
+}
+
+uint64_t rv_answer_hash(rv_str answer)
+{
+    unsigned char letters[256];
+    uint64_t hash = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < answer.n;) {
+        unsigned char c = (unsigned char)answer.at[i];
+        size_t skip = c == '[' ? citation(rv_str_of(answer.at + i, answer.n - i)) : 0;
+        i += skip > 0 ? skip : 1;
+        if (skip == 0 && (c >= 0x80 || isalnum(c))) {
+            letters[n++] = (unsigned char)tolower(c);
+        }
+        if (n == sizeof letters || (n > 0 && i >= answer.n)) {
+            hash = rv_hash64(letters, n, hash + 1);
+            n = 0;
+        }
+    }
+    return hash;
 }
 
 /* The next sentence; a question mark ends none, for a remembered answer stands behind its question. */

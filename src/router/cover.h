@@ -33,6 +33,9 @@ void rv_says_fill(rv_str question, const rv_str *passages, size_t n, rv_str answ
 /** rv_cite_next - takes the text up to and with the next [number] off *rest; false: there is none. Beyond a million it is a million. */
 bool rv_cite_next(rv_str *rest, size_t *number);
 
+/** rv_answer_hash - of an answer's letters and digits, whatever their case; citations are no part of it. Equal: the same answer. 0: there is none. */
+uint64_t rv_answer_hash(rv_str answer);
+
 /** rv_word_next - takes the next word off *rest: letters and digits; from U+3000 on, where none are set apart, each character is one.
  * rv_word_same - equal but for ASCII case, or for an ending ("borrow", "borrowed"; "close", "closing").
  * rv_word_in - text holds it; 4 KiB are looked at.

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HEADER = 24, EMBEDDER = 64, DIGEST = 32, VERSION = 4, DIM_MAX = 4096, FILE_MAX = 1 << 30 };
+enum { HEADER = 24, EMBEDDER = 64, DIGEST = 32, VERSION = 5, DIM_MAX = 4096, FILE_MAX = 1 << 30 };
 static const char magic[8] = { 'f', 'r', 'g', 'n', '0', '0', '0', '1' };
 
 typedef struct numbers {
@@ -16,7 +16,7 @@ typedef struct numbers {
     float *at;
     size_t n;
 } numbers;
-enum { ARRAYS = 23 };
+enum { ARRAYS = 25 };
 
 static void list_arrays(rv_router *r, numbers out[ARRAYS])
 {
@@ -36,8 +36,10 @@ static void list_arrays(rv_router *r, numbers out[ARRAYS])
         { "means of cover", r->cover_mean, RV_COVER },
         { "spreads of cover", r->cover_spread, RV_COVER },
         { "cover", r->cover[0], RV_ROUTER_TIERS * ROUTER_COVER },
-        { "carry", r->carry, ROUTER_CARRY },
+        { "carry", r->carry[0], RV_ROUTER_TIERS * ROUTER_CARRY },
         { "surprises", r->surprises[0], RV_ROUTER_TIERS * ROUTER_SURPRISES },
+        { "agrees", r->agrees, ROUTER_AGREES },
+        { "again", r->again[0], RV_ROUTER_TIERS * ROUTER_AGAIN },
         { "statistics' means", r->surface_mean, RV_SURFACE },
         { "statistics' spreads", r->surface_spread, RV_SURFACE },
         { "history", r->history.quality[0], 2 * RV_SLOT_CENTROIDS * RV_ROUTER_TIERS },

@@ -267,32 +267,23 @@ void router_chances(const rv_router *r, rv_routed *out)
     }
 }
 
-/* When a tier's answer is surprising, so are those of others: a part of the surprise is carried over. The best of the larger tiers then,
- * and its chance less price of cost in *worth; tiers: there is none. */
-static size_t best_behind(const rv_router *r, const rv_routed *routed, size_t tier, float surprise,
-                          uint32_t allowed, float *worth)
+/* ---- what may follow an answer ---- */
+
+/* When a tier's answer is surprising, so are those of others: a part of the surprise is carried over. */
+float router_carried(const rv_router *r, const rv_routed *routed, size_t from, size_t tier, float surprise)
 {
-    size_t best = r->tiers;
-    *worth = -INFINITY;
-    for (size_t t = tier + 1; t < r->tiers; t++) {
-        float then = r->carry[0] * router_log_odds(routed->p_right[t]) + r->carry[1] * surprise;
-        float utility = logistic(then) - r->lambda * routed->cost[t];
-        if ((allowed >> t & 1) && utility > *worth) {
-            best = t;
-            *worth = utility;
-        }
-    }
-    return best;
+    const float *carry = r->carry[from];
+    return carry[0] * router_log_odds(routed->p_right[tier]) + carry[1] * surprise + carry[2];
 }
 
-/* What the surprises have to be moved by so that they do not change the chance on average. */
-static float centre_of(const float *surprises, float before)
+/* What moves [n] have to be moved by themselves so that they do not change the chance on average. */
+static float centre_of(const float *moves, int n, float before)
 {
     float centre = 0;
     for (int round = 0; round < 4; round++) {
-        float miss = -logistic(before) * ROUTER_SURPRISES, slope = 1e-3f;
-        for (int k = 0; k < ROUTER_SURPRISES; k++) {
-            float p = logistic(before + surprises[k] + centre);
+        float miss = -logistic(before) * (float)n, slope = 1e-3f;
+        for (int k = 0; k < n; k++) {
+            float p = logistic(before + moves[k] + centre);
             miss += p;
             slope += p * (1 - p);
         }
@@ -301,22 +292,56 @@ static float centre_of(const float *surprises, float before)
     return centre;
 }
 
-/* Its answer is shown, or a larger tier's is when that is worth more then: the mean over what its answer may say of itself. */
+static size_t best_behind(const rv_router *r, const rv_routed *routed, size_t n, size_t tier, float surprise,
+                          uint32_t allowed, float *worth);
+
+/* Of asking tier when n answers were given before and its own has these log odds until it is there: it is shown, or a larger tier's is when that is
+ * worth more then. The mean over what it may say of itself. */
+static float hope_for(const rv_router *r, const rv_routed *routed, size_t n, size_t tier, float before,
+                      uint32_t allowed)
+{
+    if (!rv_router_checks(r, routed, n, tier, allowed)) {
+        return logistic(before);
+    }
+    const float *moves = n > 0 ? r->again[tier] : r->surprises[tier];
+    int n_moves = n > 0 ? ROUTER_AGAIN : ROUTER_SURPRISES;
+    float centre = centre_of(moves, n_moves, before), level = router_log_odds(routed->p_right[tier]), sum = 0,
+          behind;
+    for (int k = 0; k < n_moves; k++) {
+        float now = before + moves[k] + centre;
+        (void)best_behind(r, routed, n + 1, tier, now - level, allowed, &behind);
+        sum += fmaxf(logistic(now), behind);
+    }
+    return sum / (float)n_moves;
+}
+
+/* The best of the larger tiers after n answers, the last of them tier's with this surprise, and what it is worth to ask it; tiers: there is
+ * none. */
+static size_t best_behind(const rv_router *r, const rv_routed *routed, size_t n, size_t tier, float surprise,
+                          uint32_t allowed, float *worth)
+{
+    size_t best = r->tiers;
+    *worth = -INFINITY;
+    for (size_t t = tier + 1; t < r->tiers; t++) {
+        if (!(allowed >> t & 1)) {
+            continue;
+        }
+        float then = router_carried(r, routed, tier, t, surprise);
+        float utility = hope_for(r, routed, n, t, then, allowed) - r->lambda * routed->cost[t];
+        if (utility > *worth) {
+            best = t;
+            *worth = utility;
+        }
+    }
+    return best;
+}
+
 static float worth_of(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed,
                       bool cascade)
 {
-    float price = r->lambda * routed->cost[tier], sum = 0, behind;
-    if (!cascade || !rv_router_checks(r, routed, tier, allowed)) {
-        return routed->p_right[tier] - price;
-    }
-    const float *surprises = r->surprises[tier];
-    float before = router_log_odds(routed->p_right[tier]), centre = centre_of(surprises, before);
-    for (int k = 0; k < ROUTER_SURPRISES; k++) {
-        float surprise = surprises[k] + centre;
-        (void)best_behind(r, routed, tier, surprise, allowed, &behind);
-        sum += fmaxf(logistic(before + surprise), behind);
-    }
-    return sum / ROUTER_SURPRISES - price;
+    float before = router_log_odds(routed->p_right[tier]);
+    float hope = cascade ? hope_for(r, routed, 0, tier, before, allowed) : routed->p_right[tier];
+    return hope - r->lambda * routed->cost[tier];
 }
 
 void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, bool cascade,
@@ -367,6 +392,7 @@ rv_draft rv_draft_of(double confidence, const char *text, size_t n, const float 
     if (says) {
         memcpy(d.says, says, sizeof d.says);
     }
+    d.answer = rv_answer_hash(rv_str_of(text, n));
     return d;
 }
 
@@ -397,29 +423,75 @@ float router_surprise(const rv_router *r, const rv_routed *routed, size_t tier, 
     return z - before;
 }
 
-bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed)
+void router_agree_numbers(const rv_router *r, const rv_routed *routed, const rv_given *given,
+                          float out[ROUTER_AGREES])
+{
+    size_t last = given->n - 1, other = last - 1;
+    bool same = false;
+    float own[RV_ROUTER_ANSWERS];
+    for (size_t i = given->n; i-- > 0;) {
+        size_t tier = given->tier[i];
+        own[i] = router_log_odds(routed->p_right[tier]) + router_surprise(r, routed, tier, given->draft[i]);
+        if (i < last && !same && given->draft[i].answer &&
+            given->draft[i].answer == given->draft[last].answer) {
+            same = true;
+            other = i;
+        }
+    }
+    const float all[ROUTER_AGREES] = { own[last], same ? own[other] : 0, same ? 0 : own[other], same, 1 };
+    memcpy(out, all, sizeof all);
+}
+
+float router_after(const rv_router *r, const rv_routed *routed, const rv_given *given)
+{
+    float x[ROUTER_AGREES], z = 0;
+    if (given->n == 1) {
+        return router_log_odds(routed->p_right[given->tier[0]]) +
+               router_surprise(r, routed, given->tier[0], given->draft[0]);
+    }
+    router_agree_numbers(r, routed, given, x);
+    for (int k = 0; k < ROUTER_AGREES; k++) {
+        z += r->agrees[k] * x[k];
+    }
+    return z;
+}
+
+bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t before, size_t tier,
+                      uint32_t allowed)
 {
     uint32_t larger = (uint32_t)((1u << r->tiers) - 1) & ~(uint32_t)((2u << tier) - 1);
-    return !routed->seen && r->drafts[tier][1] != 0 && (allowed & larger);
+    return before + 1 < RV_ROUTER_ANSWERS && !routed->seen && r->drafts[tier][1] != 0 && (allowed & larger);
 }
 
-float rv_router_chance(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft)
+float rv_router_chance(const rv_router *r, const rv_routed *routed, const rv_given *given)
 {
-    bool known = r->drafts[tier][1] != 0 && rv_draft_known(&draft);
-    float before = router_log_odds(routed->p_right[tier]);
-    return known ? logistic(before + router_surprise(r, routed, tier, draft)) : routed->p_right[tier];
+    size_t last = given->n - 1, tier = given->tier[last];
+    bool known = r->drafts[tier][1] != 0 && rv_draft_known(&given->draft[last]);
+    return known ? logistic(router_after(r, routed, given)) : routed->p_right[tier];
 }
 
-bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
-                         uint32_t allowed, size_t *next)
+bool rv_router_escalates(const rv_router *r, const rv_routed *routed, const rv_given *given, uint32_t allowed,
+                         size_t *next)
 {
-    if (!rv_router_checks(r, routed, tier, allowed) || !rv_draft_known(&draft)) {
+    size_t last = given->n - 1, tier = given->tier[last];
+    if (!rv_router_checks(r, routed, last, tier, allowed) || !rv_draft_known(&given->draft[last])) {
         return false;
     }
-    float surprise = router_surprise(r, routed, tier, draft), behind;
-    *next = best_behind(r, routed, tier, surprise, allowed, &behind);
-    /* what the first answer cost is spent either way */
-    return behind > rv_router_chance(r, routed, tier, draft);
+    float now = router_after(r, routed, given), behind;
+    *next = best_behind(r, routed, given->n, tier, now - router_log_odds(routed->p_right[tier]), allowed,
+                        &behind);
+    return behind > logistic(now); /* what the answers so far cost is spent either way */
+}
+
+size_t rv_router_follow(const rv_router *r, const rv_routed *routed, size_t tier, const rv_draft *drafts,
+                        uint32_t allowed, size_t order[RV_ROUTER_ANSWERS])
+{
+    rv_given given = { 0 };
+    do {
+        given.tier[given.n] = order[given.n] = tier;
+        given.draft[given.n++] = drafts[tier];
+    } while (rv_router_escalates(r, routed, &given, allowed, &tier));
+    return given.n;
 }
 
 size_t rv_router_scratch_bytes(const rv_router *r)

@@ -16,7 +16,7 @@
 #include "router/past.h"
 
 #define RV_ROUTER_TIERS RV_PAST_TIERS
-enum { RV_ROUTER_NAME = 48, RV_ROUTER_PARTS = 5 };
+enum { RV_ROUTER_NAME = 48, RV_ROUTER_PARTS = 5, RV_ROUTER_ANSWERS = 3 };
 extern const char
     *const rv_router_part_names[RV_ROUTER_PARTS]; /* "cell" "lexical" "words" "meaning" "cover" */
 
@@ -29,7 +29,15 @@ typedef struct rv_draft {
     float confidence;    /* exp of its mean log-probability; not above 0 or NaN: not known */
     int cites;           /* how many passages; none: it refuses, or stands on nothing */
     float says[RV_SAYS]; /* rv_says_fill; the first NaN: not known */
+    uint64_t answer;     /* rv_answer_hash; 0: not known */
 } rv_draft;
+
+/* Answers to one question in the order in which they were given, each by a larger tier than the one before, which was not sure enough. */
+typedef struct rv_given {
+    size_t n; /* 1 .. RV_ROUTER_ANSWERS */
+    size_t tier[RV_ROUTER_ANSWERS];
+    rv_draft draft[RV_ROUTER_ANSWERS];
+} rv_given;
 
 /** rv_draft_of - of an answer's text: citations are numbers in square brackets. says [RV_SAYS], NULL: not known. */
 rv_draft rv_draft_of(double confidence, const char *text, size_t n, const float *says);
@@ -149,15 +157,21 @@ typedef struct rv_choice {
 rv_choice rv_router_choose(const rv_routed *routed, const rv_choice_how *how);
 
 /**
- * rv_router_escalates - whether a larger tier should answer instead, now that tier's answer is there; next: which. Never for what is remembered, nor when no rated answers said what a confidence is
- * worth.  rv_router_checks: whether it could ever be true for this decision.
+ * rv_router_escalates - whether a larger tier should answer instead, now that answers are there; next: which. That two tiers say the same counts for
+ * both. Never for what is remembered, nor when no rated answers said what a confidence is worth, nor after RV_ROUTER_ANSWERS.
+ *
+ * rv_router_checks - whether it could ever be true of tier's answer, `before` others being there before it.
+ * rv_router_follow - the tiers that answer one after the other, tier first, were drafts [tiers] what they say; their number. It ends with a tier
+ *                    whose answer is not known.
+ * rv_router_chance - of the last answer being right; p_right where nothing is known of such answers.
  */
-bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t tier, uint32_t allowed);
-bool rv_router_escalates(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft,
-                         uint32_t allowed, size_t *next);
-
-/** rv_router_chance - of tier's answer being right, now that it is there; p_right where nothing is known of such answers. */
-float rv_router_chance(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft);
+bool rv_router_checks(const rv_router *r, const rv_routed *routed, size_t before, size_t tier,
+                      uint32_t allowed);
+bool rv_router_escalates(const rv_router *r, const rv_routed *routed, const rv_given *given, uint32_t allowed,
+                         size_t *next);
+size_t rv_router_follow(const rv_router *r, const rv_routed *routed, size_t tier, const rv_draft *drafts,
+                        uint32_t allowed, size_t order[RV_ROUTER_ANSWERS]);
+float rv_router_chance(const rv_router *r, const rv_routed *routed, const rv_given *given);
 
 /** rv_router_fast - slots and the cell's log odds [tiers] of them: the part of a decision that takes ten microseconds. */
 void rv_router_fast(const rv_router *r, const rv_slot_input *in, float *slots, float *log_odds);

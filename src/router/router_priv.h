@@ -9,8 +9,10 @@ enum {
     ROUTER_VOTES = RV_ROUTER_PARTS + 1, /* weights of a tier's vote: one per part and a constant */
     ROUTER_COSTS = RV_SURFACE + 1,      /* cost of a tier: statistics and a constant */
     ROUTER_DRAFTS = 15,                 /* of an answer that is there: router_draft_numbers */
-    ROUTER_CARRY = 2,
+    ROUTER_CARRY = 3,
     ROUTER_SURPRISES = 16,
+    ROUTER_AGAIN = 6,
+    ROUTER_AGREES = 5,               /* of an answer that others stand before: router_agree_numbers */
     ROUTER_COVER = 2 * RV_COVER + 1, /* numbers, their squares, and a constant */
     ROUTER_DOUBTS = 4                /* of the confidence: constant, chance of the chosen, lead, remembered */
 };
@@ -48,11 +50,15 @@ struct rv_router {
     float drafts[RV_ROUTER_TIERS]
                 [ROUTER_DRAFTS]; /* weights of what router_draft_numbers says of an answer that is there */
     float carry
-        [ROUTER_CARRY]; /* to a larger tier, of what a draft's confidence said: chance before, surprise */
+        [RV_ROUTER_TIERS]
+        [ROUTER_CARRY]; /* from a tier's answer to larger tiers: of their log odds before, of its surprise, and a constant */
     float surprises[RV_ROUTER_TIERS]
                    [ROUTER_SURPRISES]; /* quantiles of what answers of a tier added to its log odds,
                                                            ascending; all 0: not known */
-    float trust;                       /* in a remembered outcome when some words are missing */
+    float agrees[ROUTER_AGREES];       /* weights of router_agree_numbers */
+    float again[RV_ROUTER_TIERS]
+               [ROUTER_AGAIN]; /* as surprises, of what answers added that came after another one */
+    float trust;               /* in a remembered outcome when some words are missing */
 };
 
 static inline size_t router_lexical_size(size_t dim)
@@ -98,9 +104,16 @@ void router_fill_history(const rv_router *r, int cluster, rv_slot_input *in);
 void router_chances(const rv_router *r, rv_routed *out);
 /** router_draft_numbers - of an answer that is there: log odds of the chance before and of its own confidence, 1; and, because to be sure that
  * nothing was found is another thing than to be sure of what was: 1 and the log odds again when it cites nothing, 1 when it cites several.
- * router_surprise - how much more log odds of being right the tier's answer has, now that it is there. */
+ * router_surprise - how much more log odds of being right the tier's answer has, now that it is there, were it the only one.
+ * router_agree_numbers - of an answer that another one stands before: its log odds, were it the only one, those of the other when they say the same
+ * and when they do not, 1 when they do, and 1.
+ * router_after - log odds of the last of several answers.  router_carried - of tier's, which is not there yet, after an answer of `from` with this surprise. */
 void router_draft_numbers(float before, rv_draft draft, float out[ROUTER_DRAFTS]);
 float router_surprise(const rv_router *r, const rv_routed *routed, size_t tier, rv_draft draft);
+void router_agree_numbers(const rv_router *r, const rv_routed *routed, const rv_given *given,
+                          float out[ROUTER_AGREES]);
+float router_after(const rv_router *r, const rv_routed *routed, const rv_given *given);
+float router_carried(const rv_router *r, const rv_routed *routed, size_t from, size_t tier, float surprise);
 /** router_judge - votes, costs and parts of routed are there: probabilities, worth, tier and confidence. cascade: as for rv_router_route. */
 void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, bool cascade,
                   rv_routed *out);

@@ -181,49 +181,78 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* What answers of each tier said of themselves that was not known before: quantiles, so that what may come can be weighed beforehand. */
+/* Ascending quantiles of all [n]. */
+static void find_quantiles(float *all, size_t n, float *out, size_t n_out)
+{
+    qsort(all, n, sizeof *all, by_size);
+    for (size_t k = 0; k < n_out && n > 0; k++) {
+        out[k] = all[(2 * k + 1) * n / (2 * n_out)];
+    }
+}
+
+/* The first draft of row i by a tier from `from` on that can be judged; tiers: none. */
+static size_t draft_from(const trainer *t, size_t i, size_t from)
+{
+    while (from < t->set->tiers &&
+           !(rv_draft_known(&t->set->rows[i].draft[from]) && t->r->drafts[from][1] != 0)) {
+        from++;
+    }
+    return from;
+}
+
+/* What answers of each tier said of themselves that was not known before, as the first of a question and behind one that was not sure: so that
+ * what may come can be weighed beforehand. */
 static rv_err find_surprises(trainer *t)
 {
-    float *all = rv_new_array(t->r->mem, t->set->n + 1, sizeof *all);
+    float *all = rv_new_array(t->r->mem, 2 * (t->set->n + 1), sizeof *all);
     if (!all) {
         return rv_fail(RV_E_NOMEM, "learning to route");
     }
+    float *again = all + t->set->n + 1;
     for (size_t m = 0; m < t->set->tiers; m++) {
-        size_t n = 0;
+        size_t n = 0, n_again = 0;
         for (size_t i = 0; i < t->set->n && t->r->drafts[m][1] != 0; i++) {
-            rv_draft draft = t->set->rows[i].draft[m];
+            const rv_draft *drafts = t->set->rows[i].draft;
             rv_routed routed = { .tiers = t->set->tiers };
-            if (rv_draft_known(&draft)) {
-                chances_of(t, i, &routed);
-                all[n++] = router_surprise(t->r, &routed, m, draft);
+            if (!rv_draft_known(&drafts[m])) {
+                continue;
+            }
+            chances_of(t, i, &routed);
+            all[n++] = router_surprise(t->r, &routed, m, drafts[m]);
+            size_t first = draft_from(t, i, 0); /* m at the latest */
+            rv_given both = { 2, { first, m }, { drafts[first], drafts[m] } };
+            float surprise = router_surprise(t->r, &routed, first, drafts[first]);
+            if (first < m && surprise < 0) {
+                again[n_again++] =
+                    router_after(t->r, &routed, &both) - router_carried(t->r, &routed, first, m, surprise);
             }
         }
-        qsort(all, n, sizeof *all, by_size);
-        for (size_t k = 0; k < ROUTER_SURPRISES && n > 0; k++) {
-            t->r->surprises[m][k] = all[(2 * k + 1) * n / (2 * ROUTER_SURPRISES)];
-        }
+        find_quantiles(all, n, t->r->surprises[m], ROUTER_SURPRISES);
+        find_quantiles(again, n_again, t->r->again[m], ROUTER_AGAIN);
     }
     rv_free(t->r->mem, all);
     return RV_OK;
 }
 
-/* A draft whose confidence is known, and what became of a larger tier on the same question. */
+/* A draft of the tier that can be judged, and what became of a larger one on the same question. */
 static bool carry_row(const fit_rows *f, size_t i, double *x, double *y)
 {
     const rv_router_row *row = &f->t->set->rows[i];
-    size_t tiers = f->t->set->tiers, draft = 0, other;
+    size_t tiers = f->t->set->tiers, known[RV_ROUTER_TIERS], n = 0;
     rv_routed routed = { .tiers = tiers };
-    while (draft < tiers && !(rv_draft_known(&row->draft[draft]) && f->t->r->drafts[draft][1] != 0)) {
-        draft++;
+    for (size_t m = f->tier + 1; m < tiers; m++) {
+        if (row->quality[m] >= 0) {
+            known[n++] = m;
+        }
     }
-    for (other = draft + 1; other < tiers && !(row->quality[other] >= 0); other++) {
-    }
-    if (other >= tiers) {
+    if (n == 0 || draft_from(f->t, i, f->tier) != f->tier) {
         return false;
     }
+    size_t other = known[i % n]; /* each in its turn */
     chances_of(f->t, i, &routed);
     x[0] = router_log_odds(routed.p_right[other]);
-    x[1] = router_surprise(f->t->r, &routed, draft, row->draft[draft]);
+    x[1] = router_surprise(f->t->r, &routed, f->tier, row->draft[f->tier]);
+    x[2] = 1;
     *y = row->quality[other];
     return true;
 }
@@ -231,9 +260,39 @@ static bool carry_row(const fit_rows *f, size_t i, double *x, double *y)
 static void fit_carry(trainer *t)
 {
     /* Of three tiers on 3,000 questions a slope of 0.27 of the draft's own: where little is known it begins there. */
-    t->r->carry[0] = 1;
-    t->r->carry[1] = 0.3f;
-    router_fit_logistic(&(fit_rows){ t, 0, ROUTER_CARRY, carry_row, FOLDS }, 10, t->r->carry);
+    for (size_t m = 0; m < t->set->tiers; m++) {
+        t->r->carry[m][0] = 1;
+        t->r->carry[m][1] = 0.3f;
+        router_fit_logistic(&(fit_rows){ t, m, ROUTER_CARRY, carry_row, FOLDS }, 10, t->r->carry[m]);
+    }
+}
+
+/* Two answers that can be judged, and what the larger tier's was worth. */
+static bool agree_row(const fit_rows *f, size_t i, double *x, double *y)
+{
+    const rv_router_row *row = &f->t->set->rows[i];
+    size_t first = draft_from(f->t, i, 0), second = draft_from(f->t, i, first + 1);
+    rv_routed routed = { .tiers = f->t->set->tiers };
+    if (second >= f->t->set->tiers || !(row->quality[second] >= 0)) {
+        return false;
+    }
+    chances_of(f->t, i, &routed);
+    float numbers[ROUTER_AGREES];
+    router_agree_numbers(f->t->r, &routed,
+                         &(rv_given){ 2, { first, second }, { row->draft[first], row->draft[second] } },
+                         numbers);
+    for (int k = 0; k < ROUTER_AGREES; k++) {
+        x[k] = numbers[k];
+    }
+    *y = row->quality[second];
+    return true;
+}
+
+static void fit_agrees(trainer *t)
+{
+    static const float first[ROUTER_AGREES] = { 0.8f, 0.4f, 0.1f, 0.7f, -0.2f }; /* where little is known */
+    memcpy(t->r->agrees, first, sizeof first);
+    router_fit_logistic(&(fit_rows){ t, 0, ROUTER_AGREES, agree_row, FOLDS }, 10, t->r->agrees);
 }
 
 /* What a decision is on a row that was not seen. */
@@ -264,29 +323,37 @@ static bool all_known(const trainer *t, size_t i)
     return true;
 }
 
-/* Drafts of a tier among the decisions: how many there are whose confidence is known, how many of those are thrown away, and what
- * going on would cost those of which it is not known. */
-typedef struct drafts_of {
-    double known, thrown, unknown_cost;
-} drafts_of;
-
-/* What going on after tier costs on row i, when it is known. */
-static double cost_of_going_on(const trainer *t, size_t i, const rv_routed *routed, size_t tier,
-                               drafts_of *of)
+/* The answers that a decision for tier leads to, as far as they are known. */
+static size_t follow(const trainer *t, size_t i, const rv_routed *routed, size_t tier,
+                     size_t order[RV_ROUTER_ANSWERS])
 {
-    size_t next = 0;
-    rv_draft draft = t->set->rows[i].draft[tier];
-    if (!t->how->cascade || !rv_router_checks(t->r, routed, tier, UINT32_MAX)) {
-        return 0;
+    order[0] = tier;
+    return t->how->cascade ? rv_router_follow(t->r, routed, tier, t->set->rows[i].draft, UINT32_MAX, order)
+                           : 1;
+}
+
+/* Of the n-th answers by a tier that were checked: how many there are of which is known what they say of themselves and of which it is not, and what the
+ * former led on to cost. */
+typedef struct checked {
+    double known, unknown, behind;
+} checked;
+
+/* Cost of all answers order [n] on row i, and into seen [RV_ROUTER_ANSWERS][tiers] what was known of them. */
+static double cost_of_order(const trainer *t, size_t i, const rv_routed *routed, const size_t *order,
+                            size_t n, checked seen[RV_ROUTER_ANSWERS][RV_ROUTER_TIERS])
+{
+    double cost = 0;
+    for (size_t k = n; k-- > 0;) {
+        size_t tier = order[k];
+        if (t->how->cascade && rv_router_checks(t->r, routed, k, tier, UINT32_MAX)) {
+            bool known = rv_draft_known(&t->set->rows[i].draft[tier]);
+            seen[k][tier].known += known;
+            seen[k][tier].unknown += !known;
+            seen[k][tier].behind += cost;
+        }
+        cost += true_cost(t, i, tier);
     }
-    bool thrown = rv_router_escalates(t->r, routed, tier, draft, UINT32_MAX, &next);
-    if (!rv_draft_known(&draft)) {
-        of->unknown_cost += true_cost(t, i, next);
-        return 0;
-    }
-    of->known += 1;
-    of->thrown += thrown;
-    return thrown ? true_cost(t, i, next) : 0;
+    return cost;
 }
 
 /* How much of a tier's chance is left when another one was wrong: of rows where both are known, drawn to what was measured. */
@@ -311,10 +378,7 @@ static void find_together(trainer *t)
 static double none_better(const trainer *t, size_t i, const rv_routed *routed)
 {
     const rv_router_row *row = &t->set->rows[i];
-    size_t shown = routed->tier, next;
-    if (t->how->cascade && rv_draft_known(&row->draft[shown])) {
-        shown = rv_router_escalates(t->r, routed, shown, row->draft[shown], UINT32_MAX, &next) ? next : shown;
-    }
+    size_t order[RV_ROUTER_ANSWERS], shown = order[follow(t, i, routed, routed->tier, order) - 1];
     if (!router_known(row, shown)) {
         return NAN;
     }
@@ -371,7 +435,7 @@ static void fit_doubts(trainer *t)
 static void try_lambda(trainer *t, float lambda, double *quality, double *share)
 {
     double q = 0, cost = 0, big = 0, n = (double)t->set->n;
-    drafts_of drafts[RV_ROUTER_TIERS] = { { 0 } };
+    checked seen[RV_ROUTER_ANSWERS][RV_ROUTER_TIERS] = { { { 0 } } };
     rv_choice_how how = { .allowed = UINT32_MAX, .usual = t->how->usual, .threshold = t->how->threshold };
     t->r->lambda = lambda;
     fit_doubts(t);
@@ -379,12 +443,17 @@ static void try_lambda(trainer *t, float lambda, double *quality, double *share)
         rv_routed routed;
         decide(t, i, &routed);
         size_t tier = rv_router_choose(&routed, &how).tier;
-        q += all_known(t, i) ? t->set->rows[i].quality[tier] : routed.p_right[tier];
-        cost += true_cost(t, i, tier) + cost_of_going_on(t, i, &routed, tier, &drafts[tier]);
+        size_t order[RV_ROUTER_ANSWERS], n_order = follow(t, i, &routed, tier, order),
+                                         shown = order[n_order - 1];
+        q += all_known(t, i) ? t->set->rows[i].quality[shown] : routed.p_right[tier];
+        cost += cost_of_order(t, i, &routed, order, n_order, seen);
         big += true_cost(t, i, t->set->tiers - 1);
     }
-    for (size_t m = 0; m < t->set->tiers; m++) {
-        cost += drafts[m].known > 0 ? drafts[m].unknown_cost * drafts[m].thrown / drafts[m].known : 0;
+    for (size_t k = 0; k < RV_ROUTER_ANSWERS; k++) {
+        for (size_t m = 0; m < t->set->tiers; m++) { /* the others lead on as often */
+            const checked *c = &seen[k][m];
+            cost += c->known > 0 ? c->unknown * c->behind / c->known : 0;
+        }
     }
     *quality = q / n;
     *share = big > 0 ? cost / big : 1;
@@ -496,6 +565,7 @@ rv_err router_fit_decisions(trainer *t, rv_router_trained *trained)
     fit_trust(t);
     fit_drafts(t);
     fit_carry(t);
+    fit_agrees(t);
     RV_TRY(find_surprises(t));
     find_together(t);
     fit_lambda(t, trained);

@@ -229,11 +229,15 @@ TEST(what_answers_say_of_themselves_is_learned_and_tells_which_to_ask_again)
     const float rests[RV_SAYS] = { 1, 1, 0, 0, 1 }, other[RV_SAYS] = { 1, 0, 1, 0, 1 };
     size_t next = 0;
     CHECK(out.tier == 0, "the large one is asked first");
-    CHECK(rv_router_escalates(fresh, &out, 0, rv_draft_of(0.8, "x [1]", 5, other), 3, &next) && next == 1,
+    CHECK(rv_router_escalates(fresh, &out, &(rv_given){ 1, { 0 }, { rv_draft_of(0.8, "x [1]", 5, other) } },
+                              3, &next) &&
+              next == 1,
           "an answer from another sentence stays");
-    CHECK(!rv_router_escalates(fresh, &out, 0, rv_draft_of(0.8, "x [1]", 5, rests), 3, &next),
+    CHECK(!rv_router_escalates(fresh, &out, &(rv_given){ 1, { 0 }, { rv_draft_of(0.8, "x [1]", 5, rests) } },
+                               3, &next),
           "one from the right sentence goes on");
-    CHECK(!rv_router_escalates(fresh, &out, 0, rv_draft_of(0.8, "x [1]", 5, NULL), 3, &next),
+    CHECK(!rv_router_escalates(fresh, &out, &(rv_given){ 1, { 0 }, { rv_draft_of(0.8, "x [1]", 5, NULL) } },
+                               3, &next),
           "nothing is known of it");
     rv_router_free(fresh);
     rv_db_close(db);

@@ -217,16 +217,19 @@ TEST(an_unsure_answer_goes_on_to_the_larger_tier_and_a_sure_one_does_not)
     rv_router *r = learned(&q);
     rv_routed got = routed(r, "What is the capital city of country77777 tonight", 0);
     size_t next = 9;
-    CHECK(rv_router_checks(r, &got, 0, 3), "it could never be true");
-    CHECK(rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.3f, .cites = 1 }, 3, &next) &&
+    CHECK(rv_router_checks(r, &got, 0, 0, 3), "it could never be true");
+    CHECK(rv_router_escalates(
+              r, &got, &(rv_given){ 1, { 0 }, { (rv_draft){ .confidence = 0.3f, .cites = 1 } } }, 3, &next) &&
               next == 1,
           "an unsure answer stays");
-    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.95f, .cites = 1 }, 3, &next),
+    CHECK(!rv_router_escalates(
+              r, &got, &(rv_given){ 1, { 0 }, { (rv_draft){ .confidence = 0.95f, .cites = 1 } } }, 3, &next),
           "a sure one goes on");
-    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.3f, .cites = 1 }, 1, &next),
+    CHECK(!rv_router_escalates(
+              r, &got, &(rv_given){ 1, { 0 }, { (rv_draft){ .confidence = 0.3f, .cites = 1 } } }, 1, &next),
           "to a tier that is not allowed");
-    CHECK(!rv_router_checks(r, &got, 1, 3), "beyond the last");
-    CHECK(!rv_router_checks(standard(), &got, 0, 3), "without a rated answer");
+    CHECK(!rv_router_checks(r, &got, 0, 1, 3), "beyond the last");
+    CHECK(!rv_router_checks(standard(), &got, 0, 0, 3), "without a rated answer");
 
     /* Right two times in three is too little to be shown unseen, but its answer says which ones those are: it is asked first. */
     static questions other;
@@ -283,12 +286,102 @@ TEST(a_draft_that_cites_nothing_goes_on_when_such_drafts_were_wrong)
     rv_router *r = learned(&q);
     rv_routed got = routed(r, "What is the capital city of country77777 tonight", 0);
     size_t next = 9;
-    CHECK(rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.8f, .cites = 0 }, 3, &next) &&
+    CHECK(rv_router_escalates(
+              r, &got, &(rv_given){ 1, { 0 }, { (rv_draft){ .confidence = 0.8f, .cites = 0 } } }, 3, &next) &&
               next == 1,
           "it stays");
-    CHECK(!rv_router_escalates(r, &got, 0, (rv_draft){ .confidence = 0.8f, .cites = 1 }, 3, &next),
+    CHECK(!rv_router_escalates(
+              r, &got, &(rv_given){ 1, { 0 }, { (rv_draft){ .confidence = 0.8f, .cites = 1 } } }, 3, &next),
           "one that cites goes on too");
     rv_router_free(r);
+}
+
+/* Three tiers, the first two right on one of two questions by chance, and as sure of either: only that both right say the same tells. */
+TEST(what_two_tiers_say_alike_is_shown_and_otherwise_a_third_is_asked)
+{
+    static questions q;
+    static const char *const three[] = { "small", "middle", "large" };
+    const float costs[] = { 0.1f, 0.2f, 1 };
+    make(&q, 3);
+    rv_rng rng;
+    rv_rng_init(&rng, 6);
+    for (int i = 0; i < ROWS; i++) {
+        for (int t = 0; t < 3; t++) {
+            bool right = t == 2 || rv_rng_below(&rng, 10) < 5;
+            float sure = 0.5f + 0.4f * (float)rv_rng_unit(&rng);
+            char text[32];
+            snprintf(text, sizeof text, "[1] %s%d", right ? "right" : "wrong", right ? 0 : t);
+            q.rows[i].quality[t] = right;
+            q.rows[i].draft[t] = rv_draft_of(sure, text, strlen(text), (float[RV_SAYS]){ 0 });
+            q.rows[i].cost[t] = costs[t];
+        }
+    }
+    rv_router_set set = { q.rows, ROWS, 3, three, 0, "", NULL };
+    rv_router_how how = rv_router_how_default();
+    rv_router_trained trained;
+    rv_router *r;
+    how.cost_share = 0.7;
+    CHECK_OK(rv_router_train(&rv_heap, &set, &how, &trained, &r));
+    rv_routed got = routed(r, "What is the capital city of country77777 tonight", 0);
+    rv_given given = { 2,
+                       { 0, 1 },
+                       { rv_draft_of(0.65, "[1] a", 5, (float[RV_SAYS]){ 0 }),
+                         rv_draft_of(0.65, "[2] A.", 6, (float[RV_SAYS]){ 0 }) } };
+    size_t next = 9;
+    CHECK(!rv_router_escalates(r, &got, &given, 7, &next),
+          "two that say the same are not enough: %g, price %g", (double)rv_router_chance(r, &got, &given),
+          trained.lambda);
+    float alike = rv_router_chance(r, &got, &given);
+    given.draft[1] = rv_draft_of(0.65, "[2] b", 5, (float[RV_SAYS]){ 0 });
+    float apart = rv_router_chance(r, &got, &given);
+    CHECK(alike > 0.7f && apart < 0.4f, "alike %g, apart %g", (double)alike, (double)apart);
+    CHECK(rv_router_escalates(r, &got, &given, 7, &next) && next == 2,
+          "two that contradict each other are enough");
+    CHECK(!rv_router_escalates(r, &got, &given, 3, &next), "to a tier that is not allowed");
+    given = (rv_given){ 3, { 0, 1, 2 }, { given.draft[0], given.draft[1], given.draft[1] } };
+    CHECK(!rv_router_escalates(r, &got, &given, 15, &next), "after the last");
+
+    rv_draft drafts[3];
+    size_t order[RV_ROUTER_ANSWERS];
+    for (int i = 0; i < ROWS; i++) {
+        memcpy(drafts, q.rows[i].draft, sizeof drafts);
+        got = routed(r, q.text[i], 0);
+        got.seen = false; /* as if asked for the first time */
+        size_t n = rv_router_follow(r, &got, 0, drafts, 7, order);
+        CHECK(n >= 1 && n <= 3 && order[0] == 0, "row %d: %zu answers", i, n);
+        for (size_t k = 1; k < n; k++) {
+            CHECK(order[k] > order[k - 1], "row %d: tier %zu after %zu", i, order[k], order[k - 1]);
+        }
+        drafts[0].confidence = (float)NAN;
+        CHECK(rv_router_follow(r, &got, 0, drafts, 7, order) == 1, "row %d: nothing is known of the first",
+              i);
+    }
+    rv_router_free(r);
+}
+
+TEST(the_same_answer_has_the_same_hash_and_another_has_not)
+{
+    static const char *const alike[] = { "[1] 9:00", "9:00.", " [12][3] 9 00", "9[4]00" }, *const apart[] = {
+        "", "9:01", "[9:00", "900 1", "900\xc3\xa9"
+    };
+    char long_one[1000], long_other[1000];
+    uint64_t hash = rv_answer_hash(rv_str_from(alike[0]));
+    for (size_t i = 0; i < RV_COUNT(alike); i++) {
+        CHECK(rv_answer_hash(rv_str_from(alike[i])) == hash, "\"%s\"", alike[i]);
+    }
+    for (size_t i = 0; i < RV_COUNT(apart); i++) {
+        CHECK((rv_answer_hash(rv_str_from(apart[i])) == hash) == (i == 2), "\"%s\"", apart[i]);
+    }
+    CHECK(rv_answer_hash(rv_str_from("Tomas")) == rv_answer_hash(rv_str_from("tomas")), "case");
+    CHECK(rv_answer_hash(rv_str_from("[1] .")) == 0 && rv_answer_hash(rv_str_from("")) == 0,
+          "nothing is said");
+    memset(long_one, 'a', sizeof long_one);
+    memset(long_other, 'A', sizeof long_other);
+    for (size_t n = 250; n < 1000; n += 6) {
+        uint64_t one = rv_answer_hash(rv_str_of(long_one, n));
+        CHECK(one && one == rv_answer_hash(rv_str_of(long_other, n)), "%zu letters", n);
+        CHECK(one != rv_answer_hash(rv_str_of(long_one, n - 1)), "%zu letters and one less", n);
+    }
 }
 
 TEST(rows_that_cannot_be_learned_from_are_refused)
