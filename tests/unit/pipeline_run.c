@@ -1,6 +1,7 @@
 /* The loop on a real (random, or when it is there trained) model and a real store. */
 #include "base/file.h"
 #include "base/rng.h"
+#include "learn/routing.h"
 #include "pipeline/pipeline.h"
 #include "store/session.h"
 #include "store/witness.h"
@@ -590,6 +591,81 @@ static void *work(void *arg)
         rv_arena_free(arena);
     }
     return NULL;
+}
+
+/* A router that asks the smallest of three tiers first; unsure answers of the first two were wrong, whether they said the same or not. */
+static rv_router *unsure_router(void)
+{
+    enum { ROWS = 240, TEXT = 64 };
+    static char text[ROWS][TEXT];
+    static rv_router_row rows[ROWS];
+    static const char *const names[] = { "350m", "700m", "1.2b" };
+    rv_rng rng;
+    rv_rng_init(&rng, 8);
+    for (int i = 0; i < ROWS; i++) {
+        int n = snprintf(text[i], TEXT, "Which colour is lamp %d in hall %d?", (int)rv_rng_below(&rng, 999),
+                         (int)rv_rng_below(&rng, 999));
+        rows[i] = (rv_router_row){ .text = text[i], .n = (size_t)n, .weight = 1 };
+        for (int t = 0; t < 3; t++) {
+            bool right = t == 2 || rv_rng_below(&rng, 4) != 0;
+            rows[i].quality[t] = right;
+            rows[i].cost[t] = (float[]){ 0.1f, 0.2f, 1 }[t];
+            rows[i].draft[t] =
+                rv_draft_of(right ? 0.95 : 0.3, right ? "[1] red" : "[1] wrong", 9, (float[RV_SAYS]){ 0 });
+        }
+    }
+    rv_router_set set = { rows, ROWS, 3, names, 0, "", NULL };
+    rv_router_how how = rv_router_how_default();
+    rv_router_trained trained;
+    rv_router *r = NULL;
+    CHECK_OK(rv_router_train(&rv_heap, &set, &how, &trained, &r));
+    return r;
+}
+
+/* Three tiers of one random model, whose answers are never sure. */
+TEST(two_unsure_answers_are_not_seen_and_a_third_is_given)
+{
+    fixture f;
+    open_fixture(&f);
+    rv_backend_close(f.p.backend);
+    rv_backend_options how = { .threads = 1, .max_context = 512, .kv_type = RV_F16, .max_loaded = 3 };
+    how.tiers[0] = how.tiers[1] = how.tiers[2] = f.model;
+    CHECK_OK(rv_backend_open(&rv_heap, &how, &f.p.backend));
+    CHECK_OK(rv_router_box_new(&rv_heap, &f.p.routers));
+    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(), 1));
+    note(&f, "The lamp in the hall is green.", NULL);
+    for (int cascade = 1; cascade >= 0; cascade--) {
+        char seen[2000] = "";
+        f.p.cascade = cascade;
+        rv_request r = request(&f, "Which colour is lamp 7 in the hall?");
+        r.extra.on_piece = keep;
+        r.extra.self = seen;
+        CHECK_OK(rv_pipeline_run(&f.p, &r));
+        CHECK(r.decided && r.n_thrown == (cascade ? 2 : 0), "%zu thrown away, %s", r.n_thrown, r.reason);
+        CHECK(strcmp(seen, r.text) == 0 && r.generated.completion_tokens > 0, "seen \"%s\", given \"%s\"",
+              seen, r.text);
+        json_t *out = rv_request_json(&r), *list,
+               *drafts = json_object_get(json_object_get(out, "routing_info"), "drafts");
+        CHECK(json_array_size(drafts) == r.n_thrown, "%zu drafts as JSON", json_array_size(drafts));
+        CHECK_OK(rv_routing_decisions(f.p.db, 1, &list));
+        const json_t *kept = json_object_get(json_object_get(json_array_get(list, 0), "routing"), "drafts");
+        CHECK(json_array_size(kept) == r.n_thrown, "%zu drafts kept", json_array_size(kept));
+        for (size_t i = 0; i < r.n_thrown; i++) {
+            const char *model = json_string_value(json_object_get(json_array_get(kept, i), "model"));
+            CHECK(strcmp(r.thrown[i].model, i ? "700m" : "350m") == 0 &&
+                      strcmp(model, r.thrown[i].model) == 0,
+                  "draft %zu by %s", i, model);
+            CHECK(json_integer_value(json_object_get(json_array_get(drafts, i), "tokens")) ==
+                          (json_int_t)r.thrown[i].tokens &&
+                      r.thrown[i].tokens > 8,
+                  "draft %zu: %zu tokens", i, r.thrown[i].tokens);
+        }
+        CHECK(!cascade || strcmp(r.routed_model, "1.2b") == 0, "%s", r.routed_model);
+        json_decref(list);
+        json_decref(out);
+    }
+    close_fixture(&f);
+    rv_router_box_free(f.p.routers);
 }
 
 TEST(requests_of_several_threads_are_all_recorded_in_one_unbroken_chain)
