@@ -15,8 +15,9 @@
         .expand = rv_expand_table_##L, .quantize = rv_quantize_##L, .pack_bytes = rv_pack_bytes_##L,         \
         .pack = (pack_or_null), .matmul = rv_matmul_##L, .attend = rv_attend_##L, .gemm = rv_gemm_##L,       \
         .onebit_table = rv_onebit_table_##L, .onebit_scan = rv_onebit_scan_##L, .hadamard = rv_hadamard_##L, \
-        .bits_count = rv_bits_count_##L, .bits_list = rv_bits_list_##L, .code_dots = rv_code_dots_##L,       \
-        .plane_dots = rv_plane_dots_##L, .part = rv_part_##L,                                                \
+        .bits_count = rv_bits_count_##L, .bits_list = rv_bits_list_##L, .encode = rv_encode_##L,             \
+        .code_dots = rv_code_dots_##L, .plane_dots = rv_plane_dots_##L, .part = rv_part_##L,                 \
+        .below = rv_below_##L,                                                                               \
     }
 
 static const rv_kernels scalar = TABLE(scalar, RV_CPU_SCALAR, NULL);

@@ -173,6 +173,10 @@ typedef struct rv_kernels {
     /* x [n], n a power of two: the Walsh-Hadamard transform, scaled to keep lengths; the same bits at every level. */
     void (*hadamard)(float *x, size_t n);
 
+    /* x [n] as q [n] steps of the largest |x| / 127, to the nearest; returns the step, and the sum of the squares of q. All 0 when x is
+     * (or 127 / its largest is above 1e37), and when something in it is not finite. n up to 131,071; the same bits at every level. */
+    float (*encode)(const float *x, size_t n, int8_t *q, int32_t *squares);
+
     /* Many rows of codes times one vector: out [n_rows] = sum over i of (codes[row * stride + i] - 128) * q[i], exact for
      * n up to 65,536 and q from -127 on. rows [n_rows] names them; NULL: the first n_rows. */
     void (*code_dots)(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,
@@ -186,6 +190,10 @@ typedef struct rv_kernels {
     /* Keys below pivot, and what belongs to them, to the front in their order; how many. Of the others the order may change. The same
      * at every level; what is not a number is not below. */
     size_t (*part)(float *keys, uint32_t *what, size_t n, float pivot);
+
+    /* Keys up to a limit, and what belongs to them, copied in their order; how many. Outputs have room for n; they may be the inputs. */
+    size_t (*below)(const float *keys, const uint32_t *what, size_t n, float limit, float *out,
+                    uint32_t *out_what);
 } rv_kernels;
 
 /** rv_kernels_at - the table of a level, or NULL when this CPU or this build cannot run it. Immutable, any thread. */

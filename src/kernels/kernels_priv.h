@@ -30,6 +30,9 @@
     size_t rv_bits_count_##L(const uint64_t *words, size_t n_words);                                         \
     size_t rv_bits_list_##L(const uint64_t *words, size_t n_words, uint32_t *out, size_t *n_out);            \
     void rv_hadamard_##L(float *x, size_t n);                                                                \
+    float rv_encode_##L(const float *x, size_t n, int8_t *q, int32_t *squares);                              \
+    size_t rv_below_##L(const float *keys, const uint32_t *what, size_t n, float limit, float *out,          \
+                        uint32_t *out_what);                                                                 \
     size_t rv_part_##L(float *keys, uint32_t *what, size_t n, float pivot);                                  \
     void rv_code_dots_##L(const uint8_t *codes, size_t stride, const uint32_t *rows, size_t n_rows,          \
                           const int8_t *q, size_t n, int32_t *out);                                          \

@@ -3,6 +3,7 @@
  * removed rows are taken out of the graph. */
 #include "vector/hnsw_priv.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -302,7 +303,9 @@ void hnsw_walk(const rv_index *index, hnsw_scratch *s, const rv_row_query *query
     }
     const uint8_t mark = s->mark;
     const bool all_live = rows->n_live == rows->n;
+    const size_t n_rows = rows->n;
     uint8_t *const seen = s->seen;
+    uint32_t *const slots = b->slots;
     s->pool[0] = from;
     s->n_pool = 1;
     seen[from.slot] = mark;
@@ -313,30 +316,29 @@ void hnsw_walk(const rv_index *index, hnsw_scratch *s, const rv_row_query *query
         const uint32_t *list =
             level && hnsw_levels(h, slot) < level ? NULL : hnsw_list(h, slot, level, &most);
         rv_pages_touch(rows->pages, list, most * sizeof *list);
-        for (size_t i = 0; i < most && list[i] < rows->n;
-             i++) { /* all are asked for before the first is needed */
-            uint32_t next = list[i];
-            if (seen[next] != mark) {
-                seen[next] = mark;
-                rv_rows_fetch_code(rows, next);
-                b->slots[n++] = next;
-            }
+        /* Without a branch for each: which were seen is hard to guess. All are asked for before the first is needed. */
+        for (size_t i = 0; i < most && list[i] < n_rows; i++) {
+            const uint32_t next = list[i];
+            slots[n] = next;
+            n += seen[next] != mark;
+            seen[next] = mark;
         }
-        rv_rows_distances(rows, query, b->slots, n, b->sums, b->distances);
+        for (size_t i = 0; i < n; i++) {
+            rv_rows_fetch_code(rows, slots[i]);
+        }
+        rv_rows_distances(rows, query, slots, n, b->sums, b->distances);
         b->told.compared += n;
+        const float limit = s->n_pool == ef ? s->pool[ef - 1].distance : INFINITY;
+        n = rows->kernels->below(b->distances, slots, n, limit, b->distances, slots);
         size_t lowest = s->n_pool;
         for (size_t i = 0; i < n; i++) {
-            if (s->n_pool == ef && !(b->distances[i] < s->pool[ef - 1].distance)) {
-                continue;
-            }
-            if ((!all_live && !rv_rows_live(rows, b->slots[i])) ||
-                (level && hnsw_levels(h, b->slots[i]) < level)) {
+            if ((!all_live && !rv_rows_live(rows, slots[i])) || (level && hnsw_levels(h, slots[i]) < level)) {
                 continue; /* removed; or a link that only a damaged file has */
             }
-            size_t place = hnsw_pool_put(s, ef, (hnsw_near){ b->distances[i], b->slots[i] });
+            size_t place = hnsw_pool_put(s, ef, (hnsw_near){ b->distances[i], slots[i] });
             if (place < lowest) { /* perhaps the next one whose links are followed */
                 lowest = place;
-                fetch_links(h, b->slots[i]);
+                fetch_links(h, slots[i]);
             }
         }
         at = lowest <= at ? lowest : at + 1;

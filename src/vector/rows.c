@@ -236,6 +236,24 @@ static uint16_t to_bf16(float x)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16); /* nearest even; rows are finite */
 }
 
+/* Of any vector, as steps from -127 to 127, 0 past its dimensions. */
+static rv_row_scale encode(const rv_rows *r, const float *x, float *rotated, int8_t *code)
+{
+    int32_t squares;
+    rv_rotation_apply(r->rotation, x, rotated);
+    const float step = r->kernels->encode(rotated, r->dim, code, &squares);
+    memset(code + r->dim, 0, r->stride - r->dim);
+    return (rv_row_scale){ step, step * step * (float)squares };
+}
+
+/* A code of a row holds its steps plus 128. */
+static void turn_sign(uint8_t *code, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        code[i] ^= 128;
+    }
+}
+
 void rv_rows_fill(rv_rows *r, uint32_t slot, const float *row, float *scratch)
 {
     if (r->keep == RV_KEEP_F32) {
@@ -249,7 +267,9 @@ void rv_rows_fill(rv_rows *r, uint32_t slot, const float *row, float *scratch)
         r->lent[slot] = row;
     }
     if (r->stride) {
-        r->scales[slot] = rv_rows_encode(r, row, scratch, r->codes + slot * r->stride);
+        uint8_t *code = r->codes + slot * r->stride;
+        r->scales[slot] = encode(r, row, scratch, (int8_t *)code);
+        turn_sign(code, r->stride);
     }
 }
 
@@ -290,35 +310,8 @@ float rv_rows_score(const rv_rows *r, const float *query, uint32_t slot, float *
 
 /* ---- codes ---- */
 
-rv_row_scale rv_rows_encode(const rv_rows *r, const float *x, float *rotated, uint8_t *code)
+static rv_row_query ask(const rv_rows *r, rv_row_scale scale, const int8_t *code)
 {
-    rv_rotation_apply(r->rotation, x, rotated);
-    float largest = 0;
-    for (size_t i = 0; i < r->dim; i++) {
-        float size = fabsf(rotated[i]);
-        largest = size > largest ? size : largest;
-    }
-    float to_code = largest > 0 ? 127 / largest : 0;
-    if (!(to_code <= 1e37f)) { /* so small that nothing is left of it */
-        to_code = 0;
-    }
-    int64_t squares = 0;
-    for (size_t i = 0; i < r->dim; i++) {
-        int32_t q = (int32_t)lrintf(rotated[i] * to_code);
-        squares += q * q;
-        code[i] = (uint8_t)(q + 128);
-    }
-    memset(code + r->dim, 128, r->stride - r->dim);
-    float scale = to_code > 0 ? largest / 127 : 0;
-    return (rv_row_scale){ scale, scale * scale * (float)squares };
-}
-
-static rv_row_query ask(const rv_rows *r, rv_row_scale scale, int8_t *code)
-{
-    for (size_t i = 0; i < r->stride; i++) {
-        const int8_t q = (int8_t)(code[i] ^ -128);
-        code[i] = q < -127 ? -127 : q; /* only of a damaged row */
-    }
     bool product = r->metric == RV_INDEX_IP;
     return product ? (rv_row_query){ code, -scale.scale, 0, 0, scale }
                    : (rv_row_query){ code, -2 * scale.scale, 1, scale.norm, scale };
@@ -326,12 +319,16 @@ static rv_row_query ask(const rv_rows *r, rv_row_scale scale, int8_t *code)
 
 rv_row_query rv_rows_ask(const rv_rows *r, const float *query, float *rotated, int8_t *code)
 {
-    return ask(r, rv_rows_encode(r, query, rotated, (uint8_t *)code), code);
+    return ask(r, encode(r, query, rotated, code), code);
 }
 
 rv_row_query rv_rows_ask_slot(const rv_rows *r, uint32_t slot, int8_t *code)
 {
     memcpy(code, r->codes + slot * r->stride, r->stride);
+    turn_sign((uint8_t *)code, r->stride);
+    for (size_t i = 0; i < r->stride; i++) {
+        code[i] = code[i] < -127 ? -127 : code[i]; /* only of a damaged row */
+    }
     return ask(r, r->scales[slot], code);
 }
 

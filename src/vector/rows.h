@@ -84,8 +84,6 @@ typedef struct rv_row_query {
     rv_row_scale own;   /* of its code */
 } rv_row_query;
 
-/** rv_rows_encode - of any vector: code [stride] and its scale. rotated [dim] gets the rotated vector. */
-rv_row_scale rv_rows_encode(const rv_rows *rows, const float *x, float *rotated, uint8_t *code);
 /** rv_rows_ask - a query, its code [stride] and rotated [dim] written.  rv_rows_ask_slot - the row of a slot as a query. */
 rv_row_query rv_rows_ask(const rv_rows *rows, const float *query, float *rotated, int8_t *code);
 rv_row_query rv_rows_ask_slot(const rv_rows *rows, uint32_t slot, int8_t *code);

@@ -177,17 +177,11 @@ static void narrow(rv_near *near)
     }
 }
 
-/* Without a branch for each row: which are near is hard to guess. */
 void rv_near_offer(rv_near *near, const uint32_t *slots, const float *distances, size_t n)
 {
-    size_t at = near->n;
-    for (size_t i = 0; i < n; i++) {
-        near->slots[at] = slots[i];
-        near->distances[at] = distances[i];
-        at += distances[i] <= near->limit;
-    }
-    near->n = at;
-    if (at >= near->most) {
+    near->n += near->rows->kernels->below(distances, slots, n, near->limit, near->distances + near->n,
+                                          near->slots + near->n);
+    if (near->n >= near->most) {
         narrow(near);
     }
 }

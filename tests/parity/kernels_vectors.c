@@ -393,6 +393,48 @@ TEST(quantised_blocks_are_the_same_bits_at_every_level)
     }
 }
 
+TEST(codes_of_a_vector_are_the_same_bits_at_every_level_and_the_nearest_steps)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 21);
+    static const float scales[] = { 0, 1e-44f, 1e-35f, 2e-35f, 1e-6f, 1, 1e6f, 3e38f, INFINITY, NAN };
+    for (size_t round = 0; round < RV_COUNT(sizes) * RV_COUNT(scales); round++) {
+        const size_t n = sizes[round / RV_COUNT(scales)];
+        const float scale = scales[round % RV_COUNT(scales)];
+        const bool finite = isfinite(scale);
+        float *x = fenced_floats(n), largest = 0;
+        for (size_t i = 0; i < n; i++) {
+            x[i] = (float)(2 * rv_rng_unit(&rng) - 1) * (finite ? scale : 1);
+            if (rv_rng_below(&rng, 4) == 0) {
+                x[i] = scale * ((float)((int)rv_rng_below(&rng, 255) - 127) / 254); /* ties */
+            }
+            if (!finite && i == n / 2) {
+                x[i] = scale;
+            }
+            largest = fmaxf(largest, fabsf(x[i]));
+        }
+        int8_t *want = (int8_t *)fenced_bytes(n), *got = (int8_t *)fenced_bytes(n);
+        int32_t squares = -1, sum = 0;
+        const float step = rv_kernels_at(RV_CPU_SCALAR)->encode(x, n, want, &squares);
+        for (size_t i = 0; i < n; i++) {
+            sum += want[i] * want[i];
+            CHECK(!(step > 0) || fabs((double)x[i] - (double)step * want[i]) <= 0.5001 * (double)step,
+                  "%g as %d of %g", (double)x[i], want[i], (double)step);
+        }
+        CHECK(sum == squares, "%d, not %d", squares, sum);
+        CHECK((step > 0) == (n > 0 && finite && largest > 1.27e-35f), "step %g of %g", (double)step,
+              (double)largest);
+        CHECK(step > 0 || sum == 0, "nothing is left of it, but %d", sum);
+        EACH_LEVEL(k)
+        {
+            sum = -1;
+            const float its = k->encode(x, n, got, &sum);
+            CHECK(its == step && sum == squares && memcmp(got, want, n) == 0, "%s n=%zu: step %a not %a",
+                  k->name, n, (double)its, (double)step);
+        }
+    }
+}
+
 TEST(a_block_that_is_not_finite_shows_it)
 {
     EACH_LEVEL(k)
@@ -613,6 +655,47 @@ TEST(keys_below_a_pivot_come_to_the_front_in_their_order_the_same_at_every_level
             CHECK(!first || memcmp(first, what, n * sizeof *what) == 0, "%s, %zu keys: another order",
                   k->name, n);
             first = what;
+        }
+    }
+}
+
+TEST(keys_up_to_a_limit_are_copied_in_their_order_the_same_at_every_level)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, 57);
+    for (size_t s = 0; s < RV_COUNT(sizes) * 4; s++) {
+        const size_t n = sizes[s / 4];
+        float *keys = fenced_floats(n);
+        uint32_t *what = (uint32_t *)fenced_bytes(n * sizeof *what);
+        for (size_t i = 0; i < n; i++) {
+            keys[i] = rv_rng_below(&rng, 9) == 0 ? NAN : (float)rv_rng_below(&rng, 100);
+            what[i] = (uint32_t)i;
+        }
+        const float limit = (float[]){ -1, 30, 100, INFINITY }[s % 4];
+        EACH_LEVEL(k)
+        {
+            float *out = fenced_floats(n);
+            uint32_t *its = (uint32_t *)fenced_bytes(n * sizeof *its);
+            const size_t kept = k->below(keys, what, n, limit, out, its);
+            size_t wanted = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (keys[i] <= limit) {
+                    CHECK(wanted < kept && its[wanted] == i && out[wanted] == keys[i], "%s n=%zu: key %zu",
+                          k->name, n, i);
+                    wanted++;
+                }
+            }
+            const size_t again = k->below(out, its, kept, limit / 2, out, its); /* in place */
+            size_t at = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (keys[i] <= limit && keys[i] <= limit / 2) {
+                    CHECK(at < again && its[at] == i && out[at] == keys[i], "%s n=%zu: key %zu in place",
+                          k->name, n, i);
+                    at++;
+                }
+            }
+            CHECK(at == again, "%s n=%zu: %zu in place, not %zu", k->name, n, again, at);
+            CHECK(wanted == kept, "%s n=%zu limit %g: %zu, not %zu", k->name, n, (double)limit, kept, wanted);
         }
     }
 }

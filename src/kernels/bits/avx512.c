@@ -2,22 +2,32 @@
 
 #include <immintrin.h>
 
-/* Bits of bytes from a table of half bytes; sums of 8 bytes are added up as 64-bit numbers. */
-size_t rv_bits_count_avx512(const uint64_t *words, size_t n_words)
+/* Bits of bytes from a table of half bytes, at most 8 each: so many vectors are added up as bytes before sums of 8 bytes become
+ * 64-bit numbers. */
+enum { AS_BYTES = 31 };
+
+static inline __m512i bits_of_bytes(__m512i v)
 {
     const __m512i table =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
     const __m512i low = _mm512_set1_epi8(15);
+    return _mm512_add_epi8(_mm512_shuffle_epi8(table, _mm512_and_si512(v, low)),
+                           _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(v, 4), low)));
+}
+
+size_t rv_bits_count_avx512(const uint64_t *words, size_t n_words)
+{
+    const size_t whole = n_words / BITS_WORDS * BITS_WORDS;
     __m512i sum = _mm512_setzero_si512();
-    for (size_t i = 0; i < n_words; i += BITS_WORDS) {
-        __mmask8 there = n_words - i < BITS_WORDS ? (__mmask8)((1u << (n_words - i)) - 1) : 0xff;
-        __m512i v = _mm512_maskz_loadu_epi64(there, words + i);
-        __m512i halves =
-            _mm512_add_epi8(_mm512_shuffle_epi8(table, _mm512_and_si512(v, low)),
-                            _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(v, 4), low)));
-        sum = _mm512_add_epi64(sum, _mm512_sad_epu8(halves, _mm512_setzero_si512()));
+    for (size_t i = 0; i < whole;) {
+        __m512i bytes = _mm512_setzero_si512();
+        for (size_t end = whole - i < AS_BYTES * BITS_WORDS ? whole : i + AS_BYTES * BITS_WORDS; i < end;
+             i += BITS_WORDS) {
+            bytes = _mm512_add_epi8(bytes, bits_of_bytes(_mm512_loadu_si512(words + i)));
+        }
+        sum = _mm512_add_epi64(sum, _mm512_sad_epu8(bytes, _mm512_setzero_si512()));
     }
-    return (size_t)_mm512_reduce_add_epi64(sum);
+    return (size_t)_mm512_reduce_add_epi64(sum) + count_bits(words + whole, n_words - whole);
 }
 
 /* The lowest bit of every word at once: as a double its exponent is its place. Twice without asking whether there is one, because
