@@ -268,14 +268,11 @@ size_t hnsw_pool_put(hnsw_scratch *s, size_t ef, hnsw_near near)
     if (n == ef && !(near.distance < s->pool[n - 1].distance)) {
         return ef;
     }
-    size_t low = 0, high = n;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (s->pool[middle].distance <= near.distance) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+    size_t low = 0;
+    for (size_t left = n; left > 0;) { /* without a branch: where it belongs is hard to guess */
+        const size_t half = (left + 1) / 2;
+        low += s->pool[low + half - 1].distance <= near.distance ? half : 0;
+        left -= half;
     }
     s->n_pool = n < ef ? n + 1 : n;
     memmove(s->pool + low + 1, s->pool + low, (s->n_pool - 1 - low) * sizeof near);
