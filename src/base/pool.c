@@ -50,6 +50,7 @@ struct rv_pool {
     gate start, busy;
     _Alignas(LINE) _Atomic uint32_t arrived; /* barrier */
     _Alignas(LINE) _Atomic uint32_t phase;
+    _Alignas(LINE) _Atomic size_t taken; /* parts, since the last barrier */
 };
 
 #if defined(__x86_64__)
@@ -222,6 +223,9 @@ int rv_pool_threads(const rv_pool *pool)
 
 void rv_pool_run(rv_pool *pool, rv_pool_job job, void *arg)
 {
+    if (pool) {
+        atomic_store_explicit(&pool->taken, 0, memory_order_relaxed);
+    }
     if (!pool || pool->n_threads == 1) {
         job(arg, 0, 1);
         return;
@@ -237,7 +241,7 @@ void rv_pool_run(rv_pool *pool, rv_pool_job job, void *arg)
 
 void rv_pool_barrier(rv_pool *pool, int thread)
 {
-    if (!pool || pool->n_threads == 1) {
+    if (!pool) {
         return;
     }
     assert(thread >= 0 && thread < pool->n_threads);
@@ -246,6 +250,7 @@ void rv_pool_barrier(rv_pool *pool, int thread)
         atomic_load_explicit(&pool->phase, memory_order_acquire); /* cannot change before we arrive */
     if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) == (uint32_t)pool->n_threads - 1) {
         atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&pool->taken, 0, memory_order_relaxed);
         atomic_store_explicit(&pool->phase, phase + 1, memory_order_release);
         return;
     }
@@ -256,6 +261,19 @@ void rv_pool_barrier(rv_pool *pool, int thread)
             sched_yield();
         }
     }
+}
+
+bool rv_pool_take(rv_pool *pool, size_t n, size_t part, size_t *from, size_t *to)
+{
+    assert(part > 0);
+    const size_t i = atomic_fetch_add_explicit(&pool->taken, 1, memory_order_relaxed);
+    const size_t parts = n / part + (n % part != 0);
+    if (i >= parts) {
+        return false;
+    }
+    *from = i * part;
+    *to = n - *from > part ? *from + part : n;
+    return true;
 }
 
 void rv_pool_split(size_t n, size_t step, int thread, int n_threads, size_t *from, size_t *to)

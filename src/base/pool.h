@@ -23,6 +23,11 @@ void rv_pool_run(rv_pool *pool, rv_pool_job job, void *arg);
  * after. Never sleeps, so no thread may be long in coming. */
 void rv_pool_barrier(rv_pool *pool, int thread);
 
+/** rv_pool_take - inside a job: the next `part` of [0, n) that no thread has taken since the last barrier, or since the job began; false:
+ * all are. For threads that may be slowed down by others on their processors. Between two barriers all threads of the job take parts of
+ * one n only, each until it is told false. */
+bool rv_pool_take(rv_pool *pool, size_t n, size_t part, size_t *from, size_t *to);
+
 /** rv_pool_split - the part of [0, n) for one thread, borders at multiples of step (> 0; the last one excepted). Parts differ
  * by at most one step; late threads may get an empty one. */
 void rv_pool_split(size_t n, size_t step, int thread, int n_threads, size_t *from, size_t *to);

@@ -8,6 +8,9 @@
  * product are so short that every thread does them for itself instead of waiting for one that does; with
  * several, tokens are dealt out.
  *
+ * Of many tokens rows are taken in small parts as threads come for them: on a machine that does other things too, one processor is
+ * slower than the next, and equal parts would make all wait for it.
+ *
  * Attention of a token looks at its keys in parts of PART_TOKENS, each with a softmax of its own, and merges them in
  * order; so what several threads compute of a long sequence is what one would. */
 #include "model/lfm2_priv.h"
@@ -16,7 +19,13 @@
 #include <math.h>
 #include <string.h>
 
-enum { PART_TOKENS = 1024 }; /* a multiple of a window's blocks and pages */
+enum {
+    PART_TOKENS = 1024, /* a multiple of a window's blocks and pages */
+    /* From so many on rows are taken in parts, so many for each thread: of two threads one waits for a sixteenth at most. A single token
+     * waits for memory, and gains nothing by it. */
+    TAKEN_TOKENS = 16,
+    PARTS_PER_THREAD = 8
+};
 
 /* One call of rv_lfm2_run as its threads see it. */
 typedef struct step {
@@ -25,6 +34,7 @@ typedef struct step {
     int n_threads;
     bool adapted;  /* some segment has an adapter */
     bool fills;    /* some sequence has blocks to fill */
+    bool takes;    /* rows are taken in parts */
     float *logits; /* NULL: they go to several places */
 } step;
 
@@ -33,6 +43,25 @@ static void meet(const step *s, int thread)
     if (s->n_threads > 1) {
         rv_pool_barrier(s->m->pool, thread);
     }
+}
+
+/* Rows [from, to) of n that a thread computes next. */
+typedef struct cut {
+    size_t from, to;
+    bool split; /* and that was all */
+} cut;
+
+static bool more_rows(const step *s, int thread, size_t n, cut *r)
+{
+    const size_t parts = (size_t)s->n_threads * PARTS_PER_THREAD;
+    if (s->takes) {
+        const size_t part = (n / parts + RV_ROW_STEP - 1) / RV_ROW_STEP * RV_ROW_STEP;
+        return rv_pool_take(s->m->pool, n, part ? part : RV_ROW_STEP, &r->from, &r->to);
+    }
+    rv_pool_split(n, RV_ROW_STEP, thread, s->n_threads, &r->from, &r->to);
+    bool first = !r->split;
+    r->split = true;
+    return first && r->from < r->to;
 }
 
 /**
@@ -103,12 +132,11 @@ static void multiply(const step *s, size_t layer, rv_lfm2_part part, const rv_ac
 static void add_product(const step *s, int thread, size_t layer, rv_lfm2_part part, const rv_act *act)
 {
     const rv_lfm2 *m = s->m;
-    size_t from, to, h = m->shape->hidden;
-    rv_pool_split(h, RV_ROW_STEP, thread, s->n_threads, &from, &to);
-    if (from < to) {
-        multiply(s, layer, part, act, from, to, m->product, h);
+    const size_t h = m->shape->hidden;
+    for (cut r = { 0 }; more_rows(s, thread, h, &r);) {
+        multiply(s, layer, part, act, r.from, r.to, m->product, h);
         for (size_t t = 0; t < s->n; t++) {
-            m->k->add(m->x + t * h + from, m->product + t * h + from, to - from);
+            m->k->add(m->x + t * h + r.from, m->product + t * h + r.from, r.to - r.from);
         }
     }
     meet(s, thread);
@@ -118,17 +146,16 @@ static void feed_forward(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
     const rv_lfm2_layer_file *l = &m->layers[layer];
-    size_t from, to, ff = m->shape->ff;
+    const size_t ff = m->shape->ff;
     rv_act act, next;
     ready(s, thread, m->x, m->shape->hidden, l->ffn_norm, NULL, s->n, &act);
     next_layout(s, m->gate, ff, &next);
-    rv_pool_split(ff, RV_ROW_STEP, thread, s->n_threads, &from, &to);
-    if (from < to) {
-        multiply(s, layer, RV_LFM2_GATE, &act, from, to, m->gate, ff);
-        multiply(s, layer, RV_LFM2_UP, &act, from, to, m->up, ff);
+    for (cut r = { 0 }; more_rows(s, thread, ff, &r);) {
+        multiply(s, layer, RV_LFM2_GATE, &act, r.from, r.to, m->gate, ff);
+        multiply(s, layer, RV_LFM2_UP, &act, r.from, r.to, m->up, ff);
         for (size_t t = 0; t < s->n; t++) {
-            m->k->silu_mul(m->gate + t * ff + from, m->up + t * ff + from, to - from);
-            next_columns(s, &next, t, from, to);
+            m->k->silu_mul(m->gate + t * ff + r.from, m->up + t * ff + r.from, r.to - r.from);
+            next_columns(s, &next, t, r.from, r.to);
         }
     }
     meet(s, thread);
@@ -148,40 +175,46 @@ static void keep_state(const rv_lfm2 *m, const span *own, size_t t, size_t at, c
  * writes them side by side as [B C z][to - from] at 3 * from of the row, and convolves them at once. The
  * products index their output by row, so the base of C and z is moved down by up to 2 * hidden: that much
  * lies free before u. */
+static void convolve(const step *s, size_t layer, const rv_act *act, const rv_act *next, size_t from,
+                     size_t to)
+{
+    const rv_lfm2 *m = s->m;
+    const size_t h = m->shape->hidden, history = m->shape->conv_taps - 1, width = to - from;
+    const float *taps = m->layers[layer].conv + from * (history + 1);
+    if (width == h) {
+        multiply(s, layer, RV_LFM2_IN_PROJ, act, 0, 3 * h, m->u, 3 * h);
+    } else {
+        for (size_t part = 0; part < 3; part++) {
+            float *base = m->u - part * h + 2 * from + part * width;
+            multiply(s, layer, RV_LFM2_IN_PROJ, act, part * h + from, part * h + to, base, 3 * h);
+        }
+    }
+    for (size_t t = 0; t < s->n; t++) {
+        const span *own = &m->spans[m->span_of[t]];
+        const size_t at = rv_kv_conv_at(own->how->seq, layer) + from * history;
+        float *state = rv_kv_conv(own->how->seq, layer) + from * history;
+        m->k->shortconv(m->u + t * 3 * h + 3 * from, taps, state, width, history + 1, m->y + t * h + from);
+        next_columns(s, next, t, from, to);
+        if (own->mark && t + 1 == own->first + own->how->mark_after) {
+            memcpy(own->mark + at, state, width * history * sizeof *state);
+        }
+        keep_state(m, own, t - own->first, at, state, width * history);
+    }
+}
+
 static void short_conv(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
-    const rv_lfm2_layer_file *l = &m->layers[layer];
-    size_t h = m->shape->hidden, history = m->shape->conv_taps - 1;
+    const size_t h = m->shape->hidden;
     rv_act act, next;
-    ready(s, thread, m->x, h, l->attn_norm, NULL, s->n, &act);
+    ready(s, thread, m->x, h, m->layers[layer].attn_norm, NULL, s->n, &act);
     next_layout(s, m->y, h, &next);
-
-    size_t from = 0, to = thread == 0 ? h : 0; /* rows can only be cut at RV_ROW_STEP */
     if (h % RV_ROW_STEP == 0) {
-        rv_pool_split(h, RV_ROW_STEP, thread, s->n_threads, &from, &to);
-    }
-    size_t width = to - from;
-    if (width == h) {
-        multiply(s, layer, RV_LFM2_IN_PROJ, &act, 0, 3 * h, m->u, 3 * h);
-    } else if (width) {
-        for (size_t part = 0; part < 3; part++) {
-            float *base = m->u - part * h + 2 * from + part * width;
-            multiply(s, layer, RV_LFM2_IN_PROJ, &act, part * h + from, part * h + to, base, 3 * h);
+        for (cut r = { 0 }; more_rows(s, thread, h, &r);) {
+            convolve(s, layer, &act, &next, r.from, r.to);
         }
-    }
-    for (size_t t = 0; t < s->n && width; t++) {
-        const span *own = &m->spans[m->span_of[t]];
-        float *state = rv_kv_conv(own->how->seq, layer) + from * history;
-        m->k->shortconv(m->u + t * 3 * h + 3 * from, l->conv + from * (history + 1), state, width,
-                        history + 1, m->y + t * h + from);
-        next_columns(s, &next, t, from, to);
-        if (own->mark && t + 1 == own->first + own->how->mark_after) {
-            float *mark = own->mark + rv_kv_conv_at(own->how->seq, layer) + from * history;
-            memcpy(mark, state, width * history * sizeof *mark);
-        }
-        keep_state(m, own, t - own->first, rv_kv_conv_at(own->how->seq, layer) + from * history, state,
-                   width * history);
+    } else if (thread == 0) { /* C and z would begin where rows cannot be cut */
+        convolve(s, layer, &act, &next, 0, h);
     }
     meet(s, thread);
     add_product(s, thread, layer, RV_LFM2_OUT_PROJ, &next);
@@ -435,10 +468,20 @@ static void attend_by_parts(const step *s, int thread, size_t layer, size_t part
     }
 }
 
+/* A page and a head that a thread looks at after `last`, SIZE_MAX at first: in turns, or as they are taken. */
+static size_t next_unit(const step *s, int thread, size_t last)
+{
+    size_t unit, beyond;
+    if (s->takes) {
+        return rv_pool_take(s->m->pool, SIZE_MAX, 1, &unit, &beyond) ? unit : SIZE_MAX;
+    }
+    return last == SIZE_MAX ? (size_t)thread : last + (size_t)s->n_threads;
+}
+
 static void attend_all(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
-    size_t n_kv = m->shape->n_kv_heads[layer], n_threads = (size_t)s->n_threads, parts = 1;
+    size_t n_kv = m->shape->n_kv_heads[layer], parts = 1;
     bool lone = s->n == s->n_spans; /* no token needs the key of another one of this step */
     bool split = lone && by_parts(s, n_kv, &parts);
     if (!lone || split) {
@@ -457,32 +500,52 @@ static void attend_all(const step *s, int thread, size_t layer)
         attend_by_parts(s, thread, layer, parts);
         return;
     }
+    size_t own = next_unit(s, thread, SIZE_MAX);
     for (size_t t = 0, unit = 0, end; t < s->n; t = end) {
         end = page_end(m, t);
         for (size_t head = 0; head < n_kv; head++, unit++) {
-            if (unit % n_threads == (size_t)thread) {
+            if (unit == own) {
                 if (lone) {
                     prepare_head(s, layer, t, head);
                 }
                 attend_page(s, &m->lanes[thread], layer, head, t, end);
+                own = next_unit(s, thread, unit);
             }
         }
+    }
+}
+
+static size_t whole_steps(size_t rows)
+{
+    return (rows + RV_ROW_STEP - 1) / RV_ROW_STEP * RV_ROW_STEP;
+}
+
+/* Rows [from, to) of queries, keys and values one below the other, each begun at a row where threads may cut. */
+static void project(const step *s, size_t layer, const rv_act *act, size_t from, size_t to)
+{
+    const rv_lfm2 *m = s->m;
+    float *const outs[] = { m->q, m->key, m->value }; /* of RV_LFM2_Q and the two after it */
+    for (size_t i = 0, first = 0; i < RV_COUNT(outs); i++) {
+        const size_t n = rv_lfm2_matrix_of(&m->layers[layer], RV_LFM2_Q + i)->rows;
+        const size_t low = from > first ? from - first : 0, high = to < first + n ? to : first + n;
+        if (low + first < high) {
+            multiply(s, layer, RV_LFM2_Q + i, act, low, high - first, outs[i], n);
+        }
+        first += whole_steps(n);
     }
 }
 
 static void attention(const step *s, int thread, size_t layer)
 {
     const rv_lfm2 *m = s->m;
-    const rv_lfm2_layer_file *l = &m->layers[layer];
+    size_t n = 0;
     rv_act act;
-    ready(s, thread, m->x, m->shape->hidden, l->attn_norm, NULL, s->n, &act);
-    float *const outs[] = { m->q, m->key, m->value }; /* of RV_LFM2_Q and the two after it */
-    for (size_t i = 0; i < RV_COUNT(outs); i++) {
-        size_t from, to, rows = rv_lfm2_matrix_of(l, RV_LFM2_Q + i)->rows;
-        rv_pool_split(rows, RV_ROW_STEP, thread, s->n_threads, &from, &to);
-        if (from < to) {
-            multiply(s, layer, RV_LFM2_Q + i, &act, from, to, outs[i], rows);
-        }
+    ready(s, thread, m->x, m->shape->hidden, m->layers[layer].attn_norm, NULL, s->n, &act);
+    for (rv_lfm2_part part = RV_LFM2_Q; part <= RV_LFM2_V; part++) {
+        n += whole_steps(rv_lfm2_matrix_of(&m->layers[layer], part)->rows);
+    }
+    for (cut r = { 0 }; more_rows(s, thread, n, &r);) {
+        project(s, layer, &act, r.from, r.to);
     }
     meet(s, thread);
     attend_all(s, thread, layer);
@@ -627,6 +690,7 @@ rv_err rv_lfm2_run(rv_lfm2 *m, const rv_lfm2_segment *segments, size_t n)
     rotations(m, s.n);
     bool alone = s.n < m->alone_bytes / m->shape->weight_bytes;
     s.n_threads = alone ? 1 : (int)m->n_threads;
+    s.takes = s.n_threads > 1 && s.n >= TAKEN_TOKENS;
     rv_pool_run(alone ? NULL : m->pool, forward, &s);
     for (size_t i = 0; i < n; i++) {
         rv_kv_advance(segments[i].seq, segments[i].n);

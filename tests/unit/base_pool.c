@@ -56,6 +56,47 @@ TEST(a_missing_pool_runs_the_job_here)
     CHECK_ERR(rv_pool_new(&rv_heap, 257, &pool), RV_E_ARG);
 }
 
+typedef struct taking {
+    rv_pool *pool;
+    size_t n, part;
+    _Atomic uint8_t by[2][1000]; /* how often each of [0, n) was taken, before and after a barrier */
+    _Atomic size_t wrong;
+} taking;
+
+static void take_job(void *arg, int thread, int n_threads)
+{
+    taking *g = arg;
+    (void)n_threads;
+    for (size_t round = 0; round < 2; round++) {
+        size_t n = round ? g->n / 2 : g->n, from, to; /* another n after the barrier */
+        while (rv_pool_take(g->pool, n, g->part, &from, &to)) {
+            g->wrong += from % g->part != 0 || from >= to || to > n || (to - from != g->part && to != n);
+            for (size_t i = from; i < to && i < n; i++) {
+                g->by[round][i]++;
+            }
+        }
+        rv_pool_barrier(g->pool, thread);
+    }
+}
+
+TEST(parts_are_taken_once_between_barriers)
+{
+    static const size_t parts[] = { 1, 3, 32, 2000 };
+    for (size_t s = 0; s < RV_COUNT(sizes) * RV_COUNT(parts); s++) {
+        taking g = { .n = s % 3 ? 1000 : s, .part = parts[s % RV_COUNT(parts)] };
+        CHECK_OK(rv_pool_new(&rv_heap, sizes[s / RV_COUNT(parts)], &g.pool));
+        for (size_t run = 1; run < 20; run++) {
+            rv_pool_run(g.pool, take_job, &g);
+            for (size_t i = 0; i < 1000; i++) {
+                CHECK(g.by[0][i] == (i < g.n ? run : 0) && g.by[1][i] == (i < g.n / 2 ? run : 0),
+                      "run %zu: %zu of %zu taken %d and %d times", run, i, g.n, g.by[0][i], g.by[1][i]);
+            }
+        }
+        CHECK(g.wrong == 0, "%zu parts have wrong borders", (size_t)g.wrong);
+        rv_pool_free(g.pool);
+    }
+}
+
 TEST(threads_that_went_to_sleep_come_back)
 {
     rv_pool *pool;
