@@ -73,39 +73,43 @@ static bool passes_early(const finder *f, uint32_t slot)
     return !f->filter || !f->filter->bits || rv_filter_passes(f->filter, f->r->rows->ids[slot]);
 }
 
-static bool passes_late(finder *f, uint32_t slot)
+/* ---- second stage: int8 codes of the rows, or finer codes in the lists ---- */
+
+/* What passes a filter that is asked late: about near rows only. */
+static size_t pass_late(finder *f, uint32_t *slots, float *distances, size_t n)
 {
     if (!f->filter || f->filter->bits) {
-        return true;
+        return n;
     }
-    bool passes = rv_filter_passes(f->filter, f->r->rows->ids[slot]);
-    f->asked++;
-    f->passed += passes;
-    return passes;
+    const rv_rows *rows = f->r->rows;
+    size_t kept = 0;
+    n = rows->kernels->below(distances, slots, n, f->s->base.near.limit, distances, slots);
+    f->asked += n;
+    for (size_t i = 0; i < n; i++) {
+        if (rv_filter_passes(f->filter, rows->ids[slots[i]])) {
+            slots[kept] = slots[i];
+            distances[kept++] = distances[i];
+        }
+    }
+    f->passed += kept;
+    return kept;
 }
-
-/* ---- second stage: int8 codes of the rows, or finer codes in the lists ---- */
 
 static void compare(finder *f, const uint32_t *rows, size_t n)
 {
     const rabitq *r = f->r;
     rv_scratch *s = &f->s->base;
-    for (size_t from = 0; from < n; from += RV_SCRATCH_BLOCK) {
-        size_t some = n - from < RV_SCRATCH_BLOCK ? n - from : RV_SCRATCH_BLOCK;
+    for (size_t from = 0, some; from < n; from += some) {
+        some = n - from < RV_SCRATCH_BLOCK ? n - from : RV_SCRATCH_BLOCK;
         if (r->bits > 1) {
             rabitq_fine_distances(r, &f->fine, f->base, rows + from, some, s->sums, s->distances);
         } else {
             rv_rows_distances(r->rows, &f->query, rows + from, some, s->sums, s->distances);
         }
-        size_t kept = 0;
         for (size_t i = 0; i < some; i++) {
-            uint32_t slot = r->bits > 1 ? r->slots[rows[from + i]] : rows[from + i];
-            if (s->distances[i] <= s->near.limit && passes_late(f, slot)) {
-                s->slots[kept] = slot;
-                s->distances[kept++] = s->distances[i];
-            }
+            s->slots[i] = r->bits > 1 ? r->slots[rows[from + i]] : rows[from + i];
         }
-        rv_near_offer(&s->near, s->slots, s->distances, kept);
+        rv_near_offer(&s->near, s->slots, s->distances, pass_late(f, s->slots, s->distances, some));
     }
 }
 
