@@ -117,11 +117,13 @@ static rv_err measure(gauging *g, size_t breadth, size_t k, float *recall, float
     return RV_OK;
 }
 
-static rv_err climb(fast *f, gauging *g)
+/* Up to a breadth that finds all, or that takes longer than looking at every code: unless this kind was named, that is done instead. */
+static rv_err climb(fast *f, gauging *g, bool named)
 {
     static const size_t ks[RV_GAUGED_KS] = { 10, K_MOST };
     const uint32_t *ladder =
         strcmp(rv_index_get_config(f->index)->kind, "hnsw") == 0 ? hnsw_ladder : rabitq_ladder;
+    const float scan_us = f->scan_ns * (float)g->n * 1e-3f;
     f->n_gauges = 0;
     for (size_t i = 0; i < RV_GAUGES_MAX; i++) {
         gauge *at = &f->gauges[i];
@@ -130,7 +132,9 @@ static rv_err climb(fast *f, gauging *g)
             RV_TRY(measure(g, ladder[i], ks[k], &at->recall[k], &at->us[k]));
         }
         f->n_gauges = i + 1;
-        if ((double)at->recall[0] >= good && (double)at->recall[1] >= good) {
+        const bool all = (double)at->recall[0] >= good && (double)at->recall[1] >= good;
+        const bool slow = at->us[0] > scan_us && at->us[1] > scan_us;
+        if (all || (slow && !named)) {
             break; /* wider is only slower */
         }
     }
@@ -175,7 +179,7 @@ rv_err rv_fast_gauge(const rv_memory *m, fast *f, const int64_t *ids, const floa
         e = make_queries(m, &g, ids, rows);
         e = e ? e : find_truth(&g, &ms);
         f->scan_ns = (float)(ms * 1e6 / (double)n);
-        e = e ? e : climb(f, &g);
+        e = e ? e : climb(f, &g, strcmp(m->tuning.index, rv_index_get_config(f->index)->kind) == 0);
         f->flat_ns = flat_ns_of(rows, n, &g);
     }
     rv_free(f->mem, g.queries);
