@@ -21,7 +21,7 @@
 #define BEHIND 0.2
 #define HALF   0.5
 
-enum { WORDS_MAX = 64 };
+enum { WORDS_MAX = 64, HITS_MAX = 64, READ_MAX_BYTES = 4096 };
 
 /* "From whom are the tickets?", "Who did we get the tickets from?": these are rare among notes and say nothing of what one speaks. */
 static bool says_nothing(rv_str word)
@@ -34,30 +34,57 @@ static bool says_nothing(rv_str word)
     return found;
 }
 
-/* How much a word tells: nothing when all candidates hold it, or none does. */
-static double weigh(const rv_request *r, rv_str word)
+/* The words of a question among the hits. */
+typedef struct words {
+    rv_str at[WORDS_MAX];
+    size_t n;
+    double weight[WORDS_MAX], all; /* how much a word tells: nothing when all hits hold it, or none does */
+    uint64_t held[HITS_MAX];       /* bit by bit, those that a hit holds */
+} words;
+
+/* Bit by bit, those that a text holds; it is read once. */
+static uint64_t held_by(const words *w, rv_str text)
 {
-    double with = 0;
-    if (says_nothing(word)) {
-        return 0;
+    uint64_t held = 0;
+    rv_str one;
+    text.n = text.n < READ_MAX_BYTES ? text.n : READ_MAX_BYTES;
+    while (rv_word_next(&text, &one)) {
+        for (size_t i = 0; i < w->n; i++) {
+            held |= (uint64_t)rv_word_same(one, w->at[i]) << i;
+        }
     }
-    for (size_t i = 0; i < r->hits.n; i++) {
-        with += rv_word_in(rv_str_of(r->hits.at[i].text, strlen(r->hits.at[i].text)), word);
-    }
-    return with > 0 ? fmax(0, log(((double)r->hits.n + 1) / (with + 0.5))) : 0;
+    return held;
 }
 
-/* Of what the words of a question tell the share whose words stand in the other one; 1: they tell nothing. */
-static double share_in(const rv_request *r, rv_str question, rv_str other)
+static void read_words(const rv_request *r, rv_str question, words *w)
 {
-    double shared = 0, all = 0;
-    rv_str word;
-    for (size_t i = 0; i < WORDS_MAX && rv_word_next(&question, &word); i++) {
-        double weight = weigh(r, word);
-        all += weight;
-        shared += rv_word_in(other, word) ? weight : 0;
+    const size_t n = r->hits.n < HITS_MAX ? r->hits.n : HITS_MAX;
+    for (w->n = 0; w->n < WORDS_MAX && rv_word_next(&question, &w->at[w->n]);) {
+        w->n++;
     }
-    return all > 0 ? shared / all : 1;
+    for (size_t h = 0; h < n; h++) {
+        w->held[h] = held_by(w, rv_str_of(r->hits.at[h].text, strlen(r->hits.at[h].text)));
+    }
+    w->all = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        double with = 0;
+        for (size_t h = 0; h < n; h++) {
+            with += w->held[h] >> i & 1;
+        }
+        bool tells = with > 0 && !says_nothing(w->at[i]);
+        w->weight[i] = tells ? fmax(0, log(((double)n + 1) / (with + 0.5))) : 0;
+        w->all += w->weight[i];
+    }
+}
+
+/* Of what the words tell the share that is held; 1: they tell nothing. */
+static double share(const words *w, uint64_t held)
+{
+    double shared = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        shared += held >> i & 1 ? w->weight[i] : 0;
+    }
+    return w->all > 0 ? shared / w->all : 1;
 }
 
 static bool names_something_else(rv_str question, rv_str other)
@@ -72,13 +99,13 @@ static bool names_something_else(rv_str question, rv_str other)
 }
 
 /* The largest share of the question in one passage that nobody has corrected. */
-static double best_passage(const rv_request *r, rv_str asked)
+static double best_passage(const rv_request *r, const words *asked)
 {
     double best = 0;
-    for (size_t i = 0; i < r->hits.n; i++) {
-        const rv_memory_node *node = &r->hits.at[i];
+    for (size_t h = 0; h < r->hits.n && h < HITS_MAX; h++) {
+        const rv_memory_node *node = &r->hits.at[h];
         if (!node->corrected_by && !rv_recall_is_correction(node->text)) {
-            best = fmax(best, share_in(r, asked, rv_str_of(node->text, strlen(node->text))));
+            best = fmax(best, share(asked, asked->held[h]));
         }
     }
     return best;
@@ -91,11 +118,14 @@ bool rv_recall_is_about(const rv_request *r, const char *fact)
         return true; /* not made from feedback: a passage like others */
     }
     const char *begin = fact + strlen(RV_RECALL_HEAD);
-    rv_str corrected = rv_str_of(begin, (size_t)(end > begin ? end - begin : 0));
-    rv_str asked = rv_str_of(r->query, r->query_bytes);
-    double said = share_in(r, corrected, asked), held = share_in(r, asked, corrected);
+    const rv_str corrected = rv_str_of(begin, (size_t)(end > begin ? end - begin : 0));
+    const rv_str asked = rv_str_of(r->query, r->query_bytes);
+    words its, ours;
+    read_words(r, corrected, &its);
+    read_words(r, asked, &ours);
+    const double said = share(&its, held_by(&its, asked)), held = share(&ours, held_by(&ours, corrected));
     if (said + held < ENOUGH + (names_something_else(corrected, asked) ? NAME_MISSING : 0)) {
         return false;
     }
-    return said >= HALF || best_passage(r, asked) <= held + BEHIND;
+    return said >= HALF || best_passage(r, &ours) <= held + BEHIND;
 }

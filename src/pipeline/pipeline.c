@@ -112,7 +112,6 @@ static rv_err end_stage(rv_request *r, rv_stage stage, double *since, rv_err e)
     double now = rv_clock_ms();
     r->stage_ms[stage] += now - *since;
     *since = now;
-    rv_metric_time(&stage_time[stage], r->stage_ms[stage]);
     if (e) {
         rv_metric_add(&stage_failures[stage],
                       rv_err_http(e) >= 500); /* a client that asks wrongly or leaves is no failure */
@@ -149,16 +148,43 @@ static rv_err answer_once(const rv_pipeline *p, rv_request *r, double *since)
     return e;
 }
 
+/* A larger model takes longer than this one did. */
+static bool has_time(const rv_request *r)
+{
+    return r->max_latency_ms <= 0 || 2 * rv_stage_time(r) < r->max_latency_ms;
+}
+
+/* Instead of the larger model's answer, which did not come. */
+static rv_err show_draft(rv_request *r, const rv_request *draft)
+{
+    const char *why = r->stage_note[RV_STAGE_BACKEND];
+    rv_log(RV_LOG_WARN, "stage.failed", "stage", rv_stage_names[RV_STAGE_BACKEND], "request", r->request_id,
+           "model", r->routed_model, "error", why, "using", draft->routed_model, (char *)NULL);
+    double ms[RV_STAGES];
+    memcpy(ms, r->stage_ms, sizeof ms);
+    *r = *draft;
+    memcpy(r->stage_ms, ms, sizeof ms);
+    r->stage_note[RV_STAGE_BACKEND] = why;
+    r->reason = "the larger model did not answer";
+    return rv_stage_backend_show(r);
+}
+
 /* A small tier's answer may be only a draft: when it was not sure, a larger one answers, and nobody sees the draft. */
 static rv_err answer(const rv_pipeline *p, rv_request *r, double *since)
 {
+    rv_request draft;
     for (;;) {
         r->held_back = rv_stage_router_may_escalate(p, r);
-        RV_TRY(answer_once(p, r, since));
+        rv_err e = answer_once(p, r, since);
+        if (e && e != RV_E_CANCELLED && r->n_thrown > 0 && r->shown == 0) {
+            return show_draft(r, &draft);
+        }
+        RV_TRY(e);
         if (!r->held_back) {
             return RV_OK;
         }
-        if (!rv_stage_router_escalate(p, r)) {
+        draft = *r;
+        if (!has_time(r) || !rv_stage_router_escalate(p, r)) {
             return rv_stage_backend_show(r);
         }
         rv_metric_add(&counters[ESCALATIONS], 1);
@@ -201,6 +227,12 @@ rv_err rv_pipeline_run(const rv_pipeline *p, rv_request *r)
     rv_pipeline_enter(p);
     rv_err e = run_stages(p, r);
     rv_pipeline_leave(p);
+    for (int i = 0; i < RV_STAGES; i++) {
+        if (r->stage_ms[i] >
+            0) { /* all of its runs: a request with drafts attends and generates several times */
+            rv_metric_time(&stage_time[i], r->stage_ms[i]);
+        }
+    }
     if (r->held) {
         rv_router_put(p->routers, r->held);
         r->held = NULL;

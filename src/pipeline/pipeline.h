@@ -134,6 +134,7 @@ typedef struct rv_request {
     size_t n_sources;
     const char *
         text; /* the answer; [n] in it is sources[n - 1]. A correction that it quotes is spelled as it was given */
+    size_t shown;      /* bytes of it that on_piece was given while it came */
     double confidence; /* exp(mean log-probability) of the answer's tokens, 0..1 */
     rv_generated generated;
     double stage_ms[RV_STAGES], total_ms;

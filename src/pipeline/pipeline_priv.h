@@ -21,6 +21,8 @@ rv_err rv_stage_attend(const rv_pipeline *p, rv_request *r, const rv_engine *eng
 rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 /** rv_stage_backend_show - the answer that was held back, in one piece. RV_E_CANCELLED. */
 rv_err rv_stage_backend_show(rv_request *r) RV_MUST_CHECK;
+/** rv_stage_time - milliseconds of all stages so far. */
+double rv_stage_time(const rv_request *r);
 rv_err rv_stage_learn(const rv_pipeline *p, rv_request *r) RV_MUST_CHECK;
 
 /** rv_recall - answers with the correction that memory found for this very question, as the model RV_RECALL_MODEL: text, sources

@@ -39,7 +39,7 @@ static bool on_piece(void *self, const rv_piece *piece)
     return !l->late && !l->text.failed;
 }
 
-static double time_so_far(const rv_request *r)
+double rv_stage_time(const rv_request *r)
 {
     double sum = 0;
     for (int i = 0; i < RV_STAGES; i++) {
@@ -123,7 +123,7 @@ rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
     listener l = { .request = r };
     rv_text_init(&l.text, &rv_heap, ANSWER_MAX_BYTES);
     if (r->max_latency_ms > 0) {
-        l.deadline_ms = rv_clock_ms() - time_so_far(r) + r->max_latency_ms;
+        l.deadline_ms = rv_clock_ms() - rv_stage_time(r) + r->max_latency_ms;
     }
     rv_backend_request request = { .model = r->routed_model, .messages = messages, .how = r->extra };
     request.how.max_tokens = r->max_tokens ? r->max_tokens : RV_PIPELINE_DEFAULT_TOKENS;
@@ -136,6 +136,7 @@ rv_err rv_stage_backend(const rv_pipeline *p, rv_request *r)
     if (!e) {
         e = take_answer(r, &l);
     }
+    r->shown = l.shown;
     rv_text_deinit(&l.text);
     json_decref(messages);
     return e;

@@ -7,6 +7,7 @@
 #include "store/witness.h"
 #include "test.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -664,6 +665,71 @@ TEST(two_unsure_answers_are_not_seen_and_a_third_is_given)
         json_decref(list);
         json_decref(out);
     }
+    close_fixture(&f);
+    rv_router_box_free(f.p.routers);
+}
+
+/* The larger models' file is gone: what the smallest said is better than nothing. */
+TEST(a_draft_is_shown_when_the_larger_model_fails)
+{
+    fixture f;
+    open_fixture(&f);
+    char gone[PATH_MAX];
+    char *bytes;
+    size_t n;
+    snprintf(gone, sizeof gone, "%s/gone.gguf", f.dir);
+    CHECK_OK(rv_file_read(&rv_heap, f.model, 64 << 20, &bytes, &n));
+    FILE *copy = fopen(gone, "wb");
+    CHECK(copy && fwrite(bytes, 1, n, copy) == n && fclose(copy) == 0, "%s", gone);
+    rv_free(&rv_heap, bytes);
+    rv_backend_close(f.p.backend);
+    rv_backend_options how = { .threads = 1, .max_context = 512, .kv_type = RV_F16, .max_loaded = 3 };
+    how.tiers[0] = f.model;
+    how.tiers[1] = how.tiers[2] = gone;
+    CHECK_OK(rv_backend_open(&rv_heap, &how, &f.p.backend));
+    CHECK(unlink(gone) == 0, "%s", gone);
+    CHECK_OK(rv_router_box_new(&rv_heap, &f.p.routers));
+    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(), 1));
+    note(&f, "The lamp in the hall is green.", NULL);
+    f.p.cascade = true;
+    char seen[2000] = "";
+    rv_request r = request(&f, "Which colour is lamp 7 in the hall?");
+    r.extra.on_piece = keep;
+    r.extra.self = seen;
+    CHECK_OK(rv_pipeline_run(&f.p, &r));
+    CHECK(strcmp(r.routed_model, "350m") == 0 && r.n_thrown == 0, "%s, %zu thrown away", r.routed_model,
+          r.n_thrown);
+    CHECK(strcmp(seen, r.text) == 0 && r.generated.completion_tokens > 0, "seen \"%s\", given \"%s\"", seen,
+          r.text);
+    CHECK(r.stage_note[RV_STAGE_BACKEND] && strstr(r.stage_note[RV_STAGE_BACKEND], "gone.gguf"), "%s",
+          r.stage_note[RV_STAGE_BACKEND]);
+    close_fixture(&f);
+    rv_router_box_free(f.p.routers);
+}
+
+/* An answer that took the time there was is shown, sure or not: the next model would only be cut off. */
+TEST(a_draft_is_shown_when_there_is_no_time_for_a_larger_model)
+{
+    fixture f;
+    open_fixture(&f);
+    rv_backend_close(f.p.backend);
+    rv_backend_options how = { .threads = 1, .max_context = 4096, .kv_type = RV_F16, .max_loaded = 3 };
+    how.tiers[0] = how.tiers[1] = how.tiers[2] = f.model;
+    CHECK_OK(rv_backend_open(&rv_heap, &how, &f.p.backend));
+    CHECK_OK(rv_router_box_new(&rv_heap, &f.p.routers));
+    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(), 1));
+    note(&f, "The lamp in the hall is green.", NULL);
+    size_t tokens[2];
+    for (int cascade = 0; cascade < 2; cascade++) {
+        f.p.cascade = cascade;
+        rv_request r = request(&f, "Which colour is lamp 7 in the hall?");
+        r.max_tokens = 3900;
+        r.extra.ignore_end = true;
+        r.max_latency_ms = 200;
+        CHECK_OK(rv_pipeline_run(&f.p, &r));
+        tokens[cascade] = r.generated.completion_tokens;
+    }
+    CHECK(tokens[1] * 4 >= tokens[0], "%zu tokens, without drafts %zu", tokens[1], tokens[0]);
     close_fixture(&f);
     rv_router_box_free(f.p.routers);
 }
