@@ -70,6 +70,17 @@ static void print_times(const rv_request *r)
     }
 }
 
+/* Nothing is cut silently. */
+static void print_cut(const rv_request *r)
+{
+    size_t wanted = r->max_tokens ? r->max_tokens : RV_PIPELINE_DEFAULT_TOKENS,
+           n = r->generated.completion_tokens;
+    if (strcmp(rv_request_finish(r), "length") == 0) {
+        fprintf(stderr, "(cut after %zu tokens; %s)\n", n,
+                n < wanted ? "the context is full" : "-n gives more");
+    }
+}
+
 static rv_err fill_request(const loop_job *job, rv_request *r, const char *query, size_t n)
 {
     const cmd_line *line = job->line;
@@ -106,6 +117,8 @@ static rv_err ask(loop_job *job, const char *query, size_t n, bool details)
         cmd_print(out);
     } else if (!e) {
         putchar('\n');
+        fflush(stdout);
+        print_cut(&r);
         if (details) {
             bool colour = cmd_colour(stdout);
             printf("%s", colour ? "\033[2m" : "");

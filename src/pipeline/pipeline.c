@@ -316,21 +316,26 @@ static json_t *notes_json(const rv_request *r)
     return notes;
 }
 
+const char *rv_request_finish(const rv_request *r)
+{
+    return r->late ? "time" : r->generated.finish == RV_FINISH_LENGTH ? "length" : "stop";
+}
+
 json_t *rv_request_json(const rv_request *r)
 {
     const double *ms = r->stage_ms;
     /* "o" takes the reference, and a NULL among them makes the whole NULL; "o*" leaves its field out. */
     return json_pack(
-        "{s:s, s:s, s:s, s:f, s:o, s:{s:s, s:I, s:f, s:f, s:f, s:o, s:b, s:s, s:o*}, s:{s:I, s:I, s:I},"
+        "{s:s, s:s, s:s, s:s, s:f, s:o, s:{s:s, s:I, s:f, s:f, s:f, s:o, s:b, s:s, s:o*}, s:{s:I, s:I, s:I},"
         " s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o}",
-        "request_id", r->request_id, "session_id", r->session_id, "text", r->text, "confidence",
-        r->confidence, "sources", sources_json(r), "routing_info", "model", r->routed_model, "context_size",
-        (json_int_t)r->context_tokens, "temperature", (double)r->sampling.temperature, "top_p",
-        (double)r->sampling.top_p, "confidence", r->router_confidence, "model_probs", probs_json(r),
-        "fallback", (int)r->fallback, "reason", r->reason, "drafts", drafts_json(r), "usage", "prompt_tokens",
-        (json_int_t)r->generated.prompt_tokens, "completion_tokens",
-        (json_int_t)r->generated.completion_tokens, "cached_tokens", (json_int_t)r->generated.cached_tokens,
-        "latency", "embedding_ms", ms[RV_STAGE_EMBED], "retrieval_ms", ms[RV_STAGE_MEMORY], "routing_ms",
-        ms[RV_STAGE_ROUTER], "attention_ms", ms[RV_STAGE_ATTEND], "generation_ms", ms[RV_STAGE_BACKEND],
-        "total_ms", r->total_ms, "stages", notes_json(r));
+        "request_id", r->request_id, "session_id", r->session_id, "text", r->text, "finish_reason",
+        rv_request_finish(r), "confidence", r->confidence, "sources", sources_json(r), "routing_info",
+        "model", r->routed_model, "context_size", (json_int_t)r->context_tokens, "temperature",
+        (double)r->sampling.temperature, "top_p", (double)r->sampling.top_p, "confidence",
+        r->router_confidence, "model_probs", probs_json(r), "fallback", (int)r->fallback, "reason", r->reason,
+        "drafts", drafts_json(r), "usage", "prompt_tokens", (json_int_t)r->generated.prompt_tokens,
+        "completion_tokens", (json_int_t)r->generated.completion_tokens, "cached_tokens",
+        (json_int_t)r->generated.cached_tokens, "latency", "embedding_ms", ms[RV_STAGE_EMBED], "retrieval_ms",
+        ms[RV_STAGE_MEMORY], "routing_ms", ms[RV_STAGE_ROUTER], "attention_ms", ms[RV_STAGE_ATTEND],
+        "generation_ms", ms[RV_STAGE_BACKEND], "total_ms", r->total_ms, "stages", notes_json(r));
 }

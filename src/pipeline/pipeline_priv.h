@@ -62,5 +62,5 @@ void rv_prompt_passage(rv_text *t, size_t number, const char *text);
 /** rv_prompt_answer_tokens - tokens kept free for the answer: what was asked for, at most a quarter of the context. */
 size_t rv_prompt_answer_tokens(const rv_request *r, size_t n_ctx);
 
-enum { RV_PIPELINE_MAX_SOURCES = 8, RV_PIPELINE_DEFAULT_TOKENS = 256 };
+enum { RV_PIPELINE_MAX_SOURCES = 8 };
 #endif

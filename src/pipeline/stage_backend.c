@@ -56,6 +56,7 @@ static rv_err take_answer(rv_request *r, listener *l)
     if (!r->text) {
         return rv_fail(RV_E_NOMEM, "keeping the answer");
     }
+    r->late = l->late;
     if (l->late) {
         r->generated.finish = RV_FINISH_LENGTH;
         r->stage_note[RV_STAGE_BACKEND] = "stopped at max_latency_ms";

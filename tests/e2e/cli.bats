@@ -361,6 +361,16 @@ fvecs_row() {
     [[ "$output" == *"no server answers"* ]]
 }
 
+@test "query says that an answer was cut" {
+    export RUVLLM_MODELS=$BATS_TEST_DIRNAME/../../models
+    "$RUVLLM" memory add "The boat is called Marlin." > /dev/null
+    "$RUVLLM" query -m 350m -n 2 --json "What is the boat called?" | jq -e '.finish_reason == "length" and .usage.completion_tokens == 2'
+    "$RUVLLM" query -m 350m --json "What is the boat called?" | jq -e '.finish_reason == "stop"'
+    run --separate-stderr "$RUVLLM" query -m 350m -n 2 "What is the boat called?"
+    [ "$status" -eq 0 ]
+    [[ "$stderr" == *"(cut after 2 tokens; -n gives more)"* ]]
+}
+
 @test "memory search says how it searched, and finds the part asked for" {
     "$RUVLLM" memory add "The kiln is in the cellar."
     "$RUVLLM" memory search --json --explain kiln | tail -1 | jq -e '.plan.path == "flat" and .plan.rows == 1 and (.plan.why | contains("no index"))'

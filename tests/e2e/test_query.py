@@ -16,7 +16,7 @@ CORRECTION = "The bakery in Elm Street opens at nine."
 
 
 def check_answer(answer):
-    assert set(answer) >= {"request_id", "session_id", "text", "confidence", "sources", "routing_info", "usage", "latency"}
+    assert set(answer) >= {"request_id", "session_id", "text", "finish_reason", "confidence", "sources", "routing_info", "usage", "latency"}
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", answer["request_id"])
     assert isinstance(answer["text"], str) and 0 <= answer["confidence"] <= 1
     for source in answer["sources"]:
@@ -56,6 +56,13 @@ def test_an_answer_is_corrected_and_stays_corrected(make_server):
     third = ask(server)
     assert [s["id"] for s in third["sources"]] == [s["id"] for s in second["sources"]]
     assert third["text"] == second["text"], "greedy answers to the same prompt"
+
+
+def test_an_answer_that_was_cut_says_so(server):
+    post(server, "/v1/memories", {"text": NOTE})
+    cut = ask(server, constraints={"max_tokens": 2})
+    assert cut["finish_reason"] == "length" and cut["usage"]["completion_tokens"] == 2
+    assert ask(server)["finish_reason"] == "stop"
 
 
 def test_what_was_acknowledged_survives_a_kill(make_server):

@@ -165,8 +165,9 @@ TEST(the_answer_as_json_has_every_field_of_the_design)
     CHECK_OK(rv_pipeline_run(&f.p, &r));
     json_t *json = rv_request_json(&r);
     CHECK(json, "no JSON");
-    static const char *const fields[] = { "request_id",   "session_id", "text",    "confidence", "sources",
-                                          "routing_info", "usage",      "latency", "stages" };
+    static const char *const fields[] = { "request_id", "session_id", "text",         "finish_reason",
+                                          "confidence", "sources",    "routing_info", "usage",
+                                          "latency",    "stages" };
     static const char *const routing[] = { "model",      "context_size", "temperature", "top_p",
                                            "confidence", "model_probs",  "fallback",    "reason" };
     static const char *const usage[] = { "prompt_tokens", "completion_tokens", "cached_tokens" };
@@ -363,8 +364,24 @@ TEST(a_deadline_ends_the_answer_and_says_so)
     rv_err e = rv_pipeline_run(&f.p, &r);
     CHECK(e == RV_E_TIMEOUT ||
               (e == RV_OK && r.generated.finish == RV_FINISH_LENGTH && r.generated.completion_tokens < 400 &&
-               strstr(r.stage_note[RV_STAGE_BACKEND], "max_latency_ms")),
+               strstr(r.stage_note[RV_STAGE_BACKEND], "max_latency_ms") &&
+               strcmp(rv_request_finish(&r), "time") == 0),
           "%s, %zu tokens", rv_err_name(e), r.generated.completion_tokens);
+    close_fixture(&f);
+}
+
+TEST(an_answer_that_was_cut_says_so)
+{
+    fixture f;
+    open_fixture(&f);
+    rv_request r = request(&f, "Who?");
+    r.max_tokens = 3;
+    r.extra.ignore_end = true;
+    CHECK_OK(rv_pipeline_run(&f.p, &r));
+    json_t *json = rv_request_json(&r);
+    const char *why = json_string_value(json_object_get(json, "finish_reason"));
+    CHECK(why && strcmp(why, "length") == 0, "%s", why ? why : "nothing");
+    json_decref(json);
     close_fixture(&f);
 }
 
