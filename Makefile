@@ -2,8 +2,9 @@
 MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
+PREFIX ?= /usr/local
 
-.PHONY: all release run test asan tsan clang fuzz coverage format clean install-packages
+.PHONY: all release install run test asan tsan clang fuzz coverage format clean install-packages
 
 all: release
 
@@ -11,6 +12,9 @@ release:  ## build/release/ruvllm
 	@tools/packages.sh run
 	@cmake --preset release >/dev/null
 	@ninja -C build/release -j$(JOBS) --quiet
+
+install: release  ## program, models, manual page and completions under $(DESTDIR)$(PREFIX)
+	@DESTDIR="$(DESTDIR)" cmake --install build/release --prefix "$(PREFIX)"
 
 run:  ## from nothing to answers drawn from memory
 	@$(MAKE) release

@@ -60,6 +60,22 @@ static void look_at_disk(doctor *d, const char *dir)
     say(d, left < (uint64_t)1 << 28 ? WARNING : FINE, "disk", "%s free at %s", text, dir);
 }
 
+/* Without its file the embedder that is found by itself is the one that needs none. */
+static void look_at_embedder(doctor *d, const rv_config *config, rv_app *app)
+{
+    const char *name = rv_embed_name(rv_app_pipeline(app)->embed), *folder = rv_app_models_dir(app);
+    bool fell_back =
+        strcmp(rv_config_string(config, "embedding.model"), "auto") == 0 && strcmp(name, "hash") == 0;
+    if (fell_back) {
+        say(d, WARNING, "embedder",
+            "hash, which compares spelling and not meaning: no embedder.rvemb in %s; RUVLLM_MODELS names the "
+            "folder that has it",
+            folder ? folder : "a models folder, and no such folder");
+    } else {
+        say(d, FINE, "embedder", "%s", name);
+    }
+}
+
 static void look_at_models(doctor *d, const rv_config *config)
 {
     rv_app *app = NULL;
@@ -67,6 +83,7 @@ static void look_at_models(doctor *d, const rv_config *config)
         say(d, FAULT, "models", "%s", rv_err_text());
         return;
     }
+    look_at_embedder(d, config, app);
     rv_backend_model models[256];
     size_t n = rv_backend_models(rv_app_pipeline(app)->backend, models, RV_COUNT(models));
     if (n == 0) {

@@ -53,6 +53,14 @@ stops() {
     done
 }
 
+@test "a store made with the defaults opens with every shipped profile" {
+    export RUVLLM_MODELS=$root/models
+    "$RUVLLM" memory add "The boat is blue." >/dev/null
+    for profile in edge server-cpu server-gpu; do
+        "$RUVLLM" --config "$root/config/$profile.toml" memory search --json boat | jq -e '.id == 1'
+    done
+}
+
 @test "the hostile corpus is judged as its manifest says" {
     maker=$root/../shared/hostile/make_hostile_toml.py
     [ -f "$maker" ] || skip "../shared/hostile is not here"
