@@ -16,7 +16,9 @@ typedef struct loop_job {
     cmd_line *line;
     rv_pipeline *pipeline;
     const char *session; /* chat: of the conversation, in own storage */
-    char session_storage[37], last_request[37];
+    char session_storage[37];
+    rv_arena *last_arena; /* NULL: nothing was asked yet */
+    rv_request last;      /* lives in it */
     bool details;
 } loop_job;
 
@@ -29,45 +31,55 @@ static bool print_piece(void *self, const rv_piece *piece)
 }
 
 /* What the answer stands on; where nothing is remembered at all, how to change that. */
-static void print_sources(const rv_request *r, rv_memory *memory)
+static void print_sources(FILE *out, const rv_request *r, rv_memory *memory)
 {
     rv_memory_stats stats;
     if (r->n_sources == 0 && !rv_memory_get_stats(memory, &stats) && stats.nodes == 0) {
-        printf("  nothing is remembered yet: ruvllm memory import FOLDER, ruvllm memory add TEXT\n");
+        fprintf(out, "  nothing is remembered yet: ruvllm memory import FOLDER, ruvllm memory add TEXT\n");
     }
     for (size_t i = 0; i < r->n_sources; i++) {
         const rv_source *s = &r->sources[i];
-        printf("  [%zu] %-5s ", i + 1, s->type);
-        cmd_safe(stdout, s->origin, strlen(s->origin));
-        printf("  ");
+        fprintf(out, "  [%zu] %-5s ", i + 1, s->type);
+        cmd_safe(out, s->origin, strlen(s->origin));
+        fprintf(out, "  ");
         size_t n = strlen(s->text);
         size_t shown = rv_utf8_whole(s->text, n > 100 ? 100 : n);
         for (size_t k = 0; k < shown; k++) {
             size_t run = strcspn(s->text + k, "\r\n");
             run = run < shown - k ? run : shown - k;
-            cmd_safe(stdout, s->text + k, run);
+            cmd_safe(out, s->text + k, run);
             k += run;
             if (k < shown) {
-                putchar(' ');
+                putc(' ', out);
             }
         }
-        printf("%s\n", shown < n ? " ..." : "");
+        fprintf(out, "%s\n", shown < n ? " ..." : "");
     }
 }
 
-static void print_times(const rv_request *r)
+static void print_times(FILE *out, const rv_request *r)
 {
-    printf("  model %s (%s)  confidence %.2f\n ", r->routed_model ? r->routed_model : "-",
-           r->reason ? r->reason : "-", r->confidence);
+    fprintf(out, "  model %s (%s)  confidence %.2f\n ", r->routed_model ? r->routed_model : "-",
+            r->reason ? r->reason : "-", r->confidence);
     for (int s = 0; s < RV_STAGES; s++) {
-        printf(" %s %.1f ms", rv_stage_names[s], r->stage_ms[s]);
+        fprintf(out, " %s %.1f ms", rv_stage_names[s], r->stage_ms[s]);
     }
-    printf("  total %.1f ms\n", r->total_ms);
+    fprintf(out, "  total %.1f ms\n", r->total_ms);
     for (int s = 0; s < RV_STAGES; s++) {
         if (r->stage_note[s]) {
-            printf("  %s: %s\n", rv_stage_names[s], r->stage_note[s]);
+            fprintf(out, "  %s: %s\n", rv_stage_names[s], r->stage_note[s]);
         }
     }
+}
+
+/* Talk: the answer alone is data. */
+static void print_details(const rv_request *r, rv_memory *memory)
+{
+    bool colour = cmd_colour(stderr);
+    fprintf(stderr, "%s", colour ? "\033[2m" : "");
+    print_sources(stderr, r, memory);
+    print_times(stderr, r);
+    fprintf(stderr, "  request %s%s\n", r->request_id, colour ? "\033[0m" : "");
 }
 
 /* Nothing is cut silently. */
@@ -99,6 +111,12 @@ static rv_err fill_request(const loop_job *job, rv_request *r, const char *query
     return model ? rv_backend_resolve(job->pipeline->backend, model, &r->model) : RV_OK;
 }
 
+static void drop_last(loop_job *job)
+{
+    rv_arena_free(job->last_arena);
+    job->last_arena = NULL;
+}
+
 static rv_err ask(loop_job *job, const char *query, size_t n, bool details)
 {
     rv_arena *arena = NULL;
@@ -112,30 +130,28 @@ static rv_err ask(loop_job *job, const char *query, size_t n, bool details)
         r.extra.on_piece = job->line->json ? NULL : print_piece;
         e = rv_pipeline_run(job->pipeline, &r);
     }
-    if (!e && job->line->json) {
-        json_t *out = rv_request_json(&r);
-        cmd_print(out);
-    } else if (!e) {
-        putchar('\n');
-        fflush(stdout);
-        print_cut(&r);
-        if (details) {
-            bool colour = cmd_colour(stdout);
-            printf("%s", colour ? "\033[2m" : "");
-            print_sources(&r, job->pipeline->memory);
-            print_times(&r);
-            printf("  request %s%s\n", r.request_id, colour ? "\033[0m" : "");
+    if (e) {
+        rv_arena_free(arena);
+        if (e == RV_E_CANCELLED) {
+            fputs(job->line->json ? "" : "\n", stdout);
+            e = cmd_stopped();
         }
+        return e;
     }
-    if (!e) {
-        memcpy(job->last_request, r.request_id, sizeof job->last_request);
+    drop_last(job);
+    job->last_arena = arena;
+    job->last = r;
+    if (job->line->json) {
+        cmd_print(rv_request_json(&r));
+        return RV_OK;
     }
-    if (e == RV_E_CANCELLED) {
-        fputs(job->line->json ? "" : "\n", stdout);
-        e = cmd_stopped();
+    putchar('\n');
+    fflush(stdout);
+    print_cut(&r);
+    if (details) {
+        print_details(&r, job->pipeline->memory);
     }
-    rv_arena_free(arena);
-    return e;
+    return RV_OK;
 }
 
 int cmd_query(cmd_line *line)
@@ -149,6 +165,7 @@ int cmd_query(cmd_line *line)
                          .session = cmd_value(line, "session", NULL) };
         cmd_catch_interrupt();
         e = ask(&job, line->args[0], strlen(line->args[0]), true);
+        drop_last(&job);
     }
     int code = e ? cmd_fail(e) : CMD_DONE;
     cmd_close(config, app);
@@ -209,22 +226,33 @@ static rv_err remember(const loop_job *job, rv_str text)
     size_t done;
     rv_memory_scope scope = rv_memory_of(cmd_value(job->line, "user", NULL));
     RV_TRY(rv_memory_add_many(job->pipeline->memory, &scope, &node, 1, &a, &done));
+    if (job->line->json) {
+        cmd_print(json_pack("{s:I, s:b}", "id", (json_int_t)a.id, "added", (int)a.added));
+        return RV_OK;
+    }
     printf("%s as %lld", a.added ? "Remembered" : "Was remembered already", (long long)a.id);
     printf(a.corrects ? ", which corrects %lld.\n" : ".\n", (long long)a.corrects);
     return RV_OK;
 }
 
+static const char chat_words[] =
+    "/good, /bad, /correct TEXT, /remember TEXT, /ask TEXT, /sources, /new, /bye";
+
 /* A line that begins with a slash. */
 static rv_err chat_command(loop_job *job, rv_str text, bool *over)
 {
-    rv_feedback feedback = { .request_id = job->last_request };
+    rv_feedback feedback = { .request_id = job->last.request_id };
     if (rv_str_eq(text, "/bye")) {
         *over = true;
         return RV_OK;
     }
     if (rv_str_eq(text, "/sources")) {
         job->details = !job->details;
-        printf("Sources and times are %s.\n", job->details ? "shown" : "hidden");
+        fprintf(stderr, "Sources and times are %s.\n",
+                job->details ? "shown with every answer" : "hidden again");
+        if (job->details && job->last_arena) {
+            print_details(&job->last, job->pipeline->memory);
+        }
         return RV_OK;
     }
     if (rv_str_eq(text, "/new")) {
@@ -245,11 +273,11 @@ static rv_err chat_command(loop_job *job, rv_str text, bool *over)
     } else if (rv_str_starts(text, "/correct ")) {
         feedback.correction = text.at + 9;
     } else {
-        printf("/good  /bad  /correct TEXT  /remember TEXT  /ask TEXT  /sources  /new  /bye\n");
+        fprintf(stderr, "%s\n", chat_words);
         return RV_OK;
     }
-    if (!*job->last_request) {
-        printf("There is no answer to rate yet.\n");
+    if (!job->last_arena) {
+        fprintf(stderr, "There is no answer to rate yet.\n");
         return RV_OK;
     }
     return give_feedback(job->pipeline, job->line, &feedback);
@@ -267,16 +295,19 @@ static rv_err converse_line(void *self, rv_str text, bool *over)
     return RV_OK;
 }
 
-/* Questions from a pipe: one line, one answer. */
+/* Questions from a pipe: one line, one answer, and the commands that a terminal has. */
 static rv_err answer_lines(loop_job *job)
 {
     char *text = NULL;
     size_t room = 0, n = 0;
+    bool over = false;
     rv_err e = RV_OK;
     cmd_catch_interrupt();
-    while (!e && cmd_next_line(stdin, &text, &room, &n, &e)) {
-        if (n > 0) {
-            e = ask(job, text, n, false);
+    while (!e && !over && cmd_next_line(stdin, &text, &room, &n, &e)) {
+        rv_str line = rv_str_trim(rv_str_of(text, n));
+        text[line.at - text + (ptrdiff_t)line.n] = 0;
+        if (line.n > 0) {
+            e = line.at[0] == '/' ? chat_command(job, line, &over) : ask(job, line.at, line.n, job->details);
         }
     }
     free(text);
@@ -294,13 +325,15 @@ int cmd_chat(cmd_line *line)
         e = rv_uuid(job.session_storage);
         bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
         if (!e && terminal) {
-            fprintf(stderr,
-                    "Memory, routing and feedback are on. Statements are remembered, questions answered.\n"
-                    "/good, /bad, /correct TEXT, /remember TEXT, /ask TEXT, /sources, /new, /bye\n");
+            fprintf(
+                stderr,
+                "Memory, routing and feedback are on. Statements are remembered, questions answered.\n%s\n",
+                chat_words);
         }
         if (!e) {
             e = terminal ? cmd_repl(line, "you> ", converse_line, &job) : answer_lines(&job);
         }
+        drop_last(&job);
     }
     int code = e ? cmd_fail(e) : CMD_DONE;
     cmd_close(config, app);

@@ -371,6 +371,28 @@ fvecs_row() {
     [[ "$stderr" == *"(cut after 2 tokens; -n gives more)"* ]]
 }
 
+@test "query puts the answer alone on standard output" {
+    export RUVLLM_MODELS=$BATS_TEST_DIRNAME/../../models
+    "$RUVLLM" memory add "The boat is called Marlin." > /dev/null
+    run --separate-stderr "$RUVLLM" query "What is the boat called?"
+    [ "$status" -eq 0 ]
+    [ "$output" = "[1] Marlin" ]
+    [[ "$stderr" == *"The boat is called Marlin."*"total "*"request "* ]]
+}
+
+@test "chat in a pipe knows the commands that it has on a terminal" {
+    export RUVLLM_MODELS=$BATS_TEST_DIRNAME/../../models
+    said='/remember The boat is called Marlin.\nWhat is the boat called?\n/sources\n/correct Albatross \n\n/what\nWhat is the boat called?\n/bye\nstill here?\n'
+    run --separate-stderr bash -c "printf '$said' | '$RUVLLM' chat"
+    [ "$status" -eq 0 ]
+    [ "$(sed -n 2p <<< "$output")" = "[1] Marlin" ]
+    [[ "$(sed -n 3p <<< "$output")" == "Stored."* ]]
+    [ "$(sed -n 4p <<< "$output")" = "[1] Albatross" ]
+    [ "$(wc -l <<< "$output")" -eq 4 ]
+    [[ "$stderr" == *"shown with every answer"*"The boat is called Marlin."*"/correct TEXT"* ]]
+    printf "$said" | "$RUVLLM" --data "$home/other" chat --json | jq -se 'length == 4 and .[0].added and .[1].text == "[1] Marlin" and .[3].text == "[1] Albatross"'
+}
+
 @test "memory search says how it searched, and finds the part asked for" {
     "$RUVLLM" memory add "The kiln is in the cellar."
     "$RUVLLM" memory search --json --explain kiln | tail -1 | jq -e '.plan.path == "flat" and .plan.rows == 1 and (.plan.why | contains("no index"))'
