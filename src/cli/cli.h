@@ -75,7 +75,7 @@ bool cmd_print_failed(void);
 bool cmd_colour(FILE *out);                   /* a terminal, and NO_COLOR is not set */
 void cmd_bytes(char out[16], uint64_t bytes); /* "1.2 GB" */
 
-/** cmd_bar - progress on a terminal's stderr after two seconds, nothing in pipes; done == total ends the line. */
+/** cmd_bar - progress on a terminal's stderr after two seconds, nothing in pipes; one line of it, as wide as the terminal is. */
 typedef struct cmd_bar {
     double start_ms, drawn_ms;
     bool shown, bytes; /* bytes: what is counted */

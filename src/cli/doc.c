@@ -100,6 +100,7 @@ int cmd_man(cmd_line *line)
            ".It Ev RUVLLM_DATA\nfolder for everything of a run\n"
            ".It Ev RUVLLM_SECTION_KEY\nany configuration key, as in RUVLLM_SERVER_PORT\n"
            ".It Ev RUVLLM_MODELS\nfolder of the models that came with the program\n"
+           ".It Ev RUVLLM_API_KEY\nkey that ps shows to a server with API keys\n"
            ".It Ev RV_CPU\nscalar, avx2, avx512 or neon: use these kernels\n"
            ".It Ev NO_COLOR\nno colours\n.El\n"
            ".Sh EXIT STATUS\n0 done; 1 failed while running; 2 wrong usage or configuration; 130 "

@@ -5,12 +5,13 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
-enum { ANSWER_BYTES = 1 << 20, PATIENCE_S = 5 };
+enum { ANSWER_BYTES = 1 << 20, KEY_BYTES = 256, PATIENCE_S = 5 };
 
 static int dial(const char *host, const char *port)
 {
@@ -56,21 +57,48 @@ static ssize_t exchange(int fd, const char *request, char *answer, size_t room)
     return (ssize_t)got;
 }
 
+/* The header with the key of RUVLLM_API_KEY, or nothing where there is none. */
+static rv_err key_header(const char *key, char out[KEY_BYTES + 32])
+{
+    size_t n = key ? strlen(key) : 0;
+    out[0] = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (n > KEY_BYTES || key[i] <= ' ' || key[i] >= 127) {
+            return rv_fail(RV_E_CONFIG, "RUVLLM_API_KEY holds no key: that is at most %d visible characters",
+                           KEY_BYTES);
+        }
+    }
+    if (n > 0) {
+        snprintf(out, KEY_BYTES + 32, "Authorization: Bearer %s\r\n", key);
+    }
+    return RV_OK;
+}
+
 static rv_err ask_models(const rv_config *c, json_t **models)
 {
     static char answer[ANSWER_BYTES];
+    const char *key = getenv("RUVLLM_API_KEY");
+    char header[KEY_BYTES + 32], request[KEY_BYTES + 128];
+    RV_TRY(key_header(key, header));
+    snprintf(request, sizeof request,
+             "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n%sConnection: close\r\n\r\n", header);
     const char *host = rv_config_string(c, "server.listen"), *port = rv_config_string(c, "server.port");
     int fd = dial(host, port);
     if (fd < 0) {
         return rv_fail(RV_E_NOT_FOUND, "no server answers at %s port %s; start one with `ruvllm serve`", host,
                        port);
     }
-    ssize_t n = exchange(fd, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-                         answer, sizeof answer);
+    ssize_t n = exchange(fd, request, answer, sizeof answer);
     int failed = errno;
     close(fd);
     if (n < 0) {
         return rv_fail(RV_E_IO, "the server at %s port %s: %s", host, port, strerror(failed));
+    }
+    if (strncmp(answer, "HTTP/1.1 401 ", 13) == 0) {
+        return rv_fail(RV_E_CONFIG,
+                       *header ? "the server at %s port %s does not know the key in RUVLLM_API_KEY"
+                               : "the server at %s port %s asks for an API key: put one into RUVLLM_API_KEY",
+                       host, port);
     }
     const char *body = strstr(answer, "\r\n\r\n");
     json_t *all = NULL;

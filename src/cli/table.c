@@ -338,16 +338,14 @@ const cmd cmd_table[] = {
       "  git diff | ruvllm run 1.2b --system 'Summarise this change.'" },
     { "chat", "", 0, 0, cmd_chat, loop_options, "talk to the whole loop: memory, routing, learning",
       "Inside: /good or /bad rates the last answer, /correct TEXT says what it should have been,\n"
-      "/remember TEXT adds a note, /sources shows what the answers stand on, beginning with the last, /new "
-      "starts a new conversation, "
-      "/bye ends.\n"
-      "On a terminal a statement (\"My bike is in the shed.\") is remembered too; /ask TEXT asks the model "
-      "all the same. From a pipe every line is\n"
-      "a question, or one of these commands." },
+      "/remember TEXT adds a note, /sources shows what answers stand on, beginning with the last, /new "
+      "starts "
+      "a new\n"
+      "conversation, /bye ends. On a terminal a statement (\"My bike is in the shed.\") is remembered too; "
+      "/ask TEXT asks the\n"
+      "model all the same. From a pipe every line is a question, or one of these commands." },
     { "query", "TEXT", 1, 1, cmd_query, loop_options, "one question through the whole loop",
-      "The answer goes to standard output; what it stands on, how long it took and the id of the request, "
-      "for "
-      "feedback, to\n"
+      "The answer goes to standard output; what it stands on, the times and the id of the request go to "
       "standard error.\n\n"
       "  ruvllm query 'When does the library open?'\n"
       "  ruvllm query --json --session work 'And on Sundays?'" },

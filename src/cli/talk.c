@@ -7,7 +7,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+#include <wchar.h>
 
 static const char *group_of(const char *name, size_t *n)
 {
@@ -173,8 +175,66 @@ static void write_count(const cmd_bar *bar, char out[24], uint64_t count)
     }
 }
 
+/* Columns of the terminal on stderr, as it is now. */
+static int terminal_width(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+static int columns_of(const char *text, size_t n)
+{
+    int columns = 0;
+    for (size_t i = 0; i < n;) {
+        uint32_t code;
+        size_t length = rv_utf8_decode(text + i, n - i, &code);
+        int one = length ? wcwidth((wchar_t)code) : 1;
+        columns += one < 0 ? 1 : one;
+        i += length ? length : 1;
+    }
+    return columns;
+}
+
+/* The end of what, where a path says most, in so many columns: "...notes/trip.md". */
+static void write_end(char out[256], const char *what, int columns)
+{
+    enum { LONGEST = 200 };
+    static const char dots[] = "...";
+    char text[LONGEST + 8];
+    size_t n = strlen(what), from = n > LONGEST / 4 ? n - LONGEST / 4 : 0; /* an escaped byte is four */
+    while (from > 0 && from < n && (what[from] & 0xc0) == 0x80) {
+        from++;
+    }
+    size_t length = rv_escape(what + from, n - from, text, sizeof text), at = 0;
+    int room = from > 0 || columns_of(text, length) > columns ? columns - 3 : columns;
+    while (at < length && columns_of(text + at, length - at) > room) {
+        do {
+            at++;
+        } while (at < length && (text[at] & 0xc0) == 0x80);
+    }
+    snprintf(out, 256, "%s%s", from + at > 0 ? dots : "", text + at);
+}
+
+static void write_left(const cmd_bar *bar, char out[32], uint64_t done, uint64_t total)
+{
+    double rate = (double)done / ((rv_clock_ms() - bar->start_ms) / 1000);
+    double left_s = rate > 0 ? (double)(total - done) / rate : -1;
+    out[0] = 0;
+    if (left_s >= 0) {
+        snprintf(out, 32,
+                 left_s < 90     ? "  %.0f s left"
+                 : left_s < 5400 ? "  %.0f min left"
+                                 : "  %.1f h left",
+                 left_s < 90     ? left_s
+                 : left_s < 5400 ? left_s / 60
+                                 : left_s / 3600);
+    }
+}
+
+/* One line, or the terminal scrolls: what is worked on gives way first, then the bar, then the numbers from the right. */
 void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total)
 {
+    enum { CELLS = 24, FEWEST = 6, WHAT = 40, SHORTEST = 8 };
     double now = rv_clock_ms(), spent = now - bar->start_ms;
     bool due = spent > 2000 && now - bar->drawn_ms > 100;
     if (!isatty(STDERR_FILENO) || !due || total == 0) {
@@ -182,25 +242,25 @@ void cmd_bar_draw(cmd_bar *bar, const char *what, uint64_t done, uint64_t total)
     }
     bar->drawn_ms = now;
     bar->shown = true;
-    double share = (double)done / (double)total, rate = (double)done / (spent / 1000);
-    int cells = (int)(share * 24);
-    char at[24], of[24], each[24];
+    double share = (double)done / (double)total;
+    char at[24], of[24], each[24], left[32], numbers[128], end[256] = "";
     write_count(bar, at, done);
     write_count(bar, of, total);
-    write_count(bar, each, (uint64_t)rate);
-    fprintf(stderr, "\r\033[K[%.*s%*s] %3.0f %%  %s/%s  %s/s", cells, "########################", 24 - cells,
-            "", share * 100, at, of, each);
-    if (done) {
-        double left_s = (double)(total - done) / rate;
-        fprintf(stderr,
-                left_s < 90     ? "  %.0f s left  "
-                : left_s < 5400 ? "  %.0f min left  "
-                                : "  %.1f h left  ",
-                left_s < 90     ? left_s
-                : left_s < 5400 ? left_s / 60
-                                : left_s / 3600);
+    write_count(bar, each, (uint64_t)((double)done / (spent / 1000)));
+    write_left(bar, left, done, total);
+    int n = snprintf(numbers, sizeof numbers, "%3.0f %%  %s/%s  %s/s%s", share * 100, at, of, each, left);
+    int room = terminal_width() - 1, rest = room - n, cells = rest - 3 < CELLS ? rest - 3 : CELLS;
+    if (cells >= FEWEST) {
+        int filled = (int)(share * cells);
+        fprintf(stderr, "\r\033[K[%.*s%*s] ", filled, "########################", cells - filled, "");
+        rest -= cells + 3;
+    } else {
+        fprintf(stderr, "\r\033[K");
     }
-    cmd_safe(stderr, what, strlen(what) > 40 ? 40 : strlen(what));
+    if (rest - 2 >= SHORTEST) {
+        write_end(end, what, rest - 2 < WHAT ? rest - 2 : WHAT);
+    }
+    fprintf(stderr, "%.*s%s%s", room > 0 ? room : 0, numbers, *end ? "  " : "", end);
     fflush(stderr);
 }
 

@@ -129,6 +129,13 @@ stops() {
         [ "$(curl -s -o /dev/null -w '%{http_code}' -H "$with" "$url/models")" = 401 ]
         [ "$(curl -s -o /dev/null -w '%{http_code}' -H "$with" "$url/nothing")" = 401 ]
     done
+    run "$RUVLLM" ps --port "${base##*:}"
+    [ "$status" -ne 0 ]
+    [[ "$output" == *"asks for an API key"*RUVLLM_API_KEY* ]]
+    RUVLLM_API_KEY=wrong run "$RUVLLM" ps --port "${base##*:}"
+    [ "$status" -ne 0 ]
+    [[ "$output" == *"does not know the key"* ]]
+    RUVLLM_API_KEY=anna-0123456789abcdef "$RUVLLM" ps --port "${base##*:}"
     [ "$(curl -s -o /dev/null -w '%{http_code}' -H 'Authorization: Bearer anna-0123456789abcdef' "$url/models")" = 200 ]
     stops TERM
 }
