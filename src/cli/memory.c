@@ -55,8 +55,10 @@ static bool parse_time(const char *text, int64_t *ms)
         end = end && *end == 'Z' ? end + 1 : end;
     }
     if (end && *end == 0) {
-        *ms = (int64_t)timegm(&t) * 1000;
-        return true;
+        struct tm made = t;
+        *ms = (int64_t)timegm(&made) * 1000;
+        return made.tm_mday == t.tm_mday && made.tm_mon == t.tm_mon &&
+               made.tm_sec == t.tm_sec; /* no 31 February */
     }
     int64_t age;
     if (!parse_span(text, &age)) {
@@ -78,11 +80,18 @@ static bool read_filter(const cmd_line *line, rv_memory_filter *f)
     *f = (rv_memory_filter){ .type = cmd_value(line, "type", NULL),
                              .tag = cmd_value(line, "tag", NULL),
                              .source = cmd_value(line, "source", NULL) };
-    const char *since = cmd_value(line, "since", NULL), *until = cmd_value(line, "until", NULL);
-    if ((since && !parse_time(since, &f->since_ms)) || (until && !parse_time(until, &f->until_ms))) {
-        cmd_usage(line,
-                  "--since and --until take 2026-01-31, 2026-01-31T12:00:00Z or an age like 30m, 12h, 7d");
-        return false;
+    const struct {
+        const char *name;
+        int64_t *ms;
+    } times[] = { { "since", &f->since_ms }, { "until", &f->until_ms } };
+    for (size_t i = 0; i < RV_COUNT(times); i++) {
+        const char *text = cmd_value(line, times[i].name, NULL);
+        if (text && !parse_time(text, times[i].ms)) {
+            cmd_usage(line,
+                      "--%s takes 2026-01-31, 2026-01-31T12:00:00Z or an age like 30m, 12h, 7d, found `%s`",
+                      times[i].name, text);
+            return false;
+        }
     }
     return true;
 }

@@ -132,8 +132,14 @@ static int help_group(FILE *out, const char *word)
     return out == stdout ? CMD_DONE : CMD_USAGE;
 }
 
+/* An empty value is a variable of a script that was not set: "these" must not become "all", nor one user's everybody's. */
 static bool give(cmd_line *line, const cmd_option *option, const char *value)
 {
+    if (value && !*value && strcmp(option->name, "system") != 0) {
+        fprintf(stderr, "ruvllm %s: --%s needs %s, found an empty text\n", line->command->name, option->name,
+                option->value);
+        return false;
+    }
     if (line->n_given == CMD_MAX_GIVEN) {
         fprintf(stderr, "ruvllm: more than %d options\n", CMD_MAX_GIVEN);
         return false;

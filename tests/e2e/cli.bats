@@ -66,6 +66,28 @@ teardown() {
     [[ "$output" == *"--repeat"* ]]
 }
 
+@test "an empty value of an option is refused" {
+    for call in "memory add x" "memory import $home" "memory search x" "memory rm" "query x" "chat" "forget" "learn run"; do
+        run "$RUVLLM" $call --user ''
+        [ "$status" -eq 2 ]
+        [[ "$output" == *"--user needs NAME, found an empty text"* ]]
+    done
+    run "$RUVLLM" memory list --tag=
+    [ "$status" -eq 2 ]
+    [ "$("$RUVLLM" memory stats --json | jq .nodes)" -eq 0 ]
+}
+
+@test "a day that no calendar has is refused" {
+    for day in 2026-02-31 2026-04-31 2025-02-29 2026-02-30T12:00:00Z; do
+        run "$RUVLLM" memory search x --since $day
+        [ "$status" -eq 2 ]
+        [[ "$output" == *"--since"*"$day"* ]]
+        run "$RUVLLM" memory list --until $day
+        [ "$status" -eq 2 ]
+    done
+    "$RUVLLM" memory list --since 2024-02-29 --until 2026-12-31T23:59:59Z
+}
+
 @test "terminal escapes in arguments are not echoed" {
     run "$RUVLLM" $'ev\e[31mil'
     [ "$status" -eq 2 ]
