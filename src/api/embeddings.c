@@ -115,6 +115,7 @@ void rv_api_embeddings(rv_api_call *call)
         rv_api_fail(call, e);
         return;
     }
+    size_t tokens = 0;
     float *v = rv_arena_take(call->arena, dim * sizeof *v);
     rv_text out;
     rv_text_init(&out, &rv_heap, RV_API_TEXT_MAX);
@@ -123,6 +124,7 @@ void rv_api_embeddings(rv_api_call *call)
     for (size_t i = 0; i < json_array_size(input) && !e && !atomic_load(rv_http_gone(call->http)); i++) {
         const json_t *text = json_array_get(input, i);
         e = rv_embed_text(embed, json_string_value(text), json_string_length(text), v);
+        tokens += rv_embed_tokens(embed, json_string_value(text), json_string_length(text));
         rv_text_addf(&out, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", i ? "," : "", i);
         if (!e) {
             add_vector(&out, v, dim, base64);
@@ -131,8 +133,7 @@ void rv_api_embeddings(rv_api_call *call)
     }
     rv_text_adds(&out, "],\"model\":");
     rv_json_string(&out, rv_embed_name(embed), strlen(rv_embed_name(embed)));
-    /* The hash embedder has no tokens to count. */
-    rv_text_adds(&out, ",\"usage\":{\"prompt_tokens\":0,\"total_tokens\":0}}");
+    rv_text_addf(&out, ",\"usage\":{\"prompt_tokens\":%zu,\"total_tokens\":%zu}}", tokens, tokens);
     if (e) {
         rv_api_fault(call, e, "the text could not be embedded");
     } else if (atomic_load(rv_http_gone(call->http))) {

@@ -55,6 +55,21 @@ size_t rv_embed_dim(const rv_embed *embed)
     return embed->table ? rv_static_dim(embed->table) : RV_EMBED_HASH_DIM;
 }
 
+static void count_token(void *self, uint32_t token)
+{
+    (void)token;
+    ++*(size_t *)self;
+}
+
+size_t rv_embed_tokens(const rv_embed *embed, const char *text, size_t n)
+{
+    size_t tokens = 0;
+    if (embed->table) {
+        rv_static_tokens(embed->table, text, n, count_token, &tokens);
+    }
+    return tokens;
+}
+
 rv_err rv_embed_text(const rv_embed *embed, const char *text, size_t n, float *out)
 {
     if (embed->table) {

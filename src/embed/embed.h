@@ -23,6 +23,8 @@ void rv_embed_close(rv_embed *embed); /* accepts NULL */
 /** rv_embed_name - "hash", or the name inside the file: the same name means the same vectors. */
 const char *rv_embed_name(const rv_embed *embed);
 size_t rv_embed_dim(const rv_embed *embed);
+/** rv_embed_tokens - word pieces that the embedder cuts a text into; 0: it has none (hash). */
+size_t rv_embed_tokens(const rv_embed *embed, const char *text, size_t n);
 /** rv_embed_text - out [dim], length 1 (all zero for a text that has nothing the embedder knows). Never fails on any bytes. */
 rv_err rv_embed_text(const rv_embed *embed, const char *text, size_t n, float *out) RV_MUST_CHECK;
 #endif

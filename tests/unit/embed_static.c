@@ -192,6 +192,8 @@ TEST(an_embedder_file_is_opened_by_its_path_and_named_by_itself)
     CHECK_OK(rv_embed_text(embed, "a cat", 5, a));
     rv_static_text(made(), "a cat", 5, b);
     CHECK(memcmp(a, b, sizeof a) == 0, "%g %g", (double)a[0], (double)b[0]);
+    CHECK(rv_embed_tokens(embed, "unable a", 8) == 3 && rv_embed_tokens(embed, "", 0) == 0, "%zu",
+          rv_embed_tokens(embed, "unable a", 8));
     rv_embed_close(embed);
     unlink(path);
     CHECK_ERR(rv_embed_open(&rv_heap, path, &embed), RV_E_NOT_FOUND);
