@@ -413,6 +413,11 @@ void rv_api_generation_failed(rv_api_call *call, rv_err e, const char *param)
 
 rv_err rv_api_only(const json_t *object, const char *const *names, size_t n)
 {
+    return rv_api_only_in("", object, names, n);
+}
+
+rv_err rv_api_only_in(const char *where, const json_t *object, const char *const *names, size_t n)
+{
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)object, key, value) /* the macro's iterator wants it without const */
@@ -422,7 +427,8 @@ rv_err rv_api_only(const json_t *object, const char *const *names, size_t n)
             i++;
         }
         if (i == n) {
-            return rv_fail(RV_E_ARG, "%.40s: not a field of this request, or one that is not supported", key);
+            return rv_fail(RV_E_ARG, "%s%.40s: not a field of this request, or one that is not supported",
+                           where, key);
         }
     }
     return RV_OK;

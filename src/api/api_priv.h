@@ -71,6 +71,9 @@ void rv_api_gone(rv_api_call *call);
 
 /** rv_api_only - every key of object is one of names[n]; else RV_E_ARG naming the first that is not. */
 rv_err rv_api_only(const json_t *object, const char *const *names, size_t n) RV_MUST_CHECK;
+/** rv_api_only_in - the same for an object inside the request; where stands before the name, "messages[2]." */
+rv_err rv_api_only_in(const char *where, const json_t *object, const char *const *names,
+                      size_t n) RV_MUST_CHECK;
 /** rv_api_get_name - rv_json_get_string for a name or a scope: an empty one is an error, never "all". */
 rv_err rv_api_get_name(const json_t *object, const char *field, const char **out) RV_MUST_CHECK;
 /** rv_api_query_only - every parameter of the query string is one of names[n]; a misspelt filter must not widen a list or a

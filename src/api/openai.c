@@ -226,6 +226,23 @@ static rv_err read_stream(rv_api_openai *o)
     return o->stream ? RV_OK : rv_fail(RV_E_ARG, "stream_options: needs \"stream\": true beside it");
 }
 
+static rv_err check_tool(const json_t *tool, size_t i)
+{
+    static const char *const tool_fields[] = { "type", "function" };
+    static const char *const fields[] = { "name", "description", "parameters", "strict" };
+    const json_t *function = json_object_get(tool, "function");
+    const char *type = json_string_value(json_object_get(tool, "type"));
+    if (!type || strcmp(type, "function") != 0 || !json_is_string(json_object_get(function, "name"))) {
+        return rv_fail(RV_E_ARG, "tools[%zu]: expected {\"type\":\"function\",\"function\":{\"name\":...}}",
+                       i);
+    }
+    char where[48];
+    snprintf(where, sizeof where, "tools[%zu].", i);
+    RV_TRY(rv_api_only_in(where, tool, tool_fields, RV_COUNT(tool_fields)));
+    snprintf(where, sizeof where, "tools[%zu].function.", i);
+    return rv_api_only_in(where, function, fields, RV_COUNT(fields));
+}
+
 /* Only what needs no grammar to be kept. */
 static rv_err read_tools(rv_api_openai *o)
 {
@@ -244,12 +261,7 @@ static rv_err read_tools(rv_api_openai *o)
         return rv_fail(RV_E_ARG, "tools: expected at most %d, found %zu", TOOLS_MAX, json_array_size(tools));
     }
     for (size_t i = 0; i < json_array_size(tools); i++) {
-        const json_t *tool = json_array_get(tools, i), *function = json_object_get(tool, "function");
-        const char *type = json_string_value(json_object_get(tool, "type"));
-        if (!type || strcmp(type, "function") != 0 || !json_is_string(json_object_get(function, "name"))) {
-            return rv_fail(RV_E_ARG,
-                           "tools[%zu]: expected {\"type\":\"function\",\"function\":{\"name\":...}}", i);
-        }
+        RV_TRY(check_tool(json_array_get(tools, i), i));
     }
     if (json_array_size(tools) == 0 || none) {
         return RV_OK;
@@ -318,6 +330,26 @@ static const char *content_text(rv_arena *arena, const json_t *content, size_t *
     return all;
 }
 
+/* A message as clients send it, often one of ours with what their library makes of it. The last line changes no answer; of audio
+ * and function_call only null is taken. */
+static rv_err check_message(const json_t *message, size_t i)
+{
+    static const char *const fields[] = { "role",        "content",          "tool_calls", "tool_call_id",
+                                          "audio",       "function_call",    "name",       "refusal",
+                                          "annotations", "reasoning_content" };
+    static const char *const absent[] = { "audio", "function_call" };
+    char where[48];
+    snprintf(where, sizeof where, "messages[%zu].", i);
+    RV_TRY(rv_api_only_in(where, message, fields, RV_COUNT(fields)));
+    for (size_t k = 0; k < RV_COUNT(absent); k++) {
+        const json_t *value = json_object_get(message, absent[k]);
+        if (value && !json_is_null(value)) {
+            return rv_fail(RV_E_ARG, "%s%s: is not supported; leave it out", where, absent[k]);
+        }
+    }
+    return RV_OK;
+}
+
 static rv_err read_messages(rv_api_openai *o)
 {
     json_t *messages = NULL;
@@ -329,6 +361,7 @@ static rv_err read_messages(rv_api_openai *o)
         if (!json_is_object(json_array_get(messages, i))) {
             return rv_fail(RV_E_ARG, "messages[%zu]: expected an object", i);
         }
+        RV_TRY(check_message(json_array_get(messages, i), i));
     }
     o->messages = messages;
     return RV_OK;

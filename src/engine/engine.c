@@ -316,7 +316,7 @@ static rv_err check_request(const rv_engine *e, const rv_generate *how)
     }
     for (size_t i = 0; i < how->n_prompt; i++) {
         if (how->prompt[i] < 0 || (size_t)how->prompt[i] >= n_vocab) {
-            return rv_fail(RV_E_ARG, "prompt token %zu is %d, expected 0 to %zu", i, how->prompt[i],
+            return rv_fail(RV_E_ARG, "prompt: token %zu is %d, expected 0 to %zu", i, how->prompt[i],
                            n_vocab - 1);
         }
     }

@@ -48,7 +48,7 @@ rv_err rv_sampling_check(const rv_sampling *how, size_t n_vocab)
     }
     for (size_t i = 0; i < how->n_bias; i++) {
         if (how->bias[i].id < 0 || (size_t)how->bias[i].id >= n_vocab) {
-            return rv_fail(RV_E_ARG, "bias for token %d, expected 0 to %zu", how->bias[i].id, n_vocab - 1);
+            return rv_fail(RV_E_ARG, "logit_bias: token %d, expected 0 to %zu", how->bias[i].id, n_vocab - 1);
         }
         RV_TRY(in_range("bias", how->bias[i].bias, -1e6f, 1e6f));
     }

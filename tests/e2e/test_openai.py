@@ -133,6 +133,7 @@ def test_embeddings(client):
     answer = client.embeddings.create(model="hash", input=["one", "two words"])  # base64, decoded by the client
     plain = client.embeddings.create(model="hash", input=["one", "two words"], encoding_format="float")
     assert [e.index for e in answer.data] == [0, 1] and answer.model in ("static-minilm-256-3", "hash")
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens == (0 if answer.model == "hash" else 3)
     for a, b in zip(answer.data, plain.data):
         assert len(a.embedding) in (256, 384) and abs(sum(x * x for x in a.embedding) - 1) < 1e-3
         assert max(abs(x - y) for x, y in zip(a.embedding, b.embedding)) < 1e-7
@@ -210,10 +211,29 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(client, model, 
     ({"tool_choice": "required"}, "tool_choice"),
     ({"functions": []}, "functions"),
     ({"temprature": 1}, "temprature"),
+    ({"logit_bias": {"99999999": 100}}, "logit_bias"),
+    ({"messages": [{"role": "user", "content": "x", "foo": 1}]}, "messages[0].foo"),
+    ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "audio": {"id": "a"}}]}, "messages[1].audio"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "foo": 1}}]}, "tools[0].function.foo"),
+    ({"tools": [{"type": "function", "function": {"name": "f"}, "foo": 1}]}, "tools[0].foo"),
 ])
 def test_what_cannot_be_done_is_refused_by_name(server, model, fields, param):
     answer = post(server, "/v1/chat/completions", {"model": model, "messages": MESSAGES, "max_tokens": 1, **fields})
     assert (answer.status, answer.error["param"], answer.error["type"]) == (400, param, "invalid_request_error"), answer.body
+
+
+def test_a_message_may_come_back_as_a_client_keeps_it(client, model):
+    first = client.chat.completions.create(model=model, messages=MESSAGES, max_tokens=4)
+    messages = [*MESSAGES, first.choices[0].message, {"role": "user", "name": "anna", "content": "And then?"}]
+    client.chat.completions.create(model=model, messages=messages, max_tokens=4)
+    kept = first.choices[0].message.model_dump()  # every field of the library's message, null where it is not set
+    assert {"role", "content", "refusal", "annotations", "audio", "function_call", "tool_calls"} <= set(kept)
+    client.chat.completions.create(model=model, messages=[*MESSAGES, kept, messages[-1]], max_tokens=4)
+
+
+def test_a_token_that_the_model_does_not_have_is_the_prompts(server, model):
+    answer = post(server, "/v1/completions", {"model": model, "prompt": [1, 99999999]})
+    assert (answer.status, answer.error["param"]) == (400, "prompt"), answer.body
 
 
 @pytest.mark.parametrize("fields", [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {"n": 2},
