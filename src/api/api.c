@@ -468,8 +468,9 @@ rv_err rv_api_query_string(rv_api_call *call, const char *name, const char **out
         char *kept = value.failed ? NULL : rv_arena_strndup(call->arena, rv_text_get(&value), value.n);
         if (!kept) {
             e = rv_fail(RV_E_NOMEM, "%s: no memory to read it", name);
-        } else if (value.n == 0 || !rv_utf8_valid(kept, value.n)) {
-            e = rv_fail(RV_E_ARG, "%s: expected a text in UTF-8 that is not empty", name);
+        } else if (value.n == 0 || !rv_utf8_valid(kept, value.n) || memchr(kept, 0, value.n)) {
+            e = rv_fail(RV_E_ARG, "%s: expected a text in UTF-8 that is not empty and has no zero bytes",
+                        name);
         } else {
             *out = kept;
         }
@@ -503,7 +504,7 @@ static bool read_body(rv_api_call *call)
     }
     rv_err e = rv_json_parse(body.at, body.n, &call->body);
     if (e == RV_E_FORMAT) {
-        rv_api_refuse(call, 400, NULL, "invalid_json", "the body is not JSON: %s", rv_err_text());
+        rv_api_refuse(call, 400, NULL, "invalid_json", "the body cannot be read: %s", rv_err_text());
         return false;
     }
     if (e) {

@@ -42,6 +42,10 @@ rv_err rv_app_open(const rv_alloc *mem, const rv_config *config, rv_app_parts pa
                    rv_app **out) RV_MUST_CHECK;
 void rv_app_close(rv_app *app); /* accepts NULL */
 
+/** rv_app_check - the files and names of a configuration lead somewhere: models, embedder, API keys. Nothing is loaded or written. Errors as
+ * rv_app_open, and those of the key file. */
+rv_err rv_app_check(const rv_config *config) RV_MUST_CHECK;
+
 /** rv_app_pipeline - backend NULL without RV_APP_MODELS, db and memory NULL without RV_APP_MEMORY; embed always there. */
 rv_pipeline *rv_app_pipeline(rv_app *app);
 

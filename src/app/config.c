@@ -441,7 +441,10 @@ static rv_err unknown_key(const char *where, rv_str section, rv_str name)
 {
     char a[SHOWN_BYTES + 8], b[SHOWN_BYTES + 8], hint[128] = "";
     const rv_config_key *near = meant(section, name);
-    if (near) {
+    if (rv_str_eq(section, "tiers")) { /* 1.2b without quotes is key 2b of table 1 */
+        snprintf(hint, sizeof hint,
+                 "; tiers are 350m, 700m, 1.2b and 2.6b, those with a dot in quotes: \"1.2b\" = ...");
+    } else if (near) {
         snprintf(hint, sizeof hint, "; did you mean %s.%s?", near->section, near->name);
     }
     return rv_fail(RV_E_CONFIG, "%s: unknown key %s in section %s%s", where, shown(name.at, name.n, a),

@@ -52,10 +52,15 @@ static rv_err fill_in(const rv_pipeline *p, const rv_judge *judge, const char *n
     RV_TRY(rv_judge_trust(p->db, judge, &trust));
     rv_err e = rv_judge_fill(p->db, p->memory, judge, trust, until_ms, JUDGE_MOST, &filled);
     out->changed = (int64_t)filled;
-    out->accepted = filled > 0;
+    out->accepted =
+        filled > 0 && trust > RV_JUDGE_PRIOR; /* else its word is kept for when more is known of it */
     snprintf(out->why, sizeof out->why,
-             "%zu answers that nobody rated were judged by %.60s, with weight %.1f%s", filled, name, trust,
-             trust > RV_JUDGE_PRIOR ? "" : ": it was not shown to be right often enough (ruvllm eval judge)");
+             "%zu answers that nobody rated were judged by %.60s, whose word weighs %.1f of a rating%s",
+             filled, name, trust,
+             trust > RV_JUDGE_PRIOR
+                 ? ""
+                 : ", no more than knowing nothing, until `ruvllm eval judge` shows that it is "
+                   "right often enough");
     return e;
 }
 

@@ -68,11 +68,13 @@ static rv_err check_exposure(const rv_config *c)
     return RV_OK;
 }
 
+/* On standard error, and in the data folder for who finds it in use. */
 static void print_where(rv_app *app, const char *listen, int port)
 {
     const char *open = strchr(listen, ':') ? "[" : "", *close = *open ? "]" : "";
     char base[128];
     snprintf(base, sizeof base, "http://%s%s%s:%d", open, listen, close, port);
+    rv_db_tell(app->pipeline.db, base);
     rv_backend_model models[RV_TIERS + 1];
     size_t n = rv_backend_models(app->pipeline.backend, models, RV_COUNT(models));
     fprintf(stderr,
@@ -205,6 +207,18 @@ static rv_err serve(rv_app *app, const rv_api_keys *keys)
     }
     rv_http_free(server);
     return e;
+}
+
+rv_err rv_app_check(const rv_config *config)
+{
+    const char *path = rv_config_string(config, "server.api_keys_file");
+    rv_app *app;
+    rv_api_keys *keys = NULL;
+    RV_TRY(rv_app_open(&rv_heap, config, RV_APP_MODELS, &app));
+    rv_app_close(app);
+    RV_TRY(path ? rv_api_keys_read(&rv_heap, path, &keys) : RV_OK);
+    rv_api_keys_free(keys);
+    return RV_OK;
 }
 
 rv_err rv_app_serve(rv_app *app)

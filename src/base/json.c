@@ -56,12 +56,40 @@ static rv_err check_depth(const char *text, size_t n)
     return RV_OK;
 }
 
+/* The key before the value that ends at byte end, in out; "" when it has none, or no plain one. */
+static void key_before(const char *text, size_t end, char out[QUOTED_MAX + 1])
+{
+    size_t i = end, last;
+    out[0] = 0;
+    while (i > 0 && strchr("+-.eE0123456789 \t\r\n", text[i - 1])) {
+        i--;
+    }
+    if (i == 0 || text[i - 1] != ':') {
+        return;
+    }
+    for (i--; i > 0 && strchr(" \t\r\n", text[i - 1]); i--) {
+    }
+    last = i;
+    while (i > 1 && text[i - 2] != '"') {
+        i--;
+    }
+    if (i > 1 && last > i && last - i <= QUOTED_MAX) {
+        snprintf(out, QUOTED_MAX + 1, "%.*s", (int)(last - i), text + i - 1);
+    }
+}
+
 rv_err rv_json_parse(const char *text, size_t n, json_t **out)
 {
     RV_TRY(check_depth(text, n));
     json_error_t why;
     json_t *value =
         json_loadb(text ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
+    if (!value && json_error_code(&why) == json_error_numeric_overflow) {
+        char key[QUOTED_MAX + 1];
+        key_before(text, why.position > 0 && (size_t)why.position < n ? (size_t)why.position : n, key);
+        return rv_fail(RV_E_FORMAT, "line %d column %d: %s%sa number is too large", why.line, why.column, key,
+                       *key ? ": " : "");
+    }
     if (!value) {
         return rv_fail(json_error_code(&why) == json_error_out_of_memory ? RV_E_NOMEM : RV_E_FORMAT,
                        "line %d column %d: %s", why.line, why.column, why.text);

@@ -59,7 +59,7 @@ bool cmd_int(const cmd_line *line, const char *option, int64_t low, int64_t high
 bool cmd_float(const cmd_line *line, const char *option, double low, double high, double *out);
 
 /* Talking: data on stdout, talk on stderr */
-/** cmd_fail - print the error's sentence; the exit code for it. */
+/** cmd_fail - print the error's sentence, unless cmd_usage has said what is wrong with the line; the exit code for it. */
 int cmd_fail(rv_err e);
 /** cmd_stopped - why an answer was cut short: RV_E_IO when standard output failed, else RV_E_CANCELLED, Ctrl-C. */
 rv_err cmd_stopped(void);

@@ -228,12 +228,29 @@ int cmd_learn_attention(cmd_line *line)
     return code;
 }
 
+static bool is_kind(const char *name)
+{
+    static const char *const kinds[] = { "router",   "retrieval", "attention", "patterns",
+                                         "concepts", "dreams",    "sides" };
+    for (size_t i = 0; i < RV_COUNT(kinds); i++) {
+        if (strcmp(name, kinds[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int cmd_learn_rollback(cmd_line *line)
 {
     rv_config *config = NULL;
     rv_app *app = NULL;
     int64_t version = 0;
     const char *kind = line->n_args > 0 ? line->args[0] : RV_ROUTING_POLICY;
+    if (!is_kind(kind)) {
+        return cmd_usage(
+            line, "KIND is router, retrieval, attention, patterns, concepts, dreams or sides, found `%s`",
+            kind);
+    }
     rv_err e = cmd_open(line, RV_APP_MEMORY, &config, &app);
     e = e ? e : rv_app_rollback(app, kind, "by command", &version);
     if (!e && line->json) {

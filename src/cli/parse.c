@@ -272,6 +272,21 @@ static const cmd *choose(int argc, char **argv, int *words, int *code)
     return command;
 }
 
+/* What is missing or too much, by name: args is "MODEL [FILE]". */
+static int wrong_count(const cmd_line *line)
+{
+    const cmd *c = line->command;
+    if (line->n_args > c->max_args) {
+        return cmd_usage(line, "too many arguments: nothing takes `%s`", line->args[c->max_args]);
+    }
+    const char *at = c->args;
+    for (size_t i = 0; i < line->n_args; i++) {
+        size_t n = strcspn(at, " ");
+        at += at[n] ? n + 1 : 0; /* the last one may be repeated */
+    }
+    return cmd_usage(line, "%.*s is missing", (int)strcspn(at, " ."), at);
+}
+
 static int run(cmd_line *line)
 {
     const cmd *command = line->command;
@@ -283,8 +298,7 @@ static int run(cmd_line *line)
         return CMD_DONE;
     }
     if (line->n_args < command->min_args || line->n_args > command->max_args) {
-        return cmd_usage(line, "%s",
-                         line->n_args < command->min_args ? "something is missing" : "too many arguments");
+        return wrong_count(line);
     }
     if (wanted && !rv_log_parse_level(wanted, &level)) {
         return cmd_usage(line, "--log-level is one of error, warn, info, debug");

@@ -361,7 +361,11 @@ const cmd cmd_table[] = {
     { "serve", "", 0, 0, cmd_serve, serve_options, "answer over HTTP: OpenAI's API and the loop",
       "Ends on SIGTERM or Ctrl-C after the running answers are done; a second signal ends at once." },
     { "init", "", 0, 0, cmd_init, NULL, "make a data folder and a configuration to edit", NULL },
-    { "config check", "[FILE]", 0, 1, cmd_config_check, NULL, "validate a configuration", NULL },
+    { "config check", "[FILE]", 0, 1, cmd_config_check, NULL, "validate a configuration",
+      "Exit code 0: it is well made; files and models that it names and that are not on this machine are "
+      "said, "
+      "`ruvllm doctor`\n"
+      "counts them as faults. 2: it is not, and nothing reads it." },
     { "config show", "", 0, 0, cmd_config_show, config_show_options, "print the configuration in force",
       NULL },
     { "router train", "", 0, 0, cmd_router_train, router_train_options,
@@ -403,9 +407,8 @@ const cmd cmd_table[] = {
       "or refused",
       NULL },
     { "learn rollback", "[KIND]", 0, 1, cmd_learn_rollback, NULL, "take the version before back into use",
-      "KIND is router (when none is given), retrieval, attention, patterns or sides.\n\n  ruvllm learn "
-      "rollback "
-      "attention" },
+      "KIND is router (when none is given), retrieval, attention, patterns, concepts, dreams or sides.\n\n"
+      "  ruvllm learn rollback attention" },
     { "list", "", 0, 0, cmd_list, NULL, "models that can be used", NULL },
     { "ps", "", 0, 0, cmd_ps, ps_options, "models that a running server has in memory", NULL },
     { "show", "FILE", 1, 1, cmd_show, NULL, "check a model file completely and print what it is",

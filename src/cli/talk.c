@@ -75,10 +75,16 @@ void cmd_help(FILE *out, const cmd *command)
     fprintf(out, "\n`ruvllm COMMAND --help` explains one. Everything that lists or reports takes --json.\n");
 }
 
+static bool
+    usage_said; /* a mistake on the line is said once, by who found it; the command line runs on one thread */
+
 int cmd_fail(rv_err e)
 {
     if (e == RV_E_CANCELLED) {
         return CMD_INTERRUPTED;
+    }
+    if (e == RV_E_CONFIG && usage_said) {
+        return CMD_USAGE;
     }
     const char *text = rv_err_text();
     fprintf(stderr, "ruvllm: %s\n", *text ? text : rv_err_name(e));
@@ -98,6 +104,7 @@ int cmd_usage(const cmd_line *line, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    usage_said = true;
     fprintf(stderr, "ruvllm %s: ", line->command->name);
     cmd_safe(stderr, text, strlen(text));
     fprintf(stderr, "\nUsage: ruvllm %s %s   (`ruvllm %s --help`)\n", line->command->name,
@@ -125,7 +132,7 @@ void cmd_safe(FILE *out, const char *text, size_t n)
     }
 }
 
-static bool print_failed; /* the command line runs on one thread */
+static bool print_failed;
 
 void cmd_print(json_t *value)
 {

@@ -94,6 +94,9 @@ rv_err rv_import_read(const rv_alloc *mem, const char *path, file_kind kind, con
     if (bad == out->n) {
         return RV_OK;
     }
+    if (out->placed && out->at[bad] == 0) {
+        return rv_fail(RV_E_FORMAT, "%s: byte %zu is a zero byte: this is no text", path, bad + out->skipped);
+    }
     return out->placed ? rv_fail(RV_E_FORMAT,
                                  "%s: byte %zu is not UTF-8 text; convert the file, for example with iconv",
                                  path, bad + out->skipped)

@@ -92,7 +92,7 @@ static rv_err check_request(rv_request *r)
 {
     size_t n = r->query ? (r->query_bytes ? r->query_bytes : strlen(r->query)) : 0;
     if (rv_str_trim(rv_str_of(r->query, n)).n == 0 || !rv_utf8_valid(r->query, n) || memchr(r->query, 0, n)) {
-        return rv_fail(RV_E_ARG, "query: expected a text in UTF-8 that is not empty");
+        return rv_fail(RV_E_ARG, "query: expected a text in UTF-8 that is not empty and has no zero bytes");
     }
     r->query_bytes = n;
     if (r->session_id) {

@@ -190,6 +190,37 @@ static rv_err run_script(sqlite3 *conn, const char *sql, const char *what)
 
 /* ---- opening ---- */
 
+/* The lock file has the process and, of a server, a second line with its address. */
+static rv_err say_in_use(const rv_db *db)
+{
+    char text[256] = "", *address;
+    ssize_t n = pread(db->lock_fd, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = 0;
+    address = text + strcspn(text, "\n");
+    address += *address == '\n';
+    address[strcspn(address, "\n")] = 0;
+    text[strcspn(text, "\n")] = 0;
+    if (*address) {
+        return rv_fail(RV_E_BUSY,
+                       "%s: the data folder is in use by process %s, a server that takes adds, queries and "
+                       "feedback over HTTP at %s; stop it or choose another folder (--data DIR)",
+                       db->dir, text, address);
+    }
+    return rv_fail(
+        RV_E_BUSY,
+        "%s: the data folder is in use by process %s; stop it or choose another folder (--data DIR)", db->dir,
+        text[0] ? text : "(unknown)");
+}
+
+void rv_db_tell(rv_db *db, const char *address)
+{
+    char text[256];
+    int n = snprintf(text, sizeof text, "%ld\n%s\n", (long)getpid(), address);
+    if (n < (int)sizeof text && pwrite(db->lock_fd, text, (size_t)n, 0) != n) {
+        /* harmless: the message to another process names no address */
+    }
+}
+
 static rv_err lock_folder(rv_db *db)
 {
     char *path = rv_path_join(db->mem, db->dir, "lock");
@@ -202,14 +233,8 @@ static rv_err lock_folder(rv_db *db)
         e = rv_fail(RV_E_IO, "%s: cannot open: %s; choose a data folder that you may write to (--data DIR)",
                     path, strerror(errno));
     } else if (flock(db->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        char pid[32] = "";
-        ssize_t n = pread(db->lock_fd, pid, sizeof pid - 1, 0);
-        pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
-        e = errno == EWOULDBLOCK || n >= 0 ? rv_fail(RV_E_BUSY,
-                                                     "%s: the data folder is in use by process %s; stop it "
-                                                     "or choose another folder (--data DIR)",
-                                                     db->dir, pid[0] ? pid : "(unknown)")
-                                           : rv_fail(RV_E_IO, "%s: cannot lock: %s", path, strerror(errno));
+        e = errno == EWOULDBLOCK ? say_in_use(db)
+                                 : rv_fail(RV_E_IO, "%s: cannot lock: %s", path, strerror(errno));
     } else {
         char pid[32];
         int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());

@@ -22,6 +22,8 @@ typedef struct rv_db rv_db;
 rv_err rv_db_open(const rv_alloc *mem, const char *dir, rv_db **out) RV_MUST_CHECK;
 void rv_db_close(rv_db *db); /* accepts NULL; checkpoints; nothing may be in use */
 const char *rv_db_dir(const rv_db *db);
+/** rv_db_tell - where this process answers over HTTP: who finds the data folder in use is told. */
+void rv_db_tell(rv_db *db, const char *address);
 
 /** rv_db_migrate - bring the tables of one module to its newest version: steps[i] is SQL that goes from version i to i+1.
  * All missing steps are one transaction. RV_E_UNSUPPORTED: the file is newer than n_steps. */

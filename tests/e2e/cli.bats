@@ -88,6 +88,26 @@ teardown() {
     "$RUVLLM" memory list --since 2024-02-29 --until 2026-12-31T23:59:59Z
 }
 
+@test "a mistake on the line is said once, by name" {
+    for call in "memory link 1 2 --weight 5" "memory search x -k 0" "memory list -k 0" "query x -n 0"; do
+        run "$RUVLLM" $call
+        [ "$status" -eq 2 ]
+        [ "$(grep -c '^ruvllm' <<< "$output")" -eq 1 ]
+        [ "$(wc -l <<< "$output")" -eq 2 ]
+    done
+    run "$RUVLLM" feedback
+    [[ "$output" == *"ruvllm feedback: REQUEST is missing"* ]]
+    run "$RUVLLM" memory link 1
+    [[ "$output" == *"ruvllm memory link: TO is missing"* ]]
+    run "$RUVLLM" eval dequant model
+    [[ "$output" == *"ruvllm eval dequant: TENSOR is missing"* ]]
+    run "$RUVLLM" query a b
+    [[ "$output" == *"too many arguments"*'`b`'* ]]
+    run "$RUVLLM" learn rollback foo
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"router, retrieval"*"foo"* ]]
+}
+
 @test "terminal escapes in arguments are not echoed" {
     run "$RUVLLM" $'ev\e[31mil'
     [ "$status" -eq 2 ]

@@ -77,6 +77,29 @@ stops() {
     [[ "$stderr" == *"bad.toml:2: server.port: found 80800, allowed is a whole number 1 to 65535"* ]]
 }
 
+@test "config check says what is named and is not there" {
+    export RUVLLM_MODELS=$root/models
+    printf '[tiers]\n350m = "nosuch.gguf"\n' >"$home/file.toml"
+    printf '[inference]\nmodel = "700"\n' >"$home/name.toml"
+    printf '[server]\napi_keys_file = "none"\n' >"$home/keys.toml"
+    for what in file:nosuch.gguf 'name:"700"' keys:none; do
+        run --separate-stderr "$RUVLLM" config check "$home/${what%%:*}.toml"
+        [ "$status" -eq 0 ]
+        [[ "$output" == *"nothing starts with it here: "*"${what#*:}"* ]]
+        "$RUVLLM" config check --json "$home/${what%%:*}.toml" | jq -e '.ok and (.starts | not) and .why'
+    done
+    echo >"$home/empty.toml"
+    [ "$("$RUVLLM" config check "$home/empty.toml")" = fine ]
+    [ ! -e "$RUVLLM_DATA" ]
+}
+
+@test "a tier with a dot and without quotes gets a hint" {
+    printf '[tiers]\n1.2b = "x.gguf"\n' >"$home/dot.toml"
+    run --separate-stderr "$RUVLLM" config check "$home/dot.toml"
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *'"1.2b" = '* ]]
+}
+
 @test "config show says where each value comes from" {
     mkdir -p "$home/data"
     printf '[server]\nmax_queue = 7\n' >"$home/data/ruvllm.toml"
@@ -153,9 +176,13 @@ stops() {
     start --port 0
     run --separate-stderr timeout 60 "$RUVLLM" serve --port 0
     [ "$status" -eq 1 ]
-    [[ "$stderr" == *"$server"* ]]
+    [[ "$stderr" == *"process $server, a server that takes adds, queries and feedback over HTTP at $base;"* ]]
     [ "$(grep -c . <<<"$stderr")" -eq 1 ]
+    run --separate-stderr "$RUVLLM" memory add "The boat is blue."
+    [ "$status" -eq 1 ]
+    [[ "$stderr" == *"$base"* ]]
     stops INT
+    "$RUVLLM" memory add "The boat is blue."
 }
 
 # note TEXT: the status with which it is remembered

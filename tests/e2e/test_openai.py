@@ -231,6 +231,11 @@ def test_a_message_may_come_back_as_a_client_keeps_it(client, model):
     client.chat.completions.create(model=model, messages=[*MESSAGES, kept, messages[-1]], max_tokens=4)
 
 
+def test_a_number_that_no_machine_holds_is_named(server, model):
+    answer = post(server, "/v1/chat/completions", {"model": model, "messages": MESSAGES, "seed": 2 ** 64})
+    assert answer.status == 400 and "seed: a number is too large" in answer.error["message"], answer.body
+
+
 def test_a_token_that_the_model_does_not_have_is_the_prompts(server, model):
     answer = post(server, "/v1/completions", {"model": model, "prompt": [1, 99999999]})
     assert (answer.status, answer.error["param"]) == (400, "prompt"), answer.body
