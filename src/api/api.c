@@ -468,9 +468,8 @@ rv_err rv_api_query_string(rv_api_call *call, const char *name, const char **out
         char *kept = value.failed ? NULL : rv_arena_strndup(call->arena, rv_text_get(&value), value.n);
         if (!kept) {
             e = rv_fail(RV_E_NOMEM, "%s: no memory to read it", name);
-        } else if (value.n == 0 || !rv_utf8_valid(kept, value.n) || memchr(kept, 0, value.n)) {
-            e = rv_fail(RV_E_ARG, "%s: expected a text in UTF-8 that is not empty and has no zero bytes",
-                        name);
+        } else if (value.n == 0 || !rv_utf8_valid(kept, value.n)) {
+            e = rv_fail(RV_E_ARG, "%s: expected a text in UTF-8 that is not empty", name);
         } else {
             *out = kept;
         }
@@ -493,6 +492,21 @@ rv_err rv_api_query_int(rv_api_call *call, const char *name, int64_t low, int64_
     }
     *out = x;
     return RV_OK;
+}
+
+rv_err rv_api_query_bool(rv_api_call *call, const char *name, bool *out)
+{
+    static const char *const words[] = { "0", "1", "false", "true" };
+    const char *text = NULL;
+    RV_TRY(rv_api_query_string(call, name, &text));
+    for (size_t i = 0; text && i < RV_COUNT(words); i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *out = i % 2 == 1;
+            return RV_OK;
+        }
+    }
+    return text ? rv_fail(RV_E_ARG, "%s: expected true or false, 1 or 0, found \"%.40s\"", name, text)
+                : RV_OK;
 }
 
 static bool read_body(rv_api_call *call)

@@ -79,9 +79,10 @@ rv_err rv_api_get_name(const json_t *object, const char *field, const char **out
 /** rv_api_query_only - every parameter of the query string is one of names[n]; a misspelt filter must not widen a list or a
  * removal. */
 rv_err rv_api_query_only(rv_api_call *call, const char *const *names, size_t n) RV_MUST_CHECK;
-/** rv_api_query_string, rv_api_query_int - a parameter of the query string into the arena; absent: *out untouched;
+/** rv_api_query_string, rv_api_query_bool, rv_api_query_int - a parameter of the query string into the arena; absent: *out untouched;
  * empty: an error, never "all". */
 rv_err rv_api_query_string(rv_api_call *call, const char *name, const char **out) RV_MUST_CHECK;
+rv_err rv_api_query_bool(rv_api_call *call, const char *name, bool *out) RV_MUST_CHECK; /* true false 1 0 */
 rv_err rv_api_query_int(rv_api_call *call, const char *name, int64_t low, int64_t high,
                         int64_t *out) RV_MUST_CHECK;
 

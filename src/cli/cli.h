@@ -88,6 +88,8 @@ void cmd_bar_end(cmd_bar *bar);
 rv_err cmd_config(const cmd_line *line, rv_config **out) RV_MUST_CHECK;
 /** cmd_open - configuration and the parts of the program a command needs. cmd_close accepts NULLs. */
 rv_err cmd_open(const cmd_line *line, rv_app_parts parts, rv_config **config, rv_app **app) RV_MUST_CHECK;
+/** cmd_open_with - the parts alone, with a configuration that is there and outlives them. */
+rv_err cmd_open_with(const cmd_line *line, rv_config *config, rv_app_parts parts, rv_app **app) RV_MUST_CHECK;
 void cmd_close(rv_config *config, rv_app *app);
 
 /** cmd_cancel - set by Ctrl-C once cmd_catch_interrupt was called; a second Ctrl-C ends the program. */
@@ -96,6 +98,10 @@ void cmd_catch_interrupt(void);
 
 /** cmd_next_line - next line of input without its newline into *line (grows, *room); false at the end. Longer than 16 MiB: RV_E_TOO_LARGE in *e. */
 bool cmd_next_line(FILE *in, char **line, size_t *room, size_t *n, rv_err *e);
+
+/** cmd_read_input - all of standard input, without the line ends behind it, for what the line does not have; *out is the caller's. what: "prompt".
+ * RV_E_FORMAT there is none, or a zero byte in it. */
+rv_err cmd_read_input(const char *what, char **out) RV_MUST_CHECK;
 
 /** cmd_repl - read messages from the terminal until its end or *over; work answers one. Its error ends the conversation.
  * Ctrl-C while one is typed drops what was typed. */

@@ -40,8 +40,9 @@ static void look_at_machine(doctor *d)
     const rv_kernels *best = rv_kernels_best();
     char memory[16];
     cmd_bytes(memory, rv_cpu_memory_bytes());
-    say(d, best->level == RV_CPU_SCALAR ? WARNING : FINE, "cpu", "%d processors, kernels %s%s",
-        rv_cpu_count(), best->name,
+    int processors = rv_cpu_count();
+    say(d, best->level == RV_CPU_SCALAR ? WARNING : FINE, "cpu", "%d processor%s, kernels %s%s", processors,
+        processors == 1 ? "" : "s", best->name,
         best->level == RV_CPU_SCALAR ? ": slow; AVX2, AVX-512 or NEON was not found, or RV_CPU forbids it"
                                      : "");
     say(d, rv_cpu_memory_bytes() < (uint64_t)1 << 30 ? WARNING : FINE, "memory", "%s", memory);
@@ -76,10 +77,10 @@ static void look_at_embedder(doctor *d, const rv_config *config, rv_app *app)
     }
 }
 
-static void look_at_models(doctor *d, const rv_config *config)
+static void look_at_models(doctor *d, rv_config *config)
 {
     rv_app *app = NULL;
-    if (rv_app_open(&rv_heap, config, RV_APP_MODELS, &app)) {
+    if (cmd_open_with(d->line, config, RV_APP_MODELS, &app)) {
         say(d, FAULT, "models", "%s", rv_err_text());
         return;
     }
@@ -104,10 +105,10 @@ static void look_at_models(doctor *d, const rv_config *config)
     rv_app_close(app);
 }
 
-static void look_at_data(doctor *d, const rv_config *config)
+static void look_at_data(doctor *d, rv_config *config)
 {
     rv_app *app = NULL;
-    if (rv_app_open(&rv_heap, config, RV_APP_MEMORY, &app)) {
+    if (cmd_open_with(d->line, config, RV_APP_MEMORY, &app)) {
         say(d, FAULT, "data", "%s", rv_err_text());
         return;
     }

@@ -243,15 +243,7 @@ int cmd_run(cmd_line *line)
         e = converse(&job);
     } else if (!e) {
         char *text = NULL;
-        size_t n = 0;
-        e = rv_file_read(&rv_heap, "-", (size_t)16 << 20, &text, &n);
-        while (!e && n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r')) {
-            text[--n] = 0;
-        }
-        if (!e && (n == 0 || memchr(text, 0, n))) {
-            e = rv_fail(RV_E_FORMAT,
-                        n == 0 ? "standard input is empty: give a prompt" : "the prompt holds a zero byte");
-        }
+        e = cmd_read_input("prompt", &text);
         cmd_catch_interrupt();
         if (!e) {
             e = run_once(&job, text);

@@ -393,10 +393,14 @@ int cmd_router_stats(cmd_line *line)
                t.n, t.decided, t.seen, t.explored, t.fallback, t.escalated);
         json_object_foreach(t.models, name, one)
         {
-            printf("  %-20s %6lld requests, %lld rated, mean quality %.2f\n", name,
-                   json_integer_value(json_object_get(one, "requests")),
-                   json_integer_value(json_object_get(one, "rated")),
-                   json_real_value(json_object_get(one, "quality")));
+            json_int_t rated = json_integer_value(json_object_get(one, "rated"));
+            printf("  %-20s %6lld requests, ", name, json_integer_value(json_object_get(one, "requests")));
+            if (rated > 0) {
+                printf("%lld rated, mean quality %.2f\n", rated,
+                       json_real_value(json_object_get(one, "quality")));
+            } else {
+                printf("none rated\n");
+            }
         }
     }
     json_decref(decisions);

@@ -108,7 +108,28 @@ static rv_err fill_request(const loop_job *job, rv_request *r, const char *query
     r->private = cmd_has(line, "private");
     r->extra.cancel = &cmd_cancel;
     const char *model = cmd_value(line, "model", NULL);
-    return model ? rv_backend_resolve(job->pipeline->backend, model, &r->model) : RV_OK;
+    if (!model) {
+        return RV_OK;
+    }
+    return rv_backend_resolve(job->pipeline->backend, rv_file_exists(model) ? "default" : model, &r->model);
+}
+
+/* All of it; a model that is a file becomes the default of this run, as for `run` a file wins over a name. */
+static rv_err open_loop(const cmd_line *line, rv_config **config, rv_app **app)
+{
+    rv_config *c = NULL;
+    const char *model = cmd_value(line, "model", NULL);
+    RV_TRY(cmd_config(line, &c));
+    char *path = model && rv_file_exists(model) ? realpath(model, NULL) : NULL;
+    rv_err e = path ? rv_config_set(c, "inference.model", path, "--model") : RV_OK;
+    free(path);
+    e = e ? e : cmd_open_with(line, c, RV_APP_ALL, app);
+    if (e) {
+        rv_config_free(c);
+        return e;
+    }
+    *config = c;
+    return RV_OK;
 }
 
 static void drop_last(loop_job *job)
@@ -158,7 +179,7 @@ int cmd_query(cmd_line *line)
 {
     rv_config *config = NULL;
     rv_app *app = NULL;
-    rv_err e = cmd_open(line, RV_APP_ALL, &config, &app);
+    rv_err e = open_loop(line, &config, &app);
     if (!e) {
         loop_job job = { .line = line,
                          .pipeline = rv_app_pipeline(app),
@@ -318,7 +339,7 @@ int cmd_chat(cmd_line *line)
 {
     rv_config *config = NULL;
     rv_app *app = NULL;
-    rv_err e = cmd_open(line, RV_APP_ALL, &config, &app);
+    rv_err e = open_loop(line, &config, &app);
     if (!e) {
         loop_job job = { .line = line, .pipeline = rv_app_pipeline(app) };
         job.session = cmd_value(line, "session", job.session_storage);

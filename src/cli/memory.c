@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { MAX_ANSWER = 256 << 20 };
 
@@ -207,11 +208,16 @@ static int with_memory(cmd_line *line, rv_err (*work)(memory_job *job))
 
 static rv_err add(memory_job *job)
 {
-    const char *tags[CMD_MAX_GIVEN], *text = job->line->args[0];
+    const char *tags[CMD_MAX_GIVEN];
     rv_memory_new node = { .type = cmd_value(job->line, "type", "note"),
-                           .text = text,
+                           .text = job->line->args[0],
                            .source = cmd_value(job->line, "source", "user"),
                            .tags = tags };
+    if (strcmp(node.type, "note") != 0 && strcmp(node.type, "fact") != 0) {
+        return rv_fail(RV_E_CONFIG,
+                       "--type is note or fact, found `%s`; the others are made by import and feedback",
+                       node.type);
+    }
     node.n_tags = values_of(job->line, "tag", tags);
     node.pinned = cmd_has(job->line, "pin");
     const char *ttl = cmd_value(job->line, "ttl", NULL);
@@ -255,9 +261,23 @@ static rv_err add(memory_job *job)
     return RV_OK;
 }
 
+/* Read before the memory is opened: nobody waits for it while the text comes. */
 int cmd_memory_add(cmd_line *line)
 {
-    return with_memory(line, add);
+    char *text = NULL;
+    if (line->n_args == 0 && isatty(STDIN_FILENO)) {
+        return cmd_usage(line, "TEXT is missing");
+    }
+    if (line->n_args == 0) {
+        rv_err e = cmd_read_input("text", &text);
+        if (e) {
+            return cmd_fail(e);
+        }
+        line->args[line->n_args++] = text; /* the words of the command left room */
+    }
+    int code = with_memory(line, add);
+    rv_free(&rv_heap, text);
+    return code;
 }
 
 static rv_err keep(memory_job *job)
@@ -539,7 +559,16 @@ static rv_err get(memory_job *job)
         printf(" bytes %llu..%llu", (unsigned long long)node.offset,
                (unsigned long long)(node.offset + node.length));
     }
-    printf("\n\n");
+    for (size_t i = 0; i < node.n_tags; i++) {
+        printf(i ? ", " : "\n    tags ");
+        cmd_safe(stdout, node.tags[i], strlen(node.tags[i]));
+    }
+    if (node.expires_ms) {
+        char ends[32];
+        rv_clock_iso(node.expires_ms, ends);
+        printf("\n    until %s", ends);
+    }
+    printf("%s\n\n", node.pinned ? "\n    pinned" : "");
     cmd_safe(stdout, node.text, strlen(node.text));
     putchar('\n');
     for (size_t i = 0; i < n; i++) {
@@ -554,6 +583,27 @@ int cmd_memory_get(cmd_line *line)
     return with_memory(line, get);
 }
 
+/* A misspelt type would be an empty list. Rows that were imported may have types of their own. */
+static rv_err check_type(const memory_job *job, const char *type)
+{
+    static const char *const types[] = { "document", "chunk", "note", "fact", "qa", "concept" };
+    rv_memory_filter filter = { .type = type };
+    rv_memory_hits hits = { .n = 0 };
+    for (size_t i = 0; type && i < RV_COUNT(types); i++) {
+        if (strcmp(type, types[i]) == 0) {
+            return RV_OK;
+        }
+    }
+    RV_TRY(type ? rv_memory_list(job->memory, rv_memory_whole(), &filter, 1, 0, job->arena, &hits) : RV_OK);
+    return !type || hits.n > 0
+               ? RV_OK
+               : rv_fail(
+                     RV_E_CONFIG,
+                     "--type is document, chunk, note, fact, qa, concept, or one that imported rows have; "
+                     "nothing here has the type `%.40s`",
+                     type);
+}
+
 static rv_err list(memory_job *job)
 {
     rv_memory_filter filter;
@@ -563,6 +613,7 @@ static rv_err list(memory_job *job)
         return rv_fail(RV_E_CONFIG, "nothing was listed");
     }
     rv_memory_hits hits;
+    RV_TRY(check_type(job, filter.type));
     RV_TRY(
         rv_memory_list(job->memory, scope_of(job->line), &filter, (size_t)limit, after, job->arena, &hits));
     for (size_t i = 0; i < hits.n; i++) {
@@ -583,14 +634,17 @@ static rv_err rm(memory_job *job)
     if (!read_filter(job->line, &filter)) {
         return rv_fail(RV_E_CONFIG, "nothing was removed");
     }
+    RV_TRY(check_type(job, filter.type));
     if (job->line->n_args == 0) {
         RV_TRY(rv_memory_rm(job->memory, scope_of(job->line), 0, &filter, &total));
     }
     int64_t id;
+    rv_memory_node node;
     for (size_t i = 0; i < job->line->n_args; i++) { /* all of them before the first is removed */
         if (!parse_id(job->line->args[i], &id)) {
             return rv_fail(RV_E_CONFIG, "an id is a whole number above 0, found `%s`", job->line->args[i]);
         }
+        RV_TRY(rv_memory_get(job->memory, scope_of(job->line), id, job->arena, &node));
     }
     for (size_t i = 0; i < job->line->n_args; i++) {
         (void)parse_id(job->line->args[i], &id);
@@ -599,6 +653,11 @@ static rv_err rm(memory_job *job)
             return rv_fail(e, "%s (%zu removed before)", rv_err_text(), total);
         }
         total += removed;
+        if (removed == 0 && !rv_memory_get(job->memory, scope_of(job->line), id, job->arena, &node)) {
+            return rv_fail(RV_E_NOT_FOUND,
+                           "memory %lld is not among what the options name (%zu removed before)",
+                           (long long)id, total);
+        }
     }
     if (job->line->json) {
         json_t *row = json_pack("{s:I}", "removed", (json_int_t)total);

@@ -28,17 +28,20 @@ int cmd_list(cmd_line *line)
     for (size_t i = 0; i < n; i++) {
         const rv_backend_model *m = &models[i];
         const char *tier = m->tier >= 0 ? rv_tier_names[m->tier] : "-";
+        char *whole = realpath(m->path, NULL);
+        const char *path = whole ? whole : m->path;
         if (line->json) {
             json_t *row = json_pack("{s:s, s:s, s:I, s:s, s:b}", "id", m->id, "tier", tier, "bytes",
-                                    (json_int_t)m->file_bytes, "path", m->path, "loaded", m->loaded);
+                                    (json_int_t)m->file_bytes, "path", path, "loaded", m->loaded);
             cmd_print(row);
         } else {
             char size[16];
             cmd_bytes(size, m->file_bytes);
             printf("%-20s %-6s %10s  ", m->id, tier, size);
-            cmd_safe(stdout, m->path, strlen(m->path));
+            cmd_safe(stdout, path, strlen(path));
             putchar('\n');
         }
+        free(whole);
     }
     cmd_close(config, app);
     return CMD_DONE;

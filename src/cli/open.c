@@ -56,11 +56,21 @@ rv_err cmd_config(const cmd_line *line, rv_config **out)
     return RV_OK;
 }
 
+/* What a command does it says in words; a log of it is for a server, or for who asks for one. */
+rv_err cmd_open_with(const cmd_line *line, rv_config *config, rv_app_parts parts, rv_app **app)
+{
+    bool asked = strcmp(rv_config_origin(config, "system.log_level"), "built-in") != 0;
+    if (!asked && line->command->run != cmd_serve) {
+        RV_TRY(rv_config_set(config, "system.log_level", "warn", "a command"));
+    }
+    return rv_app_open(&rv_heap, config, parts, app);
+}
+
 rv_err cmd_open(const cmd_line *line, rv_app_parts parts, rv_config **config, rv_app **app)
 {
     rv_config *c = NULL;
     RV_TRY(cmd_config(line, &c));
-    rv_err e = rv_app_open(&rv_heap, c, parts, app);
+    rv_err e = cmd_open_with(line, c, parts, app);
     if (e) {
         rv_config_free(c);
         return e;
@@ -97,6 +107,23 @@ bool cmd_next_line(FILE *in, char **line, size_t *room, size_t *n, rv_err *e)
     return true;
 }
 
+rv_err cmd_read_input(const char *what, char **out)
+{
+    char *text = NULL;
+    size_t n = 0;
+    RV_TRY(rv_file_read(&rv_heap, "-", (size_t)16 << 20, &text, &n));
+    while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r')) {
+        text[--n] = 0;
+    }
+    if (n == 0 || memchr(text, 0, n)) {
+        rv_free(&rv_heap, text);
+        return n == 0 ? rv_fail(RV_E_FORMAT, "standard input is empty: give a %s", what)
+                      : rv_fail(RV_E_FORMAT, "the %s holds a zero byte", what);
+    }
+    *out = text;
+    return RV_OK;
+}
+
 /* The file behind a name that the configuration knows. Nothing is read, so who would guess for whom is not asked. */
 static rv_err named_model_path(const cmd_line *line, const char *name, char **path)
 {
@@ -106,7 +133,7 @@ static rv_err named_model_path(const cmd_line *line, const char *name, char **pa
     RV_TRY(cmd_config(line, &config));
     rv_err e = rv_config_set(config, "inference.draft_model", "off", "looking for a file");
     if (!e) {
-        e = rv_app_open(&rv_heap, config, RV_APP_MODELS, &app);
+        e = cmd_open_with(line, config, RV_APP_MODELS, &app);
     }
     if (!e) {
         e = rv_backend_resolve(rv_app_pipeline(app)->backend, name, &id);

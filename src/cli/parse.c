@@ -50,17 +50,25 @@ static size_t distance(const char *a, const char *b)
     return row[m];
 }
 
-static void suggest_command(const char *typed)
+/* group: NULL, or a group in which typed was to be a verb. */
+static const char *near_command(const char *group, const char *typed)
 {
     const char *best = NULL;
-    size_t least = 3;
+    size_t least = 3, n = group ? strlen(group) : 0;
     for (const cmd *c = cmd_table; c->name; c++) {
-        size_t d = distance(typed, c->name);
+        bool inside = !group || (strncmp(c->name, group, n) == 0 && c->name[n] == ' ');
+        size_t d = inside ? distance(typed, c->name + (group ? n + 1 : 0)) : least;
         if (d < least) {
             least = d;
             best = c->name;
         }
     }
+    return best;
+}
+
+static void suggest_command(const char *typed)
+{
+    const char *best = near_command(NULL, typed);
     if (best) {
         fprintf(stderr, "Did you mean `ruvllm %s`?\n", best);
     } else {
@@ -259,7 +267,8 @@ static const cmd *choose(int argc, char **argv, int *words, int *code)
         if (!wants_help && argc > 2) {
             fprintf(stderr, "ruvllm: there is no command %s ", argv[1]);
             cmd_safe(stderr, argv[2], strlen(argv[2]));
-            fprintf(stderr, ".\n");
+            const char *best = near_command(argv[1], argv[2]);
+            fprintf(stderr, best ? ". Did you mean `ruvllm %s`?\n\n" : ".\n", best);
         }
         *code = help_group(wants_help ? stdout : stderr, argv[1]);
     } else if (!command) {

@@ -132,7 +132,7 @@ static const cmd_option embed_options[] = {
         "until", 0, "TIME", NULL, "not newer, the same forms"                                                \
     }
 static const cmd_option memory_add_options[] = {
-    { "type", 0, "TYPE", NULL, "type of the node; default note" },
+    { "type", 0, "TYPE", NULL, "note (default) or fact" },
     { "tag", 0, "TAG", NULL, "tag; may be repeated" },
     { "source", 0, "SOURCE", NULL, "where it comes from; default user" },
     { "user", 'u', "NAME", NULL, "whose memory; default everybody's" },
@@ -415,8 +415,9 @@ const cmd cmd_table[] = {
       "Looks at everything a run would need: shapes, tokens, merges, finite scales. Refuses with one "
       "sentence." },
     { "embed", "TEXT", 1, 1, cmd_embed, embed_options, "print the vector of a text", NULL },
-    { "memory add", "TEXT", 1, 1, cmd_memory_add, memory_add_options, "remember a text",
-      "What is there in other words is not added again. What contradicts a text (one number or one `not` is "
+    { "memory add", "[TEXT]", 0, 1, cmd_memory_add, memory_add_options, "remember a text",
+      "Without TEXT it is read from standard input. What is there in other words is not added again. What "
+      "contradicts a text (one number or one `not` is "
       "different) corrects it:\n"
       "both are kept, the new one is found.\n\n"
       "  ruvllm memory add 'The workshop closes at six.' --tag hours" },

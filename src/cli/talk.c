@@ -17,13 +17,24 @@ static const char *group_of(const char *name, size_t *n)
     return name;
 }
 
-static void help_options(FILE *out, const cmd_option *options)
+static bool has_option(const cmd_option *options, const char *name)
+{
+    while (options && options->name && strcmp(options->name, name) != 0) {
+        options++;
+    }
+    return options && options->name;
+}
+
+/* own: options of the command, which win over those of all commands; NULL: these are they. */
+static void help_options(FILE *out, const cmd_option *options, const cmd_option *own)
 {
     for (const cmd_option *o = options; o && o->name; o++) {
         char left[64];
+        bool taken = has_option(own, o->name);
         snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
                  o->letter ? "," : " ", o->name, o->value ? " " : "", o->value ? o->value : "");
-        fprintf(out, "  %-28s %s\n", left, o->help);
+        fprintf(out, "  %-28s %s\n", left,
+                taken ? "is the one above here; RUVLLM_DATA=DIR names the data folder" : o->help);
     }
 }
 
@@ -37,10 +48,10 @@ void cmd_help(FILE *out, const cmd *command)
         }
         if (command->options && command->options->name) {
             fprintf(out, "\nOptions:\n");
-            help_options(out, command->options);
+            help_options(out, command->options, NULL);
         }
         fprintf(out, "\nCommon options:\n");
-        help_options(out, cmd_common);
+        help_options(out, cmd_common, command->options);
         return;
     }
     fprintf(out, "ruvllm: local LFM2 models that remember. No cloud, no telemetry.\n\n"

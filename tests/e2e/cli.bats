@@ -43,7 +43,7 @@ teardown() {
 @test "an unknown verb of a group is named" {
     run "$RUVLLM" memory serch cats
     [ "$status" -eq 2 ]
-    [[ "$output" == *"no command memory serch"* && "$output" == *"memory search"* ]]
+    [[ "$output" == *"no command memory serch. Did you mean "*"ruvllm memory search"*"?"* && "$output" == *"memory import"* ]]
 }
 
 @test "a near miss gets a suggestion and exit code 2" {
@@ -322,15 +322,79 @@ fvecs_row() {
     "$RUVLLM" memory get --json "$id" | jq -e '.tags == ["hours"] and .type == "note"'
     [ "$("$RUVLLM" memory list --json --tag hours | wc -l)" -eq 1 ]
     [ "$("$RUVLLM" memory add --json "The workshop closes at six." | jq .added)" = false ]
-    [ "$("$RUVLLM" memory rm --json "$id" --user somebody | jq .removed)" -eq 0 ]
+    run "$RUVLLM" memory rm "$id" --user somebody
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"memory $id is not among"* ]]
     run "$RUVLLM" memory rm "$id" nonsense
     [ "$status" -eq 2 ]
     [ "$("$RUVLLM" memory rm --json "$id" | jq .removed)" -eq 1 ]
     run "$RUVLLM" memory get "$id"
     [ "$status" -eq 1 ]
+    run "$RUVLLM" memory rm 2 "$id"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"node $id is not in the memory"* ]]
+    "$RUVLLM" memory get 2 # it was not removed on the way
     run "$RUVLLM" memory rm
     [ "$status" -ne 0 ]
     "$RUVLLM" memory check
+}
+
+@test "memory get shows tags, pin and end" {
+    "$RUVLLM" memory add "The kiln is in the cellar." --tag house --tag heat --pin --ttl 7d > /dev/null
+    run "$RUVLLM" memory get 1
+    [[ "$output" == *"tags heat, house"*"until 20"*"pinned"*"The kiln"* ]]
+}
+
+@test "memory add reads standard input when no text is given" {
+    [ "$(printf 'The kiln is\nin the cellar.\n\n' | "$RUVLLM" memory add --json | jq .id)" -eq 1 ]
+    "$RUVLLM" memory get --json 1 | jq -e '.text == "The kiln is\nin the cellar."'
+    run "$RUVLLM" memory add < /dev/null
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"standard input is empty"* ]]
+}
+
+@test "a type that nothing has is named" {
+    echo '{"text": "Water the plants.", "type": "task"}' > "$home/rows.jsonl"
+    "$RUVLLM" memory import "$home/rows.jsonl"
+    run "$RUVLLM" memory add x --type foo
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"note or fact"*"foo"* ]]
+    for verb in list rm; do
+        run "$RUVLLM" memory $verb --type bogus
+        [ "$status" -eq 2 ]
+        [[ "$output" == *"--type is document, "*"bogus"* ]]
+    done
+    "$RUVLLM" memory list --type task --json | jq -e '.text == "Water the plants."'
+    [ -z "$("$RUVLLM" memory list --type fact)" ]
+}
+
+@test "query takes a model file, as run does" {
+    cp "$BATS_TEST_DIRNAME/../../models/demo-xs.gguf" "$home/other.gguf"
+    cd "$home"
+    "$RUVLLM" query -m other.gguf --json "Who?" | jq -e '.routing_info.model == "other"'
+    "$RUVLLM" query -m "$home/other.gguf" --json "Who?" | jq -e '.routing_info.model == "other"'
+    run "$RUVLLM" query -m none.gguf "Who?"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *'"none.gguf"'* ]]
+}
+
+@test "commands say what they did in words, without a log" {
+    export RUVLLM_MODELS=$BATS_TEST_DIRNAME/../../models
+    "$RUVLLM" memory add "The boat is called Marlin." > /dev/null
+    "$RUVLLM" query "What is the boat called?" > /dev/null
+    run --separate-stderr "$RUVLLM" learn run
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"background judge"* && "$stderr" != *"level="* ]]
+    run --separate-stderr "$RUVLLM" learn run --log-level info
+    [[ "$stderr" == *"level=info"* ]]
+    "$RUVLLM" router stats | grep -q ' 1 requests, none rated$'
+    ! "$RUVLLM" list | grep -F /../
+    "$RUVLLM" list --json | jq -se 'length == 4 and all(.[]; .path | startswith("/") and (contains("/../") | not))'
+}
+
+@test "help says which of two options of one name wins" {
+    "$RUVLLM" router train --help | grep -q -- '--data DIR  *is the one above here; RUVLLM_DATA'
+    ! "$RUVLLM" memory list --help | grep -q 'one above'
 }
 
 @test "importing an unchanged folder again adds nothing" {

@@ -171,6 +171,12 @@ def test_memories_are_added_found_listed_and_removed_in_their_scope(server):
         assert mine in ids and theirs not in ids, mode
     by_url = get(server, "/v1/memories/search?query=spare%20key&user=ann&k=1").json["data"]
     assert [m["id"] for m in by_url] == [mine]
+    for explain in ("true", "1", "false", "0"):
+        answer = get(server, f"/v1/memories/search?query=spare%20key&explain={explain}")
+        assert answer.status == 200 and ("plan" in answer.json) == (explain in ("true", "1")), answer.body
+    for wrong in ("explain=yes", "explain=2"):
+        answer = get(server, f"/v1/memories/search?query=key&{wrong}")
+        assert (answer.status, answer.error["param"]) == (400, wrong.split("=")[0]), answer.body
     plan = post(server, "/v1/memories/search", {"query": "spare key", "recall": 1, "explain": True}).json["plan"]
     assert plan["path"] == "flat" and plan["recall_asked"] == 1 and "exactly" in plan["why"]
     assert [m["id"] for m in get(server, "/v1/memories?user=ann&tag=home").json["data"]] == [mine]
