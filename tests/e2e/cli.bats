@@ -432,8 +432,57 @@ fvecs_row() {
     "$RUVLLM" completion bash | grep -q memory
     run "$RUVLLM" completion tcsh
     [ "$status" -eq 2 ]
-    if command -v zsh > /dev/null; then "$RUVLLM" completion zsh | zsh -n; fi
-    for shell in zsh fish; do "$RUVLLM" completion $shell | bash -n; done # at least the quotes are in pairs
+    "$RUVLLM" completion zsh | bash -n # at least the quotes are in pairs
+    for shell in zsh fish; do
+        if command -v $shell > /dev/null; then "$RUVLLM" completion $shell | $shell -n; fi
+    done
+}
+
+# completed SHELL WORD...: what the shell offers for the last word, FILES where it offers files too; one line.
+completed() {
+    local shell=$1
+    shift
+    "$RUVLLM" completion "$shell" > "$home/completion"
+    case $shell in
+    bash) bash -c 'source "$0"; compopt() { echo FILES; }; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ruvllm; printf "%s\n" "${COMPREPLY[@]}"' \
+        "$home/completion" "$@" ;;
+    zsh) zsh -fc 'compadd() { shift; print -l -- $PREFIX${^${(M)@:#$PREFIX*}#$PREFIX}; }; _files() { print FILES; }
+        _describe() { local -a names=(${${(P)2}%%:*}); print -l -- ${(M)names:#$PREFIX*}; }
+        words=("$@"); CURRENT=$#; PREFIX=$words[-1]; source "$0"' "$home/completion" "$@" ;;
+    fish) touch "$home/a file of this folder"
+        (cd "$home" && fish -c 'source $argv[1]; complete -C "$argv[2]"' "$home/completion" "$*") |
+        sed 's/^a\\\? *file.*/FILES/; s/\t.*//' ;;
+    esac | sort -u | paste -sd ' ' | sed 's/^ //'
+}
+
+@test "completions offer what may stand there, and files only where files are meant" {
+    mkdir "$home/empty"
+    for shell in bash zsh fish; do
+        command -v $shell > /dev/null || continue
+        cd "$home/empty"
+        run completed $shell ruvllm --data x mem
+        [[ "$output" == memory* ]]
+        run completed $shell ruvllm --data x memory sea
+        [[ "$output" == search* ]]
+        run completed $shell ruvllm memory search --mode ''
+        [ "$output" = "graph hybrid vector words" ]
+        run completed $shell ruvllm completion ''
+        [ "$output" = "bash fish zsh" ]
+        run completed $shell ruvllm learn rollback s
+        [ "$output" = "sides" ]
+        run completed $shell ruvllm help mem
+        [[ "$output" == memory* ]]
+        run completed $shell ruvllm memory list --use
+        [ "$output" = "--user" ]
+        run completed $shell ruvllm memory list ''
+        [ -z "$output" ]
+        run completed $shell ruvllm query -m ''
+        [[ "$output" == *"1.2b"*"2.6b"* ]]
+        run completed $shell ruvllm show ''
+        [[ "$output" == *FILES* ]]
+        run completed $shell ruvllm memory list --type no
+        [ "$output" = "note" ]
+    done
 }
 
 @test "common options may stand before the command" {
