@@ -30,7 +30,8 @@ def test_each_stage_says_what_it_did_and_why(make_server):
     assert [stage["stage"] for stage in done["stages"]] == ["judge", "router", "attention", "adapters", "patterns"]
     assert done["ran"] == 5 and done["failed"] == 0 and not done["resumed"]
     assert all(stage["state"] == "done" and stage["why"] for stage in done["stages"])
-    assert "1 answers that nobody rated were judged" in done["stages"][0]["why"] and "weight 0.3" in done["stages"][0]["why"]
+    assert "1 answers that nobody rated were judged" in done["stages"][0]["why"] and "weighs 0.3 of a rating" in done["stages"][0]["why"]
+    assert not done["stages"][0]["accepted"], "nobody measured that judge"
     again = json.loads(run(server, "learn", "run", "--json"))
     assert "0 answers" in again["stages"][0]["why"]
     deep = json.loads(run(server, "learn", "run", "--deep", "--json"))
