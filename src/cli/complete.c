@@ -138,7 +138,9 @@ static void put_values(const cmd *c, const cmd_option *options)
                 continue;
             }
             printf(free ? "%s--%s" : "        %s--%s", free && !*between ? "        " : between, o->name);
-            printf(o->letter ? "|-%c" : "", o->letter);
+            if (o->letter) {
+                printf("|-%c", o->letter);
+            }
             if (!free) {
                 printf(") options= words=\"%s\" files=%s ;;\n", words_for(c, o->name),
                        takes_files(o) ? "1" : "");
