@@ -166,7 +166,7 @@ rv_err rv_episode_get(rv_db *db, const char *request_id, rv_arena *arena, rv_epi
 rv_err rv_episode_add_tries(rv_db *db, const char *request_id, const char *tries)
 {
     static const char sql[] = "UPDATE episode SET route = json_set(route, '$.tries', json(?2)) WHERE "
-                              "request_id = ?1 AND route <> ''";
+                              "request_id = ?1 AND json_valid(route)";
     sqlite3 *conn;
     RV_TRY(rv_db_begin(db, &conn));
     rv_err e = rv_db_exec(conn, sql, "tt", request_id, tries);
