@@ -213,6 +213,25 @@ rv_err rv_adapters_list(rv_adapters *a, rv_arena *arena, rv_adapter_version **ou
     return e;
 }
 
+rv_err rv_adapters_learned_ms(rv_adapters *a, uint64_t model, const char *user, int64_t *out)
+{
+    char name[17];
+    sqlite3 *conn;
+    int64_t newest = 0;
+    adapters_model_text(model, name);
+    RV_TRY(rv_db_reader(a->db, &conn));
+    rv_err e =
+        rv_db_int(conn, &newest,
+                  "SELECT coalesce(max(created_ms), 0) FROM adapter WHERE model = ?1 AND user = ?2 AND "
+                  "origin <> 'load'",
+                  "tt", name, user);
+    rv_db_reader_done(a->db, conn);
+    if (!e) {
+        *out = newest;
+    }
+    return e;
+}
+
 rv_err rv_adapters_path(const rv_adapters *a, int64_t id, rv_arena *arena, const char **out)
 {
     *out = rv_arena_printf(arena, "%s/%lld.gguf", a->folder, (long long)id);

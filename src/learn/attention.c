@@ -3,6 +3,7 @@
 #include "attend/attend.h"
 #include "base/clock.h"
 #include "base/rng.h"
+#include "learn/episode.h"
 #include "learn/evidence.h"
 #include "learn/probes.h"
 #include "store/policy.h"
@@ -274,6 +275,12 @@ rv_err rv_attention_learn(rv_attention *a, int good, uint64_t seed, rv_attention
 {
     lessons l = { 0 };
     rv_attend_weights *w = NULL;
+    bool news = true;
+    RV_TRY(rv_feedback_is_news(a->db, KIND, &news));
+    if (!news) {
+        *out = (rv_attention_learned){ .why = "nothing to do: " RV_NO_NEWS };
+        return RV_OK;
+    }
     rv_attention_learned done = { .why = "too little feedback yet that says which passage was of use" };
     l.learn = rv_new_array(a->mem, 2 * MOST, sizeof *l.learn);
     l.held = l.learn ? l.learn + MOST : NULL;

@@ -36,7 +36,8 @@ typedef struct rv_attention_learned {
 
 /**
  * rv_attention_learn - from all feedback so far: every question with a good rating (as of rv_feedback), or corrected, is asked of the memory again. What
- * was learned from three quarters of them is used when it ranks the last quarter better by at least 0.02 nDCG@10.
+ * was learned from three quarters of them is used when it ranks the last quarter better by at least 0.02 nDCG@10. Nothing is, while nothing was rated
+ * since the last version was taken back.
  *
  * Errors: RV_E_NOMEM, the store's. One thread at a time.
  */

@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "learn/episode.h"
 #include "learn/judge.h"
 #include "store/policy.h"
 
@@ -356,7 +357,13 @@ rv_err rv_bank_learn(rv_bank *b, const char *const *models, size_t n_models, uin
                      rv_bank_learned *out)
 {
     cycle c = { .b = b };
+    bool news = true;
     *out = (rv_bank_learned){ 0 };
+    RV_TRY(rv_feedback_is_news(b->db, RV_BANK_POLICY, &news));
+    if (!news) {
+        snprintf(out->why, sizeof out->why, "nothing to do: " RV_NO_NEWS);
+        return RV_OK;
+    }
     return end(&c, learn(&c, models, n_models, seed, out), out);
 }
 

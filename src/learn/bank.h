@@ -35,6 +35,7 @@ typedef struct rv_bank_learned {
 /**
  * rv_bank_learn - one cycle: questions since the last one are clustered; the newest 10,000 answers that were rated, corrected or judged are
  * counted. Used when the error on every fifth question, which is not counted for the measure, is at most 0.98 of before.
+ * Nothing is learned while nothing was rated since the last version was taken back.
  *
  * models   [n] cheapest first
  * Errors:  those of the store; RV_E_NOMEM. One thread at a time.

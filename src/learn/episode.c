@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/metrics.h"
 #include "router/cover.h"
+#include "store/policy.h"
 #include "store/witness.h"
 
 #include <pthread.h>
@@ -486,5 +487,19 @@ rv_err rv_feedback_store(rv_db *db, rv_memory *memory, const rv_feedback *feedba
     rv_err e = apply(&j, out);
     pthread_mutex_unlock(&one_at_a_time);
     rv_arena_free(j.arena);
+    return e;
+}
+
+rv_err rv_feedback_is_news(rv_db *db, const char *kind, bool *out)
+{
+    int64_t taken_back = 0, newest = 0;
+    sqlite3 *conn;
+    RV_TRY(rv_policy_taken_back(db, kind, &taken_back));
+    RV_TRY(rv_db_reader(db, &conn));
+    rv_err e = rv_db_int(conn, &newest, "SELECT coalesce(max(created_ms), 0) FROM feedback", "");
+    rv_db_reader_done(db, conn);
+    if (!e) {
+        *out = taken_back == 0 || newest > taken_back;
+    }
     return e;
 }

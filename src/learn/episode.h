@@ -72,4 +72,14 @@ typedef struct rv_feedback_done {
  */
 rv_err rv_feedback_store(rv_db *db, rv_memory *memory, const rv_feedback *feedback,
                          rv_feedback_done *out) RV_MUST_CHECK;
+
+/**
+ * rv_feedback_is_news - whether something was rated or corrected since the version of a kind (store/policy.h) was made that was taken back: from
+ * the same feedback the same would be learned again. True: there is no such version.
+ *
+ * Errors: the store's. Any thread.
+ */
+rv_err rv_feedback_is_news(rv_db *db, const char *kind, bool *out) RV_MUST_CHECK;
+#define RV_NO_NEWS                                                                                           \
+    "it was taken back, and nothing was rated or corrected since: the next feedback makes it learn again"
 #endif

@@ -696,8 +696,13 @@ static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
 rv_err rv_routing_learn(const rv_routing_job *job, rv_routing_done *done, rv_router **fresh)
 {
     round_of r = { .job = job };
+    bool news = true;
     *done = (rv_routing_done){ 0 };
     *fresh = NULL;
+    RV_TRY(rv_feedback_is_news(job->db, RV_ROUTING_POLICY, &news));
+    if (!news) {
+        return rv_fail(RV_E_ARG, "the router: " RV_NO_NEWS);
+    }
     RV_TRY(rv_arena_new(&rv_heap, ARENA_BYTES, &r.arena));
     rv_err e = learn_round(&r, done, fresh);
     rv_arena_free(r.arena);
@@ -717,8 +722,8 @@ rv_err rv_routing_decisions(rv_db *db, size_t n, json_t **out)
     sqlite3 *conn;
     sqlite3_stmt *s = NULL;
     bool row = true;
-    json_t *list = json_array();
     RV_TRY(rv_db_reader(db, &conn));
+    json_t *list = json_array();
     rv_err e = rv_db_prepare(conn, &s, sql, "i", (int64_t)n);
     while (!e && !(e = rv_db_step(s, &row)) && row) {
         const char *route = (const char *)sqlite3_column_text(s, 8);

@@ -50,7 +50,8 @@ typedef struct rv_routing_done {
  * router in use, by 0.003 of log loss and by a standard error, and its utility is not lower by two standard errors.
  *
  * fresh    out: what to use from now on, or NULL when the candidate was refused; the caller's
- * Errors:  RV_E_ARG not enough to learn from, and what is missing.  Those of the store.  RV_E_NOMEM.
+ * Errors:  RV_E_ARG not enough to learn from, and what is missing; the last version was taken back and nothing was rated since.  Those of the
+ *          store.  RV_E_NOMEM.
  * Threads: one at a time.
  */
 rv_err rv_routing_learn(const rv_routing_job *job, rv_routing_done *done, rv_router **fresh) RV_MUST_CHECK;

@@ -165,6 +165,15 @@ TEST(what_was_of_use_comes_first_afterwards_and_can_be_undone)
     open_store(&f);
     CHECK(version == 0 && whole_first(&f, false) == before, "rolled back to version %lld",
           (long long)version);
+    CHECK_OK(rv_attention_learn(f.attention, 0, 1, &done));
+    CHECK(done.version == 0 && strstr(done.why, "taken back") && whole_first(&f, false) == before,
+          "learned again from the same feedback: %s", done.why);
+    CHECK_OK(rv_db_begin(f.db, &conn));
+    CHECK_OK(
+        rv_db_exec(conn, "UPDATE policy SET created_ms = (SELECT max(created_ms) - 1 FROM feedback)", ""));
+    CHECK_OK(rv_db_commit(f.db));
+    CHECK_OK(rv_attention_learn(f.attention, 0, 1, &done));
+    CHECK(done.version == 2, "%s", done.why);
     close_store(&f);
 }
 

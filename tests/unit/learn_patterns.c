@@ -329,8 +329,23 @@ TEST(the_bank_learns_what_holds_on_answers_it_did_not_count_and_advises)
           "%zu merged, %zu dropped: %s", pruned.merged, pruned.dropped, done.why);
     rv_bank_close(bank);
 
-    /* a damaged version: the one before it, here none */
+    /* taken back: not learned again from the same feedback */
     sqlite3 *conn;
+    int64_t version;
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_policy_rollback(conn, RV_BANK_POLICY, "test", &version));
+    CHECK_OK(rv_db_commit(db));
+    CHECK_OK(rv_bank_open(&rv_heap, db, embed, &bank));
+    CHECK_OK(rv_bank_learn(bank, models, 2, 1, &done));
+    CHECK(!done.accepted && done.version == 0 && strstr(done.why, "taken back"), "%s", done.why);
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_db_exec(conn, "UPDATE policy SET created_ms = 1500", "")); /* some answers were rated since */
+    CHECK_OK(rv_db_commit(db));
+    CHECK_OK(rv_bank_learn(bank, models, 2, 1, &done));
+    CHECK(done.held > 0 && done.version > first, "%s", done.why);
+    rv_bank_close(bank);
+
+    /* a damaged version: the one before it, here none */
     CHECK_OK(rv_db_begin(db, &conn));
     CHECK_OK(rv_db_exec(conn,
                         "UPDATE policy SET bytes = zeroblob(100) WHERE kind = 'patterns' AND version >= ?1",

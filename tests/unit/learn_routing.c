@@ -169,6 +169,47 @@ TEST(rated_episodes_become_a_router_that_is_better_on_others)
     rv_db_close(db);
 }
 
+static int64_t number_of(rv_db *db, const char *sql)
+{
+    int64_t out = -1;
+    sqlite3 *conn;
+    CHECK_OK(rv_db_reader(db, &conn));
+    CHECK_OK(rv_db_int(conn, &out, sql, ""));
+    rv_db_reader_done(db, conn);
+    return out;
+}
+
+TEST(what_was_taken_back_is_not_learned_again_until_something_new_is_rated)
+{
+    rv_db *db = opened();
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh = NULL, *again = NULL;
+    sqlite3 *conn;
+    int64_t now = -1;
+    live(db, &(world){ 0 }, EPISODES, 1);
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(fresh && done.version == 1, "%s", done.why);
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_policy_rollback(conn, RV_ROUTING_POLICY, "test", &now));
+    CHECK_OK(rv_db_commit(db));
+    CHECK_ERR(rv_routing_learn(&job, &done, &again), RV_E_ARG);
+    CHECK(now == 0 && strstr(rv_err_text(), "taken back"), "%s", rv_err_text());
+    CHECK(number_of(db, "SELECT count(*) FROM policy") == 1 && !again, "it was learned again");
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(
+        rv_db_exec(conn,
+                   "UPDATE feedback SET created_ms = (SELECT created_ms FROM policy) + 1 WHERE request_id = "
+                   "(SELECT min(request_id) FROM feedback)",
+                   ""));
+    CHECK_OK(rv_db_commit(db));
+    CHECK_OK(rv_routing_learn(&job, &done, &again));
+    CHECK(again && done.version == 2, "%s", done.why);
+    rv_router_free(fresh);
+    rv_router_free(again);
+    rv_db_close(db);
+}
+
 TEST(what_was_learned_is_not_pushed_out_by_what_is_asked_today)
 {
     rv_db *db = opened();
