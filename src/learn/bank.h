@@ -2,6 +2,7 @@
 #ifndef RV_LEARN_BANK_H
 #define RV_LEARN_BANK_H
 #include "embed/embed.h"
+#include "learn/gate.h"
 #include "learn/patterns.h"
 #include "store/db.h"
 
@@ -38,10 +39,11 @@ typedef struct rv_bank_learned {
  * Nothing is learned while nothing was rated since the last version was taken back.
  *
  * models   [n] cheapest first
- * Errors:  those of the store; RV_E_NOMEM. One thread at a time.
+ * gate     may be NULL
+ * Errors:  those of the store; RV_E_NOMEM. RV_E_CANCELLED: the gate said so. One thread at a time.
  */
 rv_err rv_bank_learn(rv_bank *b, const char *const *models, size_t n_models, uint64_t seed,
-                     rv_bank_learned *out) RV_MUST_CHECK;
+                     const rv_gate *gate, rv_bank_learned *out) RV_MUST_CHECK;
 
 /** rv_bank_prune - alike patterns become one, spent ones go (rv_patterns_prune); used when the error on the held-out answers is not more than before.
  * Without 20 of those nothing changes. out as for rv_bank_learn: patterns those that are left, grown not set. */

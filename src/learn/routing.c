@@ -353,7 +353,8 @@ static rv_err read_episodes(round_of *r)
     RV_TRY(rv_db_reader(r->job->db, &conn));
     e = rv_db_prepare(conn, &s, sql, "if", (int64_t)capacity, RV_JUDGE_PRIOR);
     while (!e && !(e = rv_db_step(s, &row)) && row) {
-        e = read_row(r, s);
+        e = rv_gate_go_on(r->job->gate);
+        e = e ? e : read_row(r, s);
     }
     sqlite3_finalize(s);
     rv_db_reader_done(r->job->db, conn);
@@ -655,20 +656,13 @@ static double share_to_aim_at(const round_of *r)
     return job->cost_share * fmin(SHARE_MOVES, fmax(1 / SHARE_MOVES, made_for / spent));
 }
 
-static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
+/* What is looked at here nobody else changes. */
+static rv_err train(const round_of *r, const rv_router_row *rows, size_t n, rv_routing_done *done,
+                    rv_router **out)
 {
     const rv_routing_job *job = r->job;
-    rv_router_row *rows = NULL;
-    size_t n = 0;
     rv_router_trained trained;
-    rv_router *candidate = NULL;
     verdict v = { 0 };
-    RV_TRY(read_episodes(r));
-    RV_TRY(weigh_raters(r));
-    gather(r);
-    RV_TRY(make_rows(r, &rows, &n));
-    done->episodes = r->rated;
-    done->questions = r->n_questions;
     size_t dim = job->embed ? rv_embed_dim(job->embed) : 0;
     rv_router_set set = { rows,        n,   job->n_tiers,
                           job->tiers,  dim, job->embed ? rv_embed_name(job->embed) : "",
@@ -679,12 +673,28 @@ static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
     how.usual = job->usual;
     how.cascade = job->cascade;
     how.seed = (uint64_t)job->now_version + 1;
-    RV_TRY(rv_router_train(&rv_heap, &set, &how, &trained, &candidate));
-    rv_err e = compare(r, candidate, trained.lambda, &v);
-    if (!e) {
-        judge(&v, done);
-        e = store(r, candidate, done);
-    }
+    RV_TRY(rv_router_train(&rv_heap, &set, &how, &trained, out));
+    RV_TRY(compare(r, *out, trained.lambda, &v));
+    judge(&v, done);
+    return RV_OK;
+}
+
+static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
+{
+    const rv_gate *gate = r->job->gate;
+    rv_router_row *rows = NULL;
+    size_t n = 0;
+    rv_router *candidate = NULL;
+    RV_TRY(read_episodes(r));
+    RV_TRY(weigh_raters(r));
+    gather(r);
+    RV_TRY(make_rows(r, &rows, &n));
+    done->episodes = r->rated;
+    done->questions = r->n_questions;
+    rv_gate_leave(gate);
+    rv_err e = train(r, rows, n, done, &candidate), left = rv_gate_enter(gate);
+    e = e ? e : left;
+    e = e ? e : store(r, candidate, done);
     if (!e && done->accepted) {
         *fresh = candidate;
         return RV_OK;

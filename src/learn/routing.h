@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "embed/embed.h"
+#include "learn/gate.h"
 #include "router/router.h"
 #include "store/db.h"
 
@@ -23,6 +24,7 @@ typedef struct rv_routing_job {
     double cost_share;        /* as in rv_router_how */
     const rv_router *now;     /* in use, NULL: none */
     int64_t now_version;
+    const rv_gate *gate; /* NULL: nothing is forgotten meanwhile */
 } rv_routing_job;
 
 typedef struct rv_routing_done {
@@ -51,7 +53,7 @@ typedef struct rv_routing_done {
  *
  * fresh    out: what to use from now on, or NULL when the candidate was refused; the caller's
  * Errors:  RV_E_ARG not enough to learn from, and what is missing; the last version was taken back and nothing was rated since.  Those of the
- *          store.  RV_E_NOMEM.
+ *          store.  RV_E_NOMEM.  RV_E_CANCELLED the gate said so.
  * Threads: one at a time.
  */
 rv_err rv_routing_learn(const rv_routing_job *job, rv_routing_done *done, rv_router **fresh) RV_MUST_CHECK;

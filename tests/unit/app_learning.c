@@ -1,9 +1,11 @@
 /* The loops of the running system: what they leave alone. */
 #include "app/app.h"
-#include "app/learning.h"
+#include "app/learning_priv.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "test.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,5 +102,60 @@ TEST(an_adapter_that_was_taken_back_is_not_learned_again_from_the_same_correctio
     CHECK_OK(rv_app_learn(f.app, false, NULL, NULL, &done));
     check_stage(&f, "adapters", "no corrections since");
     CHECK(rv_adapters_in_use(f.p->adapters, fingerprint, "anna") == 0, "a version is in use");
+    end(&f);
+}
+
+typedef struct told {
+    fixture *f;
+    int rounds, forgets; /* in so many of them somebody forgets */
+    bool dropped;        /* the last one */
+} told;
+
+/* Reads, trains, and would publish. Who forgets while it trains does not wait for it. */
+static rv_err round_of(learning *l, const rv_gate *gate, void *out)
+{
+    told *t = out;
+    rv_pipeline *p = t->f->p;
+    rv_forgotten done;
+    RV_TRY(rv_gate_go_on(gate));
+    rv_gate_leave(gate);
+    if (t->rounds++ < t->forgets) {
+        corrected(t->f, "m", rv_clock_wall_ms());
+        CHECK_OK(p->forget(p->forget_self, "anna", NULL, 0, &done));
+        CHECK(done.requests == 1, "%zu requests", done.requests);
+    }
+    rv_err e = rv_gate_enter(gate);
+    t->dropped = e != RV_OK;
+    CHECK(atomic_load(&l->app->forgetting) == 0, "somebody forgets");
+    return e;
+}
+
+TEST(a_round_begins_again_when_something_is_forgotten_while_it_trains)
+{
+    fixture f;
+    start(&f);
+    learning l = { .app = f.app };
+    told twice = { .f = &f, .forgets = 2 }, late = { .f = &f, .forgets = 1 };
+    CHECK_OK(app_learn_round(&l, INFINITY, round_of, &twice));
+    CHECK(twice.rounds == 3 && !twice.dropped, "%d rounds", twice.rounds);
+    CHECK_ERR(app_learn_round(&l, 0, round_of, &late), RV_E_CANCELLED);
+    CHECK(late.rounds == 1 && late.dropped && l.yields && !l.ended, "%d rounds", late.rounds);
+    end(&f);
+}
+
+static bool never(void *self)
+{
+    (void)self;
+    return false;
+}
+
+TEST(a_round_ends_when_it_is_told_to)
+{
+    fixture f;
+    start(&f);
+    learning l = { .app = f.app, .go_on = never };
+    told t = { .f = &f };
+    CHECK_ERR(app_learn_round(&l, INFINITY, round_of, &t), RV_E_CANCELLED);
+    CHECK(t.rounds == 0 && l.ended, "%d rounds", t.rounds);
     end(&f);
 }

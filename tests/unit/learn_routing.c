@@ -210,6 +210,58 @@ TEST(what_was_taken_back_is_not_learned_again_until_something_new_is_rated)
     rv_db_close(db);
 }
 
+typedef struct watched {
+    int rows, most; /* asked; rows after which it is to give way */
+    int left, entered;
+    bool forgotten;
+} watched;
+
+static bool go_on(void *self)
+{
+    watched *w = self;
+    return w->rows++ < w->most;
+}
+
+static void leave(void *self)
+{
+    watched *w = self;
+    CHECK(w->left == w->entered, "left twice");
+    w->left++;
+}
+
+static bool enter(void *self)
+{
+    watched *w = self;
+    w->entered++;
+    return !w->forgotten;
+}
+
+TEST(nobody_waits_while_it_trains_and_what_was_forgotten_meanwhile_is_not_published)
+{
+    rv_db *db = opened();
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh = NULL;
+    live(db, &(world){ 0 }, EPISODES, 1);
+    watched gives_way = { .most = 50 }, too_late = { .most = INT32_MAX, .forgotten = true },
+            alone = { .most = INT32_MAX };
+    rv_gate gate = { go_on, leave, enter, &gives_way };
+    job.gate = &gate;
+    CHECK_ERR(rv_routing_learn(&job, &done, &fresh), RV_E_CANCELLED);
+    CHECK(gives_way.rows == 51 && gives_way.left == 0, "%d rows, left %d times", gives_way.rows,
+          gives_way.left);
+    gate.self = &too_late;
+    CHECK_ERR(rv_routing_learn(&job, &done, &fresh), RV_E_CANCELLED);
+    CHECK(too_late.rows == EPISODES && too_late.left == 1 && too_late.entered == 1, "%d rows, left %d times",
+          too_late.rows, too_late.left);
+    CHECK(!fresh && number_of(db, "SELECT count(*) FROM policy") == 0, "it was published");
+    gate.self = &alone;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(fresh && done.version == 1 && alone.left == 1 && alone.entered == 1, "%s", done.why);
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
 TEST(what_was_learned_is_not_pushed_out_by_what_is_asked_today)
 {
     rv_db *db = opened();
