@@ -110,9 +110,20 @@ static rv_err load(rv_instant *i)
     return RV_OK;
 }
 
+static void drop_lessons(rv_instant *i)
+{
+    for (size_t h = 0; h < HELD; h++) {
+        rv_free(i->mem, i->held[h].vectors);
+        i->held[h] = (lesson){ 0 };
+    }
+    memset(i->others, 0, OTHERS * i->dim * sizeof *i->others);
+    i->n_others = i->n_held = i->signals = i->since = 0;
+}
+
 rv_err rv_instant_reload(rv_instant *i)
 {
     pthread_mutex_lock(&i->learning);
+    drop_lessons(i); /* of what may have been forgotten */
     rv_err e = load(i);
     pthread_mutex_unlock(&i->learning);
     return e;
