@@ -17,7 +17,9 @@ enum {
     LEAST_HELD = 20,
     LEAST_OUTCOMES = 100,
     LEAST_SPENT = 100,
-    ARENA_BYTES = 512 << 20,
+    ARENA_BYTES = 512 << 20, /* beside the rows */
+    MOST = 120000,           /* rows: a version holds all its questions, and has 64 MB (store/policy.h) */
+    ROW_BYTES = 16 << 10,    /* of one, at most, on average: its text, what memory had found, five answers */
     RATERS_MAX = 256
 };
 #define MARGIN       0.005
@@ -319,6 +321,11 @@ rv_err rv_routing_rated_share(rv_db *db, size_t n, double *out)
     return e;
 }
 
+static size_t most_rows(const rv_routing_job *job)
+{
+    return job->capacity < MOST ? job->capacity : MOST;
+}
+
 static rv_err read_episodes(round_of *r)
 {
     /* When there are more than there is room for: the newest half, and of all before a uniform sample, so that what is asked today does not push out what was
@@ -330,7 +337,7 @@ static rv_err read_episodes(round_of *r)
         " SELECT e.question, e.model, e.confidence, e.route, coalesce(f.rating, 0), c.request_id IS NOT NULL,"
         " e.created_ms, e.answer, c.correction, j.quality" RATED
         " AND (e.request_id IN newest OR e.request_id IN sample) ORDER BY e.created_ms";
-    size_t capacity = r->job->capacity;
+    size_t capacity = most_rows(r->job);
     int64_t rated = 0;
     sqlite3 *conn;
     sqlite3_stmt *s = NULL;
@@ -713,7 +720,8 @@ rv_err rv_routing_learn(const rv_routing_job *job, rv_routing_done *done, rv_rou
     if (!news) {
         return rv_fail(RV_E_ARG, "the router: " RV_NO_NEWS);
     }
-    RV_TRY(rv_arena_new(&rv_heap, ARENA_BYTES, &r.arena));
+    size_t row = ROW_BYTES + (job->embed ? rv_embed_dim(job->embed) * sizeof(float) : 0);
+    RV_TRY(rv_arena_new(&rv_heap, ARENA_BYTES + most_rows(job) * row, &r.arena));
     rv_err e = learn_round(&r, done, fresh);
     rv_arena_free(r.arena);
     return e;

@@ -20,9 +20,10 @@ typedef struct rv_routing_job {
     size_t n_tiers, usual;    /* usual: the tier that answers without a router */
     double threshold;         /* of confidence, as in rv_choice_how */
     bool cascade;             /* a larger tier may answer again */
-    size_t capacity;          /* episodes that are looked at: the newest half, and a sample of all before */
-    double cost_share;        /* as in rv_router_how */
-    const rv_router *now;     /* in use, NULL: none */
+    size_t
+        capacity; /* episodes that are looked at: the newest half, and a sample of all before; 120,000 at most */
+    double cost_share;    /* as in rv_router_how */
+    const rv_router *now; /* in use, NULL: none */
     int64_t now_version;
     const rv_gate *gate; /* NULL: nothing is forgotten meanwhile */
 } rv_routing_job;

@@ -474,6 +474,8 @@ TEST(too_little_to_learn_from_is_said)
     int64_t rated;
     CHECK_OK(rv_routing_rated(db, &rated));
     CHECK(rated == 12, "%lld", (long long)rated);
+    job.capacity = SIZE_MAX;
+    CHECK_ERR(rv_routing_learn(&job, &done, &fresh), RV_E_ARG);
     json_t *list;
     CHECK_OK(rv_routing_decisions(db, 5, &list));
     CHECK(json_array_size(list) == 5 &&
