@@ -187,18 +187,15 @@ bool rv_episode_is_refusal(const char *answer)
     return a.n == 0 || rv_str_eq(a, refusal);
 }
 
-/* A citation "[12]" at the start of text: its length and number, or 0. */
-static size_t citation(const char *text, size_t *number)
+bool rv_episode_cites(const char *answer, size_t number)
 {
-    size_t n = 1, value = 0;
-    while (text[0] == '[' && text[n] >= '0' && text[n] <= '9' && n < 5) {
-        value = value * 10 + (size_t)(text[n++] - '0');
+    rv_str rest = rv_str_from(answer);
+    size_t cited = 0;
+    bool found = false;
+    while (!found && rv_cite_next(&rest, &cited)) {
+        found = cited == number;
     }
-    if (n == 1 || text[n] != ']') {
-        return 0;
-    }
-    *number = value;
-    return n + 1;
+    return found;
 }
 
 bool rv_episode_same_answer(const char *a, const char *b)
@@ -209,9 +206,10 @@ bool rv_episode_same_answer(const char *a, const char *b)
 /* The sources an answer cites, each once, in the order of the answer. */
 static size_t cited_sources(const rv_episode *e, int64_t out[MAX_SOURCES])
 {
-    size_t n = 0, number;
-    for (const char *at = e->answer; *at; at++) {
-        if (!citation(at, &number) || number < 1 || number > e->n_sources || n == MAX_SOURCES) {
+    rv_str rest = rv_str_from(e->answer);
+    size_t n = 0;
+    for (size_t number; n < MAX_SOURCES && rv_cite_next(&rest, &number);) {
+        if (number < 1 || number > e->n_sources) {
             continue;
         }
         int64_t id = e->sources[number - 1];
@@ -248,9 +246,10 @@ static const char *one_line(rv_arena *arena, const char *text)
 static const char *without_citations(rv_arena *arena, const char *answer)
 {
     char *out = rv_arena_strdup(arena, answer), *to = out;
+    const char *end = out ? out + strlen(out) : NULL;
     size_t number;
-    for (const char *at = out; at && *at;) {
-        size_t skip = citation(at, &number);
+    for (const char *at = out; at < end;) {
+        size_t skip = rv_cite_at(rv_str_of(at, (size_t)(end - at)), &number);
         if (skip > 0) {
             at += skip;
         } else {

@@ -32,6 +32,9 @@ rv_err rv_episode_add_tries(rv_db *db, const char *request_id, const char *tries
 /** rv_episode_is_refusal - the answer that says the passages do not hold it ("Not in the passages."). */
 bool rv_episode_is_refusal(const char *answer);
 
+/** rv_episode_cites - whether an answer cites passage number ("[2]"). */
+bool rv_episode_cites(const char *answer, size_t number);
+
 /** rv_episode_same_answer - a and b say the same: letters and digits, whatever their case, what they cite and how they are set. */
 bool rv_episode_same_answer(const char *a, const char *b);
 

@@ -181,13 +181,6 @@ void rv_instant_turn(rv_instant *i, float *vector)
 
 /* ---- a signal ---- */
 
-static bool cites(const char *answer, size_t number)
-{
-    char mark[24];
-    snprintf(mark, sizeof mark, "[%zu]", number);
-    return strstr(answer, mark) != NULL;
-}
-
 /* Which of the episode's passages were of use; with a correction the fact it became, which then stands last in ids. */
 static size_t judge_sources(const rv_episode *e, const rv_feedback *f, const rv_feedback_done *done,
                             int64_t ids[SHOWN], bool used[SHOWN])
@@ -196,7 +189,8 @@ static size_t judge_sources(const rv_episode *e, const rv_feedback *f, const rv_
     for (size_t s = 0; s < e->n_sources && n + 1 < SHOWN; s++) {
         if (e->sources[s] != done->fact) {
             ids[n] = e->sources[s];
-            used[n++] = !f->correction && f->rating >= rv_good_rating(f->good) && cites(e->answer, s + 1);
+            used[n++] =
+                !f->correction && f->rating >= rv_good_rating(f->good) && rv_episode_cites(e->answer, s + 1);
         }
     }
     if (f->correction && done->fact) {
@@ -393,7 +387,7 @@ static rv_err move_edges(rv_instant *i, const rv_episode *e, const rv_feedback *
         if (e->sources[s] == outcome.anchor) {
             continue;
         }
-        if (!f->correction && cites(e->answer, s + 1)) {
+        if (!f->correction && rv_episode_cites(e->answer, s + 1)) {
             used[outcome.n_used++] = e->sources[s];
         } else {
             unused[outcome.n_unused++] = e->sources[s];
