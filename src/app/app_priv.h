@@ -14,6 +14,7 @@ struct rv_app {
     struct learner *learner; /* its thread, NULL: none */
     pthread_rwlock_t quiet;  /* the pipeline's */
     atomic_int forgetting;   /* how many wait for it to forget, or do: what takes long stops for them */
+    atomic_int forgotten;    /* how often that was done since the start; changes only while they are alone */
 };
 
 /** app_open_forget - what pipeline.forget needs, and the end of a forgetting that was cut short. When that fails it is logged, and the next start

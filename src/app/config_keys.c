@@ -163,7 +163,8 @@ const rv_config_key rv_config_keys[] = {
          "answers go there. Unset: the largest tier judges"),
     TEXT("learning", "judge_model", STRING, NULL, now, "the model that judges there"),
     INT("learning", "replay_capacity", 1, 1000000000, "100000", now,
-        "rated episodes that are learned from: the newest half, and of more than fit a sample of all before"),
+        "rated episodes that are learned from: the newest half, and of more than fit a sample of all before; "
+        "the router takes 120000 at most"),
     INT("learning", "batch_size", 1, 256, "16", now, "rows of one step of training an adapter"),
     FLOAT("learning", "learning_rate", 0.000001, 1, "0.006", now, "largest step of training an adapter"),
     FLOAT("learning", "ewc_lambda", 0, 100000, "0.1", now,

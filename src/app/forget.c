@@ -56,6 +56,7 @@ static rv_err forget(void *self, const char *user, const int64_t *ids, size_t n,
     rv_forget_place place = place_of(app);
     atomic_fetch_add(&app->forgetting, 1);
     pthread_rwlock_wrlock(&app->quiet);
+    atomic_fetch_add(&app->forgotten, 1);
     if (app->pipeline.tries) { /* they have read what is to go, and leave conversations behind */
         rv_tries_drop(app->pipeline.tries);
     }

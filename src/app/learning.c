@@ -28,6 +28,45 @@ bool app_learning_goes_on(void *self)
     return !l->yields && !l->ended;
 }
 
+static void leave(void *self)
+{
+    rv_pipeline_leave(&((learning *)self)->app->pipeline);
+}
+
+static bool enter(void *self)
+{
+    learning *l = self;
+    rv_pipeline_enter(&l->app->pipeline);
+    l->yields = l->yields || atomic_load(&l->app->forgotten) != l->forgotten;
+    return !l->yields;
+}
+
+rv_err app_learn_round(learning *l, double until_ms,
+                       rv_err (*round)(learning *l, const rv_gate *gate, void *out), void *out)
+{
+    const rv_gate gate = { app_learning_goes_on, leave, enter, l };
+    const rv_pipeline *p = &l->app->pipeline;
+    rv_err e;
+    do {
+        l->yields = false;
+        rv_pipeline_enter(p); /* behind who waits to forget */
+        l->forgotten = atomic_load(&l->app->forgotten);
+        e = round(l, &gate, out);
+        rv_pipeline_leave(p);
+    } while (e == RV_E_CANCELLED && l->yields && !l->ended && rv_clock_ms() < until_ms);
+    return e;
+}
+
+/* Somebody forgot, and then the time was up: no failure, and no reason to run the stage again. */
+static bool gave_way(const learning *l, rv_err e, rv_loop_report *out)
+{
+    bool so = e == RV_E_CANCELLED && l->yields && !l->ended;
+    if (so) {
+        app_say(out, "what was forgotten took all the time: the next run learns");
+    }
+    return so;
+}
+
 /* Of the tiers there are, cheapest first. */
 static size_t models_of(const rv_app *app, const char *ids[RV_TIERS + 1], const char **usual)
 {
@@ -110,9 +149,12 @@ static rv_err judge_stage(void *self, double until_ms, rv_loop_report *out)
 
 static rv_err router_stage(void *self, double until_ms, rv_loop_report *out)
 {
+    learning *l = self;
     rv_routing_done done;
-    (void)until_ms; /* a round is one piece of work */
-    rv_err e = rv_app_learn_router(((learning *)self)->app, &done);
+    rv_err e = app_learn_router(l, until_ms, &done);
+    if (gave_way(l, e, out)) {
+        return RV_OK;
+    }
     if (e == RV_E_ARG || e == RV_E_UNSUPPORTED) { /* not enough to learn from, or nothing to choose between */
         snprintf(out->why, sizeof out->why, "nothing to do: %.150s", rv_err_text());
         return RV_OK;
@@ -128,18 +170,24 @@ static rv_err router_stage(void *self, double until_ms, rv_loop_report *out)
     return e;
 }
 
+static rv_err attention_round(learning *l, const rv_gate *gate, void *out)
+{
+    const rv_pipeline *p = &l->app->pipeline;
+    return rv_attention_learn(p->attention, p->good_rating, 1, gate, out);
+}
+
 static rv_err attention_stage(void *self, double until_ms, rv_loop_report *out)
 {
-    const rv_pipeline *p = &((learning *)self)->app->pipeline;
+    learning *l = self;
     rv_attention_learned done;
-    (void)until_ms;
-    if (!p->attention) {
+    if (!l->app->pipeline.attention) {
         app_say(out, "nothing to do: learning is off");
         return RV_OK;
     }
-    rv_pipeline_enter(p);
-    rv_err e = rv_attention_learn(p->attention, p->good_rating, 1, &done);
-    rv_pipeline_leave(p);
+    rv_err e = app_learn_round(l, until_ms, attention_round, &done);
+    if (gave_way(l, e, out)) {
+        return RV_OK;
+    }
     if (!e) {
         *out = (rv_loop_report){ .accepted = done.version > 0,
                                  .changed = done.version,
@@ -151,21 +199,25 @@ static rv_err attention_stage(void *self, double until_ms, rv_loop_report *out)
     return e;
 }
 
+static rv_err patterns_round(learning *l, const rv_gate *gate, void *out)
+{
+    const char *ids[RV_TIERS + 1];
+    size_t n = models_of(l->app, ids, NULL);
+    return rv_bank_learn(l->app->pipeline.bank, ids, n, 1, gate, out);
+}
+
 static rv_err patterns_stage(void *self, double until_ms, rv_loop_report *out)
 {
-    const rv_app *app = ((learning *)self)->app;
-    const rv_pipeline *p = &app->pipeline;
-    const char *ids[RV_TIERS + 1];
+    learning *l = self;
     rv_bank_learned done;
-    (void)until_ms; /* bounded by the 10,000 answers it looks at */
-    size_t n = models_of(app, ids, NULL);
-    if (!p->bank) {
+    if (!l->app->pipeline.bank) {
         app_say(out, "nothing to do: learning is off");
         return RV_OK;
     }
-    rv_pipeline_enter(p);
-    rv_err e = rv_bank_learn(p->bank, ids, n, 1, &done);
-    rv_pipeline_leave(p);
+    rv_err e = app_learn_round(l, until_ms, patterns_round, &done);
+    if (gave_way(l, e, out)) {
+        return RV_OK;
+    }
     if (!e) {
         *out = (rv_loop_report){ .accepted = done.accepted,
                                  .changed = (int64_t)done.patterns,

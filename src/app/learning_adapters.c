@@ -44,20 +44,23 @@ static bool on_step(void *self, size_t step, size_t steps, double loss)
     return app_learning_goes_on(self);
 }
 
-/* *news: corrections since the version in use was made, or a micro adapter that is to be consolidated. */
+/* *news: corrections since a version was learned, in use or taken back, or since the one in use was loaded; or a micro adapter that is to be
+ * consolidated. */
 static rv_err has_news(const rv_pipeline *p, const rv_engine *engine, const pupil *who, bool *news)
 {
     rv_adapter_version version;
     rv_arena *arena;
-    int64_t id = rv_adapters_in_use(p->adapters, rv_engine_get_info(engine)->fingerprint, who->user);
-    *news = true;
+    uint64_t model = rv_engine_get_info(engine)->fingerprint;
+    int64_t id = rv_adapters_in_use(p->adapters, model, who->user), learned_ms = 0;
+    RV_TRY(rv_adapters_learned_ms(p->adapters, model, who->user, &learned_ms));
+    *news = who->newest_ms > learned_ms;
     if (!id) {
         return RV_OK;
     }
     RV_TRY(rv_arena_new(&rv_heap, ARENA_BYTES, &arena));
     rv_err e = rv_adapters_get(p->adapters, id, arena, &version);
     if (!e) {
-        *news = who->newest_ms > version.created_ms || strcmp(version.origin, "micro") == 0;
+        *news = (*news && who->newest_ms > version.created_ms) || strcmp(version.origin, "micro") == 0;
     }
     rv_arena_free(arena);
     return e == RV_E_NOT_FOUND ? RV_OK : e;

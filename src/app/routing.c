@@ -1,12 +1,12 @@
 #include "app/routing.h"
 
-#include "app/app_priv.h"
-#include "app/learning.h"
+#include "app/learning_priv.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,12 +189,12 @@ static size_t find_tiers(rv_app *app, const char *ids[RV_TIERS], float costs[RV_
     return n;
 }
 
-static rv_err learn(rv_app *app, rv_routing_done *done)
+static rv_err learn(rv_app *app, const rv_gate *gate, rv_routing_done *done)
 {
     rv_pipeline *p = &app->pipeline;
     const char *ids[RV_TIERS];
     float costs[RV_TIERS];
-    rv_routing_job job = { .db = p->db, .embed = p->embed, .tiers = ids, .costs = costs };
+    rv_routing_job job = { .db = p->db, .embed = p->embed, .tiers = ids, .costs = costs, .gate = gate };
     job.n_tiers = find_tiers(app, ids, costs, &job.usual);
     job.capacity = (size_t)rv_config_int(app->config, "learning.replay_capacity");
     job.threshold = p->confidence;
@@ -228,14 +228,23 @@ static rv_err learn(rv_app *app, rv_routing_done *done)
 
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
-rv_err rv_app_learn_router(rv_app *app, rv_routing_done *done)
+static rv_err router_round(learning *l, const rv_gate *gate, void *out)
+{
+    return learn(l->app, gate, out);
+}
+
+rv_err app_learn_router(learning *l, double until_ms, rv_routing_done *done)
 {
     pthread_mutex_lock(&one_at_a_time);
-    rv_pipeline_enter(&app->pipeline);
-    rv_err e = learn(app, done);
-    rv_pipeline_leave(&app->pipeline);
+    rv_err e = app_learn_round(l, until_ms, router_round, done);
     pthread_mutex_unlock(&one_at_a_time);
     return e;
+}
+
+rv_err rv_app_learn_router(rv_app *app, rv_routing_done *done)
+{
+    learning l = { .app = app };
+    return app_learn_router(&l, INFINITY, done);
 }
 
 rv_err rv_app_reload_router(rv_app *app)

@@ -202,20 +202,27 @@ typedef struct place {
     uint64_t model;
 } place;
 
-static rv_err place_open(place *p, cmd_line *line, bool with_model)
+static rv_err place_start(place *p, cmd_line *line, rv_app_parts parts)
 {
     *p = (place){ .line = line, .user = cmd_value(line, "user", "") };
-    const char *id = NULL;
-    RV_TRY(cmd_open(line, with_model ? RV_APP_ALL : RV_APP_MEMORY, &p->config, &p->app));
+    RV_TRY(cmd_open(line, parts, &p->config, &p->app));
     p->pipeline = rv_app_pipeline(p->app);
-    RV_TRY(rv_arena_new(&rv_heap, 64 << 20, &p->arena));
-    if (!with_model) {
-        return RV_OK;
-    }
-    RV_TRY(rv_backend_resolve(p->pipeline->backend, cmd_value(line, "model", NULL), &id));
+    return rv_arena_new(&rv_heap, 64 << 20, &p->arena);
+}
+
+static rv_err take_model(place *p, const char *name)
+{
+    const char *id = NULL;
+    RV_TRY(rv_backend_resolve(p->pipeline->backend, name, &id));
     RV_TRY(rv_backend_take(p->pipeline->backend, id, &p->engine));
     p->model = rv_engine_get_info(p->engine)->fingerprint;
     return RV_OK;
+}
+
+static rv_err place_open(place *p, cmd_line *line, bool with_model)
+{
+    RV_TRY(place_start(p, line, with_model ? RV_APP_ALL : RV_APP_MEMORY));
+    return with_model ? take_model(p, cmd_value(line, "model", NULL)) : RV_OK;
 }
 
 static int place_close(place *p, rv_err e)
@@ -340,19 +347,53 @@ int cmd_adapter_rollback(cmd_line *line)
     return place_close(&p, e);
 }
 
+/* The model that a version was made for, by its file's fingerprint. */
+static rv_err model_of_version(const place *p, const rv_adapter_version *v, const char **id)
+{
+    rv_backend_model models[64];
+    size_t n = rv_backend_models(p->pipeline->backend, models, RV_COUNT(models));
+    for (size_t i = 0; i < n && i < RV_COUNT(models); i++) {
+        rv_gguf *file = NULL;
+        if (rv_gguf_open(&rv_heap, models[i].path, &file)) {
+            continue; /* a model that cannot be read is said where it is asked for */
+        }
+        bool same = rv_gguf_fingerprint(file) == v->model;
+        rv_gguf_close(file);
+        if (same) {
+            *id = models[i].id;
+            return RV_OK;
+        }
+    }
+    return rv_fail(RV_E_NOT_FOUND,
+                   "adapter %lld is for the model %016llx, which is not here: name its file with --model",
+                   (long long)v->id, (unsigned long long)v->model);
+}
+
+/* A version is of the model its row names, a file of the one that is asked for. */
+static rv_err find_adapter(place *p, const char **path, const char **model)
+{
+    int64_t id;
+    rv_adapter_version v;
+    if (!rv_parse_i64(rv_str_from(*path), &id)) {
+        return RV_OK;
+    }
+    RV_TRY(rv_adapters_get(p->pipeline->adapters, id, p->arena, &v));
+    RV_TRY(model_of_version(p, &v, model));
+    return rv_adapters_path(p->pipeline->adapters, id, p->arena, path);
+}
+
 int cmd_adapter_export(cmd_line *line)
 {
     place p;
-    int64_t id;
-    const char *path = line->args[0], *out = cmd_value(line, "out", NULL);
+    const char *path = line->args[0], *out = cmd_value(line, "out", NULL),
+               *model = cmd_value(line, "model", NULL);
     rv_lora *lora = NULL;
     if (!out) {
         return cmd_usage(line, "--out is needed");
     }
-    rv_err e = place_open(&p, line, true);
-    if (!e && rv_parse_i64(rv_str_from(path), &id)) {
-        e = rv_adapters_path(p.pipeline->adapters, id, p.arena, &path);
-    }
+    rv_err e = place_start(&p, line, RV_APP_ALL);
+    e = e ? e : find_adapter(&p, &path, &model);
+    e = e ? e : take_model(&p, model);
     if (!e) {
         e = rv_engine_open_lora(p.engine, &rv_heap, path, &lora);
     }

@@ -210,7 +210,7 @@ int cmd_learn_attention(cmd_line *line)
     }
     if (!e) {
         e = rv_attention_learn(rv_app_pipeline(app)->attention, rv_app_pipeline(app)->good_rating,
-                               (uint64_t)seed, &done);
+                               (uint64_t)seed, NULL, &done);
     }
     if (!e && line->json) {
         cmd_print(json_pack("{s:I, s:I, s:f, s:f, s:I, s:s}", "learned_from", (json_int_t)done.learned_from,

@@ -26,6 +26,9 @@ static const char *const steps[] = {
     ("CREATE TABLE adapter_key ("
      "  adapter INTEGER PRIMARY KEY, embedder TEXT NOT NULL, dim INTEGER NOT NULL, keys BLOB NOT NULL);"),
     "ALTER TABLE adapter ADD COLUMN base INTEGER NOT NULL DEFAULT 0;",
+    /* The newest number ever given: one that was forgotten is not given again, records and what is open still name it. */
+    ("CREATE TABLE adapter_last (id INTEGER NOT NULL);"
+     "INSERT INTO adapter_last SELECT coalesce(max(id), 0) FROM adapter;"),
 };
 
 /* ---- what is in use ---- */
@@ -210,6 +213,25 @@ rv_err rv_adapters_list(rv_adapters *a, rv_arena *arena, rv_adapter_version **ou
     return e;
 }
 
+rv_err rv_adapters_learned_ms(rv_adapters *a, uint64_t model, const char *user, int64_t *out)
+{
+    char name[17];
+    sqlite3 *conn;
+    int64_t newest = 0;
+    adapters_model_text(model, name);
+    RV_TRY(rv_db_reader(a->db, &conn));
+    rv_err e =
+        rv_db_int(conn, &newest,
+                  "SELECT coalesce(max(created_ms), 0) FROM adapter WHERE model = ?1 AND user = ?2 AND "
+                  "origin <> 'load'",
+                  "tt", name, user);
+    rv_db_reader_done(a->db, conn);
+    if (!e) {
+        *out = newest;
+    }
+    return e;
+}
+
 rv_err rv_adapters_path(const rv_adapters *a, int64_t id, rv_arena *arena, const char **out)
 {
     *out = rv_arena_printf(arena, "%s/%lld.gguf", a->folder, (long long)id);
@@ -279,6 +301,12 @@ static rv_err write_version(sqlite3 *conn, const rv_adapter_version *v, const ch
     return write_use(conn, "publish", model, user, id, parent);
 }
 
+static rv_err next_id(sqlite3 *conn, int64_t *out)
+{
+    RV_TRY(rv_db_exec(conn, "UPDATE adapter_last SET id = id + 1", ""));
+    return rv_db_int(conn, out, "SELECT id FROM adapter_last", "");
+}
+
 rv_err rv_adapters_publish(rv_adapters *a, const rv_adapter_version *v, const rv_lora *lora, int64_t *out)
 {
     char model[17], path[4096];
@@ -295,7 +323,7 @@ rv_err rv_adapters_publish(rv_adapters *a, const rv_adapter_version *v, const rv
         rv_free(a->mem, spare);
         return e;
     }
-    e = rv_db_int(conn, &id, "SELECT coalesce(max(id), 0) + 1 FROM adapter", "");
+    e = next_id(conn, &id);
     snprintf(path, sizeof path, "%s/%lld.gguf", a->folder, (long long)id);
     if (!e) {
         e = rv_lora_write(lora, path, v->origin); /* durable before the row that names it */
@@ -304,12 +332,12 @@ rv_err rv_adapters_publish(rv_adapters *a, const rv_adapter_version *v, const rv
         e = write_version(conn, v, model, user, parent, id);
     }
     if (e) {
+        unlink(path); /* nothing names it. Before another can begin, and be given the number */
         rv_db_rollback(a->db);
     } else {
-        e = rv_db_commit(a->db);
+        e = rv_db_commit(a->db); /* when that fails the file stays, for the next to write over or for sweep */
     }
     if (e) {
-        unlink(path); /* nothing names it; one that stays is written over by the next */
         rv_free(a->mem, spare);
         return e;
     }
@@ -396,7 +424,8 @@ static rv_err sweep(rv_adapters *a)
     if (!folder) {
         return rv_fail(RV_E_IO, "%s: cannot read the folder: %s", a->folder, strerror(errno));
     }
-    rv_err e = rv_db_reader(a->db, &conn);
+    rv_err e =
+        rv_db_begin(a->db, &conn); /* alone: a version that is being published has a file before its row */
     if (e) {
         closedir(folder);
         return e;
@@ -418,7 +447,7 @@ static rv_err sweep(rv_adapters *a)
         }
     }
     closedir(folder);
-    rv_db_reader_done(a->db, conn);
+    rv_db_rollback(a->db);
     return e ? e : rv_dir_sync(a->folder);
 }
 
@@ -440,6 +469,7 @@ static rv_err remove_versions(rv_adapters *a, const char *sql, const char *user,
     free_uses(a);
     adapters_free_keys(a);
     e = read_uses(a);
+    adapters_tidy(a);
     pthread_mutex_unlock(&a->lock);
     if (!e) {
         *removed = n;

@@ -77,6 +77,9 @@ rv_err rv_adapters_open_files(rv_adapters *a, const rv_engine *engine, int64_t i
 /** rv_adapters_in_use - id of what a user (not added up with everybody's) has; 0: none. Any thread. */
 int64_t rv_adapters_in_use(rv_adapters *a, uint64_t model, const char *user);
 
+/** rv_adapters_learned_ms - when the newest version was made that was learned for a user, in use or taken back; 0: there is none. Any thread. */
+rv_err rv_adapters_learned_ms(rv_adapters *a, uint64_t model, const char *user, int64_t *out) RV_MUST_CHECK;
+
 /**
  * rv_adapters_forget - versions of a user, of all models, go with their files; where one was in use its newest ancestor that stays is used, or none.
  *

@@ -53,6 +53,8 @@ use *adapters_find_use(const rv_adapters *a, const char *model, const char *user
 /** adapters_open_room .. adapters_close_room - take part in the budget, and give back all that is open. */
 void adapters_open_room(rv_adapters *a);
 void adapters_close_room(rv_adapters *a);
+/** adapters_tidy - with the lock: closes those that nobody holds and that are not in use any more. */
+void adapters_tidy(rv_adapters *a);
 /** adapters_free_keys - with the lock: they are read again when they are asked for. */
 void adapters_free_keys(rv_adapters *a);
 #endif

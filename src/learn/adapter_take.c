@@ -300,8 +300,7 @@ static rv_err open_both(rv_adapters *a, const rv_engine *engine, held *h)
     return e;
 }
 
-/* With the lock. Those that nobody holds and that are not in use any more. */
-static void tidy(rv_adapters *a)
+void adapters_tidy(rv_adapters *a)
 {
     for (held **link = &a->open; *link;) {
         held *h = *link;
@@ -360,7 +359,7 @@ rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *use
     rv_err e = for_question(a, shared, question, &shared_id);
     e = e ? e : for_question(a, own, question, &own_id);
     if (!e && (shared_id || own_id)) {
-        tidy(a);
+        adapters_tidy(a);
         e = find_or_open(a, engine, shared_id, own_id, &h);
     }
     if (!e) {
@@ -385,6 +384,6 @@ void rv_adapters_put(rv_adapters *a, const rv_lora *lora)
             h->used_ms = rv_clock_ms();
         }
     }
-    tidy(a);
+    adapters_tidy(a);
     pthread_mutex_unlock(&a->lock);
 }

@@ -3,6 +3,7 @@
 #include "attend/attend.h"
 #include "base/clock.h"
 #include "base/rng.h"
+#include "learn/episode.h"
 #include "learn/evidence.h"
 #include "learn/probes.h"
 #include "store/policy.h"
@@ -200,13 +201,14 @@ static rv_err add_lesson(rv_attention *a, lessons *l, const rv_probe *p)
     return RV_OK;
 }
 
-static rv_err read_lessons(rv_attention *a, int good, lessons *l)
+static rv_err read_lessons(rv_attention *a, int good, const rv_gate *gate, lessons *l)
 {
     rv_probe *probes = NULL;
     size_t n = 0;
     rv_err e = rv_probes_read(a->db, a->embed, good, MOST, l->arena, &probes, &n);
     for (size_t i = 0; !e && i < n; i++) {
-        e = add_lesson(a, l, &probes[i]);
+        e = rv_gate_go_on(gate);
+        e = e ? e : add_lesson(a, l, &probes[i]);
     }
     return e;
 }
@@ -246,61 +248,73 @@ static rv_err store_version(rv_attention *a, const rv_attend_weights *w, const r
     return e;
 }
 
-/* From the weights in use, or from the order of retrieval; *out NULL: nothing better was found. */
-static rv_err train(rv_attention *a, const lessons *l, uint64_t seed, rv_attention_learned *done,
-                    rv_attend_weights **out)
+/* The weights in use, or such as keep the order of retrieval. */
+static rv_err start_from(const rv_attention *a, uint64_t seed, rv_attend_weights **out)
+{
+    return a->weights ? rv_attend_copy(a->weights, out)
+                      : rv_attend_new(a->mem, rv_embed_dim(a->embed), true, seed, out);
+}
+
+static rv_err train(rv_attend_weights *w, const lessons *l, uint64_t seed, rv_attention_learned *done)
+{
+    rv_attend_training how = rv_attend_training_default();
+    how.seed = seed;
+    how.epochs += SMALL / l->n_learn; /* few questions: as many steps all the same */
+    how.patience = how.epochs / 3;
+    how.rate = 0.01F;
+    return rv_attend_train(w, rv_kernels_best(), l->learn, l->n_learn, l->held, l->n_held, how, &done->before,
+                           &done->after);
+}
+
+/* From the lessons to what is used. Only in between nobody waits for it: all it looks at there is its own. */
+static rv_err learn(rv_attention *a, const lessons *l, uint64_t seed, const rv_gate *gate,
+                    rv_attention_learned *done)
 {
     rv_attend_weights *w = NULL;
-    rv_err e = a->weights ? rv_attend_copy(a->weights, &w)
-                          : rv_attend_new(a->mem, rv_embed_dim(a->embed), true, seed, &w);
-    if (!e) {
-        rv_attend_training how = rv_attend_training_default();
-        how.seed = seed;
-        how.epochs += SMALL / l->n_learn; /* few questions: as many steps all the same */
-        how.patience = how.epochs / 3;
-        how.rate = 0.01F;
-        e = rv_attend_train(w, rv_kernels_best(), l->learn, l->n_learn, l->held, l->n_held, how,
-                            &done->before, &done->after);
+    RV_TRY(start_from(a, seed, &w));
+    rv_gate_leave(gate);
+    rv_err e = train(w, l, seed, done), left = rv_gate_enter(gate);
+    e = e ? e : left;
+    done->why = "not better by 0.02 on the questions held back: the order stays";
+    if (!e && done->after >= done->before + MARGIN) {
+        e = store_version(a, w, done, &done->version);
+        if (!e) {
+            done->why = "in use";
+            pthread_rwlock_wrlock(&a->lock);
+            rv_attend_weights *old = a->weights;
+            a->weights = w;
+            a->version = done->version;
+            pthread_rwlock_unlock(&a->lock);
+            w = old;
+        }
     }
-    if (e || done->after < done->before + MARGIN) {
-        rv_attend_free(w);
-        w = NULL;
-    }
-    *out = w;
+    rv_attend_free(w);
     return e;
 }
 
-rv_err rv_attention_learn(rv_attention *a, int good, uint64_t seed, rv_attention_learned *out)
+rv_err rv_attention_learn(rv_attention *a, int good, uint64_t seed, const rv_gate *gate,
+                          rv_attention_learned *out)
 {
     lessons l = { 0 };
-    rv_attend_weights *w = NULL;
+    bool news = true;
+    RV_TRY(rv_feedback_is_news(a->db, KIND, &news));
+    if (!news) {
+        *out = (rv_attention_learned){ .why = "nothing to do: " RV_NO_NEWS };
+        return RV_OK;
+    }
     rv_attention_learned done = { .why = "too little feedback yet that says which passage was of use" };
     l.learn = rv_new_array(a->mem, 2 * MOST, sizeof *l.learn);
     l.held = l.learn ? l.learn + MOST : NULL;
     rv_err e = l.learn ? rv_arena_new(a->mem, (size_t)MOST * ONE_BYTES, &l.arena)
                        : rv_fail(RV_E_NOMEM, "learning attention");
     if (!e) {
-        e = read_lessons(a, good, &l);
+        e = read_lessons(a, good, gate, &l);
     }
     done.learned_from = l.n_learn;
     done.held = l.n_held;
     if (!e && l.n_learn + l.n_held >= LEAST && l.n_held > 0 && l.n_learn > 0) {
-        done.why = "not better by 0.02 on the questions held back: the order stays";
-        e = train(a, &l, seed, &done, &w);
+        e = learn(a, &l, seed, gate, &done);
     }
-    if (!e && w) {
-        e = store_version(a, w, &done, &done.version);
-    }
-    if (!e && w) {
-        done.why = "in use";
-        pthread_rwlock_wrlock(&a->lock);
-        rv_attend_weights *old = a->weights;
-        a->weights = w;
-        a->version = done.version;
-        pthread_rwlock_unlock(&a->lock);
-        w = old;
-    }
-    rv_attend_free(w);
     rv_arena_free(l.arena);
     rv_free(a->mem, l.learn);
     if (!e) {

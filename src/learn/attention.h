@@ -3,6 +3,7 @@
 #ifndef RV_LEARN_ATTENTION_H
 #define RV_LEARN_ATTENTION_H
 #include "embed/embed.h"
+#include "learn/gate.h"
 #include "memory/memory.h"
 #include "store/db.h"
 
@@ -36,9 +37,11 @@ typedef struct rv_attention_learned {
 
 /**
  * rv_attention_learn - from all feedback so far: every question with a good rating (as of rv_feedback), or corrected, is asked of the memory again. What
- * was learned from three quarters of them is used when it ranks the last quarter better by at least 0.02 nDCG@10.
+ * was learned from three quarters of them is used when it ranks the last quarter better by at least 0.02 nDCG@10. Nothing is, while nothing was rated
+ * since the last version was taken back.
  *
- * Errors: RV_E_NOMEM, the store's. One thread at a time.
+ * Errors: RV_E_NOMEM, the store's. RV_E_CANCELLED: the gate (may be NULL) said so. One thread at a time.
  */
-rv_err rv_attention_learn(rv_attention *a, int good, uint64_t seed, rv_attention_learned *out) RV_MUST_CHECK;
+rv_err rv_attention_learn(rv_attention *a, int good, uint64_t seed, const rv_gate *gate,
+                          rv_attention_learned *out) RV_MUST_CHECK;
 #endif

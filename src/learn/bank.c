@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "learn/episode.h"
 #include "learn/judge.h"
 #include "store/policy.h"
 
@@ -137,10 +138,13 @@ typedef struct answer {
 
 typedef struct cycle {
     rv_bank *b;
-    rv_patterns *p;  /* the candidate */
-    float *vectors;  /* [NEWEST][dim] */
-    answer *answers; /* [n] */
-    size_t n, n_vectors;
+    const rv_gate *gate;
+    rv_patterns *p;   /* the candidate */
+    rv_patterns *now; /* a copy of those in use, NULL: none are */
+    float *questions; /* [n_questions][dim] new ones */
+    float *vectors;   /* [n][dim] questions of the answers */
+    answer *answers;  /* [n] */
+    size_t n, n_questions;
     int64_t until_ms;
 } cycle;
 
@@ -157,20 +161,22 @@ static rv_err read_questions(cycle *c, rv_bank_learned *out)
     RV_TRY(rv_db_reader(c->b->db, &conn));
     rv_err e = rv_db_prepare(conn, &s, sql, "ii", c->b->until_ms, (int64_t)NEWEST);
     c->until_ms = c->b->until_ms;
-    while (!e && !(e = rv_db_step(s, &row)) && row && c->n_vectors < NEWEST) {
-        float *v = c->vectors + c->n_vectors * dim;
-        e = rv_embed_text(c->b->embed, (const char *)sqlite3_column_text(s, 0),
-                          (size_t)sqlite3_column_bytes(s, 0), v);
+    while (!e && !(e = rv_db_step(s, &row)) && row && c->n_questions < NEWEST) {
+        float *v = c->questions + c->n_questions * dim;
+        e = rv_gate_go_on(c->gate);
+        e = e ? e
+              : rv_embed_text(c->b->embed, (const char *)sqlite3_column_text(s, 0),
+                              (size_t)sqlite3_column_bytes(s, 0), v);
         double length = 0;
-        for (size_t i = 0; i < dim; i++) {
+        for (size_t i = 0; !e && i < dim; i++) {
             length += (double)v[i] * v[i];
         }
-        c->n_vectors += length > 0.5;
+        c->n_questions += length > 0.5;
         c->until_ms = sqlite3_column_int64(s, 1);
     }
     sqlite3_finalize(s);
     rv_db_reader_done(c->b->db, conn);
-    out->episodes = c->n_vectors;
+    out->episodes = c->n_questions;
     return e;
 }
 
@@ -207,7 +213,8 @@ static rv_err read_answers(cycle *c, rv_bank_learned *out)
             a.trusted = a.weight > RV_JUDGE_PRIOR;
         }
         a.held = a.trusted && rv_hash64(text, bytes, 5) % HOLD_EVERY == 0;
-        e = rv_embed_text(c->b->embed, text, bytes, c->vectors + c->n * dim);
+        e = rv_gate_go_on(c->gate);
+        e = e ? e : rv_embed_text(c->b->embed, text, bytes, c->vectors + c->n * dim);
         c->answers[c->n++] = a;
         out->held += a.held;
     }
@@ -249,19 +256,14 @@ static double error_on_held(const cycle *c, const rv_patterns *p, bool grouped)
 /* Under the centres in use, with the answers that are known now. */
 static rv_err error_of_now(cycle *c, double *out)
 {
-    rv_patterns *now = NULL;
-    if (!c->b->in_use) {
+    if (!c->now) {
         *out = error_on_held(c, c->p, false);
         return RV_OK;
     }
-    RV_TRY(rv_patterns_copy(c->b->in_use, &now));
-    rv_err e = rv_patterns_seal(now);
-    if (!e) {
-        observe(c, now, false);
-        *out = error_on_held(c, now, true);
-    }
-    rv_patterns_free(now);
-    return e;
+    RV_TRY(rv_patterns_seal(c->now));
+    observe(c, c->now, false);
+    *out = error_on_held(c, c->now, true);
+    return RV_OK;
 }
 
 static rv_err store(cycle *c, rv_bank_learned *out)
@@ -299,11 +301,10 @@ static rv_err store(cycle *c, rv_bank_learned *out)
     return e;
 }
 
-/* The candidate is judged on the answers that are known now, and kept as a version. better: the most that the error may be, of that before. */
+/* The candidate is judged on the answers that are known now. better: the most that the error may be, of that before. */
 static rv_err judge(cycle *c, double better, rv_bank_learned *out)
 {
     RV_TRY(rv_patterns_seal(c->p));
-    RV_TRY(read_answers(c, out));
     out->patterns = rv_patterns_count(c->p);
     observe(c, c->p, false);
     out->after = error_on_held(c, c->p, true);
@@ -318,14 +319,26 @@ static rv_err judge(cycle *c, double better, rv_bank_learned *out)
     snprintf(out->why, sizeof out->why,
              "%s: error of the expected quality %.4f on %zu held-out answers, %.4f before",
              out->accepted ? "used" : "refused", out->after, out->held, out->before);
-    return store(c, out);
+    return RV_OK;
+}
+
+/* Kept as a version, when there was enough to judge it on. */
+static rv_err keep(cycle *c, rv_bank_learned *out)
+{
+    return out->held >= LEAST_HELD ? store(c, out) : RV_OK;
 }
 
 static rv_err begin(cycle *c)
 {
-    c->vectors = rv_new_array(c->b->mem, NEWEST * rv_embed_dim(c->b->embed), sizeof *c->vectors);
-    c->answers = rv_new_array(c->b->mem, NEWEST, sizeof *c->answers);
-    return c->vectors && c->answers ? RV_OK : rv_fail(RV_E_NOMEM, "learning patterns");
+    const rv_alloc *mem = c->b->mem;
+    size_t dim = rv_embed_dim(c->b->embed);
+    c->questions = rv_new_array(mem, NEWEST * dim, sizeof *c->questions);
+    c->vectors = rv_new_array(mem, NEWEST * dim, sizeof *c->vectors);
+    c->answers = rv_new_array(mem, NEWEST, sizeof *c->answers);
+    if (!c->questions || !c->vectors || !c->answers) {
+        return rv_fail(RV_E_NOMEM, "learning patterns");
+    }
+    return c->b->in_use ? rv_patterns_copy(c->b->in_use, &c->now) : RV_OK;
 }
 
 static rv_err end(cycle *c, rv_err e, const rv_bank_learned *done)
@@ -335,6 +348,8 @@ static rv_err end(cycle *c, rv_err e, const rv_bank_learned *done)
         c->p = NULL;
     }
     rv_patterns_free(c->p);
+    rv_patterns_free(c->now);
+    rv_free(c->b->mem, c->questions);
     rv_free(c->b->mem, c->vectors);
     rv_free(c->b->mem, c->answers);
     return e;
@@ -344,30 +359,46 @@ static rv_err learn(cycle *c, const char *const *models, size_t n_models, uint64
 {
     rv_bank *b = c->b;
     RV_TRY(begin(c));
-    RV_TRY(b->in_use ? rv_patterns_copy(b->in_use, &c->p)
-                     : rv_patterns_new(b->mem, rv_embed_dim(b->embed), models, n_models, &c->p));
+    RV_TRY(c->now ? rv_patterns_copy(c->now, &c->p)
+                  : rv_patterns_new(b->mem, rv_embed_dim(b->embed), models, n_models, &c->p));
     RV_TRY(rv_patterns_name_models(c->p, models, n_models));
     RV_TRY(read_questions(c, out));
-    RV_TRY(rv_patterns_learn(c->p, c->vectors, c->n_vectors, seed, &out->grown));
-    return judge(c, BETTER, out);
+    RV_TRY(read_answers(c, out));
+    rv_gate_leave(c->gate);
+    rv_err e = rv_patterns_learn(c->p, c->questions, c->n_questions, seed, &out->grown), left;
+    e = e ? e : judge(c, BETTER, out);
+    left = rv_gate_enter(c->gate);
+    e = e ? e : left;
+    return e ? e : keep(c, out);
 }
 
 rv_err rv_bank_learn(rv_bank *b, const char *const *models, size_t n_models, uint64_t seed,
-                     rv_bank_learned *out)
+                     const rv_gate *gate, rv_bank_learned *out)
 {
-    cycle c = { .b = b };
+    cycle c = { .b = b, .gate = gate };
+    bool news = true;
     *out = (rv_bank_learned){ 0 };
+    RV_TRY(rv_feedback_is_news(b->db, RV_BANK_POLICY, &news));
+    if (!news) {
+        snprintf(out->why, sizeof out->why, "nothing to do: " RV_NO_NEWS);
+        return RV_OK;
+    }
     return end(&c, learn(&c, models, n_models, seed, out), out);
 }
 
 static rv_err prune(cycle *c, rv_patterns_pruned *pruned, rv_bank_learned *out)
 {
     RV_TRY(begin(c));
-    RV_TRY(rv_patterns_copy(c->b->in_use, &c->p));
+    RV_TRY(rv_patterns_copy(c->now, &c->p));
     c->until_ms = c->b->until_ms;
     RV_TRY(rv_patterns_seal(c->p));
     *pruned = rv_patterns_prune(c->p);
-    return pruned->merged + pruned->dropped ? judge(c, 1, out) : RV_OK;
+    if (pruned->merged + pruned->dropped == 0) {
+        return RV_OK;
+    }
+    RV_TRY(read_answers(c, out));
+    RV_TRY(judge(c, 1, out));
+    return keep(c, out);
 }
 
 rv_err rv_bank_prune(rv_bank *b, rv_patterns_pruned *pruned, rv_bank_learned *out)

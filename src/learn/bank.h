@@ -2,6 +2,7 @@
 #ifndef RV_LEARN_BANK_H
 #define RV_LEARN_BANK_H
 #include "embed/embed.h"
+#include "learn/gate.h"
 #include "learn/patterns.h"
 #include "store/db.h"
 
@@ -35,12 +36,14 @@ typedef struct rv_bank_learned {
 /**
  * rv_bank_learn - one cycle: questions since the last one are clustered; the newest 10,000 answers that were rated, corrected or judged are
  * counted. Used when the error on every fifth question, which is not counted for the measure, is at most 0.98 of before.
+ * Nothing is learned while nothing was rated since the last version was taken back.
  *
  * models   [n] cheapest first
- * Errors:  those of the store; RV_E_NOMEM. One thread at a time.
+ * gate     may be NULL
+ * Errors:  those of the store; RV_E_NOMEM. RV_E_CANCELLED: the gate said so. One thread at a time.
  */
 rv_err rv_bank_learn(rv_bank *b, const char *const *models, size_t n_models, uint64_t seed,
-                     rv_bank_learned *out) RV_MUST_CHECK;
+                     const rv_gate *gate, rv_bank_learned *out) RV_MUST_CHECK;
 
 /** rv_bank_prune - alike patterns become one, spent ones go (rv_patterns_prune); used when the error on the held-out answers is not more than before.
  * Without 20 of those nothing changes. out as for rv_bank_learn: patterns those that are left, grown not set. */

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/metrics.h"
 #include "router/cover.h"
+#include "store/policy.h"
 #include "store/witness.h"
 
 #include <pthread.h>
@@ -166,7 +167,7 @@ rv_err rv_episode_get(rv_db *db, const char *request_id, rv_arena *arena, rv_epi
 rv_err rv_episode_add_tries(rv_db *db, const char *request_id, const char *tries)
 {
     static const char sql[] = "UPDATE episode SET route = json_set(route, '$.tries', json(?2)) WHERE "
-                              "request_id = ?1 AND route <> ''";
+                              "request_id = ?1 AND json_valid(route)";
     sqlite3 *conn;
     RV_TRY(rv_db_begin(db, &conn));
     rv_err e = rv_db_exec(conn, sql, "tt", request_id, tries);
@@ -186,18 +187,15 @@ bool rv_episode_is_refusal(const char *answer)
     return a.n == 0 || rv_str_eq(a, refusal);
 }
 
-/* A citation "[12]" at the start of text: its length and number, or 0. */
-static size_t citation(const char *text, size_t *number)
+bool rv_episode_cites(const char *answer, size_t number)
 {
-    size_t n = 1, value = 0;
-    while (text[0] == '[' && text[n] >= '0' && text[n] <= '9' && n < 5) {
-        value = value * 10 + (size_t)(text[n++] - '0');
+    rv_str rest = rv_str_from(answer);
+    size_t cited = 0;
+    bool found = false;
+    while (!found && rv_cite_next(&rest, &cited)) {
+        found = cited == number;
     }
-    if (n == 1 || text[n] != ']') {
-        return 0;
-    }
-    *number = value;
-    return n + 1;
+    return found;
 }
 
 bool rv_episode_same_answer(const char *a, const char *b)
@@ -208,9 +206,10 @@ bool rv_episode_same_answer(const char *a, const char *b)
 /* The sources an answer cites, each once, in the order of the answer. */
 static size_t cited_sources(const rv_episode *e, int64_t out[MAX_SOURCES])
 {
-    size_t n = 0, number;
-    for (const char *at = e->answer; *at; at++) {
-        if (!citation(at, &number) || number < 1 || number > e->n_sources || n == MAX_SOURCES) {
+    rv_str rest = rv_str_from(e->answer);
+    size_t n = 0;
+    for (size_t number; n < MAX_SOURCES && rv_cite_next(&rest, &number);) {
+        if (number < 1 || number > e->n_sources) {
             continue;
         }
         int64_t id = e->sources[number - 1];
@@ -247,9 +246,10 @@ static const char *one_line(rv_arena *arena, const char *text)
 static const char *without_citations(rv_arena *arena, const char *answer)
 {
     char *out = rv_arena_strdup(arena, answer), *to = out;
+    const char *end = out ? out + strlen(out) : NULL;
     size_t number;
-    for (const char *at = out; at && *at;) {
-        size_t skip = citation(at, &number);
+    for (const char *at = out; at < end;) {
+        size_t skip = rv_cite_at(rv_str_of(at, (size_t)(end - at)), &number);
         if (skip > 0) {
             at += skip;
         } else {
@@ -486,5 +486,19 @@ rv_err rv_feedback_store(rv_db *db, rv_memory *memory, const rv_feedback *feedba
     rv_err e = apply(&j, out);
     pthread_mutex_unlock(&one_at_a_time);
     rv_arena_free(j.arena);
+    return e;
+}
+
+rv_err rv_feedback_is_news(rv_db *db, const char *kind, bool *out)
+{
+    int64_t taken_back = 0, newest = 0;
+    sqlite3 *conn;
+    RV_TRY(rv_policy_taken_back(db, kind, &taken_back));
+    RV_TRY(rv_db_reader(db, &conn));
+    rv_err e = rv_db_int(conn, &newest, "SELECT coalesce(max(created_ms), 0) FROM feedback", "");
+    rv_db_reader_done(db, conn);
+    if (!e) {
+        *out = taken_back == 0 || newest > taken_back;
+    }
     return e;
 }

@@ -32,6 +32,9 @@ rv_err rv_episode_add_tries(rv_db *db, const char *request_id, const char *tries
 /** rv_episode_is_refusal - the answer that says the passages do not hold it ("Not in the passages."). */
 bool rv_episode_is_refusal(const char *answer);
 
+/** rv_episode_cites - whether an answer cites passage number ("[2]"). */
+bool rv_episode_cites(const char *answer, size_t number);
+
 /** rv_episode_same_answer - a and b say the same: letters and digits, whatever their case, what they cite and how they are set. */
 bool rv_episode_same_answer(const char *a, const char *b);
 
@@ -72,4 +75,14 @@ typedef struct rv_feedback_done {
  */
 rv_err rv_feedback_store(rv_db *db, rv_memory *memory, const rv_feedback *feedback,
                          rv_feedback_done *out) RV_MUST_CHECK;
+
+/**
+ * rv_feedback_is_news - whether something was rated or corrected since the version of a kind (store/policy.h) was made that was taken back: from
+ * the same feedback the same would be learned again. True: there is no such version.
+ *
+ * Errors: the store's. Any thread.
+ */
+rv_err rv_feedback_is_news(rv_db *db, const char *kind, bool *out) RV_MUST_CHECK;
+#define RV_NO_NEWS                                                                                           \
+    "it was taken back, and nothing was rated or corrected since: the next feedback makes it learn again"
 #endif

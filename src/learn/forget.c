@@ -36,8 +36,12 @@ rv_err rv_forget_setup(rv_db *db)
 static const char *const first[] = {
     TAKE "SELECT 'request', e.request_id FROM episode e, " GOING
          " AND (instr(e.question, n.text) OR instr(e.answer, n.text))",
-    TAKE "SELECT 'request', e.request_id FROM episode e, json_each(e.route, '$.tries') t, " GOING
-         " AND e.route <> '' AND instr(json_extract(t.value, '$.text'), n.text)",
+    TAKE
+    "SELECT 'request', e.request_id FROM episode e, json_each(CASE WHEN json_valid(e.route) THEN e.route "
+    "ELSE '{}' END, '$.tries') t, " GOING " AND instr(json_extract(t.value, '$.text'), n.text)",
+    /* a damaged one keeps nobody from being forgotten */
+    TAKE "SELECT 'request', e.request_id FROM episode e, " GOING
+         " AND NOT json_valid(e.route) AND instr(e.route, n.text)",
     TAKE "SELECT 'request', f.request_id FROM feedback f, " GOING " AND instr(f.correction, n.text)",
     TAKE "SELECT 'request', t.request_id FROM turns t, " GOING
          " AND (instr(t.question, n.text) OR instr(t.answer, n.text))",
@@ -231,33 +235,23 @@ static rv_err remove_adapters(const rv_forget_place *p, rv_forgotten *out)
     return e;
 }
 
-/* Versions made since anything of these requests could be learned: from feedback or a judgement, or from the mere request. */
+/* Versions made since the first of these requests was answered: feedback comes later, and a second rating takes the place of the first. */
 static rv_err forget_policies(sqlite3 *conn, rv_forgotten *out)
 {
-    static const struct {
-        const char *kind, *since;
-    } kinds[] = {
-#define TOLD                                                                                                 \
-    "SELECT coalesce(min(created_ms), 0) FROM (SELECT created_ms FROM feedback WHERE request_id "            \
-    "IN " OF_KIND("request") " UNION ALL SELECT created_ms FROM judged WHERE request_id IN " OF_KIND(        \
-        "request") ")"
-        { "router", TOLD },
-        { "retrieval", TOLD },
-        { "attention", TOLD },
-        { "patterns",
-          "SELECT coalesce(min(created_ms), 0) FROM episode WHERE request_id IN " OF_KIND("request") },
-#undef TOLD
-    };
+    static const char *const kinds[] = { "router", "retrieval", "attention", "patterns" };
+    int64_t since = 0;
+    RV_TRY(rv_db_int(
+        conn, &since,
+        "SELECT coalesce(min(created_ms), 0) FROM episode WHERE request_id IN " OF_KIND("request"), ""));
+    if (since == 0) {
+        return RV_OK;
+    }
     for (size_t i = 0; i < RV_COUNT(kinds); i++) {
-        int64_t since = 0, erased = 0, version = 0;
-        RV_TRY(rv_db_int(conn, &since, kinds[i].since, ""));
-        if (since == 0) {
-            continue;
-        }
-        RV_TRY(rv_policy_forget(conn, kinds[i].kind, since, "what it was learned from was forgotten", &erased,
+        int64_t erased = 0, version = 0;
+        RV_TRY(rv_policy_forget(conn, kinds[i], since, "what it was learned from was forgotten", &erased,
                                 &version));
         if (erased) {
-            out->policies[out->n_policies].kind = kinds[i].kind;
+            out->policies[out->n_policies].kind = kinds[i];
             out->policies[out->n_policies].erased = erased;
             out->policies[out->n_policies++].version = version;
         }

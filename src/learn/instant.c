@@ -110,9 +110,20 @@ static rv_err load(rv_instant *i)
     return RV_OK;
 }
 
+static void drop_lessons(rv_instant *i)
+{
+    for (size_t h = 0; h < HELD; h++) {
+        rv_free(i->mem, i->held[h].vectors);
+        i->held[h] = (lesson){ 0 };
+    }
+    memset(i->others, 0, OTHERS * i->dim * sizeof *i->others);
+    i->n_others = i->n_held = i->signals = i->since = 0;
+}
+
 rv_err rv_instant_reload(rv_instant *i)
 {
     pthread_mutex_lock(&i->learning);
+    drop_lessons(i); /* of what may have been forgotten */
     rv_err e = load(i);
     pthread_mutex_unlock(&i->learning);
     return e;
@@ -170,13 +181,6 @@ void rv_instant_turn(rv_instant *i, float *vector)
 
 /* ---- a signal ---- */
 
-static bool cites(const char *answer, size_t number)
-{
-    char mark[24];
-    snprintf(mark, sizeof mark, "[%zu]", number);
-    return strstr(answer, mark) != NULL;
-}
-
 /* Which of the episode's passages were of use; with a correction the fact it became, which then stands last in ids. */
 static size_t judge_sources(const rv_episode *e, const rv_feedback *f, const rv_feedback_done *done,
                             int64_t ids[SHOWN], bool used[SHOWN])
@@ -185,7 +189,8 @@ static size_t judge_sources(const rv_episode *e, const rv_feedback *f, const rv_
     for (size_t s = 0; s < e->n_sources && n + 1 < SHOWN; s++) {
         if (e->sources[s] != done->fact) {
             ids[n] = e->sources[s];
-            used[n++] = !f->correction && f->rating >= rv_good_rating(f->good) && cites(e->answer, s + 1);
+            used[n++] =
+                !f->correction && f->rating >= rv_good_rating(f->good) && rv_episode_cites(e->answer, s + 1);
         }
     }
     if (f->correction && done->fact) {
@@ -382,7 +387,7 @@ static rv_err move_edges(rv_instant *i, const rv_episode *e, const rv_feedback *
         if (e->sources[s] == outcome.anchor) {
             continue;
         }
-        if (!f->correction && cites(e->answer, s + 1)) {
+        if (!f->correction && rv_episode_cites(e->answer, s + 1)) {
             used[outcome.n_used++] = e->sources[s];
         } else {
             unused[outcome.n_unused++] = e->sources[s];

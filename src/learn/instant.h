@@ -34,7 +34,8 @@ void rv_instant_turn(rv_instant *i, float *vector);
 rv_err rv_instant_feedback(rv_instant *i, const rv_feedback *feedback,
                            const rv_feedback_done *done) RV_MUST_CHECK;
 
-/** rv_instant_reload - the version in use has changed in the store (a rollback). */
+/** rv_instant_reload - the version in use has changed in the store, or something was forgotten: what was held back and shown so far goes, and signals count
+ * anew. */
 rv_err rv_instant_reload(rv_instant *i) RV_MUST_CHECK;
 
 typedef struct rv_instant_stats {

@@ -28,20 +28,13 @@ static const char *column(sqlite3_stmt *s, int at, rv_arena *arena)
                             (size_t)sqlite3_column_bytes(s, at));
 }
 
-static bool cites(const char *answer, size_t number)
-{
-    char mark[24];
-    snprintf(mark, sizeof mark, "[%zu]", number);
-    return strstr(answer, mark) != NULL;
-}
-
 static rv_err cited(const char *sources, const char *answer, rv_arena *arena, rv_probe *out)
 {
     json_t *list = NULL;
     RV_TRY(rv_json_parse(sources, strlen(sources), &list));
     int64_t *ids = rv_arena_take(arena, (json_array_size(list) + 1) * sizeof *ids);
     for (size_t i = 0; ids && i < json_array_size(list); i++) {
-        if (cites(answer, i + 1)) {
+        if (rv_episode_cites(answer, i + 1)) {
             ids[out->n_useful++] = json_integer_value(json_array_get(list, i));
         }
     }

@@ -17,7 +17,9 @@ enum {
     LEAST_HELD = 20,
     LEAST_OUTCOMES = 100,
     LEAST_SPENT = 100,
-    ARENA_BYTES = 512 << 20,
+    ARENA_BYTES = 512 << 20, /* beside the rows */
+    MOST = 120000,           /* rows: a version holds all its questions, and has 64 MB (store/policy.h) */
+    ROW_BYTES = 16 << 10,    /* of one, at most, on average: its text, what memory had found, five answers */
     RATERS_MAX = 256
 };
 #define MARGIN       0.005
@@ -319,6 +321,11 @@ rv_err rv_routing_rated_share(rv_db *db, size_t n, double *out)
     return e;
 }
 
+static size_t most_rows(const rv_routing_job *job)
+{
+    return job->capacity < MOST ? job->capacity : MOST;
+}
+
 static rv_err read_episodes(round_of *r)
 {
     /* When there are more than there is room for: the newest half, and of all before a uniform sample, so that what is asked today does not push out what was
@@ -330,7 +337,7 @@ static rv_err read_episodes(round_of *r)
         " SELECT e.question, e.model, e.confidence, e.route, coalesce(f.rating, 0), c.request_id IS NOT NULL,"
         " e.created_ms, e.answer, c.correction, j.quality" RATED
         " AND (e.request_id IN newest OR e.request_id IN sample) ORDER BY e.created_ms";
-    size_t capacity = r->job->capacity;
+    size_t capacity = most_rows(r->job);
     int64_t rated = 0;
     sqlite3 *conn;
     sqlite3_stmt *s = NULL;
@@ -353,7 +360,8 @@ static rv_err read_episodes(round_of *r)
     RV_TRY(rv_db_reader(r->job->db, &conn));
     e = rv_db_prepare(conn, &s, sql, "if", (int64_t)capacity, RV_JUDGE_PRIOR);
     while (!e && !(e = rv_db_step(s, &row)) && row) {
-        e = read_row(r, s);
+        e = rv_gate_go_on(r->job->gate);
+        e = e ? e : read_row(r, s);
     }
     sqlite3_finalize(s);
     rv_db_reader_done(r->job->db, conn);
@@ -655,20 +663,13 @@ static double share_to_aim_at(const round_of *r)
     return job->cost_share * fmin(SHARE_MOVES, fmax(1 / SHARE_MOVES, made_for / spent));
 }
 
-static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
+/* What is looked at here nobody else changes. */
+static rv_err train(const round_of *r, const rv_router_row *rows, size_t n, rv_routing_done *done,
+                    rv_router **out)
 {
     const rv_routing_job *job = r->job;
-    rv_router_row *rows = NULL;
-    size_t n = 0;
     rv_router_trained trained;
-    rv_router *candidate = NULL;
     verdict v = { 0 };
-    RV_TRY(read_episodes(r));
-    RV_TRY(weigh_raters(r));
-    gather(r);
-    RV_TRY(make_rows(r, &rows, &n));
-    done->episodes = r->rated;
-    done->questions = r->n_questions;
     size_t dim = job->embed ? rv_embed_dim(job->embed) : 0;
     rv_router_set set = { rows,        n,   job->n_tiers,
                           job->tiers,  dim, job->embed ? rv_embed_name(job->embed) : "",
@@ -679,12 +680,28 @@ static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
     how.usual = job->usual;
     how.cascade = job->cascade;
     how.seed = (uint64_t)job->now_version + 1;
-    RV_TRY(rv_router_train(&rv_heap, &set, &how, &trained, &candidate));
-    rv_err e = compare(r, candidate, trained.lambda, &v);
-    if (!e) {
-        judge(&v, done);
-        e = store(r, candidate, done);
-    }
+    RV_TRY(rv_router_train(&rv_heap, &set, &how, &trained, out));
+    RV_TRY(compare(r, *out, trained.lambda, &v));
+    judge(&v, done);
+    return RV_OK;
+}
+
+static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
+{
+    const rv_gate *gate = r->job->gate;
+    rv_router_row *rows = NULL;
+    size_t n = 0;
+    rv_router *candidate = NULL;
+    RV_TRY(read_episodes(r));
+    RV_TRY(weigh_raters(r));
+    gather(r);
+    RV_TRY(make_rows(r, &rows, &n));
+    done->episodes = r->rated;
+    done->questions = r->n_questions;
+    rv_gate_leave(gate);
+    rv_err e = train(r, rows, n, done, &candidate), left = rv_gate_enter(gate);
+    e = e ? e : left;
+    e = e ? e : store(r, candidate, done);
     if (!e && done->accepted) {
         *fresh = candidate;
         return RV_OK;
@@ -696,9 +713,15 @@ static rv_err learn_round(round_of *r, rv_routing_done *done, rv_router **fresh)
 rv_err rv_routing_learn(const rv_routing_job *job, rv_routing_done *done, rv_router **fresh)
 {
     round_of r = { .job = job };
+    bool news = true;
     *done = (rv_routing_done){ 0 };
     *fresh = NULL;
-    RV_TRY(rv_arena_new(&rv_heap, ARENA_BYTES, &r.arena));
+    RV_TRY(rv_feedback_is_news(job->db, RV_ROUTING_POLICY, &news));
+    if (!news) {
+        return rv_fail(RV_E_ARG, "the router: " RV_NO_NEWS);
+    }
+    size_t row = ROW_BYTES + (job->embed ? rv_embed_dim(job->embed) * sizeof(float) : 0);
+    RV_TRY(rv_arena_new(&rv_heap, ARENA_BYTES + most_rows(job) * row, &r.arena));
     rv_err e = learn_round(&r, done, fresh);
     rv_arena_free(r.arena);
     return e;
@@ -717,8 +740,8 @@ rv_err rv_routing_decisions(rv_db *db, size_t n, json_t **out)
     sqlite3 *conn;
     sqlite3_stmt *s = NULL;
     bool row = true;
-    json_t *list = json_array();
     RV_TRY(rv_db_reader(db, &conn));
+    json_t *list = json_array();
     rv_err e = rv_db_prepare(conn, &s, sql, "i", (int64_t)n);
     while (!e && !(e = rv_db_step(s, &row)) && row) {
         const char *route = (const char *)sqlite3_column_text(s, 8);

@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "embed/embed.h"
+#include "learn/gate.h"
 #include "router/router.h"
 #include "store/db.h"
 
@@ -19,10 +20,12 @@ typedef struct rv_routing_job {
     size_t n_tiers, usual;    /* usual: the tier that answers without a router */
     double threshold;         /* of confidence, as in rv_choice_how */
     bool cascade;             /* a larger tier may answer again */
-    size_t capacity;          /* episodes that are looked at: the newest half, and a sample of all before */
-    double cost_share;        /* as in rv_router_how */
-    const rv_router *now;     /* in use, NULL: none */
+    size_t
+        capacity; /* episodes that are looked at: the newest half, and a sample of all before; 120,000 at most */
+    double cost_share;    /* as in rv_router_how */
+    const rv_router *now; /* in use, NULL: none */
     int64_t now_version;
+    const rv_gate *gate; /* NULL: nothing is forgotten meanwhile */
 } rv_routing_job;
 
 typedef struct rv_routing_done {
@@ -50,7 +53,8 @@ typedef struct rv_routing_done {
  * router in use, by 0.003 of log loss and by a standard error, and its utility is not lower by two standard errors.
  *
  * fresh    out: what to use from now on, or NULL when the candidate was refused; the caller's
- * Errors:  RV_E_ARG not enough to learn from, and what is missing.  Those of the store.  RV_E_NOMEM.
+ * Errors:  RV_E_ARG not enough to learn from, and what is missing; the last version was taken back and nothing was rated since.  Those of the
+ *          store.  RV_E_NOMEM.  RV_E_CANCELLED the gate said so.
  * Threads: one at a time.
  */
 rv_err rv_routing_learn(const rv_routing_job *job, rv_routing_done *done, rv_router **fresh) RV_MUST_CHECK;

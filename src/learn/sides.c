@@ -1,5 +1,6 @@
 #include "learn/sides.h"
 #include "base/json.h"
+#include "learn/episode.h"
 #include "learn/probes.h"
 
 #include <math.h>
@@ -95,6 +96,12 @@ static rv_err publish(const rv_deep_place *p, const measured *m)
 static rv_err run(const rv_deep_place *p, rv_arena *arena, rv_loop_report *out)
 {
     measured m = { 0 };
+    bool news = true;
+    RV_TRY(rv_feedback_is_news(p->db, RV_SIDES_POLICY, &news));
+    if (!news) {
+        snprintf(out->why, sizeof out->why, "nothing to do: " RV_NO_NEWS);
+        return RV_OK;
+    }
     RV_TRY(measure(p, arena, &m));
     if (m.n < RV_SIDES_LEAST) {
         snprintf(out->why, sizeof out->why,

@@ -20,7 +20,7 @@ static rv_err check_owner(const rv_pipeline *p, const char *who, const char *req
 {
     static const char made[] =
         "SELECT count(*) FROM episode WHERE request_id = ?1 AND ?2 ="
-        " coalesce(CASE WHEN route = '' THEN NULL ELSE json_extract(route, '$.key') END, '')";
+        " coalesce(CASE WHEN json_valid(route) THEN json_extract(route, '$.key') END, '')";
     sqlite3 *conn;
     int64_t mine = 0;
     RV_TRY(rv_db_reader(p->db, &conn));

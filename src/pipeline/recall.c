@@ -103,14 +103,17 @@ static const char *value_of(const char *fact, size_t *n)
  * passage. */
 static size_t said_from(const rv_request *r, const char *answer, size_t n)
 {
-    size_t number = 0, i = 1;
-    while (i < n && i < 4 && isdigit((unsigned char)answer[i])) {
-        number = 10 * number + (size_t)(answer[i++] - '0');
+    size_t number = 0, i = rv_cite_at(rv_str_of(answer, n), &number);
+    if (i == 0) {
+        bool begun = n > 0 && answer[0] == '[';
+        for (size_t k = 1; begun && k < n; k++) {
+            begun = isdigit((unsigned char)answer[k]);
+        }
+        return begun ? n : 0;
     }
-    if (n == 0 || answer[0] != '[' || (i < n && (answer[i] != ']' || number < 1 || number > r->n_sources))) {
+    if (number < 1 || number > r->n_sources) {
         return 0;
     }
-    i += i < n;
     while (i < n && answer[i] == ' ') {
         i++;
     }

@@ -151,8 +151,8 @@ rv_err rv_stage_attend(const rv_pipeline *p, rv_request *r, const rv_engine *eng
     r->context_tokens = room > frame + BORDERS ? room - frame - BORDERS : 0;
 
     bool ordered = false;
-    if (p->attention && r->vector) {
-        RV_TRY(rv_attention_order(p->attention, r->vector, &r->hits, r->arena, &ordered));
+    if (p->attention && r->plain) {
+        RV_TRY(rv_attention_order(p->attention, r->plain, &r->hits, r->arena, &ordered));
     }
     size_t order[MAX_HITS], n = order_hits(r, order), max = p->max_sources, tokens = 0, too_long = 0;
     max = max == 0 ? 5 : max > RV_PIPELINE_MAX_SOURCES ? RV_PIPELINE_MAX_SOURCES : max;

@@ -75,23 +75,6 @@ static rv_err take_answer(rv_request *r, listener *l)
     return RV_OK;
 }
 
-/* The question as an adapter's keys were made: as the embedder gives it, and r->vector may have been turned since. NULL: no embedder. */
-static rv_err question_of(const rv_pipeline *p, const rv_request *r, rv_adapter_question *q,
-                          const rv_adapter_question **out)
-{
-    *out = NULL;
-    if (!p->embed) {
-        return RV_OK;
-    }
-    float *vector = rv_arena_take(r->arena, rv_embed_dim(p->embed) * sizeof *vector);
-    if (!vector) {
-        return rv_fail(RV_E_NOMEM, "choosing an adapter");
-    }
-    *q = (rv_adapter_question){ rv_embed_name(p->embed), vector, rv_embed_dim(p->embed) };
-    *out = q;
-    return rv_embed_text(p->embed, r->query, r->query_bytes, vector);
-}
-
 /* With the adapters that are in use for this model and user, and for such a question. */
 static rv_err generate(const rv_pipeline *p, rv_request *r, rv_backend_request *request)
 {
@@ -101,13 +84,15 @@ static rv_err generate(const rv_pipeline *p, rv_request *r, rv_backend_request *
     rv_engine *engine;
     const rv_lora *lora = NULL;
     RV_TRY(rv_backend_take(p->backend, r->routed_model, &engine));
-    rv_adapter_question q;
-    const rv_adapter_question *question = NULL;
+    rv_adapter_question question = { 0 };
+    if (r->plain) {
+        question = (rv_adapter_question){ rv_embed_name(p->embed), r->plain, rv_embed_dim(p->embed) };
+    }
     uint64_t model = rv_engine_get_info(engine)->fingerprint;
     bool any = rv_adapters_in_use(p->adapters, model, "") ||
                (r->user && rv_adapters_in_use(p->adapters, model, r->user));
-    rv_err e = any ? question_of(p, r, &q, &question) : RV_OK;
-    e = e || !any ? e : rv_adapters_take(p->adapters, engine, r->user, question, &lora);
+    rv_err e =
+        any ? rv_adapters_take(p->adapters, engine, r->user, r->plain ? &question : NULL, &lora) : RV_OK;
     if (!e) {
         request->how.lora = lora;
         e = rv_backend_generate(p->backend, request, &r->generated);

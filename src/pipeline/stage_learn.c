@@ -72,8 +72,8 @@ static void add_decision(const rv_request *r, json_t *body)
     }
 }
 
-/* How the model was chosen, for learning and for who asks why. NULL without memory. */
-static const char *route_text(const rv_request *r)
+/* How the model was chosen, for learning and for who asks why. */
+static rv_err route_text(const rv_request *r, const char **out)
 {
     float says[RV_SAYS];
     rv_stage_router_says(r, says);
@@ -81,7 +81,7 @@ static const char *route_text(const rv_request *r)
                              (int)r->fallback, "reason", r->reason, "hits", hits_json(r), "cover",
                              floats_json(r->cover, RV_COVER), "says", floats_json(says, RV_SAYS), "tokens",
                              (json_int_t)(r->generated.prompt_tokens + r->generated.completion_tokens));
-    const char *out = NULL;
+    const char *copy = NULL;
     rv_text text;
     rv_text_init(&text, &rv_heap, RECORD_MAX_BYTES);
     if (body && r->key) {
@@ -92,11 +92,15 @@ static const char *route_text(const rv_request *r)
     }
     if (body) {
         rv_json_text(body, &text);
-        out = rv_arena_strndup(r->arena, rv_text_get(&text), text.n);
+        copy = rv_text_check(&text) ? NULL : rv_arena_strndup(r->arena, rv_text_get(&text), text.n);
     }
     rv_text_deinit(&text);
     json_decref(body);
-    return out;
+    if (!copy) {
+        return rv_fail(RV_E_NOMEM, "recording how the model was chosen");
+    }
+    *out = copy;
+    return RV_OK;
 }
 
 static rv_err write_episode(sqlite3 *conn, const rv_request *r, const char *question, int64_t now)
@@ -105,6 +109,8 @@ static rv_err write_episode(sqlite3 *conn, const rv_request *r, const char *ques
     for (size_t i = 0; i < r->n_sources; i++) {
         ids[i] = r->sources[i].id;
     }
+    const char *route = NULL;
+    RV_TRY(route_text(r, &route));
     rv_episode episode = { .request_id = r->request_id,
                            .session_id = r->session_id,
                            .user = r->user,
@@ -116,7 +122,7 @@ static rv_err write_episode(sqlite3 *conn, const rv_request *r, const char *ques
                            .confidence = r->confidence,
                            .total_ms = r->total_ms,
                            .created_ms = now,
-                           .route = route_text(r) };
+                           .route = route };
     return rv_episode_append(conn, &episode);
 }
 

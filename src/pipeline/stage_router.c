@@ -78,7 +78,7 @@ static void fill_input(const rv_request *r, const rv_router *router, rv_slot_inp
 {
     *in = (rv_slot_input){ .text = r->query,
                            .n = r->query_bytes,
-                           .vector = rv_router_dim(router) > 0 ? r->vector : NULL,
+                           .vector = rv_router_dim(router) > 0 ? r->plain : NULL,
                            .latency_ms = r->max_latency_ms,
                            .device = 2,
                            .privacy = r->private ? 3 : 1,
@@ -226,8 +226,8 @@ static void ask_bank(const rv_pipeline *p, rv_request *r)
     char model[RV_PATTERN_NAME];
     rv_pattern_advice advice;
     const char *id;
-    if (!p->bank || !r->vector || !r->fallback ||
-        !rv_bank_advise(p->bank, r->vector, r->routed_model, model, &advice) ||
+    if (!p->bank || !r->plain || !r->fallback ||
+        !rv_bank_advise(p->bank, r->plain, r->routed_model, model, &advice) ||
         rv_backend_resolve(p->backend, model, &id)) {
         return;
     }

@@ -197,15 +197,17 @@ void rv_cover_fill(rv_str question, const rv_str *passages, size_t n, float *out
 const char *const rv_says_names[RV_SAYS] = { "answer there", "cover of sentence", "better sentence",
                                              "better passage", "cover together" };
 
-/* A citation "[12]" at the start of text: its length, and its number, or 0. */
-static size_t citation(rv_str text, size_t *number)
+size_t rv_cite_at(rv_str text, size_t *number)
 {
     enum { MOST = 1000000 };
     size_t n = 1, value = 0;
+    if (text.n == 0 || text.at[0] != '[') {
+        return 0;
+    }
     for (; n < text.n && isdigit((unsigned char)text.at[n]); n++) {
         value = value < MOST ? 10 * value + (size_t)(text.at[n] - '0') : MOST;
     }
-    if (n == 1 || n >= text.n || text.at[0] != '[' || text.at[n] != ']') {
+    if (n == 1 || n >= text.n || text.at[n] != ']') {
         return 0;
     }
     *number = value < MOST ? value : MOST;
@@ -216,7 +218,7 @@ bool rv_cite_next(rv_str *rest, size_t *number)
 {
     for (size_t i = 0; i < rest->n; i++) {
         const rv_str from = rv_str_of(rest->at + i, rest->n - i);
-        const size_t n = from.at[0] == '[' ? citation(from, number) : 0;
+        const size_t n = rv_cite_at(from, number);
         if (n > 0) {
             *rest = rv_str_of(from.at + n, from.n - n);
             return true;
@@ -232,7 +234,7 @@ uint64_t rv_answer_hash(rv_str answer)
     size_t n = 0, number;
     for (size_t i = 0; i < answer.n;) {
         unsigned char c = (unsigned char)answer.at[i];
-        size_t skip = c == '[' ? citation(rv_str_of(answer.at + i, answer.n - i), &number) : 0;
+        size_t skip = rv_cite_at(rv_str_of(answer.at + i, answer.n - i), &number);
         i += skip > 0 ? skip : 1;
         if (skip == 0 && (c >= 0x80 || isalnum(c))) {
             letters[n++] = (unsigned char)tolower(c);

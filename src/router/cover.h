@@ -30,7 +30,9 @@ extern const char *const rv_says_names[RV_SAYS];
  */
 void rv_says_fill(rv_str question, const rv_str *passages, size_t n, rv_str answer, float *out);
 
-/** rv_cite_next - takes the text up to and with the next [number] off *rest; false: there is none. Beyond a million it is a million. */
+/** rv_cite_at - length of the [number] that text begins with, 0: it begins with none. Beyond a million the number is a million.
+ * rv_cite_next - takes the text up to and with the next [number] off *rest; false: there is none. */
+size_t rv_cite_at(rv_str text, size_t *number);
 bool rv_cite_next(rv_str *rest, size_t *number);
 
 /** rv_answer_hash - of an answer's letters and digits, whatever their case; citations are no part of it. Equal: the same answer. 0: there is none. */

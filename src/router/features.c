@@ -343,7 +343,6 @@ void rv_slots_fill(const rv_slot_space *space, const rv_slot_input *in, float *o
     size_t tokens = in->tokens ? in->tokens : in->n / 4;
     out[RV_SLOT_TOKENS] = clip(log2((double)(tokens > 0 ? tokens : 1)) / 12, 0, 1);
     out[RV_SLOT_LANGUAGE + language_of(in->text, in->n)] = 1;
-    out[RV_SLOT_USER_RATE] = lg_share(in->user_hour, 256);
     fill_type(in->text, in->n, out + RV_SLOT_TYPE);
     if (space->dim > 0 && in->vector) {
         fill_domain(k, space, in->vector, out + RV_SLOT_DOMAIN);
@@ -358,13 +357,8 @@ void rv_slots_fill(const rv_slot_space *space, const rv_slot_input *in, float *o
     out[RV_SLOT_LATENCY] = in->latency_ms > 0 ? lg_share(in->latency_ms, 8192) : 1;
     out[RV_SLOT_DEVICE + (in->device & 3)] = 1;
     out[RV_SLOT_PRIVACY + (in->privacy & 3)] = 1;
-    out[RV_SLOT_MEMORY] = clip(in->memory_free, 0, 1);
-    out[RV_SLOT_BATTERY] = clip(in->battery, 0, 1);
-    out[RV_SLOT_CONCURRENT] = clip(in->concurrent, 0, 1);
     rv_slots_history(in->history, out);
-    out[RV_SLOT_ACCEL] = clip(in->accel, 0, 1);
     out[RV_SLOT_TURN] = clip(in->turn / 20.0, 0, 1);
-    out[RV_SLOT_PRESSURE] = clip(in->pressure, -1, 1);
     if (cluster) {
         *cluster = nearest;
     }

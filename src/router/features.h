@@ -91,7 +91,6 @@ typedef struct rv_slot_input {
     size_t n;
     size_t tokens;       /* of text by the model's tokenizer; 0: one for each four bytes */
     const float *vector; /* [dim] unit, or NULL */
-    uint32_t user_hour;  /* requests of this user in the last hour */
     /* What memory found, best first; cosine distance 0..2 or NaN where only words found it */
     const float *distances;
     const float *cover;   /* [RV_COVER] how they cover the question; NULL: not known */
@@ -102,7 +101,6 @@ typedef struct rv_slot_input {
     double latency_ms; /* budget, 0: none */
     int device;        /* 0 edge, 1 mobile, 2 server, 3 cluster */
     int privacy;       /* 0 public, 1 internal, 2 confidential, 3 local only */
-    float memory_free, battery, concurrent, accel, pressure;
     uint32_t turn;
     rv_slot_history history[RV_SLOT_MODELS];
 } rv_slot_input;

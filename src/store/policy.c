@@ -261,6 +261,26 @@ rv_err rv_policy_current(rv_db *db, const char *kind, rv_arena *arena, rv_policy
     return e;
 }
 
+rv_err rv_policy_taken_back(rv_db *db, const char *kind, int64_t *made_ms)
+{
+    /* What comes next in the history of such a version is an older one. */
+    static const char sql[] =
+        "SELECT coalesce(max(p.created_ms), 0) FROM policy p WHERE p.kind = ?1 AND p.bytes IS NOT NULL AND"
+        " p.version IS NOT " IN_USE " AND EXISTS (SELECT 1 FROM policy_use u WHERE u.kind = ?1 AND"
+        " u.version = p.version AND (SELECT n.version FROM policy_use n WHERE n.kind = ?1 AND n.seq > u.seq"
+        " ORDER BY n.seq LIMIT 1) < p.version)";
+    sqlite3 *conn;
+    int64_t made = 0;
+    RV_TRY(check_kind(kind));
+    RV_TRY(rv_db_reader(db, &conn));
+    rv_err e = rv_db_int(conn, &made, sql, "t", kind);
+    rv_db_reader_done(db, conn);
+    if (!e) {
+        *made_ms = made;
+    }
+    return e;
+}
+
 static rv_err take_bytes(sqlite3_stmt *s, const rv_alloc *mem, const char *kind, int64_t version,
                          uint8_t **bytes, size_t *n)
 {

@@ -55,6 +55,9 @@ rv_err rv_policy_current(rv_db *db, const char *kind, rv_arena *arena, rv_policy
 /** rv_policy_list - newest first. kind NULL: of all kinds. */
 rv_err rv_policy_list(rv_db *db, const char *kind, size_t limit, rv_arena *arena, rv_policy_info **out,
                       size_t *n) RV_MUST_CHECK;
+/** rv_policy_taken_back - when the newest version that was in use and then gone back from was made, 0: none was. One that is in use again, or
+ * was forgotten, does not count. */
+rv_err rv_policy_taken_back(rv_db *db, const char *kind, int64_t *made_ms) RV_MUST_CHECK;
 /** rv_policy_read - the bytes of a version (rv_free with mem), checked against their SHA-256. RV_E_NOT_FOUND. RV_E_CORRUPT. */
 rv_err rv_policy_read(rv_db *db, const rv_alloc *mem, const char *kind, int64_t version, uint8_t **bytes,
                       size_t *n) RV_MUST_CHECK;

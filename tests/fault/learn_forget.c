@@ -517,6 +517,68 @@ TEST(the_same_words_go_wherever_they_are_kept)
     place_close(&p);
 }
 
+/* A second rating has a new time; a router that had learned from the first one holds the question all the same. */
+TEST(a_version_made_between_two_ratings_goes)
+{
+    static const char *const kinds[] = { "router", "retrieval", "attention", "patterns" };
+    place p;
+    rv_forgotten done;
+    rv_feedback_done rated;
+    sqlite3 *conn;
+    CHECK_OK(place_open(temp_dir(), &p));
+    request(&p, 1, "anna", SECRET, note(&p, "anna", SECRET));
+    for (size_t i = 0; i < RV_COUNT(kinds); i++) {
+        version(&p, kinds[i], 0, 'z');
+    }
+    CHECK_OK(rv_db_begin(p.s.db, &conn)); /* the question is of 1001 */
+    CHECK_OK(rv_db_exec(conn, "UPDATE policy SET created_ms = 2000", ""));
+    CHECK_OK(rv_db_commit(p.s.db));
+    rv_feedback again = { .request_id = "00000000-0000-4000-8000-000000000001", .rating = 4 };
+    CHECK_OK(rv_feedback_store(p.s.db, p.s.m, &again, &rated));
+    CHECK_OK(rv_forget(&p.how, "anna", NULL, 0, &done));
+    CHECK(number_of(&p, "SELECT count(*) FROM policy WHERE bytes IS NOT NULL") == 0, "versions are left");
+    CHECK(done.n_policies == RV_COUNT(kinds), "%zu kinds", done.n_policies);
+    place_close(&p);
+}
+
+/* How an answer was routed, cut off: nobody is kept by it from forgetting, and what it holds is found. */
+TEST(a_damaged_route_keeps_nobody_from_being_forgotten)
+{
+    static const char text[] = "the vault opens with quibbledonk";
+    static const char *const routes[] = { "{\"hits\":[[0.25,1],[0.",
+                                          "{\"drafts\":[{\"text\":\"the vault opens with quibbledonk" };
+    const char *dir = temp_dir();
+    place p;
+    rv_forgotten done;
+    sqlite3 *conn;
+    bool added;
+    int64_t id;
+    fill(dir);
+    CHECK_OK(place_open(dir, &p));
+    CHECK_OK(rv_memory_add(p.s.m, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = text }, &id,
+                           &added));
+    for (int i = 0; i < 2; i++) {
+        char request[64];
+        snprintf(request, sizeof request, "00000000-0000-4000-8000-0000000001%02d", i);
+        rv_episode e = { .request_id = request,
+                         .session_id = "x",
+                         .question = "how",
+                         .answer = "so",
+                         .model = "m",
+                         .created_ms = 5000,
+                         .route = routes[i] };
+        CHECK_OK(rv_db_begin(p.s.db, &conn));
+        CHECK_OK(rv_episode_append(conn, &e));
+        CHECK_OK(rv_db_commit(p.s.db));
+        CHECK_OK(rv_episode_add_tries(p.s.db, request, "[]"));
+    }
+    CHECK_OK(rv_forget(&p.how, NULL, &id, 1, &done));
+    CHECK(done.requests == 1 && files_with(dir, "quibbledonk") == 0, "%zu requests", done.requests);
+    CHECK_OK(rv_forget(&p.how, "anna", NULL, 0, &done));
+    CHECK(files_with(dir, SECRET) == 0, "%zu files hold it", files_with(dir, SECRET));
+    place_close(&p);
+}
+
 /* A record that was emptied by somebody else is still a broken chain. */
 TEST(an_empty_record_that_nobody_forgot_is_found)
 {

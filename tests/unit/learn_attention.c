@@ -129,6 +129,26 @@ static double whole_first(fixture *f, bool expect_order)
     return (double)first / REPORTS;
 }
 
+/* Gives way while it reads, or something is forgotten while it trains. */
+typedef struct watched {
+    bool gives_way, forgotten;
+    int left, entered;
+} watched;
+
+static bool go_on(void *self)
+{
+    return !((watched *)self)->gives_way;
+}
+static void leave(void *self)
+{
+    ((watched *)self)->left++;
+}
+static bool enter(void *self)
+{
+    ((watched *)self)->entered++;
+    return !((watched *)self)->forgotten;
+}
+
 TEST(what_was_of_use_comes_first_afterwards_and_can_be_undone)
 {
     fixture f;
@@ -138,15 +158,22 @@ TEST(what_was_of_use_comes_first_afterwards_and_can_be_undone)
     for (size_t i = 0; i < 30; i++) {
         ask_and_rate(&f, i);
     }
-    CHECK_OK(rv_attention_learn(f.attention, 0, 1, &done));
+    CHECK_OK(rv_attention_learn(f.attention, 0, 1, NULL, &done));
     CHECK(done.version == 0 && done.learned_from + done.held == 30 && strstr(done.why, "too little"), "%s",
           done.why);
-    CHECK_OK(rv_attention_learn(f.attention, 5, 1, &done));
+    CHECK_OK(rv_attention_learn(f.attention, 5, 1, NULL, &done));
     CHECK(done.learned_from + done.held == 0, "4 was not to be good: %zu", done.learned_from + done.held);
     for (size_t i = 30; i < REPORTS; i++) {
         ask_and_rate(&f, i);
     }
-    CHECK_OK(rv_attention_learn(f.attention, 0, 1, &done));
+    watched waits = { .gives_way = true }, late = { .forgotten = true };
+    rv_gate gate = { go_on, leave, enter, &waits };
+    CHECK_ERR(rv_attention_learn(f.attention, 0, 1, &gate, &done), RV_E_CANCELLED);
+    gate.self = &late;
+    CHECK_ERR(rv_attention_learn(f.attention, 0, 1, &gate, &done), RV_E_CANCELLED);
+    CHECK(waits.left == 0 && late.left == 1 && late.entered == 1 && whole_first(&f, false) == before,
+          "left %d and %d times", waits.left, late.left);
+    CHECK_OK(rv_attention_learn(f.attention, 0, 1, NULL, &done));
     CHECK(done.version == 1 && done.held > 5 && done.after >= done.before + 0.02,
           "%s: %zu and %zu questions, nDCG %g, then %g", done.why, done.learned_from, done.held, done.before,
           done.after);
@@ -165,6 +192,15 @@ TEST(what_was_of_use_comes_first_afterwards_and_can_be_undone)
     open_store(&f);
     CHECK(version == 0 && whole_first(&f, false) == before, "rolled back to version %lld",
           (long long)version);
+    CHECK_OK(rv_attention_learn(f.attention, 0, 1, NULL, &done));
+    CHECK(done.version == 0 && strstr(done.why, "taken back") && whole_first(&f, false) == before,
+          "learned again from the same feedback: %s", done.why);
+    CHECK_OK(rv_db_begin(f.db, &conn));
+    CHECK_OK(
+        rv_db_exec(conn, "UPDATE policy SET created_ms = (SELECT max(created_ms) - 1 FROM feedback)", ""));
+    CHECK_OK(rv_db_commit(f.db));
+    CHECK_OK(rv_attention_learn(f.attention, 0, 1, NULL, &done));
+    CHECK(done.version == 2, "%s", done.why);
     close_store(&f);
 }
 

@@ -198,6 +198,23 @@ TEST(a_good_rating_writes_the_answer_back_without_its_citations)
     close_store(&f);
 }
 
+TEST(a_citation_is_a_number_in_brackets_and_nothing_else)
+{
+    static const struct {
+        const char *answer;
+        size_t number;
+        bool cites;
+    } rows[] = {
+        { "so [2].", 2, true }, { "so [2].", 1, false },    { "[1][12]", 12, true }, { "[1][12]", 2, false },
+        { "[[3]]", 3, true },   { "[03]", 3, true },        { "[3", 3, false },      { "[ 3]", 3, false },
+        { "", 1, false },       { "[12345]", 12345, true },
+    };
+    for (size_t i = 0; i < RV_COUNT(rows); i++) {
+        CHECK(rv_episode_cites(rows[i].answer, rows[i].number) == rows[i].cites, "\"%s\" and %zu",
+              rows[i].answer, rows[i].number);
+    }
+}
+
 TEST(an_answer_is_examined_before_it_is_written_back)
 {
     fixture f;

@@ -145,6 +145,31 @@ TEST(good_ratings_turn_questions_towards_what_was_cited)
     close_store(&f);
 }
 
+/* After something was forgotten nothing of it is measured on, or held up as something else, and learning begins anew. */
+TEST(lessons_of_before_are_dropped_when_it_is_taken_up_again)
+{
+    fixture f;
+    rv_instant_stats stats;
+    open_fixture(&f);
+    for (size_t i = 0; i < 30; i++) {
+        ask_and_rate(&f, 5, "[2] shelf");
+    }
+    rv_instant_get_stats(f.instant, &stats);
+    CHECK(stats.held == 6 && stats.loss_before > 0, "%zu held, loss %g", stats.held, stats.loss_before);
+    CHECK_OK(rv_instant_reload(f.instant));
+    rv_instant_get_stats(f.instant, &stats);
+    CHECK(stats.held == 0 && stats.signals == 0 && stats.loss_before == 0, "%zu held, %zu signals, loss %g",
+          stats.held, stats.signals, stats.loss_before);
+    size_t published = stats.published;
+    for (size_t i = 0; i < 60; i++) {
+        ask_and_rate(&f, 5, "[2] shelf");
+    }
+    rv_instant_get_stats(f.instant, &stats);
+    CHECK(stats.held == 12 && stats.signals == 60 && stats.published > published, "%zu held, %zu published",
+          stats.held, stats.published);
+    close_store(&f);
+}
+
 TEST(feedback_that_says_nothing_about_passages_teaches_nothing)
 {
     fixture f;

@@ -290,6 +290,26 @@ TEST(patterns_that_came_to_be_alike_become_one_and_spent_ones_go)
     rv_patterns_free(p);
 }
 
+/* Gives way while it reads, or something is forgotten while it learns. */
+typedef struct watched {
+    bool gives_way, forgotten;
+    int left, entered;
+} watched;
+
+static bool go_on(void *self)
+{
+    return !((watched *)self)->gives_way;
+}
+static void leave(void *self)
+{
+    ((watched *)self)->left++;
+}
+static bool enter(void *self)
+{
+    ((watched *)self)->entered++;
+    return !((watched *)self)->forgotten;
+}
+
 TEST(the_bank_learns_what_holds_on_answers_it_did_not_count_and_advises)
 {
     const char *dir = temp_path("data");
@@ -303,10 +323,17 @@ TEST(the_bank_learns_what_holds_on_answers_it_did_not_count_and_advises)
     CHECK_OK(rv_embed_open(&rv_heap, "hash", &embed));
     CHECK_OK(rv_bank_open(&rv_heap, db, embed, &bank));
     ask(db, 0, 20);
-    CHECK_OK(rv_bank_learn(bank, models, 2, 1, &done));
+    CHECK_OK(rv_bank_learn(bank, models, 2, 1, NULL, &done));
     CHECK(!done.accepted && done.version == 0, "too few: %s", done.why);
     ask(db, 20, 1980);
-    CHECK_OK(rv_bank_learn(bank, models, 2, 1, &done));
+    watched waits = { .gives_way = true }, late = { .forgotten = true };
+    rv_gate gate = { go_on, leave, enter, &waits };
+    CHECK_ERR(rv_bank_learn(bank, models, 2, 1, &gate, &done), RV_E_CANCELLED);
+    gate.self = &late;
+    CHECK_ERR(rv_bank_learn(bank, models, 2, 1, &gate, &done), RV_E_CANCELLED);
+    CHECK(waits.left == 0 && late.left == 1 && late.entered == 1, "left %d and %d times", waits.left,
+          late.left);
+    CHECK_OK(rv_bank_learn(bank, models, 2, 1, NULL, &done));
     CHECK(done.accepted && done.after < 0.5 * done.before && done.patterns >= 2, "%s, %zu patterns", done.why,
           done.patterns);
     const char *bakery = "when does the bakery shop in street 7 open for bread",
@@ -320,7 +347,7 @@ TEST(the_bank_learns_what_holds_on_answers_it_did_not_count_and_advises)
           "train");
     CHECK(!rv_bank_advise(bank, v, "unknown", model, &advice), "a model nobody knows");
     int64_t first = done.version;
-    CHECK_OK(rv_bank_learn(bank, models, 2, 1, &done));
+    CHECK_OK(rv_bank_learn(bank, models, 2, 1, NULL, &done));
     CHECK(!done.accepted && done.episodes == 0, "nothing new, and accepted: %s", done.why);
     rv_patterns_pruned pruned;
     CHECK_OK(rv_bank_prune(bank, &pruned, &done));
@@ -329,8 +356,23 @@ TEST(the_bank_learns_what_holds_on_answers_it_did_not_count_and_advises)
           "%zu merged, %zu dropped: %s", pruned.merged, pruned.dropped, done.why);
     rv_bank_close(bank);
 
-    /* a damaged version: the one before it, here none */
+    /* taken back: not learned again from the same feedback */
     sqlite3 *conn;
+    int64_t version;
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_policy_rollback(conn, RV_BANK_POLICY, "test", &version));
+    CHECK_OK(rv_db_commit(db));
+    CHECK_OK(rv_bank_open(&rv_heap, db, embed, &bank));
+    CHECK_OK(rv_bank_learn(bank, models, 2, 1, NULL, &done));
+    CHECK(!done.accepted && done.version == 0 && strstr(done.why, "taken back"), "%s", done.why);
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_db_exec(conn, "UPDATE policy SET created_ms = 1500", "")); /* some answers were rated since */
+    CHECK_OK(rv_db_commit(db));
+    CHECK_OK(rv_bank_learn(bank, models, 2, 1, NULL, &done));
+    CHECK(done.held > 0 && done.version > first, "%s", done.why);
+    rv_bank_close(bank);
+
+    /* a damaged version: the one before it, here none */
     CHECK_OK(rv_db_begin(db, &conn));
     CHECK_OK(rv_db_exec(conn,
                         "UPDATE policy SET bytes = zeroblob(100) WHERE kind = 'patterns' AND version >= ?1",

@@ -169,6 +169,99 @@ TEST(rated_episodes_become_a_router_that_is_better_on_others)
     rv_db_close(db);
 }
 
+static int64_t number_of(rv_db *db, const char *sql)
+{
+    int64_t out = -1;
+    sqlite3 *conn;
+    CHECK_OK(rv_db_reader(db, &conn));
+    CHECK_OK(rv_db_int(conn, &out, sql, ""));
+    rv_db_reader_done(db, conn);
+    return out;
+}
+
+TEST(what_was_taken_back_is_not_learned_again_until_something_new_is_rated)
+{
+    rv_db *db = opened();
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh = NULL, *again = NULL;
+    sqlite3 *conn;
+    int64_t now = -1;
+    live(db, &(world){ 0 }, EPISODES, 1);
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(fresh && done.version == 1, "%s", done.why);
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_policy_rollback(conn, RV_ROUTING_POLICY, "test", &now));
+    CHECK_OK(rv_db_commit(db));
+    CHECK_ERR(rv_routing_learn(&job, &done, &again), RV_E_ARG);
+    CHECK(now == 0 && strstr(rv_err_text(), "taken back"), "%s", rv_err_text());
+    CHECK(number_of(db, "SELECT count(*) FROM policy") == 1 && !again, "it was learned again");
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(
+        rv_db_exec(conn,
+                   "UPDATE feedback SET created_ms = (SELECT created_ms FROM policy) + 1 WHERE request_id = "
+                   "(SELECT min(request_id) FROM feedback)",
+                   ""));
+    CHECK_OK(rv_db_commit(db));
+    CHECK_OK(rv_routing_learn(&job, &done, &again));
+    CHECK(again && done.version == 2, "%s", done.why);
+    rv_router_free(fresh);
+    rv_router_free(again);
+    rv_db_close(db);
+}
+
+typedef struct watched {
+    int rows, most; /* asked; rows after which it is to give way */
+    int left, entered;
+    bool forgotten;
+} watched;
+
+static bool go_on(void *self)
+{
+    watched *w = self;
+    return w->rows++ < w->most;
+}
+
+static void leave(void *self)
+{
+    watched *w = self;
+    CHECK(w->left == w->entered, "left twice");
+    w->left++;
+}
+
+static bool enter(void *self)
+{
+    watched *w = self;
+    w->entered++;
+    return !w->forgotten;
+}
+
+TEST(nobody_waits_while_it_trains_and_what_was_forgotten_meanwhile_is_not_published)
+{
+    rv_db *db = opened();
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh = NULL;
+    live(db, &(world){ 0 }, EPISODES, 1);
+    watched gives_way = { .most = 50 }, too_late = { .most = INT32_MAX, .forgotten = true },
+            alone = { .most = INT32_MAX };
+    rv_gate gate = { go_on, leave, enter, &gives_way };
+    job.gate = &gate;
+    CHECK_ERR(rv_routing_learn(&job, &done, &fresh), RV_E_CANCELLED);
+    CHECK(gives_way.rows == 51 && gives_way.left == 0, "%d rows, left %d times", gives_way.rows,
+          gives_way.left);
+    gate.self = &too_late;
+    CHECK_ERR(rv_routing_learn(&job, &done, &fresh), RV_E_CANCELLED);
+    CHECK(too_late.rows == EPISODES && too_late.left == 1 && too_late.entered == 1, "%d rows, left %d times",
+          too_late.rows, too_late.left);
+    CHECK(!fresh && number_of(db, "SELECT count(*) FROM policy") == 0, "it was published");
+    gate.self = &alone;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(fresh && done.version == 1 && alone.left == 1 && alone.entered == 1, "%s", done.why);
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
 TEST(what_was_learned_is_not_pushed_out_by_what_is_asked_today)
 {
     rv_db *db = opened();
@@ -381,6 +474,8 @@ TEST(too_little_to_learn_from_is_said)
     int64_t rated;
     CHECK_OK(rv_routing_rated(db, &rated));
     CHECK(rated == 12, "%lld", (long long)rated);
+    job.capacity = SIZE_MAX;
+    CHECK_ERR(rv_routing_learn(&job, &done, &fresh), RV_E_ARG);
     json_t *list;
     CHECK_OK(rv_routing_decisions(db, 5, &list));
     CHECK(json_array_size(list) == 5 &&

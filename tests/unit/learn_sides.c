@@ -80,6 +80,8 @@ TEST(vectors_weigh_more_where_they_find_more_until_it_is_taken_back)
     CHECK_OK(rv_db_commit(p.s.db));
     CHECK_OK(rv_sides_settle(p.s.db, p.s.m, &version));
     CHECK(version == 0 && fabs(first_score(&p, 0) - unmeasured) < 1e-9, "after going back");
+    CHECK_OK(rv_deep_weigh_sides(&p.deep, &r));
+    CHECK(!r.accepted && strstr(r.why, "taken back"), "measured again: %s", r.why);
     place_close(&p);
 }
 

@@ -8,6 +8,8 @@
 #include "test.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -216,6 +218,86 @@ TEST(opened_adapters_count_in_the_budget_and_idle_ones_make_room)
     rv_budget_free(p.budget);
     p.budget = NULL;
     open_store(&p);
+    place_free(&p);
+}
+
+/* Nobody answers with what another had forgotten: its number does not come again, not after a restart either, and its weights leave the memory. */
+TEST(forgotten_weights_never_come_back)
+{
+    for (int reopened = 0; reopened < 2; reopened++) {
+        place p = place_new();
+        rv_budget *budget;
+        size_t removed;
+        CHECK_OK(rv_budget_new(&rv_heap, SIZE_MAX, &budget));
+        close_store(&p);
+        p.budget = budget;
+        open_store(&p);
+        int64_t annas = publish(&p, "anna", 1);
+        float *with_annas = logits(&p, "anna");
+        CHECK(rv_budget_used(budget, RV_BUDGET_ADAPTERS) > 0, "nothing is open");
+        CHECK_OK(rv_adapters_forget(p.adapters, "anna", 0, &removed));
+        CHECK(removed == 1 && rv_budget_used(budget, RV_BUDGET_ADAPTERS) == 0, "%zu bytes are still there",
+              rv_budget_used(budget, RV_BUDGET_ADAPTERS));
+        float *none = logits(&p, "anna");
+        if (reopened) {
+            close_store(&p);
+            open_store(&p);
+        }
+        int64_t bens = publish(&p, "ben", 2);
+        float *with_bens = logits(&p, "ben");
+        CHECK(bens > annas, "version %lld again", (long long)bens);
+        CHECK(!same(&p, with_annas, with_bens) && !same(&p, none, with_bens), "ben has forgotten weights");
+        close_store(&p);
+        open_store(&p);
+        CHECK(same(&p, with_bens, logits(&p, "ben")), "other weights after a restart");
+
+        const rv_lora *held;
+        CHECK_OK(rv_adapters_take(p.adapters, p.engine, "ben", NULL, &held));
+        CHECK_OK(rv_adapters_forget(p.adapters, "ben", 0, &removed));
+        CHECK(rv_budget_used(budget, RV_BUDGET_ADAPTERS) > 0, "one that is held went");
+        rv_adapters_put(p.adapters, held);
+        CHECK(rv_budget_used(budget, RV_BUDGET_ADAPTERS) == 0, "it stays after it was given back");
+        place_free(&p);
+        rv_budget_free(budget);
+    }
+}
+
+typedef struct pruner {
+    rv_adapters *adapters;
+    atomic_bool stop;
+    size_t failed;
+} pruner;
+
+static void *prune_on(void *self)
+{
+    pruner *p = self;
+    size_t removed;
+    while (!atomic_load(&p->stop)) {
+        p->failed += rv_adapters_prune(p->adapters, 8, &removed) != RV_OK;
+    }
+    return NULL;
+}
+
+/* A version has its file before its row: pruning meanwhile must not take that for one that nobody names. */
+TEST(pruning_leaves_what_is_being_published)
+{
+    place p = place_new();
+    pruner beside = { .adapters = p.adapters };
+    pthread_t thread;
+    rv_lora *l = noise(&p, 3);
+    CHECK(pthread_create(&thread, NULL, prune_on, &beside) == 0, "thread");
+    for (int i = 0; i < 40; i++) {
+        int64_t id;
+        const char *path;
+        rv_adapter_version v = { .model = p.model, .user = "anna", .origin = "micro" };
+        CHECK_OK(rv_adapters_publish(p.adapters, &v, l, &id));
+        CHECK_OK(rv_adapters_path(p.adapters, id, p.arena, &path));
+        CHECK(rv_file_exists(path), "version %lld has no file", (long long)id);
+    }
+    atomic_store(&beside.stop, true);
+    pthread_join(thread, NULL);
+    CHECK(beside.failed == 0, "%zu times pruning failed", beside.failed);
+    rv_lora_close(l);
     place_free(&p);
 }
 

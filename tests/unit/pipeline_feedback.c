@@ -1,9 +1,10 @@
 /* Whose feedback is taken, and how much of it: only on a request of the same key, and in a day no more than is allowed, whatever restarts. */
 #include "base/clock.h"
-#include "pipeline/pipeline.h"
+#include "pipeline/pipeline_priv.h"
 #include "test.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static rv_err embed_text(const void *self, const char *text, size_t n, float *out)
@@ -70,6 +71,58 @@ TEST(feedback_is_taken_from_who_made_the_request_alone)
     CHECK_OK(rate(&p, 1, "anna", &again));
     CHECK_OK(rate(&p, 2, "", &again));
     CHECK_OK(rate(&p, 1, NULL, &again)); /* whoever has the folder */
+    closed(&p);
+}
+
+/* Where how it was routed was cut off, nobody knows the key any more. */
+TEST(a_request_with_a_damaged_route_can_be_rated)
+{
+    rv_pipeline p;
+    int64_t again = 0;
+    sqlite3 *conn;
+    open_at(&p, temp_dir());
+    asked(&p, 1, "anna");
+    CHECK_OK(rv_db_begin(p.db, &conn));
+    CHECK_OK(rv_db_exec(conn, "UPDATE episode SET route = '{\"key\": \"an'", ""));
+    CHECK_OK(rv_db_commit(p.db));
+    CHECK_ERR(rate(&p, 1, "anna", &again), RV_E_NOT_FOUND);
+    CHECK_OK(rate(&p, 1, "", &again));
+    closed(&p);
+}
+
+/* More than a record may hold is like memory that runs out: not a part of it is kept. */
+TEST(a_route_that_does_not_fit_is_no_record)
+{
+    enum { HUGE_BYTES = 65 << 20 };
+    rv_pipeline p;
+    rv_request r;
+    rv_arena *arena;
+    sqlite3 *conn;
+    int64_t rows = 0;
+    char *key = malloc(HUGE_BYTES);
+    CHECK(key, "memory");
+    memset(key, 'k', HUGE_BYTES - 1);
+    key[HUGE_BYTES - 1] = 0;
+    open_at(&p, temp_dir());
+    CHECK_OK(rv_arena_new(&rv_heap, (size_t)256 << 20, &arena));
+    CHECK_OK(rv_request_init(&r, arena));
+    r.query = "q";
+    r.query_bytes = 1;
+    r.session_id = "s";
+    r.text = "a";
+    r.routed_model = "m";
+    r.reason = "none";
+    r.key = key;
+    CHECK_ERR(rv_stage_learn(&p, &r), RV_E_NOMEM);
+    CHECK_OK(rv_db_reader(p.db, &conn));
+    CHECK_OK(
+        rv_db_int(conn, &rows, "SELECT (SELECT count(*) FROM episode) + (SELECT count(*) FROM turns)", ""));
+    rv_db_reader_done(p.db, conn);
+    CHECK(rows == 0, "%lld rows", (long long)rows);
+    r.key = "anna";
+    CHECK_OK(rv_stage_learn(&p, &r));
+    rv_arena_free(arena);
+    free(key);
     closed(&p);
 }
 

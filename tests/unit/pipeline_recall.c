@@ -130,6 +130,7 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
     } rows[] = {
         { "[1] Sk gives", "[1] Skelve" },
         { "[1]lve", "[1] Skelve" },
+        { "[00001] Sk gives", "[1] Skelve" },
         { "[2] n cir@wighm.com.", "[2] nype@wighm.com" },
         { "[1] Skelve", NULL }, /* as it was given */
         { "[1] skelve", NULL },

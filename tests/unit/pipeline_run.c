@@ -1,8 +1,10 @@
 /* The loop on a real (random, or when it is there trained) model and a real store. */
 #include "base/file.h"
 #include "base/rng.h"
+#include "learn/retrieval.h"
 #include "learn/routing.h"
 #include "pipeline/pipeline.h"
+#include "store/policy.h"
 #include "store/session.h"
 #include "store/witness.h"
 #include "test.h"
@@ -11,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -611,19 +614,31 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* A router that asks the smallest of three tiers first; unsure answers of the first two were wrong, whether they said the same or not. */
-static rv_router *unsure_router(void)
+/* A router that asks the smallest of three tiers first; unsure answers of the first two were wrong, whether they said the same or not.
+ * embed: it looks at vectors too; may be NULL. */
+static rv_router *unsure_router(const rv_embed *embed)
 {
     enum { ROWS = 240, TEXT = 64 };
     static char text[ROWS][TEXT];
     static rv_router_row rows[ROWS];
     static const char *const names[] = { "350m", "700m", "1.2b" };
+    size_t dim = embed ? rv_embed_dim(embed) : 0;
+    float *vectors = calloc((ROWS + RV_SLOT_DOMAINS) * dim + 1, sizeof *vectors),
+          *domains = vectors + ROWS * dim;
     rv_rng rng;
     rv_rng_init(&rng, 8);
+    for (int i = 0; embed && i < RV_SLOT_DOMAINS; i++) {
+        CHECK_OK(
+            rv_embed_text(embed, rv_domain_texts[i], strlen(rv_domain_texts[i]), domains + (size_t)i * dim));
+    }
     for (int i = 0; i < ROWS; i++) {
         int n = snprintf(text[i], TEXT, "Which colour is lamp %d in hall %d?", (int)rv_rng_below(&rng, 999),
                          (int)rv_rng_below(&rng, 999));
         rows[i] = (rv_router_row){ .text = text[i], .n = (size_t)n, .weight = 1 };
+        if (embed) {
+            rows[i].vector = vectors + (size_t)i * dim;
+            CHECK_OK(rv_embed_text(embed, text[i], (size_t)n, vectors + (size_t)i * dim));
+        }
         for (int t = 0; t < 3; t++) {
             bool right = t == 2 || rv_rng_below(&rng, 4) != 0;
             rows[i].quality[t] = right;
@@ -632,11 +647,14 @@ static rv_router *unsure_router(void)
                 rv_draft_of(right ? 0.95 : 0.3, right ? "[1] red" : "[1] wrong", 9, (float[RV_SAYS]){ 0 });
         }
     }
-    rv_router_set set = { rows, ROWS, 3, names, 0, "", NULL };
+    rv_router_set set = {
+        rows, ROWS, 3, names, dim, embed ? rv_embed_name(embed) : "", embed ? domains : NULL
+    };
     rv_router_how how = rv_router_how_default();
     rv_router_trained trained;
     rv_router *r = NULL;
     CHECK_OK(rv_router_train(&rv_heap, &set, &how, &trained, &r));
+    free(vectors);
     return r;
 }
 
@@ -650,7 +668,7 @@ TEST(two_unsure_answers_are_not_seen_and_a_third_is_given)
     how.tiers[0] = how.tiers[1] = how.tiers[2] = f.model;
     CHECK_OK(rv_backend_open(&rv_heap, &how, &f.p.backend));
     CHECK_OK(rv_router_box_new(&rv_heap, &f.p.routers));
-    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(), 1));
+    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(NULL), 1));
     note(&f, "The lamp in the hall is green.", NULL);
     for (int cascade = 1; cascade >= 0; cascade--) {
         char seen[2000] = "";
@@ -706,7 +724,7 @@ TEST(a_draft_is_shown_when_the_larger_model_fails)
     CHECK_OK(rv_backend_open(&rv_heap, &how, &f.p.backend));
     CHECK(unlink(gone) == 0, "%s", gone);
     CHECK_OK(rv_router_box_new(&rv_heap, &f.p.routers));
-    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(), 1));
+    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(NULL), 1));
     note(&f, "The lamp in the hall is green.", NULL);
     f.p.cascade = true;
     char seen[2000] = "";
@@ -734,7 +752,7 @@ TEST(a_draft_is_shown_when_there_is_no_time_for_a_larger_model)
     how.tiers[0] = how.tiers[1] = how.tiers[2] = f.model;
     CHECK_OK(rv_backend_open(&rv_heap, &how, &f.p.backend));
     CHECK_OK(rv_router_box_new(&rv_heap, &f.p.routers));
-    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(), 1));
+    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(NULL), 1));
     note(&f, "The lamp in the hall is green.", NULL);
     size_t tokens[2];
     for (int cascade = 0; cascade < 2; cascade++) {
@@ -747,6 +765,62 @@ TEST(a_draft_is_shown_when_there_is_no_time_for_a_larger_model)
         tokens[cascade] = r.generated.completion_tokens;
     }
     CHECK(tokens[1] * 4 >= tokens[0], "%zu tokens, without drafts %zu", tokens[1], tokens[0]);
+    close_fixture(&f);
+    rv_router_box_free(f.p.routers);
+}
+
+/* A version of the retrieval adapter that turns every question far. */
+static void turn_far(fixture *f)
+{
+    rv_retrieval *adapter;
+    size_t n;
+    rv_rng rng;
+    sqlite3 *conn;
+    int64_t version;
+    rv_rng_init(&rng, 3);
+    CHECK_OK(rv_retrieval_new(&rv_heap, rv_embed_dim(f->p.embed), 1, &adapter));
+    float *values = rv_retrieval_values(adapter, &n);
+    for (size_t i = 0; i < n; i++) {
+        values[i] = rv_rng_normal(&rng);
+    }
+    void *bytes = malloc(rv_retrieval_file_bytes(adapter));
+    rv_retrieval_write(adapter, bytes);
+    rv_policy_new policy = {
+        .kind = "retrieval", .bytes = bytes, .n = rv_retrieval_file_bytes(adapter), .use = true
+    };
+    CHECK_OK(rv_policy_setup(f->p.db));
+    CHECK_OK(rv_db_begin(f->p.db, &conn));
+    CHECK_OK(rv_policy_add(conn, &policy, &version));
+    CHECK_OK(rv_db_commit(f->p.db));
+    free(bytes);
+    rv_retrieval_free(adapter);
+    CHECK_OK(rv_instant_open(&rv_heap, f->p.db, f->p.embed, f->p.memory, &f->p.instant));
+}
+
+/* What feedback turns is the search of memory; a router has learned from plain vectors, and is asked with such. */
+TEST(only_memory_sees_a_question_turned)
+{
+    static const char question[] = "Which colour is lamp 7 in the hall?";
+    fixture f;
+    open_fixture(&f);
+    rv_backend_close(f.p.backend);
+    rv_backend_options how = { .threads = 1, .max_context = 512, .kv_type = RV_F16, .max_loaded = 3 };
+    how.tiers[0] = how.tiers[1] = how.tiers[2] = f.model;
+    CHECK_OK(rv_backend_open(&rv_heap, &how, &f.p.backend));
+    CHECK_OK(rv_router_box_new(&rv_heap, &f.p.routers));
+    CHECK_OK(rv_router_publish(f.p.routers, unsure_router(f.p.embed), 1));
+    size_t bytes = rv_embed_dim(f.p.embed) * sizeof(float);
+    rv_request before = request(&f, question);
+    CHECK_OK(rv_pipeline_prepare(&f.p, &before));
+    CHECK(before.decided && memcmp(before.plain, before.vector, bytes) == 0, "%s", before.reason);
+    turn_far(&f);
+    rv_request after = request(&f, question);
+    CHECK_OK(rv_pipeline_prepare(&f.p, &after));
+    CHECK(memcmp(after.plain, before.plain, bytes) == 0 && memcmp(after.vector, before.vector, bytes) != 0,
+          "it was not turned");
+    CHECK(memcmp(after.routed.part, before.routed.part, sizeof after.routed.part) == 0,
+          "the router sees the question turned");
+    rv_instant_close(f.p.instant);
     close_fixture(&f);
     rv_router_box_free(f.p.routers);
 }

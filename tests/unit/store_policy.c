@@ -171,3 +171,43 @@ TEST(forgetting_erases_what_was_made_since_and_goes_back_to_before)
     CHECK_OK(rv_witness_verify(db, &n));
     rv_db_close(db);
 }
+
+static int64_t taken_back(rv_db *db)
+{
+    int64_t made = -1;
+    CHECK_OK(rv_policy_taken_back(db, "router", &made));
+    return made;
+}
+
+static void made_at(rv_db *db, int64_t version, int64_t ms)
+{
+    sqlite3 *conn;
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_db_exec(conn, "UPDATE policy SET created_ms = ?2 WHERE version = ?1", "ii", version, ms));
+    CHECK_OK(rv_db_commit(db));
+}
+
+TEST(the_newest_version_that_was_taken_back_is_known)
+{
+    rv_db *db = opened(temp_dir());
+    sqlite3 *conn;
+    int64_t erased, now;
+    CHECK(taken_back(db) == 0, "none yet");
+    made_at(db, added(db, "one", 0, true), 100);
+    made_at(db, added(db, "two", 1, true), 200);
+    made_at(db, added(db, "three, refused", 2, false), 300);
+    CHECK(taken_back(db) == 0, "none was taken back");
+    CHECK(rolled_back(db) == 1 && taken_back(db) == 200, "%lld", (long long)taken_back(db));
+    CHECK(rolled_back(db) == 0 && taken_back(db) == 200, "%lld", (long long)taken_back(db));
+    made_at(db, added(db, "four", 0, true), 400);
+    CHECK(taken_back(db) == 200, "%lld, after the next one", (long long)taken_back(db));
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_policy_use(conn, "router", 2, "again"));
+    CHECK_OK(rv_db_commit(db));
+    CHECK(taken_back(db) == 400, "%lld, when it is in use again", (long long)taken_back(db));
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_policy_forget(conn, "router", 150, "forgotten", &erased, &now));
+    CHECK_OK(rv_db_commit(db));
+    CHECK(now == 1 && taken_back(db) == 0, "what was forgotten counts: %lld", (long long)taken_back(db));
+    rv_db_close(db);
+}
