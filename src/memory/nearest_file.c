@@ -215,14 +215,15 @@ static rv_err read_page(const rv_memory *m, const char *path, const rv_map *map,
                : fail_damaged(path, "the list of its rows does not fit its checksum");
 }
 
-/* The ids of the file that still live, all with the rows they had. */
-static rv_err take_pledges(const rv_memory *m, const char *path, const uint8_t *at, size_t n, idset *has)
+/* The ids of the file that still live, all with the rows they had. last: of the last row; has has room up to it. */
+static rv_err take_pledges(const rv_memory *m, const char *path, const uint8_t *at, size_t n, int64_t last,
+                           idset *has)
 {
     int64_t before = 0;
     for (size_t i = 0; i < n; i++) {
         pledge p;
         memcpy(&p, at + i * sizeof p, sizeof p);
-        if (p.id <= before) {
+        if (p.id <= before || p.id > last) {
             return fail_damaged(path, "its rows are out of order");
         }
         before = p.id;
@@ -296,7 +297,7 @@ static rv_err open_fast(rv_memory *m, const char *path, const char *kind, fast *
     rv_err e = last < 0 || (uint64_t)last / 64 >= m->live.n + 1
                    ? fail_damaged(path, "it is newer than the store")
                    : rv_idset_reserve(m->mem, &f->has, last);
-    e = e ? e : take_pledges(m, path, pledges, (size_t)p.n_rows, &f->has);
+    e = e ? e : take_pledges(m, path, pledges, (size_t)p.n_rows, last, &f->has);
     pthread_rwlock_unlock(&m->state);
     RV_TRY(e);
     RV_TRY(open_index(m, f, &f->has, &f->index));

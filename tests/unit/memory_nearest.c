@@ -2,9 +2,11 @@
  * removed is not found, one that was added is, and k that pass are k that are found. */
 #include "memory_helpers.h"
 #include "base/file.h"
+#include "memory/memory_priv.h"
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -376,6 +378,81 @@ TEST(an_index_file_that_is_damaged_or_of_another_store_is_made_again)
         rv_free(&rv_heap, bytes);
         rv_free(&rv_heap, foreign);
     }
+}
+
+/* Memory whose blocks end with bytes that nobody may write. */
+enum { FENCE = 64 };
+typedef struct block {
+    void *from;
+    size_t n;
+} block;
+
+static void *fenced(void *self, size_t align, size_t bytes)
+{
+    (void)self;
+    char *from = malloc(sizeof(block) + align + bytes + FENCE);
+    CHECK(from, "%zu bytes", bytes);
+    char *at = from + sizeof(block) + align - (uintptr_t)(from + sizeof(block)) % align;
+    ((block *)(void *)at)[-1] = (block){ from, bytes };
+    memset(at + bytes, 0xa5, FENCE);
+    return at;
+}
+
+static atomic_size_t n_beyond; /* blocks of which the bytes behind their end were written */
+
+static void give_back(void *at)
+{
+    block b = ((block *)at)[-1];
+    for (size_t i = 0; i < FENCE; i++) {
+        if (((unsigned char *)at)[b.n + i] != 0xa5) {
+            n_beyond++;
+            break;
+        }
+    }
+    free(b.from);
+}
+
+static void *fenced_resize(void *self, void *old, size_t bytes)
+{
+    void *at = bytes ? fenced(self, 16, bytes) : NULL;
+    if (old) {
+        size_t n = ((block *)old)[-1].n;
+        if (at) {
+            memcpy(at, old, n < bytes ? n : bytes);
+        }
+        give_back(old);
+    }
+    return at;
+}
+
+TEST(an_index_file_whose_last_row_is_not_the_last_writes_nowhere)
+{
+    static const rv_alloc mem = { .resize = fenced_resize, .aligned = fenced };
+    const char *dir = temp_path("data");
+    store s;
+    CHECK_OK(store_open_with(&mem, dir, toy, &s));
+    CHECK_OK(rv_memory_tune(s.m, &(rv_memory_tuning){ .index = "hnsw", .index_from = 256 }));
+    import_rows(s.m, temp_dir(), "rows", 43, 400, NULL);
+    CHECK_OK(rv_memory_settle(s.m));
+    char *bytes, other[4200];
+    size_t n;
+    CHECK_OK(rv_file_read(&rv_heap, index_path(dir, "hnsw"), 64 << 20, &bytes, &n));
+    uint64_t index_bytes, n_rows, sum; /* docs/formats/index.md */
+    int64_t one = 1;
+    memcpy(&index_bytes, bytes + 24, 8);
+    memcpy(&n_rows, bytes + 32, 8);
+    CHECK(4096 + index_bytes + 16 * n_rows + 8 == n, "%llu rows", (unsigned long long)n_rows);
+    memcpy(bytes + n - 8 - 16, &one, 8);
+    sum = rv_hash64(bytes + 4096 + index_bytes, 16 * n_rows, 0);
+    memcpy(bytes + n - 8, &sum, 8);
+    snprintf(other, sizeof other, "%s/vectors/other.idx", dir);
+    CHECK_OK(rv_file_replace(other, bytes, n));
+    fast *f;
+    CHECK_ERR(rv_fast_open(s.m, other, "hnsw", &f), RV_E_CORRUPT);
+    CHECK(n_beyond == 0, "%zu blocks were written behind their end", (size_t)n_beyond);
+    rv_free(&rv_heap, bytes);
+    store_close(&s);
+    CHECK(n_beyond == 0, "%zu blocks were written behind their end", (size_t)n_beyond);
 }
 
 /* Memory whose next block of STALL_BYTES, the buffer of a file that is saved, is given out when the test says so. */
