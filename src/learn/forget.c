@@ -64,10 +64,11 @@ static const char *const first[] = {
 
 /* Until nothing more is found. */
 static const char *const closure[] = {
-    /* parts of a document */
-    TAKE "SELECT 'memory', e.to_id FROM edges e JOIN nodes n ON n.id = e.from_id WHERE e.type = 'contains' "
-         "AND n.type = 'document'"
-         " AND n.id IN " OF_KIND("memory"),
+    /* parts of a document: its own chunks, as rv_memory_rm has it */
+    TAKE
+    "SELECT 'memory', e.to_id FROM edges e JOIN nodes n ON n.id = e.from_id JOIN nodes c ON c.id = e.to_id"
+    " WHERE e.type = 'contains' AND n.type = 'document' AND c.type = 'chunk' AND c.user = n.user"
+    " AND n.id IN " OF_KIND("memory"),
     /* what was said about several of them together */
     TAKE "SELECT 'memory', e.from_id FROM edges e JOIN nodes n ON n.id = e.from_id WHERE e.type = 'contains' "
          "AND n.type = 'concept' AND e.to_id IN " OF_KIND("memory"),

@@ -80,21 +80,13 @@ static int by_id(const void *a, const void *b)
 /* A document and its chunks, ascending. Under writing. */
 static rv_err document_nodes(const rv_memory *m, int64_t document, rv_arena *arena, int64_t **out, size_t *n)
 {
-    size_t count = 1, at = 0;
-    rv_graph_edge edge;
-    for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, document, RV_GRAPH_OUT, &c, &edge);) {
-        count += edge.type == m->contains;
-    }
+    size_t count = 1 + rv_memory_parts(m, document, NULL);
     int64_t *ids = rv_arena_take(arena, count * sizeof *ids);
     if (!ids) {
         return rv_fail(RV_E_NOMEM, "no memory to replace a document of %zu chunks", count - 1);
     }
-    ids[at++] = document;
-    for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, document, RV_GRAPH_OUT, &c, &edge);) {
-        if (edge.type == m->contains) {
-            ids[at++] = edge.to;
-        }
-    }
+    ids[0] = document;
+    (void)rv_memory_parts(m, document, ids + 1);
     qsort(ids, count, sizeof *ids, by_id);
     *out = ids;
     *n = count;

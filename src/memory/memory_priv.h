@@ -370,6 +370,11 @@ rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out) RV_MUST_CHE
 /** rv_memory_edges_taken_back - what is said anew as a correction is itself no longer corrected: the corrects-edges that lead to
  * it go. This also means that corrections never form a circle. *out is to be freed. Under writing. */
 rv_err rv_memory_edges_taken_back(rv_memory *m, int64_t id, link_row **out, size_t *n) RV_MUST_CHECK;
+/** rv_memory_parts - the chunks that go with a document: of its own user, at the end of a contains-edge from it. Whatever else hangs on it stays. out
+ * may be NULL: only how many.  rv_memory_with_parts - *ids [*n] and the parts of documents among them, ascending, each once; *ids is
+ * resized. Under writing. */
+size_t rv_memory_parts(const rv_memory *m, int64_t document, int64_t *out);
+rv_err rv_memory_with_parts(const rv_memory *m, int64_t **ids, size_t *n) RV_MUST_CHECK;
 bool rv_memory_good_type(const char *type); /* of a node or an edge: [a-z_]{1,32} */
 
 /** rv_memory_check_new - every field is within its limits; RV_E_ARG, RV_E_TOO_LARGE which is not. */

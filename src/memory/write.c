@@ -447,12 +447,55 @@ static int by_id(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The entries f takes (that one alone unless id is 0), and the chunks of documents among them; ascending, each once. */
-static rv_err collect(rv_memory *m, int64_t id, const matcher *f, int64_t **out, size_t *n)
+size_t rv_memory_parts(const rv_memory *m, int64_t document, int64_t *out)
 {
-    uint32_t document = UINT32_MAX;
-    (void)rv_names_find(&m->names, "document", &document); /* no such name: no such node */
-    size_t room = 0;
+    uint32_t types[2];
+    const entry *whole = rv_memory_find(m, document);
+    if (!whole || !rv_names_find(&m->names, "document", &types[0]) || whole->type != types[0] ||
+        !rv_names_find(&m->names, "chunk", &types[1])) {
+        return 0;
+    }
+    size_t n = 0;
+    rv_graph_edge edge;
+    for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, document, RV_GRAPH_OUT, &c, &edge);) {
+        const entry *part = edge.type == m->contains ? rv_memory_find(m, edge.to) : NULL;
+        if (part && part->type == types[1] && part->user == whole->user) {
+            if (out) {
+                out[n] = part->id;
+            }
+            n++;
+        }
+    }
+    return n;
+}
+
+rv_err rv_memory_with_parts(const rv_memory *m, int64_t **ids, size_t *n)
+{
+    size_t more = 0, at = *n, kept = 0;
+    for (size_t i = 0; i < *n; i++) {
+        more += rv_memory_parts(m, (*ids)[i], NULL);
+    }
+    int64_t *all = rv_resize(m->mem, *ids, (*n + more + 1) * sizeof *all);
+    if (!all) {
+        return rv_fail(RV_E_NOMEM, "memory: no room to remove %zu nodes", *n + more);
+    }
+    for (size_t i = 0; i < *n; i++) {
+        at += rv_memory_parts(m, all[i], all + at);
+    }
+    qsort(all, at, sizeof *all, by_id);
+    for (size_t i = 0; i < at; i++) {
+        if (i == 0 || all[i] != all[kept - 1]) {
+            all[kept++] = all[i];
+        }
+    }
+    *ids = all;
+    *n = kept;
+    return RV_OK;
+}
+
+/* The entries f takes (that one alone unless id is 0), and the chunks of documents among them; ascending, each once. */
+static rv_err collect(const rv_memory *m, int64_t id, const matcher *f, int64_t **out, size_t *n)
+{
     *out = NULL;
     *n = 0;
     for (int pass = 0; pass < 2; pass++) { /* count, then fill */
@@ -466,32 +509,16 @@ static rv_err collect(rv_memory *m, int64_t id, const matcher *f, int64_t **out,
                 (*out)[at] = e->id;
             }
             at++;
-            rv_graph_edge edge;
-            for (rv_graph_cursor c = { 0 };
-                 e->type == document && rv_graph_next(m->graph, e->id, RV_GRAPH_OUT, &c, &edge);) {
-                if (edge.type == m->contains) {
-                    if (pass) {
-                        (*out)[at] = edge.to;
-                    }
-                    at++;
-                }
-            }
         }
-        room = at;
+        *n = at;
         if (!pass) {
-            *out = rv_new_array(m->mem, room + 1, sizeof **out);
+            *out = rv_new_array(m->mem, at + 1, sizeof **out);
             if (!*out) {
-                return rv_fail(RV_E_NOMEM, "memory: no room to remove %zu nodes", room);
+                return rv_fail(RV_E_NOMEM, "memory: no room to remove %zu nodes", at);
             }
         }
     }
-    qsort(*out, room, sizeof **out, by_id);
-    for (size_t i = 0; i < room; i++) {
-        if (i == 0 || (*out)[i] != (*out)[i - 1]) {
-            (*out)[(*n)++] = (*out)[i];
-        }
-    }
-    return RV_OK;
+    return rv_memory_with_parts(m, out, n);
 }
 
 rv_err rv_memory_rm(rv_memory *m, rv_memory_scope scope, int64_t id, const rv_memory_filter *filter,

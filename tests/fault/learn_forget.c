@@ -579,6 +579,32 @@ TEST(a_damaged_route_keeps_nobody_from_being_forgotten)
     place_close(&p);
 }
 
+/* What somebody joined to a document of another's is not a part of it. */
+TEST(a_document_takes_its_own_chunks_and_nothing_else)
+{
+    place p;
+    rv_forgotten done;
+    rv_memory_import imported = { 0 };
+    static const char text[] = "The heron stands on one leg by the canal.";
+    int64_t id;
+    bool added;
+    CHECK_OK(place_open(temp_dir(), &p));
+    CHECK_OK(rv_memory_import_bytes(p.s.m, rv_memory_of("bob"), "a.txt", text, sizeof text - 1, NULL, 0,
+                                    &imported));
+    int64_t document = number_of(&p, "SELECT id FROM nodes WHERE type = 'document'"),
+            lamp = note(&p, NULL, "lamp"), own = note(&p, "bob", "own");
+    CHECK_OK(rv_memory_link(p.s.m, rv_memory_of("bob"), document, lamp, "contains", 1));
+    CHECK_OK(rv_memory_link(p.s.m, rv_memory_of("bob"), document, own, "contains", 1));
+    CHECK_OK(rv_memory_add(p.s.m, rv_memory_of(NULL),
+                           &(rv_memory_new){ .type = "chunk", .text = "Everybody's." }, &id, &added));
+    CHECK_OK(rv_memory_link(p.s.m, rv_memory_of("bob"), document, id, "contains", 1));
+    CHECK_OK(rv_forget(&p.how, NULL, &document, 1, &done));
+    CHECK(done.memories == 2, "%zu memories", done.memories);
+    CHECK(number_of(&p, "SELECT count(*) FROM nodes") == 3, "%lld are left",
+          (long long)number_of(&p, "SELECT count(*) FROM nodes"));
+    place_close(&p);
+}
+
 /* A record that was emptied by somebody else is still a broken chain. */
 TEST(an_empty_record_that_nobody_forgot_is_found)
 {

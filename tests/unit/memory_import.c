@@ -195,6 +195,65 @@ TEST(an_unchanged_file_adds_nothing_and_a_changed_one_is_replaced)
     rv_free(&rv_heap, path);
 }
 
+static rv_memory_import import_text(rv_memory *m, const char *user, const char *text)
+{
+    rv_memory_import done = { 0 };
+    CHECK_OK(rv_memory_import_bytes(m, rv_memory_of(user), "heron.txt", text, strlen(text), NULL, 0, &done));
+    return done;
+}
+
+static int64_t only_document(rv_memory *m, const char *user)
+{
+    rv_memory_hits hits;
+    CHECK_OK(rv_memory_list(m, rv_memory_of(user), &(rv_memory_filter){ .type = "document" }, 10, 0, arena(),
+                            &hits));
+    CHECK(hits.n == 1, "%zu documents", hits.n);
+    return hits.at[0].id;
+}
+
+static bool is_there(rv_memory *m, int64_t id)
+{
+    rv_memory_node node;
+    return rv_memory_get(m, rv_memory_whole(), id, arena(), &node) == RV_OK;
+}
+
+static int64_t add_to(rv_memory *m, const char *user, const char *type, const char *text, int64_t parent)
+{
+    int64_t id = 0;
+    bool added = false;
+    CHECK_OK(rv_memory_add(m, rv_memory_of(user),
+                           &(rv_memory_new){ .type = type, .text = text, .parent = parent }, &id, &added));
+    return id;
+}
+
+/* Whoever sees two nodes can join them; what hangs on a document so is not the document's. */
+TEST(a_document_takes_its_own_chunks_and_nothing_else)
+{
+    store s = store_open(temp_path("data"));
+    import_text(s.m, NULL, "The heron stands on one leg by the canal.");
+    int64_t everybodys = only_document(s.m, NULL), note = add_note(s.m, "Lamps are lit at dusk."),
+            annas = add_to(s.m, "ann", "note", "Ann saw that heron too.", everybodys),
+            quote = add_to(s.m, "ann", "chunk", "Ann's heron is grey.", everybodys);
+    rv_memory_import done = import_text(s.m, NULL, "The heron flew away from the canal today.");
+    CHECK(done.replaced == 1 && done.chunks_added == 1 && done.chunks_removed == 1, "%zu chunks went",
+          done.chunks_removed);
+    CHECK(is_there(s.m, annas) && is_there(s.m, quote), "an import took what is another's");
+
+    everybodys = only_document(s.m, NULL);
+    size_t removed = 0;
+    CHECK_OK(rv_memory_link(s.m, rv_memory_of("ann"), everybodys, annas, "contains", 1));
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_of(NULL), everybodys, NULL, &removed));
+    CHECK(removed == 2 && is_there(s.m, annas), "%zu went with everybody's document", removed);
+
+    import_text(s.m, "bob", "Bob says hello to the lamp.");
+    int64_t bobs = only_document(s.m, "bob"), own = add_to(s.m, "bob", "note", "Bob is here.", bobs);
+    CHECK_OK(rv_memory_link(s.m, rv_memory_of("bob"), bobs, note, "contains", 1));
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_of("bob"), bobs, NULL, &removed));
+    CHECK(removed == 2 && is_there(s.m, note) && is_there(s.m, own), "%zu went with bob's document", removed);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
 TEST(chunks_hang_on_their_document_in_order)
 {
     store s = store_open(temp_path("data"));
