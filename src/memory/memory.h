@@ -238,7 +238,7 @@ rv_err rv_memory_list(rv_memory *m, rv_memory_scope scope, const rv_memory_filte
                       int64_t after, rv_arena *arena, rv_memory_hits *out) RV_MUST_CHECK;
 
 /** rv_memory_rm - by id (> 0; together with a filter only when it passes) or everything that passes the filter (id 0; of the whole store
- * an empty filter is RV_E_ARG). A document takes its chunks along. In the name of a user that user's own goes,
+ * an empty filter is RV_E_ARG). A document takes its chunks along, those of its user, and nothing else that was joined to it. In the name of a user that user's own goes,
  * never everybody's. Durable when it returns. *removed tells how many; none is no error. */
 rv_err rv_memory_rm(rv_memory *m, rv_memory_scope scope, int64_t id, const rv_memory_filter *filter,
                     size_t *removed) RV_MUST_CHECK;
@@ -431,7 +431,7 @@ void rv_memory_set_habits(rv_memory *m, const rv_memory_habits *habits);
 /** rv_memory_keep - what is said (not NULL) changes: pinned, and when the node ends (UTC ms; 0: never). Durable. RV_E_NOT_FOUND. */
 rv_err rv_memory_keep(rv_memory *m, rv_memory_scope scope, int64_t id, const bool *pinned,
                       const int64_t *expires_ms) RV_MUST_CHECK;
-/** rv_memory_expire - removes every node whose time is over and that is not pinned. Runs at open, and every minute once there is one
+/** rv_memory_expire - removes every node whose time is over and that is not pinned; a document takes its chunks along, as with rv_memory_rm. Runs at open, and every minute once there is one
  * that ends. */
 rv_err rv_memory_expire(rv_memory *m, size_t *removed) RV_MUST_CHECK;
 

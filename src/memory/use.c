@@ -194,6 +194,9 @@ rv_err rv_memory_expire(rv_memory *m, size_t *removed)
         }
     }
     if (ids) {
+        e = rv_memory_with_parts(m, &ids, &n);
+    }
+    if (ids && !e) {
         e = rv_memory_apply(m, &(change){ .drop = ids, .n_drop = n });
     }
     pthread_mutex_unlock(&m->writing);

@@ -254,6 +254,23 @@ TEST(a_document_takes_its_own_chunks_and_nothing_else)
     store_close(&s);
 }
 
+TEST(a_document_that_ends_takes_its_chunks_along)
+{
+    static const char text[] = "The heron stands on one leg by the canal.";
+    store s = store_open(temp_path("data"));
+    import_text(s.m, "bob", text);
+    int64_t document = only_document(s.m, "bob"), own = add_to(s.m, "bob", "note", "Bob is here.", document),
+            ends = 1;
+    size_t removed = 0;
+    CHECK_OK(rv_memory_keep(s.m, rv_memory_of("bob"), document, NULL, &ends));
+    CHECK_OK(rv_memory_expire(s.m, &removed));
+    CHECK(removed == 2 && is_there(s.m, own) && chunks(s.m).n == 0, "%zu ended, %zu chunks are left", removed,
+          chunks(s.m).n);
+    CHECK(import_text(s.m, "bob", text).chunks_added == 1 && chunks(s.m).n == 1, "%zu chunks", chunks(s.m).n);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
 TEST(chunks_hang_on_their_document_in_order)
 {
     store s = store_open(temp_path("data"));
