@@ -300,7 +300,7 @@ static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
     a->corrects = a->new->corrects ? a->new->corrects : like.opposite;
     a->near = !same && like.same && like.same != a->new->corrects;
     same = a->near ? like.same : same;
-    bool alone = (same && a->new->corrects) || !a->vector;
+    bool alone = (same && a->corrects) || !a->vector;
     *full =
         g->n == GROUP_MAX || g->n_back > 0 || (alone && g->n > 0) || (g->n_records > 0 && !g->vectors_used);
     if (*full) {
@@ -311,8 +311,7 @@ static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
     a->record.id = a->id;
     size_t n_links = g->n_links;
     RV_TRY(wanted_links(g, a));
-    rv_err e =
-        same && a->new->corrects ? rv_memory_edges_taken_back(g->m, same, &g->back, &g->n_back) : RV_OK;
+    rv_err e = same && a->corrects ? rv_memory_edges_taken_back(g->m, same, &g->back, &g->n_back) : RV_OK;
     if (e) {
         g->n_links = n_links;
         return e;

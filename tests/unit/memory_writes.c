@@ -72,6 +72,38 @@ TEST(a_contradiction_keeps_both_and_corrects)
     store_close(&s);
 }
 
+/* The first of two contradictions, said again in other words, is right again: only one of them is corrected. */
+TEST(what_is_said_again_in_other_words_takes_its_correction_back)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t nine = examine(s.m, "The public library opens at 9", NULL).id,
+            ten = examine(s.m, "The public library opens at 10", NULL).id;
+    rv_memory_added again = examine(s.m, "the public library OPENS at 9!", NULL);
+    CHECK(again.id == nine && again.near && !again.added, "%lld", (long long)again.id);
+    for (int opened = 0; opened < 2; opened++) {
+        rv_memory_node node;
+        rv_memory_hits hits;
+        rv_memory_query q = { .text = "when does the public library open", .k = 5 };
+        CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), nine, arena(), &node));
+        CHECK(node.corrected_by == 0, "%lld", (long long)node.corrected_by);
+        CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), ten, arena(), &node));
+        CHECK(node.corrected_by == nine, "%lld", (long long)node.corrected_by);
+        CHECK_OK(rv_memory_search(s.m, rv_memory_of(NULL), &q, arena(), &hits));
+        CHECK(hits.n == 1 && hits.at[0].id == nine, "%zu hits", hits.n);
+        CHECK_OK(rv_memory_check(s.m));
+        store_close(&s);
+        s = store_open(dir);
+    }
+    CHECK(examine(s.m, "the public library opens at 10!", NULL).id == ten, "near");
+    rv_memory_node node;
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), nine, arena(), &node));
+    CHECK(node.corrected_by == ten, "%lld", (long long)node.corrected_by);
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), ten, arena(), &node));
+    CHECK(node.corrected_by == 0, "%lld", (long long)node.corrected_by);
+    store_close(&s);
+}
+
 TEST(what_comes_together_is_compared_too)
 {
     static const char *const texts[] = { "The workshop in Ghent closes at six on Saturdays.",
