@@ -124,7 +124,8 @@ struct adding {
     const rv_memory_new *new;
     rv_memory_scope scope;
     record record;
-    rv_text tags, metadata; /* of the record */
+    rv_text tags, metadata;         /* of the record */
+    rv_text all_tags, all_metadata; /* of the node that says the same, with what this one says beyond it */
     float *own_vector;
     const float *vector; /* NULL: not searched */
     near_mark mark;
@@ -156,6 +157,8 @@ typedef struct group {
     size_t n_back;
     use_row *use; /* [n_use] */
     size_t n_use;
+    edit_row *edits; /* [n_edits] */
+    size_t n_edits;
 } group;
 
 /* The node that says the same already, 0: none. stmt: find_same_sql. */
@@ -272,6 +275,111 @@ static void put_use(group *g, const adding *a)
     }
 }
 
+/* ---- what a repeat says beyond what is there ---- */
+
+static rv_str first_tag(rv_str tags)
+{
+    const char *end = tags.n ? memchr(tags.at, '\n', tags.n) : NULL;
+    return rv_str_of(tags.at, end ? (size_t)(end - tags.at) : tags.n);
+}
+
+static rv_str behind_tag(rv_str tags, rv_str first)
+{
+    size_t n = first.n < tags.n ? first.n + 1 : first.n;
+    return rv_str_of(tags.at + n, tags.n - n);
+}
+
+static int compare_tags(rv_str a, rv_str b)
+{
+    int c = memcmp(a.at, b.at, a.n < b.n ? a.n : b.n);
+    return c ? c : a.n < b.n ? -1 : a.n > b.n;
+}
+
+/* Both are sorted, as rv_memory_join_tags leaves them. */
+static rv_err join_both(rv_str old, rv_str more, rv_text *out)
+{
+    size_t n = 0;
+    for (; old.n || more.n; n++) {
+        rv_str x = first_tag(old), y = first_tag(more);
+        int order = !y.n ? -1 : !x.n ? 1 : compare_tags(x, y);
+        rv_text_adds(out, n ? "\n" : "");
+        rv_text_add(out, order <= 0 ? x.at : y.at, order <= 0 ? x.n : y.n);
+        old = order <= 0 ? behind_tag(old, x) : old;
+        more = order >= 0 ? behind_tag(more, y) : more;
+    }
+    return n <= RV_MEMORY_TAGS_MAX
+               ? rv_text_check(out)
+               : rv_fail(RV_E_ARG, "tags: %zu with those of the node that is there, expected at most %d", n,
+                         RV_MEMORY_TAGS_MAX);
+}
+
+static rv_err join_metadata(rv_str old, const rv_text *more, rv_text *out)
+{
+    json_t *all, *new = NULL;
+    if (more->n == 0) {
+        rv_text_add(out, old.at, old.n);
+        return rv_text_check(out);
+    }
+    RV_TRY(rv_json_parse(old.at, old.n, &all));
+    rv_err e = rv_json_parse(rv_text_get(more), more->n, &new);
+    if (!e && json_object_update(all, new)) {
+        e = rv_fail(RV_E_NOMEM, "memory: no room for metadata");
+    }
+    if (!e) {
+        rv_json_text(all, out);
+        e = rv_text_check(out);
+    }
+    json_decref(all);
+    json_decref(new);
+    return e || out->n <= RV_MEMORY_METADATA_BYTES
+               ? e
+               : rv_fail(RV_E_TOO_LARGE, "metadata: more than %d bytes with that of the node that is there",
+                         RV_MEMORY_METADATA_BYTES);
+}
+
+static const char read_node_sql[] = "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1";
+
+/* The tags of a are added to those of the node that says the same, and of its metadata the keys of a win. *more: that changes it, to what
+ * *out says. It waits for the next group when that node is not on the disk as it will be. */
+static rv_err join_node(const group *g, sqlite3 *conn, adding *a, int64_t same, edit_row *out, bool *more,
+                        bool *full)
+{
+    *more = false;
+    if (a->tags.n == 0 && a->metadata.n == 0) {
+        return RV_OK;
+    }
+    for (size_t i = 0; i < g->n_edits; i++) {
+        *full |= g->edits[i].id == same;
+    }
+    record r = { 0 };
+    for (size_t i = 0; i < g->n_records; i++) {
+        r = g->records[i].id == same ? g->records[i] : r;
+    }
+    bool waits = r.id != 0, row = true;
+    if (!waits && !*full) {
+        sqlite3_stmt *stmt;
+        RV_TRY(rv_db_reader_kept(g->m->db, conn, &stmt, read_node_sql));
+        RV_TRY(rv_db_bind(stmt, "i", same));
+        RV_TRY(rv_db_step(stmt, &row));
+        RV_TRY(row ? rv_record_read(stmt, &r) : RV_OK);
+    }
+    if (*full || !row) {
+        return RV_OK;
+    }
+    rv_text_clear(&a->all_tags);
+    rv_text_clear(&a->all_metadata);
+    RV_TRY(join_both(r.tags, a->record.tags, &a->all_tags));
+    RV_TRY(join_metadata(r.metadata, &a->metadata, &a->all_metadata));
+    rv_str tags = rv_str_of(rv_text_get(&a->all_tags), a->all_tags.n),
+           metadata = rv_str_of(rv_text_get(&a->all_metadata), a->all_metadata.n);
+    *more = !str_same(tags, r.tags) || !str_same(metadata, r.metadata);
+    *full = *more && waits;
+    r.tags = tags;
+    r.metadata = metadata;
+    *out = (edit_row){ .id = same, .tags = tags, .metadata = metadata, .sum = rv_record_sum(&r) };
+    return RV_OK;
+}
+
 /* Does a say what another of the group says, or its opposite? Then it comes with the next one, when the other is in the memory. */
 static rv_err meets_group(const group *g, const adding *a, bool *out)
 {
@@ -289,6 +397,8 @@ static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
 {
     int64_t same;
     near_found like = { 0 };
+    edit_row edit;
+    bool more = false;
     RV_TRY(find_same(g, stmt, &a->record, &same));
     if (!same && a->new->examined) {
         RV_TRY(meets_group(g, a, full));
@@ -303,6 +413,9 @@ static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
     bool alone = (same && a->corrects) || !a->vector;
     *full =
         g->n == GROUP_MAX || g->n_back > 0 || (alone && g->n > 0) || (g->n_records > 0 && !g->vectors_used);
+    if (!*full && same) {
+        RV_TRY(join_node(g, sqlite3_db_handle(stmt), a, same, &edit, &more, full));
+    }
     if (*full) {
         return RV_OK;
     }
@@ -323,6 +436,9 @@ static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
         }
         g->vectors_used = a->vector != NULL;
         g->records[g->n_records++] = a->record;
+    }
+    if (more) {
+        g->edits[g->n_edits++] = edit;
     }
     put_use(g, a);
     g->at[g->n++] = a;
@@ -370,9 +486,10 @@ static rv_err write_group(group *g, adding **rest)
     g->records = rv_new_array(g->m->mem, n, sizeof *g->records);
     g->links = rv_new_array(g->m->mem, n_links, sizeof *g->links);
     g->use = rv_new_array(g->m->mem, n, sizeof *g->use);
+    g->edits = rv_new_array(g->m->mem, n, sizeof *g->edits);
     g->vectors =
         rv_mul_size(n, g->m->embedder.dim, &floats) ? rv_new_array(g->m->mem, floats, sizeof(float)) : NULL;
-    if (!g->records || !g->links || !g->vectors || !g->use) {
+    if (!g->records || !g->links || !g->vectors || !g->use || !g->edits) {
         return rv_fail(RV_E_NOMEM, "memory: no room to write");
     }
     RV_TRY(fill_group(g, rest));
@@ -384,8 +501,10 @@ static rv_err write_group(group *g, adding **rest)
                  .unlink = g->back,
                  .n_unlink = g->n_back,
                  .use = g->use,
-                 .n_use = g->n_use };
-    return c.n_add || c.n_link || c.n_unlink || c.n_use ? rv_memory_apply(g->m, &c) : RV_OK;
+                 .n_use = g->n_use,
+                 .edit = g->edits,
+                 .n_edit = g->n_edits };
+    return c.n_add || c.n_link || c.n_unlink || c.n_use || c.n_edit ? rv_memory_apply(g->m, &c) : RV_OK;
 }
 
 /* Writes the first of the list with all that can go along; what is left is the new list. Under writing. */
@@ -406,6 +525,7 @@ static void write_some(rv_memory *m, adding **rest)
     rv_free(m->mem, g.vectors);
     rv_free(m->mem, g.back);
     rv_free(m->mem, g.use);
+    rv_free(m->mem, g.edits);
     rv_metric_add(&rv_memory_metrics[RV_MEMORY_ADDS], e ? 0 : (int64_t)g.n);
 }
 
@@ -498,6 +618,8 @@ static void free_adding(const rv_memory *m, adding *a)
     }
     rv_text_deinit(&a->tags);
     rv_text_deinit(&a->metadata);
+    rv_text_deinit(&a->all_tags);
+    rv_text_deinit(&a->all_metadata);
 }
 
 /* Its words, for the index of words, if there is one. */
@@ -523,14 +645,17 @@ static rv_err prepare(rv_memory *m, rv_memory_scope scope, const rv_memory_new *
     *a = (adding){ .new = new, .scope = scope };
     rv_text_init(&a->tags, m->mem, RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
     rv_text_init(&a->metadata, m->mem, RV_MEMORY_METADATA_BYTES);
+    rv_text_init(&a->all_tags, m->mem, 2 * RV_MEMORY_TAGS_MAX * (RV_MEMORY_TAG_BYTES + 1));
+    rv_text_init(&a->all_metadata, m->mem, 2 * RV_MEMORY_METADATA_BYTES);
     size_t text_bytes = new->text_bytes ? new->text_bytes : strlen(new->text);
     RV_TRY(rv_memory_check_new(new, scope, text_bytes));
     RV_TRY(rv_memory_join_tags(m->mem, new->tags, new->n_tags, &a->tags));
     if (new->metadata) {
-        rv_json_text(new->metadata, &a->metadata);
-        if (rv_text_check(&a->metadata)) {
+        if (json_dumpb(new->metadata, NULL, 0, JSON_COMPACT) > RV_MEMORY_METADATA_BYTES) {
             return rv_fail(RV_E_TOO_LARGE, "metadata: more than %d bytes", RV_MEMORY_METADATA_BYTES);
         }
+        rv_json_text(new->metadata, &a->metadata);
+        RV_TRY(rv_text_check(&a->metadata));
     }
     if (strcmp(new->type, "document") != 0) {
         a->own_vector = rv_new_array(m->mem, m->embedder.dim, sizeof *a->own_vector);

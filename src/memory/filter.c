@@ -56,7 +56,7 @@ void rv_live_remove(rv_memory *m, int64_t id)
 
 /* ---- the nodes that have a value ---- */
 
-rv_err rv_holders_add(rv_memory *m, holders_by by, uint32_t name, int64_t id)
+rv_err rv_holders_reserve(rv_memory *m, holders_by by, uint32_t name, int64_t highest, size_t n)
 {
     if (name >= m->n_holders[by]) {
         size_t more = m->names.n + 64;
@@ -69,27 +69,45 @@ rv_err rv_holders_add(rv_memory *m, holders_by by, uint32_t name, int64_t id)
         m->n_holders[by] = more;
     }
     holders *h = &m->holders[by][name];
-    if (!h->bits.n && h->n * 64 > (size_t)id) {
-        RV_TRY(rv_idset_reserve(m->mem, &h->bits, id));
+    highest = h->n > 0 && h->at[h->n - 1] > highest ? h->at[h->n - 1] : highest;
+    if (h->bits.n || h->n * 64 > (size_t)highest) {
+        RV_TRY(rv_idset_reserve(m->mem, &h->bits, highest));
         for (size_t i = 0; i < h->n; i++) {
             rv_idset_add(&h->bits, h->at[i]);
         }
         rv_free(m->mem, h->at);
         h->at = NULL;
         h->n = h->room = 0;
-    }
-    if (h->bits.n) {
-        RV_TRY(rv_idset_reserve(m->mem, &h->bits, id));
-        rv_idset_add(&h->bits, id);
-        return RV_OK;
-    }
-    if (h->n > 0 && h->at[h->n - 1] == id) {
         return RV_OK;
     }
     void *at = h->at;
-    RV_TRY(rv_memory_grow(m->mem, &at, &h->room, h->n + 1, sizeof *h->at));
+    RV_TRY(rv_memory_grow(m->mem, &at, &h->room, h->n + n, sizeof *h->at));
     h->at = at;
-    h->at[h->n++] = id;
+    return RV_OK;
+}
+
+void rv_holders_put(rv_memory *m, holders_by by, uint32_t name, int64_t id)
+{
+    holders *h = &m->holders[by][name];
+    if (h->bits.n) {
+        rv_idset_add(&h->bits, id);
+        return;
+    }
+    size_t at = h->n; /* nearly always the end */
+    while (at > 0 && h->at[at - 1] > id) {
+        at--;
+    }
+    if (at == 0 || h->at[at - 1] != id) {
+        memmove(h->at + at + 1, h->at + at, (h->n - at) * sizeof *h->at);
+        h->at[at] = id;
+        h->n++;
+    }
+}
+
+rv_err rv_holders_add(rv_memory *m, holders_by by, uint32_t name, int64_t id)
+{
+    RV_TRY(rv_holders_reserve(m, by, name, id, 1));
+    rv_holders_put(m, by, name, id);
     return RV_OK;
 }
 

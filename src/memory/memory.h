@@ -98,7 +98,8 @@ typedef struct rv_memory_new {
 
 /**
  * rv_memory_add - durable when it returns. *id > 0. A node of the same type, user and text is already there: its id, *added
- * false, and only the edges that are missing are made. A correction that is said anew is itself no longer corrected.
+ * false; its tags and these are joined, metadata likewise (of a key that both have, this value), and the edges that are missing are made. The rest
+ * of it stays. A correction that is said anew is itself no longer corrected.
  *
  * Errors:  RV_E_ARG, RV_E_TOO_LARGE a field, which and what is allowed.  RV_E_NOT_FOUND parent, corrects or derived_from.
  *          RV_E_NO_SPACE, RV_E_IO the disk; RV_E_NOMEM. After an error memory and disk are as before.

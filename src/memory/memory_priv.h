@@ -178,8 +178,12 @@ rv_err rv_matcher_need(const matcher *f, int64_t id) RV_MUST_CHECK;
  * only nodes of the filter's user, and everybody's, count. Under state. */
 int64_t rv_matcher_corrected_by(const matcher *f, int64_t id);
 
-/** rv_holders_add - under state, alone. An id twice in a row is one.  rv_holders_free - all. */
+/** rv_holders_add - under state, alone. An id that is there already is one.  rv_holders_reserve - so that n more, of ids up to this one, are
+ * put by rv_holders_put, which cannot fail.  rv_holders_free - all. */
 rv_err rv_holders_add(rv_memory *m, holders_by by, uint32_t name, int64_t id) RV_MUST_CHECK;
+rv_err rv_holders_reserve(rv_memory *m, holders_by by, uint32_t name, int64_t highest,
+                          size_t n) RV_MUST_CHECK;
+void rv_holders_put(rv_memory *m, holders_by by, uint32_t name, int64_t id);
 void rv_holders_free(rv_memory *m);
 
 /** rv_live_reserve - room for ids up to this one.  rv_live_add, rv_live_remove - a searched node came or went. Under state, alone. */
@@ -322,6 +326,13 @@ void rv_writeback_stop(rv_memory *m);
 
 /* ---- changes: all that one transaction does ---- */
 
+/* What a node that is there says from now on: all of its tags and metadata, and the checksum that its record has with them. */
+typedef struct edit_row {
+    int64_t id;
+    rv_str tags, metadata;
+    int64_t sum;
+} edit_row;
+
 typedef struct document_row {
     int64_t node;
     rv_str user;
@@ -339,6 +350,8 @@ typedef struct change {
     size_t n_link;
     const link_row *unlink; /* [n_unlink] */
     size_t n_unlink;
+    const edit_row *edit; /* [n_edit] none of them added or dropped, each once */
+    size_t n_edit;
     const int64_t *drop; /* [n_drop] ascending */
     size_t n_drop;
     const document_row *documents; /* [n_documents] of what is added */
@@ -366,6 +379,10 @@ rv_err rv_memory_apply(rv_memory *m, const change *c) RV_MUST_CHECK;
 /** rv_memory_entry_add - the entry of a record, room reserved. Under state, alone. */
 rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags) RV_MUST_CHECK;
 rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out) RV_MUST_CHECK;
+/** rv_memory_tags_of - other tags of a node that is there, one of n such nodes in this change: behind all tags, at *at, *n_tags of them. They become
+ * its own with rv_memory_take_tags, which cannot fail. Under state, alone. */
+rv_err rv_memory_tags_of(rv_memory *m, rv_str tags, size_t n, uint32_t *at, uint32_t *n_tags) RV_MUST_CHECK;
+void rv_memory_take_tags(rv_memory *m, int64_t id, uint32_t at, uint32_t n_tags);
 
 /** rv_memory_edges_taken_back - what is said anew as a correction is itself no longer corrected: the corrects-edges that lead to
  * it go. This also means that corrections never form a circle. *out is to be freed. Under writing. */

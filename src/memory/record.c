@@ -117,6 +117,45 @@ rv_err rv_memory_reserve(rv_memory *m, size_t entries, size_t tags)
     return err;
 }
 
+/* The tag that a list begins with, and the list behind it. */
+static rv_str next_tag(rv_str *tags)
+{
+    const char *end = memchr(tags->at, '\n', tags->n);
+    rv_str tag = rv_str_of(tags->at, end ? (size_t)(end - tags->at) : tags->n);
+    size_t n = tag.n + (end != NULL);
+    *tags = rv_str_of(tags->at + n, tags->n - n);
+    return tag;
+}
+
+/* One more behind all tags. */
+static rv_err add_tag(rv_memory *m, rv_str tag)
+{
+    RV_TRY(rv_memory_reserve(m, 0, 1));
+    RV_TRY(rv_names_add(&m->names, tag.at, tag.n, &m->tags[m->n_tags]));
+    m->n_tags++;
+    return RV_OK;
+}
+
+rv_err rv_memory_tags_of(rv_memory *m, rv_str tags, size_t n, uint32_t *at, uint32_t *n_tags)
+{
+    *at = (uint32_t)m->n_tags;
+    for (*n_tags = 0; tags.n > 0; ++*n_tags) {
+        RV_TRY(add_tag(m, next_tag(&tags)));
+        RV_TRY(rv_holders_reserve(m, RV_BY_TAG, m->tags[m->n_tags - 1], m->next_id - 1, n));
+    }
+    return RV_OK;
+}
+
+void rv_memory_take_tags(rv_memory *m, int64_t id, uint32_t at, uint32_t n_tags)
+{
+    entry *e = &m->entries[rv_memory_find(m, id) - m->entries];
+    e->tags_at = at;
+    e->n_tags = n_tags;
+    for (uint32_t i = 0; i < n_tags; i++) {
+        rv_holders_put(m, RV_BY_TAG, m->tags[at + i], id);
+    }
+}
+
 rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out)
 {
     entry e = { .id = r->id,
@@ -129,14 +168,9 @@ rv_err rv_memory_entry_of(rv_memory *m, const record *r, entry *out)
     RV_TRY(rv_holders_add(m, RV_BY_TYPE, e.type, r->id));
     RV_TRY(rv_holders_add(m, RV_BY_USER, e.user, r->id));
     RV_TRY(rv_holders_add(m, RV_BY_SOURCE, e.source, r->id));
-    for (size_t at = 0; at < r->tags.n; e.n_tags++) {
-        const char *end = memchr(r->tags.at + at, '\n', r->tags.n - at);
-        size_t n = end ? (size_t)(end - r->tags.at) - at : r->tags.n - at;
-        RV_TRY(rv_memory_reserve(m, 0, 1));
-        RV_TRY(rv_names_add(&m->names, r->tags.at + at, n, &m->tags[m->n_tags]));
-        RV_TRY(rv_holders_add(m, RV_BY_TAG, m->tags[m->n_tags], r->id));
-        m->n_tags++;
-        at += n + 1;
+    for (rv_str tags = r->tags; tags.n > 0; e.n_tags++) {
+        RV_TRY(add_tag(m, next_tag(&tags)));
+        RV_TRY(rv_holders_add(m, RV_BY_TAG, m->tags[m->n_tags - 1], r->id));
     }
     *out = e;
     return RV_OK;

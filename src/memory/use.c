@@ -1,4 +1,4 @@
-/* What becomes of a node after it was written: pinned, ending, used. Kept apart from its record, which never changes: most nodes have no
+/* What becomes of a node after it was written: pinned, ending, used. Kept apart from its record, which hardly ever changes: most nodes have no
  * row here. */
 #include "memory/memory_priv.h"
 #include "base/clock.h"

@@ -17,8 +17,13 @@ int64_t rv_memory_take_ids(rv_memory *m, size_t n)
     return first;
 }
 
+typedef struct tag_run {
+    uint32_t at, n; /* in tags */
+} tag_run;
+
 typedef struct scratch {
     entry *entries;        /* [n_add] */
+    tag_run *tags;         /* [n_edit] */
     const float **vectors; /* [n_searched] as mapped */
     rv_segment_row *rows;
     int64_t *ids;
@@ -37,7 +42,8 @@ static rv_err new_scratch(rv_memory *m, const change *c, scratch *s)
     s->ids = rv_new_array(m->mem, s->n_searched + 1, sizeof *s->ids);
     s->links = rv_new_array(m->mem, c->n_link + c->n_unlink + 1, sizeof *s->links);
     s->marks = rv_new_array(m->mem, c->n_add + 1, sizeof *s->marks);
-    return s->marks && s->entries && s->vectors && s->rows && s->ids && s->links
+    s->tags = rv_new_array(m->mem, c->n_edit + 1, sizeof *s->tags);
+    return s->marks && s->tags && s->entries && s->vectors && s->rows && s->ids && s->links
                ? RV_OK
                : rv_fail(RV_E_NOMEM, "memory: no room to write");
 }
@@ -88,6 +94,7 @@ static void free_scratch(rv_memory *m, scratch *s)
     rv_free(m->mem, s->ids);
     rv_free(m->mem, s->links);
     rv_free(m->mem, s->marks);
+    rv_free(m->mem, s->tags);
 }
 
 /* All memory that taking over will need. Under state, alone. */
@@ -110,6 +117,13 @@ static rv_err reserve(rv_memory *m, const change *c, scratch *s)
     size_t n_tags = m->n_tags;
     for (size_t i = 0; i < c->n_add; i++) {
         rv_err e = rv_memory_entry_of(m, &c->add[i], &s->entries[i]);
+        if (e) {
+            m->n_tags = n_tags;
+            return e;
+        }
+    }
+    for (size_t i = 0; i < c->n_edit; i++) { /* last: what was added meanwhile would take their room */
+        rv_err e = rv_memory_tags_of(m, c->edit[i].tags, c->n_edit, &s->tags[i].at, &s->tags[i].n);
         if (e) {
             m->n_tags = n_tags;
             return e;
@@ -173,6 +187,19 @@ static rv_err insert_nodes(rv_memory *m, const change *c, const scratch *s)
     return RV_OK;
 }
 
+static rv_err edit_nodes(rv_memory *m, const change *c)
+{
+    static const char sql[] = "UPDATE nodes SET tags=?2, metadata=?3, sum=?4 WHERE id=?1";
+    sqlite3_stmt *stmt = NULL;
+    for (size_t i = 0; i < c->n_edit; i++) {
+        const edit_row *x = &c->edit[i];
+        RV_TRY(stmt ? RV_OK : rv_db_kept(m->db, &stmt, sql));
+        RV_TRY(rv_db_bind(stmt, "issi", x->id, x->tags.at, x->tags.n, x->metadata.at, x->metadata.n, x->sum));
+        RV_TRY(run(stmt));
+    }
+    return RV_OK;
+}
+
 static rv_err drop_nodes(rv_memory *m, const change *c)
 {
     static const char *const sql[] = {
@@ -222,6 +249,7 @@ static rv_err write_rows(rv_memory *m, const change *c, const scratch *s)
     if (!e && c->n_add) {
         e = insert_nodes(m, c, s);
     }
+    e = e ? e : edit_nodes(m, c);
     if (!e) {
         e = write_edges(m, conn, c);
     }
@@ -297,6 +325,9 @@ static void take_over(rv_memory *m, const change *c, const scratch *s)
         if (s->links[i].type == m->corrects) {
             rv_idset_add(&m->corrected, s->links[i].to);
         }
+    }
+    for (size_t i = 0; i < c->n_edit; i++) {
+        rv_memory_take_tags(m, c->edit[i].id, s->tags[i].at, s->tags[i].n);
     }
     rv_use_take_over(m, c->use, c->n_use);
 }

@@ -62,6 +62,27 @@ static rv_err whole_story(const rv_alloc *mem, const char *dir, const char *file
     calm(true);
     CHECK(nodes_of(s.m) == before + (e ? 0 : 1), "add: %s", rv_err_text());
     calm(false);
+    const char *more[] = { "c" };
+    json_t *metadata = json_pack("{s:i}", "k", 1);
+    if (!e) { /* again, with another tag */
+        int64_t same = 0;
+        e = rv_memory_add(
+            s.m, rv_memory_of("ann"),
+            &(rv_memory_new){
+                .type = "note", .text = new.text, .tags = more, .n_tags = 1, .metadata = metadata },
+            &same, &added);
+        CHECK(e || (same == id && !added), "%lld", (long long)same);
+        calm(true);
+        CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
+        rv_memory_hits tagged = { 0 };
+        CHECK_OK(
+            rv_memory_list(s.m, rv_memory_whole(), &(rv_memory_filter){ .tag = "c" }, 5, 0, arena, &tagged));
+        CHECK(tagged.n == (e ? 0 : 1), "%zu have the tag: %s", tagged.n, rv_err_text());
+        rv_arena_free(arena);
+        arena = NULL;
+        calm(false);
+    }
+    json_decref(metadata);
     if (!e) {
         e = rv_memory_link(s.m, rv_memory_whole(), id, 3, "same_topic", 0.5);
     }

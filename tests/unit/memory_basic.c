@@ -110,6 +110,131 @@ TEST(the_same_text_is_kept_once_for_each_type_and_user)
     store_close(&s);
 }
 
+static rv_memory_hits tagged(rv_memory *m, const char *tag, rv_memory_query q)
+{
+    q.filter.tag = tag;
+    return ask(m, q);
+}
+
+/* Also in other words, and when the first one is of the same moment. */
+TEST(a_text_that_is_said_again_brings_its_tags_and_metadata)
+{
+    const char *dir = temp_path("data"), *tags[] = { "bb", "ab" }, *more[] = { "c", "a", "bb" };
+    json_t *old = json_pack("{s:i, s:s}", "page", 3, "by", "Ada"),
+           *new = json_pack("{s:s, s:i}", "by", "Eve", "year", 1843);
+    store s = store_open(dir);
+    int64_t id, again;
+    bool added;
+    rv_memory_new one = { .type = "note",
+                          .text = "The heron stands in the pond.",
+                          .tags = tags,
+                          .n_tags = 2 },
+                  two = one;
+    one.metadata = old;
+    two.tags = more;
+    two.n_tags = 3;
+    two.metadata = new;
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &one, &id, &added));
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &two, &again, &added));
+    CHECK(again == id && !added, "%lld", (long long)again);
+    two.text = "the heron STANDS in the pond!";
+    two.examined = true;
+    two.tags = (const char *[]){ "near" };
+    two.n_tags = 1;
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &two, &again, &added));
+    CHECK(again == id && !added, "%lld", (long long)again);
+    rv_memory_new both[] = { { .type = "note", .text = "A wren sings.", .tags = tags, .n_tags = 1 },
+                             { .type = "note", .text = "A wren sings.", .tags = more, .n_tags = 1 } };
+    rv_memory_scope scopes[] = { rv_memory_of(NULL), rv_memory_of(NULL) };
+    rv_memory_added out[2];
+    size_t done;
+    CHECK_OK(rv_memory_add_many(s.m, scopes, both, 2, out, &done));
+    CHECK(done == 2 && out[0].added && !out[1].added && out[1].id == out[0].id, "%zu", done);
+    for (int opened = 0; opened < 2; opened++) {
+        static const char *const all[] = { "a", "ab", "bb", "c", "near" };
+        rv_memory_node n;
+        CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), id, arena(), &n));
+        CHECK(n.n_tags == RV_COUNT(all), "%zu tags", n.n_tags);
+        for (size_t i = 0; i < n.n_tags; i++) {
+            CHECK(strcmp(n.tags[i], all[i]) == 0, "%zu: %s", i, n.tags[i]);
+        }
+        CHECK(strcmp(n.metadata, "{\"page\":3,\"by\":\"Eve\",\"year\":1843}") == 0, "%s", n.metadata);
+        rv_memory_hits hits = tagged(s.m, "c", (rv_memory_query){ .text = "heron pond", .k = 9 });
+        CHECK(hits.n == 2 && hits.at[0].id == id && hits.at[1].id == out[0].id, "%zu hits", hits.n);
+        hits = tagged(s.m, "near", (rv_memory_query){ .text = "heron", .k = 9, .mode = RV_MEMORY_WORDS });
+        CHECK(hits.n == 1 && hits.at[0].id == id, "%zu hits", hits.n);
+        CHECK_OK(rv_memory_check(s.m));
+        store_close(&s);
+        s = store_open(dir);
+    }
+    char names[32][8];
+    const char *many[32];
+    for (int i = 0; i < 32; i++) {
+        snprintf(names[i], sizeof names[i], "t%02d", i);
+        many[i] = names[i];
+    }
+    two.tags = many;
+    two.n_tags = 32;
+    two.examined = false;
+    two.text = one.text;
+    CHECK_ERR(rv_memory_add(s.m, rv_memory_of(NULL), &two, &again, &added), RV_E_ARG);
+    CHECK(strstr(rv_err_text(), "tags: 37") != NULL, "%s", rv_err_text());
+    char *big = rv_new(&rv_heap, 65000);
+    memset(big, 'x', 64999);
+    json_object_set_new(new, "long", json_string(big));
+    two.n_tags = 0;
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &two, &again, &added));
+    big[600] = 0;
+    json_object_set_new(new, "longer", json_string(big));
+    json_object_del(new, "long");
+    CHECK_ERR(rv_memory_add(s.m, rv_memory_of(NULL), &two, &again, &added), RV_E_TOO_LARGE);
+    CHECK(tagged(s.m, "t00", (rv_memory_query){ .text = "heron", .k = 9 }).n == 0, "refused, and found");
+    CHECK_OK(rv_memory_check(s.m));
+    rv_free(&rv_heap, big);
+    json_decref(old);
+    json_decref(new);
+    store_close(&s);
+}
+
+/* In any order of their ids, few and many of a tag: lists become bits. */
+TEST(nodes_that_get_a_tag_later_are_found_by_it)
+{
+    enum { N = 600 };
+    static char texts[N][40];
+    static rv_memory_new new[N];
+    static rv_memory_scope scopes[N];
+    static rv_memory_added out[N];
+    const char *dir = temp_path("data"), *tags[] = { "late" };
+    store s = store_open(dir);
+    size_t done, n = 0;
+    for (size_t i = 0; i < N; i++) {
+        snprintf(texts[i], sizeof texts[i], "heron %c%c%c", (char)('a' + i % 26), (char)('a' + i / 26 % 26),
+                 'k');
+        new[i] = (rv_memory_new){ .type = "note", .text = texts[i] };
+        scopes[i] = rv_memory_of(NULL);
+    }
+    CHECK_OK(rv_memory_add_many(s.m, scopes, new, N, out, &done));
+    for (size_t round = 1; round <= 64; round *= 4) {
+        rv_memory_new again[N];
+        size_t k = 0;
+        for (size_t i = N; i-- > 0;) {
+            if (i % 64 < round && (round == 1 || i % 64 >= round / 4)) {
+                again[k] = new[i];
+                again[k].tags = tags;
+                again[k++].n_tags = 1;
+            }
+        }
+        again[k] = (rv_memory_new){ .type = "note", .text = texts[0], .tags = tags, .n_tags = 1 };
+        CHECK_OK(rv_memory_add_many(s.m, scopes, again, k + 1, out, &done));
+        n += k;
+        rv_memory_hits hits = tagged(s.m, "late", (rv_memory_query){ .text = "heron", .k = 1000 });
+        CHECK(hits.n == n, "%zu of %zu that have the tag", hits.n, n);
+    }
+    CHECK(n == N, "%zu", n);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
 TEST(fields_out_of_their_limits_are_named)
 {
     store s = store_open(temp_path("data"));
