@@ -104,6 +104,7 @@ struct rv_memory {
     pthread_mutex_t queueing; /* all to the next blank line; writeback.c */
     pthread_cond_t queued, drained;
     struct queued *queue; /* [n_queued], oldest first */
+    struct queued *taken; /* what the thread is writing */
     size_t n_queued;
     bool back_runs, back_stop, back_now, back_busy;
     size_t batch;

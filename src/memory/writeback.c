@@ -88,16 +88,16 @@ static rv_err write_batch(rv_memory *m, const queued *all, size_t n)
 /* ---- the thread ---- */
 
 /* Under queueing: takes what is queued, and lets those that wait for room go on. */
-static void write_queued(rv_memory *m, queued *batch)
+static void write_queued(rv_memory *m)
 {
     size_t n = m->n_queued < m->batch ? m->n_queued : m->batch;
-    memcpy(batch, m->queue, n * sizeof *batch);
-    memmove(m->queue, m->queue + n, (m->n_queued - n) * sizeof *batch);
+    memcpy(m->taken, m->queue, n * sizeof *m->taken);
+    memmove(m->queue, m->queue + n, (m->n_queued - n) * sizeof *m->queue);
     m->n_queued -= n;
     m->back_busy = true;
     pthread_cond_broadcast(&m->drained);
     pthread_mutex_unlock(&m->queueing);
-    rv_err e = write_batch(m, batch, n);
+    rv_err e = write_batch(m, m->taken, n);
     if (e) {
         rv_log(RV_LOG_WARN, "memory.writeback_failed", "error", rv_err_text(), "doing",
                "leaving out what was to be written", (char *)NULL);
@@ -110,14 +110,13 @@ static void write_queued(rv_memory *m, queued *batch)
 static void *run(void *self)
 {
     rv_memory *m = self;
-    queued *batch = rv_new_array(m->mem, QUEUE_MAX, sizeof *batch);
     double expired_ms = rv_clock_ms();
     pthread_mutex_lock(&m->queueing);
-    while (batch && !(m->back_stop && m->n_queued == 0)) {
+    while (!(m->back_stop && m->n_queued == 0)) {
         double now = rv_clock_ms();
         double due = m->n_queued ? m->queue[0].queued_ms + m->batch_ms - now : EXPIRE_MS;
         if (m->n_queued >= m->batch || (m->n_queued && (due <= 0 || m->back_now || m->back_stop))) {
-            write_queued(m, batch);
+            write_queued(m);
         } else if (now - expired_ms >= EXPIRE_MS) {
             size_t removed;
             pthread_mutex_unlock(&m->queueing);
@@ -133,7 +132,6 @@ static void *run(void *self)
         }
     }
     pthread_mutex_unlock(&m->queueing);
-    rv_free(m->mem, batch);
     return NULL;
 }
 
@@ -144,7 +142,8 @@ static bool start(rv_memory *m)
         return m->back_runs;
     }
     m->queue = m->queue ? m->queue : rv_new_array(m->mem, QUEUE_MAX, sizeof *m->queue);
-    m->back_runs = m->queue && pthread_create(&m->back, NULL, run, m) == 0;
+    m->taken = m->taken ? m->taken : rv_new_array(m->mem, QUEUE_MAX, sizeof *m->taken);
+    m->back_runs = m->queue && m->taken && pthread_create(&m->back, NULL, run, m) == 0;
     return m->back_runs;
 }
 
@@ -223,5 +222,6 @@ void rv_writeback_stop(rv_memory *m)
         pthread_join(m->back, NULL);
     }
     rv_free(m->mem, m->queue);
-    m->queue = NULL;
+    rv_free(m->mem, m->taken);
+    m->queue = m->taken = NULL;
 }

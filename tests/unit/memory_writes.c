@@ -3,6 +3,8 @@
 #include "memory_helpers.h"
 
 #include <dirent.h>
+#include <limits.h>
+#include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -240,6 +242,42 @@ TEST(what_recalls_learn_is_written_together)
         CHECK(fabs(edges[i].weight - expected) < 1e-6, "%g", edges[i].weight);
     }
     CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
+/* Memory that gives out as many large blocks as it is told. */
+enum { LARGE = 1000000 };
+static atomic_int large_left = INT_MAX;
+
+static void *scarce_resize(void *self, void *old, size_t bytes)
+{
+    return bytes > LARGE && large_left-- <= 0 ? NULL : rv_heap.resize(self, old, bytes);
+}
+
+static void *scarce_aligned(void *self, size_t align, size_t bytes)
+{
+    return bytes > LARGE && large_left-- <= 0 ? NULL : rv_heap.aligned(self, align, bytes);
+}
+
+/* However far the memory reaches: no outcome is queued for a thread that is not there. */
+TEST(without_memory_to_write_back_nothing_is_queued_and_nobody_waits)
+{
+    static const rv_alloc mem = { .resize = scarce_resize, .aligned = scarce_aligned };
+    store s;
+    CHECK_OK(store_open_with(&mem, temp_path("data"), toy, &s));
+    int64_t a = add_note(s.m, "alpha one"), b = add_note(s.m, "beta two");
+    rv_memory_node node;
+    alarm(60); /* a flush that never returns */
+    for (int blocks = 0; blocks < 3; blocks++) {
+        large_left = blocks;
+        rv_memory_reweigh_later(s.m, rv_memory_whole(),
+                                &(rv_memory_outcome){ .anchor = a, .used = &b, .n_used = 1 });
+        rv_memory_flush(s.m);
+        large_left = INT_MAX;
+        CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), b, arena(), &node));
+        CHECK(node.used == (blocks == 2), "used %u times with %d blocks", node.used, blocks);
+    }
+    alarm(0);
     store_close(&s);
 }
 
