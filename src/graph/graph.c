@@ -354,7 +354,7 @@ rv_err rv_graph_expand(const rv_graph *g, const int64_t *seeds, size_t n_seeds, 
     }
     bool room = true;
     for (size_t i = 0; room && i < n_seeds; i++) {
-        room = see(&s, (rv_graph_reach){ seeds[i], 0, 1.0f });
+        room = see(&s, (rv_graph_reach){ seeds[i], 0, 1.0f, (uint32_t)s.n });
     }
     for (size_t at = 0; room && at < s.n && out[at].depth < bounds.max_depth; at++) {
         rv_graph_edge e;
@@ -364,7 +364,8 @@ rv_err rv_graph_expand(const rv_graph *g, const int64_t *seeds, size_t n_seeds, 
                 if (!bounds.types || (bounds.types >> e.type & 1)) {
                     int64_t other = side == RV_GRAPH_OUT ? e.to : e.from;
                     room = (bounds.may && !bounds.may(bounds.self, other)) ||
-                           see(&s, (rv_graph_reach){ other, out[at].depth + 1, out[at].weight * e.weight });
+                           see(&s, (rv_graph_reach){ other, out[at].depth + 1, out[at].weight * e.weight,
+                                                     (uint32_t)at });
                 }
             }
         }

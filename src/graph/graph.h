@@ -55,6 +55,7 @@ typedef struct rv_graph_reach {
     int64_t node;
     unsigned depth; /* steps from the nearest seed, 0 for a seed */
     float weight;   /* product of the weights on the way it was first reached */
+    uint32_t from;  /* place in out of the node it was first reached from; a seed: its own */
 } rv_graph_reach;
 
 typedef struct rv_graph_bounds {

@@ -225,31 +225,32 @@ rv_err rv_memory_subgraph_of(rv_memory *m, rv_memory_scope scope, const rv_memor
 static rv_graph_edge edge_between(const rv_memory *m, int64_t a, int64_t b)
 {
     rv_graph_edge best = { 0 }, e;
+    bool found = false;
     for (int side = 0; side < 2; side++) {
         for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, a, (rv_graph_side)side, &c, &e);) {
-            if ((side == RV_GRAPH_OUT ? e.to : e.from) == b && e.weight > best.weight) {
+            if ((side == RV_GRAPH_OUT ? e.to : e.from) == b && (!found || e.weight > best.weight)) {
                 best = e;
+                found = true;
             }
         }
     }
     return best;
 }
 
-/* Breadth first from the end, so that the nodes found by falling depth lead from the beginning to it. */
 static bool may_go(const void *seen, int64_t id)
 {
     return rv_matcher_has(seen, id);
 }
 
+/* Breadth first from the end, so that each node knows the next one on the way there. */
 static rv_err find_way(const matcher *seen, int64_t from, int64_t to, unsigned max_hops,
                        rv_graph_reach *reach, int64_t way[WAY_MAX + 1], size_t *n_way)
 {
     size_t found = 0, at = 0;
-    const rv_memory *m = seen->m;
     rv_graph_bounds bounds = {
         .max_depth = max_hops, .max_nodes = RV_GRAPH_REACH_MAX, .may = may_go, .self = seen
     };
-    RV_TRY(rv_graph_expand(m->graph, &to, 1, bounds, reach, &found));
+    RV_TRY(rv_graph_expand(seen->m->graph, &to, 1, bounds, reach, &found));
     while (at < found && reach[at].node != from) {
         at++;
     }
@@ -257,16 +258,10 @@ static rv_err find_way(const matcher *seen, int64_t from, int64_t to, unsigned m
     if (at == found) {
         return RV_OK;
     }
-    way[(*n_way)++] = from;
-    for (unsigned depth = reach[at].depth; depth > 0; depth--) {
-        int64_t next = 0;
-        for (size_t i = 0; i < at && !next; i++) { /* one step nearer, and joined */
-            bool joined =
-                reach[i].depth == depth - 1 && edge_between(m, way[*n_way - 1], reach[i].node).weight > 0;
-            next = joined ? reach[i].node : 0;
-        }
-        way[(*n_way)++] = next;
+    for (; reach[at].depth > 0; at = reach[at].from) {
+        way[(*n_way)++] = reach[at].node;
     }
+    way[(*n_way)++] = to;
     return RV_OK;
 }
 

@@ -180,7 +180,7 @@ static rv_err restore_nodes(restoring *r)
 
 static rv_err check_edge(const restoring *r, const rv_bundle_edge *e)
 {
-    bool good = rv_memory_good_type(e->type) && e->weight > 0 && e->from != e->to &&
+    bool good = rv_memory_good_type(e->type) && (float)e->weight > 0 && e->from != e->to &&
                 rv_memory_find(r->m, e->from) && rv_memory_find(r->m, e->to);
     return good ? RV_OK
                 : rv_fail(

@@ -424,7 +424,7 @@ rv_err rv_memory_link(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t
     if (!rv_memory_good_type(type)) {
         return rv_fail(RV_E_ARG, "type: expected 1 .. 32 of the letters a-z and _");
     }
-    if (!(weight > 0 && weight <= 1e6)) {
+    if (!((float)weight > 0 && weight <= 1e6)) { /* the graph holds floats */
         return rv_fail(RV_E_ARG, "weight: %g, expected more than 0 and at most 1000000", weight);
     }
     if (from == to) {
@@ -439,7 +439,8 @@ rv_err rv_memory_link(rv_memory *m, rv_memory_scope scope, int64_t from, int64_t
 rv_err rv_memory_relink(rv_memory *m, rv_memory_scope scope, const rv_memory_edge *edges, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (!rv_memory_good_type(edges[i].type) || !(edges[i].weight >= 0 && edges[i].weight <= 1e6)) {
+        double weight = edges[i].weight;
+        if (!rv_memory_good_type(edges[i].type) || !(weight == 0 || ((float)weight > 0 && weight <= 1e6))) {
             return rv_fail(RV_E_ARG, "edge %zu: of type %s and weight %g", i + 1, edges[i].type,
                            edges[i].weight);
         }

@@ -123,6 +123,8 @@ TEST(expansion_goes_level_by_level_within_its_bounds)
         bool near = out[i].node == 2 || out[i].node == 4;
         CHECK(out[i].depth == (near ? 1 : 2) && out[i].depth >= out[i - 1].depth, "%lld",
               (long long)out[i].node);
+        CHECK(out[i].from < i && out[out[i].from].node == (near ? 3 : 2), "%lld from %u",
+              (long long)out[i].node, out[i].from);
         CHECK(out[i].weight == (out[i].node == 1 ? 0.25f : 0.5f), "%lld: %g", (long long)out[i].node,
               (double)out[i].weight);
     }
@@ -133,7 +135,7 @@ TEST(expansion_goes_level_by_level_within_its_bounds)
     CHECK_OK(rv_graph_expand(g, &(int64_t){ 1 }, 1, bounds, out, &n));
     CHECK(n == 3 && out[2].node == 3, "%zu", n);
     CHECK_OK(rv_graph_expand(g, (int64_t[]){ 77, 77, 1 }, 3, (rv_graph_bounds){ .max_nodes = 8 }, out, &n));
-    CHECK(n == 2 && out[0].node == 77, "seeds once, known or not: %zu", n);
+    CHECK(n == 2 && out[0].node == 77 && out[1].from == 1, "seeds once, known or not: %zu", n);
     CHECK_ERR(rv_graph_expand(g, &(int64_t){ 1 }, 1, (rv_graph_bounds){ 0 }, out, &n), RV_E_ARG);
     rv_graph_free(g);
 }

@@ -1,5 +1,6 @@
 /* Edges: searching along them, what is around a node, ways, likeness at writing, weights that feedback moves. */
 #include "memory_helpers.h"
+#include "memory/memory_priv.h"
 
 #include <stdlib.h>
 
@@ -148,6 +149,80 @@ TEST(what_is_around_a_node_comes_with_its_way)
           "no such node");
     arena_end();
     store_close(&s);
+}
+
+/* The graph holds floats. A store in which such an edge was written before has it all the same, with its ends. */
+TEST(a_weight_that_no_float_holds_is_refused)
+{
+    const char *dir = temp_path("data");
+    store s = store_open(dir);
+    int64_t a = add_note(s.m, "alpha one"), b = add_note(s.m, "beta two"), c = add_note(s.m, "gamma three");
+    CHECK_ERR(rv_memory_link(s.m, rv_memory_whole(), a, b, "follows", 1e-60), RV_E_ARG);
+    CHECK_ERR(rv_memory_relink(s.m, rv_memory_whole(), &(rv_memory_edge){ a, b, "follows", 1e-60 }, 1),
+              RV_E_ARG);
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), b, c, "follows", 1));
+    sqlite3 *conn;
+    CHECK_OK(rv_db_begin(s.db, &conn));
+    CHECK_OK(rv_db_exec(conn, "INSERT INTO edges VALUES(?1, ?2, 'follows', ?3, 1, ?4)", "iifi", a, b, 1e-60,
+                        rv_edge_sum(a, b, rv_str_from("follows"), 1e-60, 1)));
+    CHECK_OK(rv_db_commit(s.db));
+    store_close(&s);
+    s = store_open(dir);
+    arena_begin();
+    rv_memory_edge *way;
+    size_t n;
+    CHECK_OK(rv_memory_path(s.m, rv_memory_whole(), a, c, 5, arena, &way, &n));
+    CHECK(n == 2 && way[0].from == a && way[0].to == b && way[1].from == b && way[1].to == c, "%zu: %lld", n,
+          (long long)way[0].from);
+    arena_end();
+    store_close(&s);
+}
+
+static int64_t add_parts(rv_memory *m, int64_t whole, char letter, size_t n)
+{
+    static char text[2000][16];
+    static rv_memory_new new[2000];
+    static rv_memory_scope scopes[2000];
+    static rv_memory_added out[2000];
+    size_t done;
+    for (size_t i = 0; i < n; i++) {
+        snprintf(text[i], sizeof text[i], "%c %zu", letter, i);
+        new[i] = (rv_memory_new){ .type = "note", .text = text[i], .parent = whole };
+        scopes[i] = rv_memory_of(NULL);
+    }
+    CHECK_OK(rv_memory_add_many(m, scopes, new, n, out, &done));
+    return out[0].id;
+}
+
+/* Between two nodes with n edges each; the least time of several tries. */
+static double path_ms(size_t n)
+{
+    store s = store_open(temp_path("data"));
+    CHECK_OK(rv_memory_tune(s.m, &(rv_memory_tuning){ .index = "flat" }));
+    int64_t a = add_note(s.m, "hub a"), b = add_note(s.m, "hub b"), x = add_parts(s.m, b, 'b', n);
+    (void)add_parts(s.m, a, 'a', n);
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), a, x, "follows", 0.5));
+    double least = 1e9;
+    for (int i = 0; i < 10; i++) {
+        rv_memory_edge *way;
+        size_t n_way;
+        arena_begin();
+        double from = test_cpu_ms();
+        CHECK_OK(rv_memory_path(s.m, rv_memory_whole(), a, b, 4, arena, &way, &n_way));
+        least = fmin(least, test_cpu_ms() - from);
+        CHECK(n_way == 2 && way[0].from == a && way[0].to == x && way[1].from == b && way[1].to == x, "%zu",
+              n_way);
+        arena_end();
+    }
+    store_close(&s);
+    return least;
+}
+
+TEST(a_way_between_nodes_of_many_edges_takes_as_long_as_these_are_many)
+{
+    double few = path_ms(500), many = path_ms(2000);
+    CHECK(many <= 9 * few, "four times the edges: %.2f times as long",
+          many / few); /* 16 when all pairs are looked at */
 }
 
 TEST(feedback_moves_the_weights_between_anchor_and_what_was_retrieved)
