@@ -59,6 +59,12 @@ typedef struct entry {
 
 typedef struct adding adding;
 
+/* One of the keys of a text, near.c. */
+struct near_key {
+    int64_t key, node;
+    uint32_t older; /* of the same slot + 1 */
+};
+
 /* The ids of all nodes that have a value in a field: ascending, or as bits once these take no more room. Those that were removed, or
  * never came to be, stay until the next start: an id is used once, and whoever asks also asks for what lives. */
 typedef struct holders {
@@ -135,9 +141,9 @@ struct rv_memory {
     rv_postings *postings;  /* words of all texts; NULL: FTS5 answers. Changed under writing too */
     size_t n_postings_dead; /* removed texts in it */
     rv_graph *graph;
-    struct near_key
-        *near_keys; /* [n_near_keys] of all marks; those of removed nodes go with the next start */
+    struct near_key *near_keys; /* [n_near_keys] of all marks; those of removed nodes go later */
     size_t n_near_keys, near_keys_room;
+    size_t near_sweep_at; /* from so many keys on, those of removed nodes go */
     uint32_t *near_slots; /* [n_near_slots] by key: the newest of its keys + 1 */
     size_t n_near_slots;
     idset

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { LOOK_MOST = 32 };
+enum { LOOK_MOST = 32, SWEEP_LEAST = 256 * RV_SENSE_KEYS };
 
 static bool is_compared(rv_str type)
 {
@@ -51,11 +51,6 @@ static void free_work(const rv_memory *m, struct near_work *w)
 }
 
 /* ---- marks ---- */
-
-struct near_key {
-    int64_t key, node;
-    uint32_t older; /* of the same slot + 1 */
-};
 
 static rv_err mark_with(struct near_work *w, const record *r, near_mark *out)
 {
@@ -102,6 +97,33 @@ static size_t slot_of(const rv_memory *m, int64_t key)
     return (size_t)key & (m->n_near_slots - 1); /* a key is a hash */
 }
 
+/* slots: all empty */
+static void link_keys(rv_memory *m)
+{
+    for (size_t i = 0; i < m->n_near_keys; i++) {
+        uint32_t *slot = &m->near_slots[slot_of(m, m->near_keys[i].key)];
+        m->near_keys[i].older = *slot;
+        *slot = (uint32_t)i + 1;
+    }
+}
+
+/* Keys of removed nodes go; again when there are twice as many as are left, so that it costs each key a few looks. */
+static void sweep(rv_memory *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_near_keys; i++) {
+        if (rv_memory_find(m, m->near_keys[i].node)) {
+            m->near_keys[n++] = m->near_keys[i];
+        }
+    }
+    if (n < m->n_near_keys) {
+        m->n_near_keys = n;
+        memset(m->near_slots, 0, m->n_near_slots * sizeof *m->near_slots);
+        link_keys(m);
+    }
+    m->near_sweep_at = 2 * n + SWEEP_LEAST;
+}
+
 static rv_err grow_slots(rv_memory *m, size_t n_keys)
 {
     size_t n = m->n_near_slots ? m->n_near_slots : 64;
@@ -118,16 +140,15 @@ static rv_err grow_slots(rv_memory *m, size_t n_keys)
     rv_free(m->mem, m->near_slots);
     m->near_slots = slots;
     m->n_near_slots = n;
-    for (size_t i = 0; i < m->n_near_keys; i++) {
-        uint32_t *slot = &slots[slot_of(m, m->near_keys[i].key)];
-        m->near_keys[i].older = *slot;
-        *slot = (uint32_t)i + 1;
-    }
+    link_keys(m);
     return RV_OK;
 }
 
 rv_err rv_near_reserve(rv_memory *m, size_t n)
 {
+    if (m->n_near_keys > m->near_sweep_at) {
+        sweep(m);
+    }
     void *at = m->near_keys;
     size_t need = m->n_near_keys + n * RV_SENSE_KEYS;
     if (need >= UINT32_MAX) {
@@ -278,15 +299,20 @@ static rv_err compare(struct near_work *w, rv_memory *m, sqlite3_stmt *node, int
     return RV_OK;
 }
 
-/* The newest LOOK_MOST nodes that live and share a key; how many. */
-static size_t candidates(const rv_memory *m, const near_mark *mark, int64_t out[LOOK_MOST])
+/* The newest LOOK_MOST nodes that live and share a key; how many. Keys of removed nodes on the way leave their chain, or whoever adds and
+ * removes one text again and again would pass all of them each time. */
+static size_t candidates(rv_memory *m, const near_mark *mark, int64_t out[LOOK_MOST])
 {
     size_t n = 0;
     for (size_t k = 0; m->n_near_slots > 0 && k < mark->n; k++) {
-        for (uint32_t at = m->near_slots[slot_of(m, mark->keys[k])]; at && n < LOOK_MOST;
-             at = m->near_keys[at - 1].older) {
-            const struct near_key *key = &m->near_keys[at - 1];
-            bool known = key->key != mark->keys[k] || !rv_memory_find(m, key->node);
+        for (uint32_t *link = &m->near_slots[slot_of(m, mark->keys[k])]; *link && n < LOOK_MOST;) {
+            struct near_key *key = &m->near_keys[*link - 1];
+            if (!rv_memory_find(m, key->node)) {
+                *link = key->older;
+                continue;
+            }
+            link = &key->older;
+            bool known = key->key != mark->keys[k];
             for (size_t i = 0; !known && i < n; i++) {
                 known = out[i] == key->node;
             }

@@ -1,5 +1,6 @@
 /* What is written is looked at first, ends when it should, and what recalls learn reaches the disk together. */
 #include "base/clock.h"
+#include "memory/memory_priv.h"
 #include "memory_helpers.h"
 
 #include <dirent.h>
@@ -149,6 +150,56 @@ TEST(keys_that_are_lost_or_damaged_are_made_again)
     s = store_open(dir);
     CHECK(examine(s.m, "the workshop in ghent closes at six on saturdays", NULL).id == first, "first");
     CHECK(examine(s.m, "the tower in bruges has three hundred steps", NULL).id == second, "second");
+    store_close(&s);
+}
+
+/* Places of the longest chain of keys; how many hold all. */
+static size_t longest_chain(const rv_memory *m, size_t *n)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < m->n_near_slots; i++) {
+        size_t length = 0;
+        for (uint32_t at = m->near_slots[i]; at; at = m->near_keys[at - 1].older) {
+            length++;
+        }
+        longest = length > longest ? length : longest;
+    }
+    *n = m->n_near_keys;
+    return longest;
+}
+
+/* examined: the add looks for others, and passes the keys of those that are gone; else they only pile up. */
+static void add_and_remove(rv_memory *m, int times, bool examined)
+{
+    rv_memory_scope scope = rv_memory_of("ann");
+    for (int i = 0; i < times; i++) {
+        rv_memory_added a;
+        size_t removed, done;
+        rv_memory_new new = { .type = "note",
+                              .text = "The printer in the long corridor is ready again.",
+                              .examined = examined };
+        CHECK_OK(rv_memory_add_many(m, &scope, &new, 1, &a, &done));
+        CHECK(a.added, "round %d", i);
+        CHECK_OK(rv_memory_rm(m, scope, a.id, NULL, &removed));
+    }
+}
+
+TEST(keys_of_what_was_removed_do_not_pile_up)
+{
+    enum { TIMES = 700, MOST = 300 * RV_SENSE_KEYS };
+    size_t n;
+    store s = store_open(temp_path("data"));
+    int64_t first = examine(s.m, "The workshop in Ghent closes at six on Saturdays.", NULL).id;
+    add_and_remove(s.m, TIMES, true);
+    CHECK(longest_chain(s.m, &n) <= 4, "%zu", longest_chain(s.m, &n));
+    CHECK(n <= MOST, "%zu keys", n);
+    add_and_remove(s.m, TIMES, false);
+    add_and_remove(s.m, 1, true);
+    CHECK(longest_chain(s.m, &n) <= 4, "%zu", longest_chain(s.m, &n));
+    CHECK(n <= MOST, "%zu keys", n);
+    CHECK(examine(s.m, "the workshpo in Ghent closes at six on saturdays", NULL).id == first,
+          "what is there is still found");
+    CHECK_OK(rv_memory_check(s.m));
     store_close(&s);
 }
 
