@@ -343,14 +343,19 @@ static rv_err export_bundle(memory_job *job)
     cmd_bar_end(&bar);
     RV_TRY(e);
     if (job->line->json) {
-        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:s}", "nodes", (json_int_t)done.nodes, "edges",
-                            (json_int_t)done.edges, "vectors", (json_int_t)done.vectors, "generation",
-                            (json_int_t)done.generation, "witness", done.witness));
+        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "nodes", (json_int_t)done.nodes, "edges",
+                            (json_int_t)done.edges, "vectors", (json_int_t)done.vectors, "damaged",
+                            (json_int_t)done.damaged, "generation", (json_int_t)done.generation, "witness",
+                            done.witness));
     } else {
         printf("%zu nodes, %zu edges, %zu vectors; generation %llu, witness %s\n", done.nodes, done.edges,
                done.vectors, (unsigned long long)done.generation, done.witness);
     }
-    return RV_OK;
+    return done.damaged ? rv_fail(RV_E_CORRUPT,
+                                  "damaged nodes that are not in the bundle: %zu (named above); the rest "
+                                  "was published",
+                                  done.damaged)
+                        : RV_OK;
 }
 
 int cmd_memory_export(cmd_line *line)

@@ -183,8 +183,11 @@ static rv_err find_same(const group *g, sqlite3_stmt *stmt, const record *r, int
     bool row;
     RV_TRY(rv_db_bind(stmt, "isss", rv_record_same(r), r->type.at, r->type.n, r->user.at, r->user.n,
                       r->text.at, r->text.n));
-    RV_TRY(rv_db_step(stmt, &row));
-    *id = row ? sqlite3_column_int64(stmt, 0) : 0;
+    *id = 0;
+    do { /* one that is damaged is none */
+        RV_TRY(rv_db_step(stmt, &row));
+        *id = row ? sqlite3_column_int64(stmt, 0) : 0;
+    } while (row && !rv_memory_find(g->m, *id));
     return RV_OK;
 }
 

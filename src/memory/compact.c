@@ -138,6 +138,9 @@ static rv_err pick(rv_memory *m, sqlite3 *conn, moving *g)
             continue;
         }
         const entry *found = rv_memory_find(m, id);
+        if (rv_idset_has(&m->damaged, id)) {
+            continue; /* its file stays */
+        }
         if (!found || !found->row) {
             e = rv_fail(RV_E_CORRUPT, "node %lld on the disk is not the one in memory", (long long)id);
             break;

@@ -2,6 +2,7 @@
 #include "memory/bundle.h"
 #include "memory/memory_priv.h"
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <string.h>
 
@@ -13,6 +14,8 @@ typedef struct exporting {
     rv_bundle_writer *out;
     rv_bundle_head head;
     rv_text row;
+    idset left_out; /* n_left_out nodes that are damaged */
+    size_t n_left_out;
     rv_memory_export_progress progress;
     void *self;
 } exporting;
@@ -100,6 +103,19 @@ static rv_err write_node(exporting *x, const record *r, const entry *e, const ch
     return write_row(x, RV_BUNDLE_NODES);
 }
 
+/* Named at the start already, or found now. */
+static rv_err leave_out(exporting *x, int64_t id)
+{
+    if (!rv_idset_has(&x->m->damaged, id)) {
+        rv_log(RV_LOG_WARN, "memory.node_damaged", "error", rv_err_text(), "doing", "leaving it out",
+               (char *)NULL);
+    }
+    RV_TRY(rv_idset_reserve(x->m->mem, &x->left_out, id));
+    rv_idset_add(&x->left_out, id);
+    x->n_left_out++;
+    return RV_OK;
+}
+
 static rv_err export_nodes(exporting *x, sqlite3 *conn)
 {
     sqlite3_stmt *stmt;
@@ -116,6 +132,10 @@ static rv_err export_nodes(exporting *x, sqlite3 *conn)
             break;
         }
         e = rv_record_read(stmt, &r);
+        if (e == RV_E_CORRUPT && r.id >= 1 && r.id <= RV_MEMORY_ID_MAX) {
+            e = leave_out(x, r.id);
+            continue;
+        }
         const entry *found = e ? NULL : rv_memory_find(x->m, r.id);
         const unsigned char *digest = sqlite3_column_blob(stmt, RV_RECORD_N_COLUMNS + 1);
         bool file = digest && sqlite3_column_bytes(stmt, RV_RECORD_N_COLUMNS + 1) == 32;
@@ -132,6 +152,11 @@ static rv_err export_nodes(exporting *x, sqlite3 *conn)
     }
     sqlite3_finalize(stmt);
     return e;
+}
+
+static bool is_exported(const exporting *x, int64_t id)
+{
+    return rv_matcher_has(&x->filter, id) && !rv_idset_has(&x->left_out, id);
 }
 
 static rv_err export_edges(exporting *x, sqlite3 *conn)
@@ -155,7 +180,7 @@ static rv_err export_edges(exporting *x, sqlite3 *conn)
         if (rv_edge_sum(from, to, type, weight, created) != sqlite3_column_int64(stmt, 5)) {
             e = rv_fail(RV_E_CORRUPT, "the edge from %lld to %lld does not fit its checksum", (long long)from,
                         (long long)to);
-        } else if (rv_matcher_has(&x->filter, from) && rv_matcher_has(&x->filter, to)) {
+        } else if (is_exported(x, from) && is_exported(x, to)) {
             rv_text_addf(&x->row, "{\"from\":%lld,\"to\":%lld", (long long)from, (long long)to);
             add_field(&x->row, "type", type);
             rv_text_addf(&x->row, ",\"weight\":%.17g,\"created_ms\":%lld", weight, (long long)created);
@@ -206,7 +231,9 @@ rv_err rv_memory_export(rv_memory *m, rv_memory_scope scope, const char *dir,
     e = e ? e : rv_bundle_publish(x.out, &x.head, out->witness);
     rv_bundle_writer_free(x.out);
     rv_text_deinit(&x.row);
+    rv_idset_deinit(m->mem, &x.left_out);
     if (!e) {
+        out->damaged = x.n_left_out;
         out->nodes = (size_t)x.head.n_nodes;
         out->edges = (size_t)x.head.n_edges;
         out->vectors = (size_t)x.head.n_vectors;

@@ -159,15 +159,29 @@ typedef struct lost {
     char first[512]; /* what was wrong with the first damaged one */
 } lost;
 
+/* Nothing that it says is believed, not even whose it is; the others are as good as before. */
+static rv_err leave_out(rv_memory *m, int64_t id)
+{
+    rv_log(RV_LOG_WARN, "memory.node_damaged", "error", rv_err_text(), "doing", "leaving it out",
+           (char *)NULL);
+    RV_TRY(rv_idset_reserve(m->mem, &m->damaged, id));
+    rv_idset_add(&m->damaged, id);
+    m->next_id = id + 1; /* at least */
+    return RV_OK;
+}
+
 static rv_err load_node(rv_memory *m, sqlite3_stmt *stmt, lost *gone)
 {
     record r;
-    RV_TRY(rv_record_read(stmt, &r));
+    rv_err read = rv_record_read(stmt, &r);
     bool searched = sqlite3_column_type(stmt, RV_RECORD_N_COLUMNS) != SQLITE_NULL;
     if (r.id < 1 || r.id > RV_MEMORY_ID_MAX) {
         return rv_fail(RV_E_CORRUPT, "%s: node %lld, expected 1 .. %lld; restore the file from a backup",
                        sqlite3_db_filename(sqlite3_db_handle(stmt), "main"), (long long)r.id,
                        (long long)RV_MEMORY_ID_MAX);
+    }
+    if (read) {
+        return leave_out(m, r.id);
     }
     RV_TRY(rv_memory_reserve(m, 1, 0));
     RV_TRY(rv_memory_entry_of(m, &r, &m->entries[m->n_entries]));
@@ -238,9 +252,12 @@ static rv_err load_edges(rv_memory *m, sqlite3 *conn)
         int64_t from = sqlite3_column_int64(stmt, 0), to = sqlite3_column_int64(stmt, 1);
         rv_str type = rv_column_str(stmt, 2);
         double weight = sqlite3_column_double(stmt, 3);
-        if (rv_edge_sum(from, to, type, weight, sqlite3_column_int64(stmt, 4)) !=
-                sqlite3_column_int64(stmt, 5) ||
-            !rv_memory_find(m, from) || !rv_memory_find(m, to)) {
+        bool good = rv_edge_sum(from, to, type, weight, sqlite3_column_int64(stmt, 4)) ==
+                    sqlite3_column_int64(stmt, 5);
+        if (good && (rv_idset_has(&m->damaged, from) || rv_idset_has(&m->damaged, to))) {
+            continue;
+        }
+        if (!good || !rv_memory_find(m, from) || !rv_memory_find(m, to)) {
             e = rv_fail(
                 RV_E_CORRUPT,
                 "%s: the edge from %lld to %lld does not fit its checksum or its nodes; restore the file "
@@ -397,6 +414,7 @@ static rv_err load(rv_memory *m)
     }
     if (!e) {
         int64_t highest = m->n_entries ? m->entries[m->n_entries - 1].id : 0;
+        highest = m->next_id - 1 > highest ? m->next_id - 1 : highest;
         m->next_id = (last > highest ? last : highest) + 1;
         e = remake_lost(m, &gone);
     }
@@ -523,6 +541,7 @@ void rv_memory_close(rv_memory *m)
     rv_segments_close(m->segments);
     rv_names_deinit(&m->names);
     rv_holders_free(m);
+    rv_idset_deinit(m->mem, &m->damaged);
     rv_near_deinit(m);
     rv_free(m->mem, m->entries);
     rv_free(m->mem, m->tags);
@@ -672,9 +691,9 @@ static rv_err check_disk(rv_memory *m)
 {
     sqlite3 *conn;
     RV_TRY(rv_db_begin(m->db, &conn)); /* FTS5 checks itself through an insert that writes nothing */
-    rv_err e = rv_db_exec(conn, "INSERT INTO words(words, rank) VALUES('integrity-check', 1)", "");
+    rv_err e = check_nodes(m, conn); /* first: it names the node, where the words only say that they differ */
     if (!e) {
-        e = check_nodes(m, conn);
+        e = rv_db_exec(conn, "INSERT INTO words(words, rank) VALUES('integrity-check', 1)", "");
     }
     if (!e) {
         e = check_edges(m, conn);

@@ -21,7 +21,8 @@ typedef struct rv_memory_embedder {
 
 /**
  * rv_memory_open - db is open (rv_db_open); vectors live in folder dir/vectors. Brings vectors and words in line with
- * the database: an index that is older is caught up or rebuilt, bytes no transaction names are ignored.
+ * the database: an index that is older is caught up or rebuilt, bytes no transaction names are ignored. A node that does not fit its checksum
+ * is named in the log and left out: it is not there, except to rv_memory_check, rv_memory_export, and rv_memory_rm by its id in the name of the whole store.
  * Errors: RV_E_CONFIG the store was filled by another embedder (both names, and the command that helps).
  *         RV_E_CORRUPT a segment's checksum is wrong (file and offset).
  */
@@ -288,6 +289,8 @@ typedef struct rv_memory_export_options {
 } rv_memory_export_options;
 typedef struct rv_memory_exported {
     size_t nodes, edges, vectors;
+    size_t
+        damaged; /* nodes that do not fit their checksums: left out with their edges, each named in the log */
     uint64_t generation;
     char witness[65];
 } rv_memory_exported;

@@ -141,6 +141,8 @@ struct rv_memory {
     rv_postings *postings;  /* words of all texts; NULL: FTS5 answers. Changed under writing too */
     size_t n_postings_dead; /* removed texts in it */
     rv_graph *graph;
+    idset
+        damaged; /* nodes on the disk that did not fit their checksums at the start: neither entries nor ends of edges. Under writing too */
     struct near_key *near_keys; /* [n_near_keys] of all marks; those of removed nodes go later */
     size_t n_near_keys, near_keys_room;
     size_t near_sweep_at; /* from so many keys on, those of removed nodes go */
@@ -155,7 +157,7 @@ struct rv_memory {
     uint64_t vector_rows, vector_bytes; /* of all segments, dead rows too */
 };
 
-/** rv_memory_find - the entry of an id, or NULL. Under state. */
+/** rv_memory_find - the entry of an id; NULL when there is none, or its node is damaged. Under state. */
 const entry *rv_memory_find(const rv_memory *m, int64_t id);
 
 /* ---- filters ---- */

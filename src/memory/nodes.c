@@ -106,7 +106,8 @@ rv_err rv_memory_get(rv_memory *m, rv_memory_scope scope, int64_t id, rv_arena *
     size_t n = 0;
     pthread_rwlock_rdlock(&m->state);
     matcher f = rv_matcher_of(m, scope, NULL);
-    rv_err e = rv_matcher_has(&f, id) ? fetch_all(&f, conn, &id, 1, 1, arena, &node, &n) : RV_OK;
+    bool damaged = scope.whose == RV_SCOPE_WHOLE && rv_idset_has(&m->damaged, id); /* says why */
+    rv_err e = damaged || rv_matcher_has(&f, id) ? fetch_all(&f, conn, &id, 1, 1, arena, &node, &n) : RV_OK;
     pthread_rwlock_unlock(&m->state);
     rv_db_reader_done(m->db, conn);
     if (!e && n == 0) {

@@ -61,8 +61,9 @@ rv_err rv_record_read(sqlite3_stmt *stmt, record *out)
     if (rv_record_sum(out) != sqlite3_column_int64(stmt, 12)) {
         return rv_fail(
             RV_E_CORRUPT,
-            "%s: node %lld does not fit its checksum; the file is damaged: restore it from a backup",
-            sqlite3_db_filename(sqlite3_db_handle(stmt), "main"), (long long)out->id);
+            "%s: node %lld does not fit its checksum; the file is damaged: restore it from a backup, or give "
+            "the node up: ruvllm memory rm %lld",
+            sqlite3_db_filename(sqlite3_db_handle(stmt), "main"), (long long)out->id, (long long)out->id);
     }
     return RV_OK;
 }

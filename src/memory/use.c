@@ -88,7 +88,7 @@ rv_err rv_use_load(rv_memory *m, sqlite3 *conn)
     for (bool row = true; !e && row;) {
         e = rv_db_step(stmt, &row);
         use_row u;
-        if (!e && row) {
+        if (!e && row && !rv_idset_has(&m->damaged, sqlite3_column_int64(stmt, 0))) {
             e = read_row(m, stmt, &u);
             if (!e) {
                 set_entry(m, &u);

@@ -200,7 +200,23 @@ static rv_err edit_nodes(rv_memory *m, const change *c)
     return RV_OK;
 }
 
-static rv_err drop_nodes(rv_memory *m, const change *c)
+/* Is its text the one whose words are in the index of words? */
+static rv_err is_whole(rv_memory *m, int64_t id, bool *out)
+{
+    static const char sql[] = "SELECT " RV_RECORD_COLUMNS " FROM nodes WHERE id=?1";
+    sqlite3_stmt *stmt;
+    bool row;
+    record r;
+    RV_TRY(rv_db_kept(m->db, &stmt, sql));
+    RV_TRY(rv_db_bind(stmt, "i", id));
+    RV_TRY(rv_db_step(stmt, &row));
+    rv_err e = row ? rv_record_read(stmt, &r) : RV_OK;
+    *out = !e;
+    sqlite3_reset(stmt); /* the row is changed next */
+    return e == RV_E_CORRUPT ? RV_OK : e;
+}
+
+static rv_err drop_nodes(rv_memory *m, sqlite3 *conn, const change *c)
 {
     static const char *const sql[] = {
         "INSERT INTO words(words, rowid, text) SELECT 'delete', id, text FROM searched WHERE id=?1",
@@ -212,13 +228,17 @@ static rv_err drop_nodes(rv_memory *m, const change *c)
     for (size_t k = 0; k < RV_COUNT(sql); k++) {
         RV_TRY(rv_db_kept(m->db, &stmts[k], sql[k]));
     }
+    bool all_whole = true;
     for (size_t i = 0; i < c->n_drop; i++) {
-        for (size_t k = 0; k < RV_COUNT(sql); k++) {
+        bool whole;
+        RV_TRY(is_whole(m, c->drop[i], &whole));
+        all_whole &= whole;
+        for (size_t k = whole ? 0 : 1; k < RV_COUNT(sql); k++) {
             RV_TRY(rv_db_bind(stmts[k], "i", c->drop[i]));
             RV_TRY(run(stmts[k]));
         }
     }
-    return RV_OK;
+    return all_whole ? RV_OK : rv_db_exec(conn, "INSERT INTO words(words) VALUES('rebuild')", "");
 }
 
 static rv_err write_edges(rv_memory *m, sqlite3 *conn, const change *c)
@@ -245,7 +265,7 @@ static rv_err write_rows(rv_memory *m, const change *c, const scratch *s)
 {
     sqlite3 *conn;
     RV_TRY(rv_db_begin(m->db, &conn));
-    rv_err e = c->n_drop ? drop_nodes(m, c) : RV_OK;
+    rv_err e = c->n_drop ? drop_nodes(m, conn, c) : RV_OK;
     if (!e && c->n_add) {
         e = insert_nodes(m, c, s);
     }
@@ -292,6 +312,7 @@ static void drop_entries(rv_memory *m, const int64_t *ids, size_t n)
             m->n_postings_dead += m->postings != NULL;
         }
         rv_graph_remove(m->graph, ids[i]);
+        rv_idset_remove(&m->damaged, ids[i]);
     }
 }
 
@@ -556,9 +577,9 @@ static rv_err collect(const rv_memory *m, int64_t id, const matcher *f, int64_t 
 rv_err rv_memory_rm(rv_memory *m, rv_memory_scope scope, int64_t id, const rv_memory_filter *filter,
                     size_t *removed)
 {
-    bool named =
-        id > 0 || (scope.whose == RV_SCOPE_USER && *scope.user) ||
-        (filter && (filter->type || filter->tag || filter->source || filter->since_ms || filter->until_ms));
+    bool filtered =
+        filter && (filter->type || filter->tag || filter->source || filter->since_ms || filter->until_ms);
+    bool named = id > 0 || (scope.whose == RV_SCOPE_USER && *scope.user) || filtered;
     if (id < 0 || !named) {
         return rv_fail(RV_E_ARG, "name what to remove: an id, or a filter (type, tag, source, user, time)");
     }
@@ -567,6 +588,9 @@ rv_err rv_memory_rm(rv_memory *m, rv_memory_scope scope, int64_t id, const rv_me
     int64_t *ids = NULL;
     size_t n = 0;
     rv_err e = collect(m, id, &f, &ids, &n);
+    if (!e && n == 0 && !filtered && scope.whose == RV_SCOPE_WHOLE && rv_idset_has(&m->damaged, id)) {
+        ids[n++] = id; /* nobody can say what it was: it goes by its id alone */
+    }
     if (!e && n > 0) {
         e = rv_memory_apply(m, &(change){ .drop = ids, .n_drop = n });
     }

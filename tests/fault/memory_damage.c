@@ -205,6 +205,102 @@ static void damage_again_and_again(const char *file, bool derived)
     rv_text_deinit(&dumped);
 }
 
+/* ---- one node ---- */
+
+/* As a byte that changed on the disk: the row says something else, its checksum and the index of words do not. */
+static void damage_node(rv_db *db, int64_t id)
+{
+    sqlite3 *conn;
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_db_exec(conn, "UPDATE nodes SET text = 'q' || substr(text, 2) WHERE id = ?1", "i", id));
+    CHECK_OK(rv_db_commit(db));
+}
+
+static size_t found(rv_memory *m, const char *text, rv_arena *arena)
+{
+    rv_memory_hits hits;
+    rv_memory_query q = { .text = text, .k = 10, .mode = RV_MEMORY_WORDS };
+    CHECK_OK(rv_memory_search(m, rv_memory_whole(), &q, arena, &hits));
+    return hits.n;
+}
+
+static rv_memory_exported publish(rv_memory *m, const char *dir)
+{
+    rv_memory_exported out = { 0 };
+    CHECK_OK(rv_memory_export(m, rv_memory_whole(), dir, &(rv_memory_export_options){ .name = "b" }, NULL,
+                              NULL, &out));
+    return out;
+}
+
+/* at_start: it was damaged before the store was opened, else meanwhile. */
+static void check_one_damaged(bool at_start)
+{
+    const char *dir = temp_path("data");
+    rv_arena *arena;
+    rv_memory_hits hits;
+    rv_memory_node node;
+    rv_memory_restored back = { 0 };
+    size_t removed = 9;
+    CHECK_OK(rv_arena_new(&rv_heap, 8 << 20, &arena));
+    fill(dir);
+    store s = store_open(dir);
+    int64_t wren = add_note(s.m, "The heron and the wren."), pond = add_note(s.m, "The heron sleeps."),
+            reed = add_note(s.m, "A heron builds in the reed.");
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), wren, pond, "follows", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), pond, reed, "follows", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), reed, wren, "follows", 1));
+    CHECK_OK(rv_memory_keep(s.m, rv_memory_whole(), pond, &(bool){ true }, NULL));
+    rv_memory_exported all = publish(s.m, temp_path("all")), rest;
+    CHECK(all.damaged == 0, "%zu", all.damaged);
+    if (at_start) {
+        damage_node(s.db, pond);
+        store_close(&s);
+        s = store_open(dir);
+        CHECK_OK(rv_memory_list(s.m, rv_memory_whole(), NULL, 1000, 0, arena, &hits));
+        CHECK(hits.n == all.nodes - 1, "%zu are listed", hits.n);
+        CHECK(found(s.m, "heron", arena) == 2, "%zu herons", found(s.m, "heron", arena));
+        int64_t again = add_note(s.m, "qhe heron sleeps."); /* what the damaged one says now */
+        CHECK(again > reed, "%lld", (long long)again);
+        CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), again, NULL, &removed));
+        CHECK_OK(rv_memory_rm(s.m, rv_memory_of("ann"), pond, NULL, &removed));
+        CHECK(removed == 0, "nobody's in particular");
+        rv_memory_compacted done;
+        CHECK_OK(rv_memory_compact(s.m, NULL, NULL, &done));
+    } else {
+        damage_node(s.db, pond);
+    }
+    CHECK_ERR(rv_memory_check(s.m), RV_E_CORRUPT);
+    CHECK(strstr(rv_err_text(), "does not fit its checksum"), "%s", rv_err_text());
+    CHECK_ERR(rv_memory_get(s.m, rv_memory_whole(), pond, arena, &node), RV_E_CORRUPT);
+    const char *bundle = temp_path("rest");
+    rest = publish(s.m, bundle);
+    CHECK(rest.damaged == 1 && rest.nodes == all.nodes - 1 && rest.edges == all.edges - 2,
+          "%zu damaged, %zu nodes, %zu edges", rest.damaged, rest.nodes, rest.edges);
+    store t = store_open(temp_path("other"));
+    CHECK_OK(rv_memory_restore(t.m, bundle, NULL, NULL, &back));
+    CHECK_OK(rv_memory_check(t.m));
+    store_close(&t);
+
+    CHECK_OK(rv_memory_rm(s.m, rv_memory_whole(), pond, NULL, &removed));
+    CHECK(removed == 1, "%zu", removed);
+    for (int opened = 0; opened < 2; opened++) {
+        CHECK_OK(rv_memory_check(s.m));
+        CHECK(found(s.m, "heron sleeps", arena) == 2, "%zu herons", found(s.m, "heron sleeps", arena));
+        CHECK(publish(s.m, temp_path("end")).nodes == all.nodes - 1, "not all");
+        store_close(&s);
+        s = store_open(dir);
+    }
+    CHECK_ERR(rv_memory_get(s.m, rv_memory_whole(), pond, arena, &node), RV_E_NOT_FOUND);
+    store_close(&s);
+    rv_arena_free(arena);
+}
+
+TEST(a_damaged_node_can_be_removed_and_the_others_are_as_before)
+{
+    check_one_damaged(true);
+    check_one_damaged(false);
+}
+
 TEST(a_damaged_database_never_gives_another_answer)
 {
     damage_again_and_again("ruvllm.db", false);
