@@ -393,7 +393,8 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q, rv_memory_scope
     static const char *const fields[] = { "query",  "k",      "mode",     "type",     "tag",
                                           "source", "user",   "since_ms", "until_ms", "with_corrected",
                                           "recall", "explain" };
-    static const char *const names[] = { FILTER_NAMES, "query", "k", "mode", "recall", "explain" };
+    static const char *const names[] = { FILTER_NAMES,     "query",  "k",      "mode",
+                                         "with_corrected", "recall", "explain" };
     int64_t k = SEARCH_USUAL;
     const char *mode = "graph";
     if (call->body) {
@@ -416,6 +417,7 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q, rv_memory_scope
             !(rv_parse_f64(rv_str_from(recall), &q->recall) && q->recall >= 0.5 && q->recall <= 1)) {
             return rv_fail(RV_E_ARG, "recall: expected a number from 0.5 to 1, found \"%s\"", recall);
         }
+        RV_TRY(rv_api_query_bool(call, "with_corrected", &q->with_corrected));
         RV_TRY(rv_api_query_bool(call, "explain", explain));
         RV_TRY(filter_from_query(call, &q->filter, scope));
         q->text_bytes = q->text ? strlen(q->text) : 0;

@@ -431,8 +431,8 @@ int cmd_memory_import(cmd_line *line)
 /* A filter that was passed over would show what it was to keep out. */
 static rv_err check_bundle_options(const cmd_line *line)
 {
-    static const char *const others[] = { "type",  "tag",  "source", "user",   "since",
-                                          "until", "mode", "recall", "explain" };
+    static const char *const others[] = { "type",  "tag",  "source", "user",    "since",
+                                          "until", "mode", "recall", "explain", "with-corrected" };
     for (size_t i = 0; i < RV_COUNT(others); i++) {
         if (cmd_has(line, others[i])) {
             return rv_fail(RV_E_CONFIG,
@@ -497,6 +497,7 @@ static rv_err search(memory_job *job)
         return search_bundles(job, bundles, n_bundles, (size_t)k);
     }
     q.k = (size_t)k;
+    q.with_corrected = cmd_has(job->line, "with-corrected");
     const char *recall = cmd_value(job->line, "recall", NULL);
     if (recall && strcmp(recall, "exact") == 0) {
         q.recall = 1;

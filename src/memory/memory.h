@@ -184,7 +184,7 @@ typedef struct rv_memory_query {
     rv_memory_mode mode;
     size_t k; /* 1 .. 1000 */
     rv_memory_filter filter;
-    bool with_corrected; /* what has been corrected stands behind its correction; false: it is left out */
+    bool with_corrected; /* what has been corrected stands behind its correction; false: see below */
     double
         recall; /* part of the nearest that the vector side has to find, on average: 0.5 .. 1; 1: exactly all; 0: as
                                  * tuned, or less where words are asked too and vectors alone bring nothing to the best k */
@@ -220,9 +220,11 @@ typedef struct rv_memory_hits {
  * what is known of this store, or else to 1.5 times the best cosine; with graph, a part
  * of the score of the best five goes along their edges, two steps far, and up to two that hold a name of the best three are brought behind those. Never fewer than k when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
  *
- * A correction that passes the filter is a hit when what it corrects is one, with at least its score. When it does not pass,
- * what it corrects ranks below all that is not corrected. To a user, corrections of other users count for
- * nothing.
+ * A correction that passes the filter is a hit when what it corrects is one, with at least its score. What it corrects is left out when it
+ * says no more than that: a fact, an answer, a text of one sentence. A passage that says more stays; then the correction comes with it when
+ * the question has more than half of the words that were corrected, and stands by its own score when not. with_corrected: nothing is left
+ * out, and every correction comes with what it corrects. When the correction does not pass, what it corrects ranks below all that is not
+ * corrected. To a user, corrections of other users count for nothing.
  *
  * Errors:  RV_E_ARG k, text or vector.  RV_E_NOMEM also when the arena is full.  RV_E_CORRUPT a node does not fit its checksum.
  * Threads: any thread, together with writers.
