@@ -25,6 +25,9 @@ typedef struct importing {
     rv_memory_progress progress; /* NULL: nobody asks */
     void *self;
     uint64_t read, total; /* bytes of the files before this one, of all */
+    size_t failed;        /* files and folders that were left out, */
+    rv_err first;         /* of the first of them, */
+    char why[1024];       /* and why */
 } importing;
 
 /** rv_import_tell - so many bytes of this file are done. RV_E_CANCELLED: the import ends here. */
