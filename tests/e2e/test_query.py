@@ -195,6 +195,17 @@ def test_ids_that_cannot_be_are_not_found(server, path):
     assert get(server, path).status == 404
 
 
+def test_a_file_of_rows_is_imported_whole_or_not_at_all(server):
+    rows = '{"text": "One fine line about a kettle."}\n{"text": }\n'
+    answer = post(server, "/v1/memories/import", {"name": "rows.jsonl", "text": rows, "user": "rows"})
+    error = answer.json["error"]
+    assert answer.status == 400 and error["param"] == "text" and error["message"].startswith("rows.jsonl: line 2 column "), error
+    assert get(server, "/v1/memories?user=rows&source=rows.jsonl").json["data"] == []
+    assert post(server, "/v1/memories/import", {"name": "../rows.jsonl", "text": rows}).json["error"]["param"] == "name"
+    answer = post(server, "/v1/memories/import", {"name": "rows.jsonl", "text": rows.splitlines()[0], "user": "rows"})
+    assert answer.json["notes_added"] == 1
+
+
 def test_what_was_corrected_is_shown_when_asked_for(server):
     old = post(server, "/v1/memories", {"text": "The kiln is fired on Monday.", "user": "kiln"}).json["id"]
     new = post(server, "/v1/memories", {"text": "The kiln is fired on Friday.", "user": "kiln", "corrects": old}).json["id"]
