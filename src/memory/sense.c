@@ -10,7 +10,10 @@ enum {
     REPEAT_LEAST = 12,
     VALUE_WORDS = 3,
     TYPO_BYTES = 5,
-    HASHES = 18
+    HASHES = 18,
+    SURFACE = 24, /* bytes of a word as it is written; longer ones are in none of the lists */
+    LANGUAGE_LOOK = 4096,
+    TELL_WORDS = 3
 };
 
 /* ---- quality ---- */
@@ -87,79 +90,290 @@ double rv_sense_quality(const char *text, size_t n, const char **why)
 
 /* ---- what a text says ---- */
 
-static bool one_of(const char *at, size_t n, const char *const *list, size_t n_list)
+/* Lists of words, each between spaces. */
+static bool stands_in_list(const char *list, const char *at, size_t n)
 {
-    for (size_t i = 0; i < n_list; i++) {
-        if (strlen(list[i]) == n && memcmp(list[i], at, n) == 0) {
+    for (const char *from = list; n > 0 && *from;) {
+        size_t k = strcspn(from, " ");
+        if (k == n && memcmp(from, at, n) == 0) {
             return true;
         }
+        from += k + (from[k] == ' ');
     }
     return false;
 }
 
 /* Folded, as stems come; "t" is what "isn't" and "don't" end in. */
-static bool is_negation(rv_str stem)
-{
-    static const char *const list[] = { "not",   "no",  "never",  "t",     "cannot", "nicht", "kein",
-                                        "nie",   "pas", "jamais", "non",   "mai",    "niet",  "geen",
-                                        "nooit", "int", "inte",   "ing",   "ikk",    "ikke",  "ei",
-                                        "nem",   "nao", "nunc",   "nunca", "не",     "нет",   "degil" };
-    return one_of(stem.at, stem.n, list, RV_COUNT(list));
-}
+static const char negations[] = "not no never t cannot nicht kein keine keinen keinem keiner keines nie pas "
+                                "jamais non mai niet geen nooit "
+                                "int inte ing ikk ikke ei nem nao nunc nunca не нет degil";
 
 /* What stands before the t of a negation. */
-static bool is_half(rv_str stem)
+static const char halves[] = "isn aren wasn weren don doesn didn won wouldn couldn shouldn hasn haven hadn";
+
+/* As they are written, in small letters. A language is told without them, or one "nicht" more would make it another. */
+static const char told_apart[] = "not no nicht pas ne non niet geen ikke ikkje ei inte nem não nu değil";
+
+/* A value comes next. Room 7 and page 7 are names; "in 2019" says when. "a" is an article in English, and "has" in French. */
+static const char leads[] =
+    "is are was were am at until till has have had costs cost equals ist sind um bis hat "
+    "kostet est es ha";
+
+/* The value may come behind these. German "am" is one of them: "ist am 3. Mai". */
+static const char goes_on[] = "on about around only now exactly nearly already";
+
+static const char persons[] = "i me my mine you your yours he him his she her hers we us our ours ich mich "
+                              "mir mein meine meinen meinem meiner "
+                              "du dich dir dein deine deinen deinem deiner er sie ihr ihre ihren ihrem ihrer "
+                              "sein seine seinen seinem seiner wir "
+                              "uns unser unsere unseren je j tu il elle nous vous mon ma mes ton ta tes sa "
+                              "ses notre nos votre vos yo mi mis tus "
+                              "io mio mia tuo tua suo sua ik mijn jij jouw hij zij wij onze eu meu minha";
+
+/* Without them a sentence says the same. */
+static const char fillers[] = "a an the do does did der die das den dem des ein eine einen einem einer le la "
+                              "les un une des el los las una il lo "
+                              "gli het de een o os as um uma";
+
+static const char asking[] =
+    "who whom whose what when where why which how is are was were do does did can could will "
+    "would shall should may might must has have had tell show please help";
+
+static const char months[] = "january february march april may june july august september october november "
+                             "december jan feb mar apr jun jul aug "
+                             "sep sept oct nov dec januar februar märz mai juni juli oktober dezember "
+                             "janvier février mars avril juin juillet "
+                             "août septembre octobre novembre décembre enero febrero marzo abril mayo junio "
+                             "julio agosto septiembre octubre "
+                             "noviembre diciembre gennaio febbraio aprile maggio giugno luglio settembre "
+                             "ottobre dicembre januari februari maart "
+                             "mei augustus";
+
+/* By the number they say. Those that say something else in another language ("due", "once", "cent") are left out. */
+static const struct {
+    const char *digits, *words;
+} number_words[] = {
+    { "0", "zero null zéro cero" },
+    { "1", "one eins" },
+    { "2", "two zwei deux dos twee" },
+    { "3", "three drei trois tres tre drie" },
+    { "4", "four vier quatre cuatro quattro" },
+    { "5", "five fünf cinq cinco cinque vijf" },
+    { "6", "six sechs seis zes" },
+    { "7", "seven sieben siete sette zeven" },
+    { "8", "eight acht huit ocho" },
+    { "9", "nine neun nueve negen" },
+    { "10", "ten zehn dix diez dieci tien" },
+    { "11", "eleven elf onze undici" },
+    { "12", "twelve zwölf douze doce dodici twaalf" },
+    { "13", "thirteen dreizehn treize" },
+    { "14", "fourteen vierzehn quatorze" },
+    { "15", "fifteen fünfzehn quinze" },
+    { "16", "sixteen sechzehn seize" },
+    { "17", "seventeen siebzehn" },
+    { "18", "eighteen achtzehn" },
+    { "19", "nineteen neunzehn" },
+    { "20", "twenty zwanzig vingt veinte venti twintig" },
+    { "30", "thirty dreißig dreissig trente treinta trenta dertig" },
+    { "40", "forty vierzig quarante cuarenta quaranta veertig" },
+    { "50", "fifty fünfzig cinquante cincuenta cinquanta vijftig" },
+    { "60", "sixty sechzig soixante sesenta sessanta zestig" },
+    { "70", "seventy siebzig" },
+    { "80", "eighty achtzig" },
+    { "90", "ninety neunzig" },
+    { "100", "hundred hundert cien cento honderd" },
+    { "1000", "thousand tausend duizend" },
+};
+
+static const char *digits_of(const char *at, size_t n)
 {
-    static const char *const list[] = { "isn", "aren",   "wasn",   "weren",   "don",  "doesn", "didn",
-                                        "won", "wouldn", "couldn", "shouldn", "hasn", "haven", "hadn" };
-    return one_of(stem.at, stem.n, list, RV_COUNT(list));
+    for (size_t i = 0; i < RV_COUNT(number_words); i++) {
+        if (stands_in_list(number_words[i].words, at, n)) {
+            return number_words[i].digits;
+        }
+    }
+    return NULL;
 }
 
-/* A value comes next. Room 7 and page 7 are names; "in 2019" says when. */
-static bool leads_to_value(const char *at, size_t n)
+/* A word as it is written, the letters of ASCII in small; longer than out: nothing of it. */
+static size_t surface_of(const char *at, size_t n, char out[SURFACE])
 {
-    static const char *const list[] = { "is",   "are", "was",    "were", "at",     "until", "till", "has",
-                                        "have", "had", "costs",  "cost", "equals", "ist",   "sind", "um",
-                                        "bis",  "hat", "kostet", "est",  "a",      "es",    "ha" };
-    char lower[16];
-    for (size_t i = 0; i < n && n <= sizeof lower; i++) {
-        lower[i] = (char)(at[i] >= 'A' && at[i] <= 'Z' ? at[i] + 32 : at[i]);
+    for (size_t i = 0; i < n && n <= SURFACE; i++) {
+        out[i] = (char)(at[i] >= 'A' && at[i] <= 'Z' ? at[i] + 32 : at[i]);
     }
-    return n <= sizeof lower && one_of(lower, n, list, RV_COUNT(list));
+    return n <= SURFACE ? n : 0;
+}
+
+static bool is_letter(unsigned char c)
+{
+    return (c | 32) >= 'a' && (c | 32) <= 'z' ? true : c >= 0x80;
+}
+
+static rv_language language_of(const char *text, size_t n)
+{
+    char kept[LANGUAGE_LOOK], word[SURFACE];
+    size_t n_kept = 0;
+    n = n > sizeof kept ? sizeof kept : n;
+    for (size_t at = 0; at < n;) {
+        size_t from = at;
+        while (at < n && is_letter((unsigned char)text[at])) {
+            at++;
+        }
+        if (!stands_in_list(told_apart, word, surface_of(text + from, at - from, word))) {
+            memcpy(kept + n_kept, text + from, at - from);
+            n_kept += at - from;
+        }
+        if (at < n) {
+            kept[n_kept++] = text[at++];
+        }
+    }
+    rv_language language = rv_words_language(kept, n_kept, false);
+    return language ? language : RV_LANGUAGE_ENGLISH;
+}
+
+/* Reading a text word by word. */
+typedef struct sensing {
+    const char *text;
+    size_t n, used;
+    rv_language language;
+    rv_sense *out;
+    uint64_t lead;      /* of the word before, if a value may come next */
+    size_t end;         /* of the word before, in text */
+    bool number, month; /* what it was */
+    char last;          /* byte of the text that is no space */
+} sensing;
+
+static uint64_t chained(uint64_t before, const char *at, size_t n)
+{
+    return rv_hash64(at, n, before);
+}
+
+/* A word that is no content of its own. */
+static void pass_over(sensing *s, const char *at, size_t n)
+{
+    rv_sense *out = s->out;
+    bool half = stands_in_list(halves, at, n);
+    const char *verb = half && n == 3 && memcmp(at, "won", 3) == 0 ? "will" : NULL; /* "won't" */
+    n = verb ? 4 : half ? n - 1 : n;
+    at = verb ? verb : at;
+    out->common = chained(out->common, at, n);
+    if (!stands_in_list(fillers, at, n)) {
+        out->but_common = chained(out->but_common, at, n);
+    }
+}
+
+/* What may stand between the parts of a value: "8:15", "555 1234", "May 3, 2026", "3. Mai". */
+static bool joins_value(const sensing *s, size_t at, bool month)
+{
+    size_t n = at - s->end;
+    const char *gap = s->text + s->end;
+    return (n == 1 && gap[0] && strchr(" :.,/-'", gap[0])) ||
+           (n == 2 && gap[1] == ' ' && (gap[0] == ',' || gap[0] == ')' || (month && gap[0] == '.')));
+}
+
+/* One word more, or one that goes on with the value before it; false: there is no room. */
+static bool put_word(sensing *s, const rv_word *word, const char *at, size_t n, bool number, bool month)
+{
+    rv_sense *out = s->out;
+    bool goes_with = out->n > 0 && ((s->number && (number || month)) || (s->month && number)) &&
+                     joins_value(s, word->at, month);
+    if (s->used + n > sizeof out->letters || (!goes_with && out->n == RV_SENSE_WORDS)) {
+        return false;
+    }
+    memcpy(out->letters + s->used, at, n);
+    if (goes_with) {
+        struct sense_word *value = &out->words[out->n - 1];
+        value->hash = chained(value->hash, at, n);
+        value->n = (uint16_t)(value->n + n);
+        value->number = true;
+    } else {
+        out->words[out->n++] = (struct sense_word){ .hash = chained(2, at, n),
+                                                    .lead = s->lead,
+                                                    .at = (uint16_t)s->used,
+                                                    .n = (uint16_t)n,
+                                                    .number = number };
+    }
+    s->used += n;
+    s->number = number || goes_with;
+    s->month = month && !goes_with;
+    return true;
+}
+
+/* What a value behind this word stands behind; what may stand between keeps it. */
+static uint64_t lead_of(const sensing *s, const char *at, size_t n)
+{
+    bool on = stands_in_list(goes_on, at, n) ||
+              (s->language == RV_LANGUAGE_GERMAN && n == 2 && memcmp(at, "am", 2) == 0);
+    bool leads_to_value =
+        stands_in_list(leads, at, n) || (s->language != RV_LANGUAGE_ENGLISH && n == 1 && at[0] == 'a');
+    return on ? s->lead : leads_to_value ? chained(3, at, n) : 0;
+}
+
+static bool has_digit(rv_str a)
+{
+    bool found = false;
+    for (size_t i = 0; i < a.n; i++) {
+        found |= a.at[i] >= '0' && a.at[i] <= '9';
+    }
+    return found;
+}
+
+/* False: the text is too long. */
+static bool take_word(sensing *s, const rv_word *word)
+{
+    char surface[SURFACE];
+    size_t n = surface_of(s->text + word->at, word->n, surface);
+    bool first = s->out->n == 0 && s->out->common == 0;
+    const char *digits = word->common ? NULL : digits_of(surface, n);
+    bool number = digits || has_digit(word->stem), month = stands_in_list(months, surface, n);
+    bool afternoon = s->number && n == 2 && (memcmp(surface, "am", 2) == 0 || memcmp(surface, "pm", 2) == 0);
+    bool negation = stands_in_list(negations, word->stem.at, word->stem.n) && !(month && s->number);
+    bool answer =
+        negation && first && word->at + n < s->n && s->text[word->at + n] == ','; /* "No, I like tea" */
+    s->out->asks |= first && s->last != '.' && stands_in_list(asking, surface, n);
+    if (stands_in_list(persons, surface, n)) {
+        s->out->persons = chained(s->out->persons, surface, n);
+    }
+    bool good = true;
+    if (negation && !answer) {
+        good = s->out->n < RV_SENSE_WORDS;
+        if (good) {
+            s->out->words[s->out->n++] =
+                (struct sense_word){ .hash = 1, .at = (uint16_t)s->used, .negation = true };
+        }
+        if (n == 6 && memcmp(surface, "cannot", 6) == 0) {
+            pass_over(s, "can", 3);
+        }
+        s->number = s->month = false;
+    } else if (word->common || answer || stands_in_list(halves, surface, n)) {
+        pass_over(s, surface, n);
+        s->number = s->month = false;
+    } else if (digits) {
+        good = put_word(s, word, digits, strlen(digits), true, false);
+    } else {
+        good = put_word(s, word, word->stem.at, word->stem.n, number || afternoon, month);
+    }
+    s->lead = lead_of(s, surface, n);
+    s->end = word->at + word->n;
+    return good;
 }
 
 void rv_sense_of(rv_words *w, const char *text, size_t n, rv_sense *out)
 {
-    rv_language language = rv_words_language(text, n, false);
     rv_word word;
-    size_t used = 0;
-    bool value_next = false;
+    sensing s = { .text = text, .n = n, .language = language_of(text, n), .out = out };
     out->n = 0;
-    rv_words_begin(w, text, n, RV_LANGUAGE_SET(language ? language : RV_LANGUAGE_ENGLISH));
+    out->persons = out->common = out->but_common = 0;
+    for (size_t end = n; end > 0 && !s.last; end--) {
+        s.last = (char)(is_space((unsigned char)text[end - 1]) ? 0 : text[end - 1]);
+    }
+    out->asks = s.last == '?';
+    rv_words_begin(w, text, n, RV_LANGUAGE_SET(s.language));
     while (rv_words_next(w, &word)) {
-        bool negation = is_negation(word.stem);
-        if (!negation && (word.common || is_half(word.stem))) {
-            value_next = leads_to_value(text + word.at, word.n);
-            continue;
-        }
-        if (out->n == RV_SENSE_WORDS || used + word.stem.n > sizeof out->letters) {
+        if (!take_word(&s, &word)) {
             out->n = 0;
             return;
         }
-        struct sense_word *s = &out->words[out->n++];
-        bool number = false;
-        for (size_t i = 0; i < word.stem.n; i++) {
-            number |= word.stem.at[i] >= '0' && word.stem.at[i] <= '9';
-        }
-        *s = (struct sense_word){ .hash = negation ? 1 : rv_hash64(word.stem.at, word.stem.n, 2),
-                                  .at = (uint16_t)used,
-                                  .n = (uint16_t)word.stem.n,
-                                  .number = number,
-                                  .negation = negation,
-                                  .after_verb = value_next };
-        value_next = leads_to_value(text + word.at, word.n);
-        memcpy(out->letters + used, word.stem.at, word.stem.n);
-        used += word.stem.n;
     }
 }
 
@@ -234,6 +448,16 @@ static bool says_no_more(const rv_sense *newer, const rv_sense *older)
     return i == newer->n && newer->n * 5 >= older->n * 4;
 }
 
+/* Of two words nothing may be another but for case and signs. */
+static bool same_words(const rv_sense *a, const rv_sense *b)
+{
+    bool same = a->n == b->n && a->common == b->common;
+    for (size_t i = 0; same && i < a->n; i++) {
+        same = a->words[i].hash == b->words[i].hash;
+    }
+    return same;
+}
+
 /* One of them has a single negation that the other lacks. */
 static bool negated(const rv_sense *longer, const rv_sense *shorter)
 {
@@ -253,17 +477,18 @@ static bool negated(const rv_sense *longer, const rv_sense *shorter)
     return extra == 1;
 }
 
+/* One value is another, behind the same word and near the end; of two words it is the last. */
 static bool other_value(const rv_sense *newer, const rv_sense *older)
 {
-    size_t different = 0;
+    size_t different = 0, at_end = newer->n > RV_SENSE_LEAST ? VALUE_WORDS : 1;
     if (newer->n != older->n) {
         return false;
     }
     for (size_t i = 0; i < newer->n; i++) {
-        if (newer->words[i].hash != older->words[i].hash) {
+        const struct sense_word *x = &newer->words[i], *y = &older->words[i];
+        if (x->hash != y->hash) {
             different++;
-            if (!newer->words[i].number || !older->words[i].number || !newer->words[i].after_verb ||
-                i + VALUE_WORDS < newer->n) {
+            if (!x->number || !y->number || !x->lead || x->lead != y->lead || i + at_end < newer->n) {
                 return false;
             }
         }
@@ -273,12 +498,18 @@ static bool other_value(const rv_sense *newer, const rv_sense *older)
 
 rv_sense_relation rv_sense_compare(const rv_sense *newer, const rv_sense *older)
 {
-    if (newer->n < RV_SENSE_LEAST || older->n < RV_SENSE_LEAST - 1) {
+    size_t least = newer->n < older->n ? newer->n : older->n;
+    if (least < RV_SENSE_LEAST || newer->persons != older->persons) {
         return RV_SENSE_OTHER;
     }
-    return says_no_more(newer, older)                                                    ? RV_SENSE_SAME
-           : negated(newer, older) || negated(older, newer) || other_value(newer, older) ? RV_SENSE_OPPOSITE
-                                                                                         : RV_SENSE_OTHER;
+    if (newer->n > RV_SENSE_LEAST ? says_no_more(newer, older) : same_words(newer, older)) {
+        return RV_SENSE_SAME;
+    }
+    bool alike = least > RV_SENSE_LEAST || newer->but_common == older->but_common;
+    return alike && !newer->asks && !older->asks &&
+                   (negated(newer, older) || negated(older, newer) || other_value(newer, older))
+               ? RV_SENSE_OPPOSITE
+               : RV_SENSE_OTHER;
 }
 
 /* ---- told or asked ---- */
@@ -335,5 +566,5 @@ bool rv_memory_tells(const char *text, size_t n)
         words++;
     }
     bool self = strcmp(first, "i") == 0 || strcmp(first, "we") == 0;
-    return words > RV_SENSE_LEAST && !stands_in(first, asks) && !(self && stands_in(second, wants));
+    return words > TELL_WORDS && !stands_in(first, asks) && !(self && stands_in(second, wants));
 }

@@ -1,5 +1,6 @@
 /* What is written is looked at first, ends when it should, and what recalls learn reaches the disk together. */
 #include "base/clock.h"
+#include "base/rng.h"
 #include "memory_helpers.h"
 
 #include <dirent.h>
@@ -69,6 +70,38 @@ TEST(a_contradiction_keeps_both_and_corrects)
     (void)examine(s.m, "Meeting room 1 has twenty chairs", NULL);
     CHECK(examine(s.m, "Meeting room 2 has twenty chairs", NULL).corrects == 0,
           "rooms have numbers for names");
+    store_close(&s);
+}
+
+/* A vector that says nothing of what a text shares with another. */
+static rv_err whole_text(const void *self, const char *text, size_t n, float *out)
+{
+    (void)self;
+    rv_rng rng;
+    rv_rng_init(&rng, rv_hash64(text, n, 0));
+    double length = 0;
+    for (size_t i = 0; i < TOY_DIM; i++) {
+        out[i] = (float)rv_rng_unit(&rng) - 0.5f;
+        length += (double)out[i] * (double)out[i];
+    }
+    for (size_t i = 0; i < TOY_DIM; i++) {
+        out[i] = (float)((double)out[i] / sqrt(length));
+    }
+    return RV_OK;
+}
+
+TEST(of_short_texts_a_contradiction_is_seen_however_far_the_vectors_are)
+{
+    static const rv_memory_embedder far = { .name = "far", .dim = TOY_DIM, .text = whole_text };
+    store s;
+    CHECK_OK(store_open_with(&rv_heap, temp_path("data"), far, &s));
+    int64_t old = examine(s.m, "The code of the gate is 1234.", NULL).id;
+    CHECK(examine(s.m, "The code of the gate is 5678.", "ann").corrects == 0, "of another user");
+    CHECK(examine(s.m, "The code of the gate is 5678.", NULL).corrects == old, "the code");
+    old = examine(s.m, "My son is 7.", NULL).id;
+    CHECK(examine(s.m, "My daughter is 8.", NULL).corrects == 0, "another child");
+    CHECK(examine(s.m, "My son is 8.", NULL).corrects == old, "the son");
+    CHECK_OK(rv_memory_check(s.m));
     store_close(&s);
 }
 
