@@ -3,10 +3,11 @@
 #include "base/rng.h"
 
 #include <string.h>
+#include <utf8proc.h>
 
 enum {
     LOOK_BYTES = 65536,
-    TOKEN_BYTES = 100,
+    TOKEN_CHARS = 100,
     REPEAT_LEAST = 12,
     VALUE_WORDS = 3,
     TYPO_BYTES = 5,
@@ -29,14 +30,14 @@ static bool is_vowel(unsigned char c)
 }
 
 typedef struct tally {
-    size_t chars, letters, bytes,
-        longest; /* chars without spaces; letters: and digits, and all that is not ASCII */
+    size_t chars, letters,
+        longest; /* characters without spaces and marks; letters: and digits, of any script */
     size_t tokens, latin,
         odd; /* words of ASCII letters; without a vowel or with four consonants in a row at their beginning */
     size_t words, distinct;
 } tally;
 
-static void count_token(tally *t, const char *at, size_t n)
+static void count_ascii(tally *t, const char *at, size_t n)
 {
     size_t letters = 0, vowels = 0, digits = 0;
     for (size_t i = 0; i < n; i++) {
@@ -45,15 +46,29 @@ static void count_token(tally *t, const char *at, size_t n)
         letters += letter;
         digits += c >= '0' && c <= '9';
         vowels += letter && is_vowel(c);
-        t->letters += letter || (c >= '0' && c <= '9') || c >= 0x80;
     }
-    t->chars += n;
-    t->longest = n > t->longest ? n : t->longest;
-    t->tokens++;
     if (letters >= 4 && letters + digits == n) {
         t->latin++;
         t->odd += vowels == 0 || digits * 3 > letters || vowels * 6 < letters;
     }
+}
+
+static void count_token(tally *t, const char *at, size_t n)
+{
+    size_t chars = 0;
+    uint32_t code;
+    for (size_t i = 0, k; i < n; i += k) {
+        k = rv_utf8_decode(at + i, n - i, &code);
+        utf8proc_category_t kind = k ? utf8proc_category((utf8proc_int32_t)code) : UTF8PROC_CATEGORY_CN;
+        bool mark = kind >= UTF8PROC_CATEGORY_MN && kind <= UTF8PROC_CATEGORY_ME;
+        chars += !mark;
+        t->letters += (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_LO) ||
+                      (kind >= UTF8PROC_CATEGORY_ND && kind <= UTF8PROC_CATEGORY_NO);
+        k = k ? k : 1; /* the text was cut here */
+    }
+    t->chars += chars;
+    t->longest = chars > t->longest ? chars : t->longest;
+    count_ascii(t, at, n);
 }
 
 double rv_sense_quality(const char *text, size_t n, const char **why)
@@ -79,7 +94,7 @@ double rv_sense_quality(const char *text, size_t n, const char **why)
         at += at < n && is_space((unsigned char)text[at]);
     }
     const char *found = t.letters == 0                                        ? "no letters or digits"
-                        : t.longest > TOKEN_BYTES && t.longest * 2 > t.chars  ? "one long token"
+                        : t.longest > TOKEN_CHARS && t.longest * 2 > t.chars  ? "one long token"
                         : t.letters * 2 < t.chars                             ? "mostly signs"
                         : t.latin >= 4 && t.odd * 2 > t.latin                 ? "made of no words"
                         : t.words >= REPEAT_LEAST && t.distinct * 4 < t.words ? "repeats itself"

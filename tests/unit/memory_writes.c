@@ -157,15 +157,26 @@ TEST(odd_texts_are_marked_and_empty_ones_refused)
     rv_memory_added a;
     size_t done;
     rv_memory_scope scope = rv_memory_of(NULL);
-    rv_memory_new node = { .type = "note", .text = " ... --- !!! ", .examined = true };
-    CHECK_ERR(rv_memory_add_many(s.m, &scope, &node, 1, &a, &done), RV_E_ARG);
+    static const char *const empty[] = { " ... --- !!! ", "\xf0\x9f\x8e\x89\xf0\x9f\x8e\x89\xf0\x9f\x8e\x89",
+                                         "\xe2\x9d\xa4\xef\xb8\x8f \xe2\x86\x92 \xe3\x80\x82" };
+    for (size_t i = 0; i < RV_COUNT(empty); i++) { /* signs, emoji, a heart, an arrow and a full stop */
+        rv_memory_new node = { .type = "note", .text = empty[i], .examined = true };
+        CHECK_ERR(rv_memory_add_many(s.m, &scope, &node, 1, &a, &done), RV_E_ARG);
+        CHECK(strstr(rv_err_text(), "no letters or digits"), "%s", rv_err_text());
+    }
     a = examine(s.m, "la la la la la la la la la la la la la la la la", NULL);
     CHECK(a.added && strcmp(a.odd, "repeats itself") == 0, "%s", a.odd);
     rv_memory_node got;
     CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), a.id, arena(), &got));
     CHECK(got.confidence > 0.29 && got.confidence < 0.31, "%g", got.confidence);
-    a = examine(s.m, "Un texte tout \xc3\xa0 fait normal, avec quelques mots.", NULL);
-    CHECK(!*a.odd, "%s", a.odd);
+    static const char *const plain[] = { "Un texte tout \xc3\xa0 fait normal, avec quelques mots.",
+                                         "\xe8\x8c\xb6\xe6\x98\xaf\xe7\xbb\xbf\xe7\x9a\x84",
+                                         "\xe0\xa4\xae\xe0\xa5\x87\xe0\xa4\xb0\xe0\xa5\x80",
+                                         "Party \xf0\x9f\x8e\x89\xf0\x9f\x8e\x89\xf0\x9f\x8e\x89" };
+    for (size_t i = 0; i < RV_COUNT(plain); i++) {
+        a = examine(s.m, plain[i], NULL);
+        CHECK(a.added && !*a.odd, "%s: %s", plain[i], a.odd);
+    }
     store_close(&s);
 }
 
