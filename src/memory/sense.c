@@ -2,6 +2,7 @@
 #include "memory/memory.h"
 #include "base/rng.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <utf8proc.h>
 
@@ -105,64 +106,50 @@ double rv_sense_quality(const char *text, size_t n, const char **why)
 
 /* ---- what a text says ---- */
 
-/* Lists of words, each between spaces. */
-static bool stands_in_list(const char *list, const char *at, size_t n)
-{
-    for (const char *from = list; n > 0 && *from;) {
-        size_t k = strcspn(from, " ");
-        if (k == n && memcmp(from, at, n) == 0) {
-            return true;
-        }
-        from += k + (from[k] == ' ');
-    }
-    return false;
-}
+/* What a word is, beside one of a language. A value comes behind a LEAD ("room 7" and "page 7" are names; "in 2019" says when), and some words may
+ * stand between (German "am" is one: "ist am 3. Mai"). "a" is an article in English, and leads to a value in French. A language is told without
+ * the words of TOLD_APART, or one "nicht" more would make it another. */
+enum {
+    NEGATION = 1 << 0, /* folded, as stems come; the others: as written */
+    HALF = 1 << 1,     /* what stands before the t of "isn't" and "don't", which is a negation */
+    TOLD_APART = 1 << 2,
+    LEAD = 1 << 3,
+    GOES_ON = 1 << 4,
+    PERSON = 1 << 5, /* who is spoken of */
+    FILLER = 1 << 6, /* without them a sentence says the same */
+    ASKING = 1 << 7, /* what begins a question, or an order */
+    MONTH = 1 << 8,  /* beside a number they are a date */
+    KINDS_SLOTS = 1024
+};
 
-/* Folded, as stems come; "t" is what "isn't" and "don't" end in. */
-static const char negations[] = "not no never t cannot nicht kein keine keinen keinem keiner keines nie pas "
-                                "jamais non mai niet geen nooit "
-                                "int inte ing ikk ikke ei nem nao nunc nunca не нет degil";
-
-/* What stands before the t of a negation. */
-static const char halves[] = "isn aren wasn weren don doesn didn won wouldn couldn shouldn hasn haven hadn";
-
-/* As they are written, in small letters. A language is told without them, or one "nicht" more would make it another. */
-static const char told_apart[] = "not no nicht pas ne non niet geen ikke ikkje ei inte nem não nu değil";
-
-/* A value comes next. Room 7 and page 7 are names; "in 2019" says when. "a" is an article in English, and "has" in French. */
-static const char leads[] =
-    "is are was were am at until till has have had costs cost equals ist sind um bis hat "
-    "kostet est es ha";
-
-/* The value may come behind these. German "am" is one of them: "ist am 3. Mai". */
-static const char goes_on[] = "on about around only now exactly nearly already";
-
-static const char persons[] = "i me my mine you your yours he him his she her hers we us our ours ich mich "
-                              "mir mein meine meinen meinem meiner "
-                              "du dich dir dein deine deinen deinem deiner er sie ihr ihre ihren ihrem ihrer "
-                              "sein seine seinen seinem seiner wir "
-                              "uns unser unsere unseren je j tu il elle nous vous mon ma mes ton ta tes sa "
-                              "ses notre nos votre vos yo mi mis tus "
-                              "io mio mia tuo tua suo sua ik mijn jij jouw hij zij wij onze eu meu minha";
-
-/* Without them a sentence says the same. */
-static const char fillers[] = "a an the do does did der die das den dem des ein eine einen einem einer le la "
-                              "les un une des el los las una il lo "
-                              "gli het de een o os as um uma";
-
-static const char asking[] =
-    "who whom whose what when where why which how is are was were do does did can could will "
-    "would shall should may might must has have had tell show please help";
-
-static const char months[] = "january february march april may june july august september october november "
-                             "december jan feb mar apr jun jul aug "
-                             "sep sept oct nov dec januar februar märz mai juni juli oktober dezember "
-                             "janvier février mars avril juin juillet "
-                             "août septembre octobre novembre décembre enero febrero marzo abril mayo junio "
-                             "julio agosto septiembre octubre "
-                             "noviembre diciembre gennaio febbraio aprile maggio giugno luglio settembre "
-                             "ottobre dicembre januari februari maart "
-                             "mei augustus";
+/* Each between spaces. */
+static const struct {
+    unsigned kind;
+    const char *words;
+} kinds[] = {
+    { NEGATION, "not no never t cannot nicht kein keine keinen keinem keiner keines nie pas jamais non mai "
+                "niet geen nooit int inte ing ikk ikke ei nem nao nunc nunca не нет degil" },
+    { HALF, "isn aren wasn weren don doesn didn won wouldn couldn shouldn hasn haven hadn" },
+    { TOLD_APART, "not no nicht pas ne non niet geen ikke ikkje ei inte nem não nu değil" },
+    { LEAD, "is are was were am at until till has have had costs cost equals ist sind um bis hat kostet "
+            "est es ha" },
+    { GOES_ON, "on about around only now exactly nearly already" },
+    { PERSON, "i me my mine you your yours he him his she her hers we us our ours ich mich mir mein meine "
+              "meinen meinem meiner du dich dir dein deine deinen deinem deiner er sie ihr ihre ihren ihrem "
+              "ihrer sein seine seinen seinem seiner wir uns unser unsere unseren je j tu il elle nous vous "
+              "mon ma mes ton ta tes sa ses notre nos votre vos yo mi mis tus io mio mia tuo tua suo sua ik "
+              "mijn jij jouw hij zij wij onze eu meu minha" },
+    { FILLER, "a an the do does did der die das den dem des ein eine einen einem einer le la les un une des "
+              "el los las una il lo gli het de een o os as um uma" },
+    { ASKING, "who whom whose what when where why which how is are was were do does did can could will "
+              "would shall should may might must has have had tell show please help" },
+    { MONTH, "january february march april may june july august september october november december jan "
+             "feb mar apr jun jul aug sep sept oct nov dec januar februar märz mai juni juli oktober "
+             "dezember janvier février mars avril juin juillet août septembre octobre novembre décembre "
+             "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre "
+             "gennaio febbraio aprile maggio giugno luglio settembre ottobre dicembre januari februari "
+             "maart mei augustus" },
+};
 
 /* By the number they say. Those that say something else in another language ("due", "once", "cent") are left out. */
 static const struct {
@@ -200,14 +187,50 @@ static const struct {
     { "1000", "thousand tausend duizend" },
 };
 
-static const char *digits_of(const char *at, size_t n)
+static struct known_word {
+    const char *at;
+    size_t n;
+    unsigned kinds;
+    const char *digits; /* NULL: it is no number */
+} known[KINDS_SLOTS];
+static pthread_once_t known_once = PTHREAD_ONCE_INIT;
+
+/* The place of a word, or the empty one where it would be. */
+static struct known_word *place_of(const char *at, size_t n)
 {
-    for (size_t i = 0; i < RV_COUNT(number_words); i++) {
-        if (stands_in_list(number_words[i].words, at, n)) {
-            return number_words[i].digits;
-        }
+    size_t slot = (size_t)rv_hash64(at, n, 0) % KINDS_SLOTS;
+    while (known[slot].at && (known[slot].n != n || memcmp(known[slot].at, at, n) != 0)) {
+        slot = (slot + 1) % KINDS_SLOTS;
     }
-    return NULL;
+    return &known[slot];
+}
+
+static void know(const char *words, unsigned kind, const char *digits)
+{
+    for (const char *at = words; *at;) {
+        size_t n = strcspn(at, " ");
+        struct known_word *w = place_of(at, n);
+        w->at = at;
+        w->n = n;
+        w->kinds |= kind;
+        w->digits = digits ? digits : w->digits;
+        at += n + (at[n] == ' ');
+    }
+}
+
+static void know_all(void)
+{
+    for (size_t i = 0; i < RV_COUNT(kinds); i++) {
+        know(kinds[i].words, kinds[i].kind, NULL);
+    }
+    for (size_t i = 0; i < RV_COUNT(number_words); i++) {
+        know(number_words[i].words, 0, number_words[i].digits);
+    }
+}
+
+static bool is_a(unsigned kind, const char *at, size_t n)
+{
+    return (place_of(at, n)->kinds & kind) != 0;
 }
 
 /* A word as it is written, the letters of ASCII in small; longer than out: nothing of it. */
@@ -234,7 +257,7 @@ static rv_language language_of(const char *text, size_t n)
         while (at < n && is_letter((unsigned char)text[at])) {
             at++;
         }
-        if (!stands_in_list(told_apart, word, surface_of(text + from, at - from, word))) {
+        if (!is_a(TOLD_APART, word, surface_of(text + from, at - from, word))) {
             memcpy(kept + n_kept, text + from, at - from);
             n_kept += at - from;
         }
@@ -267,12 +290,12 @@ static uint64_t chained(uint64_t before, const char *at, size_t n)
 static void pass_over(sensing *s, const char *at, size_t n)
 {
     rv_sense *out = s->out;
-    bool half = stands_in_list(halves, at, n);
+    bool half = is_a(HALF, at, n);
     const char *verb = half && n == 3 && memcmp(at, "won", 3) == 0 ? "will" : NULL; /* "won't" */
     n = verb ? 4 : half ? n - 1 : n;
     at = verb ? verb : at;
     out->common = chained(out->common, at, n);
-    if (!stands_in_list(fillers, at, n)) {
+    if (!is_a(FILLER, at, n)) {
         out->but_common = chained(out->but_common, at, n);
     }
 }
@@ -317,10 +340,9 @@ static bool put_word(sensing *s, const rv_word *word, const char *at, size_t n, 
 /* What a value behind this word stands behind; what may stand between keeps it. */
 static uint64_t lead_of(const sensing *s, const char *at, size_t n)
 {
-    bool on = stands_in_list(goes_on, at, n) ||
-              (s->language == RV_LANGUAGE_GERMAN && n == 2 && memcmp(at, "am", 2) == 0);
-    bool leads_to_value =
-        stands_in_list(leads, at, n) || (s->language != RV_LANGUAGE_ENGLISH && n == 1 && at[0] == 'a');
+    bool on =
+        is_a(GOES_ON, at, n) || (s->language == RV_LANGUAGE_GERMAN && n == 2 && memcmp(at, "am", 2) == 0);
+    bool leads_to_value = is_a(LEAD, at, n) || (s->language != RV_LANGUAGE_ENGLISH && n == 1 && at[0] == 'a');
     return on ? s->lead : leads_to_value ? chained(3, at, n) : 0;
 }
 
@@ -339,14 +361,14 @@ static bool take_word(sensing *s, const rv_word *word)
     char surface[SURFACE];
     size_t n = surface_of(s->text + word->at, word->n, surface);
     bool first = s->out->n == 0 && s->out->common == 0;
-    const char *digits = word->common ? NULL : digits_of(surface, n);
-    bool number = digits || has_digit(word->stem), month = stands_in_list(months, surface, n);
+    const char *digits = word->common ? NULL : place_of(surface, n)->digits;
+    bool number = digits || has_digit(word->stem), month = is_a(MONTH, surface, n);
     bool afternoon = s->number && n == 2 && (memcmp(surface, "am", 2) == 0 || memcmp(surface, "pm", 2) == 0);
-    bool negation = stands_in_list(negations, word->stem.at, word->stem.n) && !(month && s->number);
+    bool negation = is_a(NEGATION, word->stem.at, word->stem.n) && !(month && s->number);
     bool answer =
         negation && first && word->at + n < s->n && s->text[word->at + n] == ','; /* "No, I like tea" */
-    s->out->asks |= first && s->last != '.' && stands_in_list(asking, surface, n);
-    if (stands_in_list(persons, surface, n)) {
+    s->out->asks |= first && s->last != '.' && is_a(ASKING, surface, n);
+    if (is_a(PERSON, surface, n)) {
         s->out->persons = chained(s->out->persons, surface, n);
     }
     bool good = true;
@@ -360,7 +382,7 @@ static bool take_word(sensing *s, const rv_word *word)
             pass_over(s, "can", 3);
         }
         s->number = s->month = false;
-    } else if (word->common || answer || stands_in_list(halves, surface, n)) {
+    } else if (word->common || answer || is_a(HALF, surface, n)) {
         pass_over(s, surface, n);
         s->number = s->month = false;
     } else if (digits) {
@@ -376,6 +398,7 @@ static bool take_word(sensing *s, const rv_word *word)
 void rv_sense_of(rv_words *w, const char *text, size_t n, rv_sense *out)
 {
     rv_word word;
+    pthread_once(&known_once, know_all);
     sensing s = { .text = text, .n = n, .language = language_of(text, n), .out = out };
     out->n = 0;
     out->persons = out->common = out->but_common = 0;
