@@ -1,6 +1,9 @@
 /* How well near-duplicates, contradictions and odd texts are told: edits of real sentences whose right answer is known because we made them.
- *     bench_memory_sense DOCS.jsonl [N]      lines {"text"}; N sentences, default 2,000
- * One JSON line for each edit: how many are called the same, the opposite, odd; and how often a key is shared, without which nobody looks. */
+ *     bench_memory_sense DOCS.jsonl [N [show]]      lines {"text"}; N sentences, default 2,000
+ * One JSON line for each edit: how many are called the same, the opposite, odd; and how often a key is shared, without which nobody looks.
+ * Then short facts, made from frames; and all texts of the file as if they were added one after the other (all of them, not N): how many are
+ * called the same as, or the opposite of, an earlier one. Whoever wrote them said different things, so these are false alarms but for
+ * repetitions; show prints them. */
 #include "base/json.h"
 #include "base/rng.h"
 #include "memory/sense.h"
@@ -247,23 +250,164 @@ static void measure(rv_words *w, const char *name, bool (*edit)(const char *, ch
         (double)opposite / (double)(n ? n : 1), (double)odd / (double)(n ? n : 1));
 }
 
+static rv_sense_relation relation(rv_words *w, const char *newer, const char *older)
+{
+    static rv_sense a, b;
+    int64_t x[RV_SENSE_KEYS], y[RV_SENSE_KEYS];
+    rv_sense_of(w, newer, strlen(newer), &a);
+    rv_sense_of(w, older, strlen(older), &b);
+    size_t n_x = rv_sense_keys(&a, 0, x), n_y = rv_sense_keys(&b, 0, y);
+    bool key = false;
+    for (size_t k = 0; k < n_x && k < n_y; k++) {
+        key |= x[k] == y[k];
+    }
+    return key ? rv_sense_compare(&a, &b) : RV_SENSE_OTHER;
+}
+
+/* A subject and a value in their frame; NULL in place of a value: there is none, and the frame's other form denies it. */
+static const struct {
+    const char *said, *denied;
+    const char *subjects[6];
+    const char *values[4];
+} frames[] = {
+    { "My %s is %s.",
+      NULL,
+      { "son", "daughter", "nephew", "dog", "niece", "cat" },
+      { "7", "8", "11", "nine" } },
+    { "The %s is at %s.",
+      NULL,
+      { "meeting", "party", "lesson", "concert", "dinner", "exam" },
+      { "10", "11:30", "9 pm", "six" } },
+    { "The %s leaves at %s.",
+      NULL,
+      { "bus", "train", "ferry", "shuttle", "tram", "coach" },
+      { "8:15", "9:45", "17:05", "23:40" } },
+    { "My %s is %s.",
+      NULL,
+      { "salary", "rent", "pension", "deposit", "fee", "tax" },
+      { "50000", "61,500", "900", "1.250" } },
+    { "The %s of the gate is %s.",
+      NULL,
+      { "code", "width", "price", "number", "height", "age" },
+      { "1234", "5678", "90", "12" } },
+    { "The %s phone number is %s.",
+      NULL,
+      { "office", "school", "clinic", "garage", "bakery", "library" },
+      { "555 1234", "555 9876", "0171/4455", "+32 9 225 11" } },
+    { "The %s costs %s euros.",
+      NULL,
+      { "ticket", "soup", "coffee", "book", "lamp", "chair" },
+      { "4", "5", "12.50", "seven" } },
+    { "The %s is on %s.",
+      NULL,
+      { "course", "fair", "festival", "season", "school", "sale" },
+      { "3 May", "4 June", "12 May", "1 July 2026" } },
+    { "The %s closes at %s.",
+      NULL,
+      { "workshop", "library", "pool", "cafe", "shop", "museum" },
+      { "six", "seven", "18:30", "5" } },
+    { "I like %s%s.",
+      "I do not like %s%s.",
+      { "tea", "rain", "fish", "jazz", "snow", "cheese" },
+      { "", "", "", "" } },
+    { "The %s is open%s.",
+      "The %s is not open%s.",
+      { "cafe", "pool", "shop", "gate", "office", "park" },
+      { "", "", "", "" } },
+};
+
+static void short_facts(rv_words *w)
+{
+    size_t n = 0, opposite = 0, n_other = 0, other_opposite = 0, other_same = 0;
+    for (size_t f = 0; f < RV_COUNT(frames); f++) {
+        for (size_t i = 0; i < 6; i++) {
+            char older[256], newer[256], beside[256];
+            const char *subject = frames[f].subjects[i], *next = frames[f].subjects[(i + 1) % 6];
+            const char *x = frames[f].values[i % 4], *y = frames[f].values[(i + 1) % 4];
+            const char *changed = frames[f].denied ? frames[f].denied : frames[f].said;
+            snprintf(older, sizeof older, frames[f].said, subject, x);
+            snprintf(newer, sizeof newer, changed, subject, y);
+            snprintf(beside, sizeof beside, changed, next, y);
+            n++;
+            opposite += relation(w, newer, older) == RV_SENSE_OPPOSITE;
+            n_other++;
+            other_opposite += relation(w, beside, older) == RV_SENSE_OPPOSITE;
+            other_same += relation(w, beside, older) == RV_SENSE_SAME;
+        }
+    }
+    printf("{\"short_facts\":%zu,\"another value or denied, opposite\":%.4f,\"of another subject, "
+           "opposite\":%.4f,\"same\":%.4f}\n",
+           n, (double)opposite / (double)n, (double)other_opposite / (double)n_other,
+           (double)other_same / (double)n_other);
+}
+
+typedef struct shared_key {
+    int64_t key;
+    size_t text;
+} shared_key;
+
+static int by_key(const void *a, const void *b)
+{
+    const shared_key *x = a, *y = b;
+    return x->key != y->key ? (x->key < y->key ? -1 : 1) : x->text < y->text ? -1 : x->text > y->text;
+}
+
+/* Of all texts that share a key, the newest 32 before each, as near.c looks at them. */
+static void pairs(rv_words *w, char (*texts)[TEXT], size_t n, bool show)
+{
+    static rv_sense newer;
+    shared_key *keys = calloc(n * RV_SENSE_KEYS + 1, sizeof *keys);
+    char *called = calloc(n + 1, 1);
+    size_t n_keys = 0, looked = 0, counts[3] = { 0 };
+    for (size_t i = 0; i < n && keys && called; i++) {
+        int64_t x[RV_SENSE_KEYS];
+        rv_sense_of(w, texts[i], strlen(texts[i]), &newer);
+        for (size_t k = 0, n_x = rv_sense_keys(&newer, 0, x); k < n_x; k++) {
+            keys[n_keys++] = (shared_key){ x[k], i };
+        }
+    }
+    qsort(keys, n_keys, sizeof *keys, by_key);
+    for (size_t i = 0; i < n_keys; i++) {
+        for (size_t back = 1; back <= 32 && back <= i && keys[i - back].key == keys[i].key; back++) {
+            const char *a = texts[keys[i].text], *b = texts[keys[i - back].text];
+            rv_sense_relation how = strcmp(a, b) == 0 ? RV_SENSE_OTHER : relation(w, a, b);
+            looked++;
+            if (how != RV_SENSE_OTHER && !(called[keys[i].text] & 1 << how)) {
+                called[keys[i].text] |= (char)(1 << how);
+                counts[how]++;
+                if (show) {
+                    fprintf(stderr, "%s\t%s\t%s\n", how == RV_SENSE_SAME ? "same" : "opposite", b, a);
+                }
+            }
+        }
+    }
+    printf(
+        "{\"texts\":%zu,\"pairs_looked_at\":%zu,\"texts_called_same\":%zu,\"texts_called_opposite\":%zu}\n",
+        n, looked, counts[RV_SENSE_SAME], counts[RV_SENSE_OPPOSITE]);
+    free(keys);
+    free(called);
+}
+
 int main(int argc, char **argv)
 {
-    size_t most = argc > 2 ? (size_t)atoi(argv[2]) : 2000, room = 0;
+    size_t most = argc > 2 ? (size_t)atoi(argv[2]) : 2000, room = 0, n_all = 0;
+    bool show = argc > 3 && strcmp(argv[3], "show") == 0;
     FILE *in = argc > 1 ? fopen(argv[1], "r") : NULL;
-    char *line = NULL;
+    char *line = NULL, (*all)[TEXT] = calloc(SENTENCES, sizeof *all);
     sentences = calloc(SENTENCES, sizeof *sentences);
-    if (!in || !sentences || most > SENTENCES) {
-        fprintf(stderr, "usage: bench_memory_sense DOCS.jsonl [N]\n");
+    if (!in || !sentences || !all || most > SENTENCES) {
+        fprintf(stderr, "usage: bench_memory_sense DOCS.jsonl [N [show]]\n");
         return 2;
     }
-    while (n_sentences < most && getline(&line, &room, in) > 0) {
+    while (n_all < SENTENCES && getline(&line, &room, in) > 0) {
         json_t *o = NULL;
         const char *text = NULL;
         if (rv_json_parse(line, strlen(line), &o) == RV_OK &&
-            rv_json_get_string(o, "text", &text, NULL) == RV_OK && text && strlen(text) > 20 &&
-            strlen(text) < TEXT / 2) {
-            snprintf(sentences[n_sentences++], TEXT, "%s", text);
+            rv_json_get_string(o, "text", &text, NULL) == RV_OK && text && strlen(text) < TEXT / 2) {
+            snprintf(all[n_all++], TEXT, "%s", text);
+            if (n_sentences < most && strlen(text) > 20) {
+                snprintf(sentences[n_sentences++], TEXT, "%s", text);
+            }
         }
         json_decref(o);
     }
@@ -292,8 +436,11 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < RV_COUNT(edits); i++) {
         measure(w, edits[i].name, edits[i].edit);
     }
+    short_facts(w);
+    pairs(w, all, n_all, show);
     rv_words_free(w);
     free(line);
+    free(all);
     free(sentences);
     fclose(in);
     return 0;

@@ -255,6 +255,18 @@ void rv_api_memory_add(rv_api_call *call)
     rv_api_send(call, a.added ? 201 : 200, o);
 }
 
+/* What is said of the file is about the field that holds it. */
+static void import_failed(rv_api_call *call, rv_err e, const char *name, const char *field)
+{
+    const char *text = rv_err_text();
+    size_t n = name ? strlen(name) : 0;
+    if (rv_err_http(e) < 500 && n > 0 && strncmp(text, name, n) == 0 && text[n] == ':') {
+        rv_api_refuse(call, rv_err_http(e), field, NULL, "%s", text);
+    } else {
+        rv_api_fail(call, e);
+    }
+}
+
 /* One file in the body: {"name", "text"} or {"name", "base64"}, and whose, and tags. */
 void rv_api_memory_import(rv_api_call *call)
 {
@@ -282,7 +294,7 @@ void rv_api_memory_import(rv_api_call *call)
           : rv_memory_import_bytes(call->pipeline->memory, rv_memory_of(user), name, text, n, tagged.tags,
                                    tagged.n_tags, &done);
     if (e) {
-        rv_api_fail(call, e);
+        import_failed(call, e, name, base64 ? "base64" : "text");
         return;
     }
     rv_api_send(call, 200,
@@ -393,7 +405,8 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q, rv_memory_scope
     static const char *const fields[] = { "query",  "k",      "mode",     "type",     "tag",
                                           "source", "user",   "since_ms", "until_ms", "with_corrected",
                                           "recall", "explain" };
-    static const char *const names[] = { FILTER_NAMES, "query", "k", "mode", "recall", "explain" };
+    static const char *const names[] = { FILTER_NAMES,     "query",  "k",      "mode",
+                                         "with_corrected", "recall", "explain" };
     int64_t k = SEARCH_USUAL;
     const char *mode = "graph";
     if (call->body) {
@@ -416,6 +429,7 @@ static rv_err read_search(rv_api_call *call, rv_memory_query *q, rv_memory_scope
             !(rv_parse_f64(rv_str_from(recall), &q->recall) && q->recall >= 0.5 && q->recall <= 1)) {
             return rv_fail(RV_E_ARG, "recall: expected a number from 0.5 to 1, found \"%s\"", recall);
         }
+        RV_TRY(rv_api_query_bool(call, "with_corrected", &q->with_corrected));
         RV_TRY(rv_api_query_bool(call, "explain", explain));
         RV_TRY(filter_from_query(call, &q->filter, scope));
         q->text_bytes = q->text ? strlen(q->text) : 0;

@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_ANSWER = 256 << 20 };
+enum { MAX_ANSWER = 256 << 20, NAMED_FILES = 10, REMOVED_AT_ONCE = 100 };
 
 static bool parse_id(const char *text, int64_t *id)
 {
@@ -393,16 +393,63 @@ static bool import_progress(void *self, const char *path, uint64_t done, uint64_
 static void print_import(const cmd_line *line, const rv_memory_import *done)
 {
     if (line->json) {
-        cmd_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)done->files,
-                            "unchanged", (json_int_t)done->unchanged, "replaced", (json_int_t)done->replaced,
-                            "chunks_added", (json_int_t)done->chunks_added, "chunks_removed",
-                            (json_int_t)done->chunks_removed, "notes_added", (json_int_t)done->notes_added,
-                            "failed", (json_int_t)done->failed));
+        cmd_print(json_pack(
+            "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "files", (json_int_t)done->files,
+            "unchanged", (json_int_t)done->unchanged, "replaced", (json_int_t)done->replaced, "chunks_added",
+            (json_int_t)done->chunks_added, "chunks_removed", (json_int_t)done->chunks_removed, "notes_added",
+            (json_int_t)done->notes_added, "failed", (json_int_t)done->failed, "left", (json_int_t)done->left,
+            "failed_files", done->failed_files, "gone_files", done->gone_files));
         return;
     }
     printf("%zu files: %zu chunks added, %zu removed; %zu files unchanged", done->files, done->chunks_added,
            done->chunks_removed, done->unchanged);
     printf(done->notes_added ? "; %zu notes added\n" : "\n", done->notes_added);
+}
+
+/* The first is told with the exit code. */
+static void tell_failed(const rv_memory_import *done)
+{
+    for (size_t i = 1; i < done->failed && i < NAMED_FILES; i++) {
+        const char *why = json_string_value(json_object_get(json_array_get(done->failed_files, i), "why"));
+        fprintf(stderr, "left out: ");
+        cmd_safe(stderr, why ? why : "", why ? strlen(why) : 0);
+        fputc('\n', stderr);
+    }
+    if (done->failed > NAMED_FILES) {
+        fprintf(stderr, "and %zu more; --json names all\n", done->failed - NAMED_FILES);
+    }
+}
+
+/* Documents whose files are no longer there go on answering; nobody said that they are to go. */
+static void tell_gone(const cmd_line *line, const rv_memory_import *done)
+{
+    const char *data = cmd_value(line, "data", NULL);
+    size_t shown = done->gone < REMOVED_AT_ONCE ? done->gone : REMOVED_AT_ONCE;
+    if (done->gone == 0) {
+        return;
+    }
+    fprintf(stderr, "%zu documents in memory came from there, and their files are gone:\n", done->gone);
+    for (size_t i = 0; i < done->gone && i < NAMED_FILES; i++) {
+        const char *path = json_string_value(json_object_get(json_array_get(done->gone_files, i), "path"));
+        fprintf(stderr, "  ");
+        cmd_safe(stderr, path ? path : "", path ? strlen(path) : 0);
+        fputc('\n', stderr);
+    }
+    if (done->gone > NAMED_FILES) {
+        fprintf(stderr, "  and %zu more; --json names all\n", done->gone - NAMED_FILES);
+    }
+    fprintf(stderr, "They still answer. %s removes them:\n  ruvllm memory rm",
+            shown < done->gone ? "This, and then the same import again," : "This");
+    for (size_t i = 0; i < shown; i++) {
+        fprintf(stderr, " %" JSON_INTEGER_FORMAT,
+                json_integer_value(json_object_get(json_array_get(done->gone_files, i), "id")));
+    }
+    if (data) {
+        fprintf(stderr, " --data '");
+        cmd_safe(stderr, data, strlen(data));
+        fputc('\'', stderr);
+    }
+    fputc('\n', stderr);
 }
 
 static rv_err import_paths(memory_job *job)
@@ -417,15 +464,28 @@ static rv_err import_paths(memory_job *job)
     cmd_bar_init(&bar);
     bar.bytes = true;
     cmd_catch_interrupt();
+    done.failed_files = json_array();
+    done.gone_files = json_array();
     rv_err e = rv_memory_import_paths(job->memory, rv_memory_of(cmd_value(job->line, "user", NULL)),
                                       (const char *const *)job->line->args, job->line->n_args, tags, n_tags,
                                       import_progress, &bar, &done);
+    char why[1024];
+    snprintf(why, sizeof why, "%s", e ? rv_err_text() : "");
     cmd_bar_end(&bar);
-    if (!e || done.files > 0) {                /* what was done before an error is done */
-        RV_TRY(rv_memory_settle(job->memory)); /* the next start finds the index */
+    rv_err settled = RV_OK;
+    if (!e || done.files > 0 || job->line->json ||
+        e == RV_E_CANCELLED) {                   /* what was done before an error is done */
+        settled = rv_memory_settle(job->memory); /* the next start finds the index */
         print_import(job->line, &done);
     }
-    return e;
+    if (e == RV_E_CANCELLED) {
+        fprintf(stderr, "ruvllm: %s\n", why); /* the exit code alone would not tell how to go on */
+    }
+    tell_failed(&done);
+    tell_gone(job->line, &done);
+    json_decref(done.failed_files);
+    json_decref(done.gone_files);
+    return e ? rv_err_set_text(e, why) : settled;
 }
 
 int cmd_memory_import(cmd_line *line)
@@ -436,8 +496,8 @@ int cmd_memory_import(cmd_line *line)
 /* A filter that was passed over would show what it was to keep out. */
 static rv_err check_bundle_options(const cmd_line *line)
 {
-    static const char *const others[] = { "type",  "tag",  "source", "user",   "since",
-                                          "until", "mode", "recall", "explain" };
+    static const char *const others[] = { "type",  "tag",  "source", "user",    "since",
+                                          "until", "mode", "recall", "explain", "with-corrected" };
     for (size_t i = 0; i < RV_COUNT(others); i++) {
         if (cmd_has(line, others[i])) {
             return rv_fail(RV_E_CONFIG,
@@ -502,6 +562,7 @@ static rv_err search(memory_job *job)
         return search_bundles(job, bundles, n_bundles, (size_t)k);
     }
     q.k = (size_t)k;
+    q.with_corrected = cmd_has(job->line, "with-corrected");
     const char *recall = cmd_value(job->line, "recall", NULL);
     if (recall && strcmp(recall, "exact") == 0) {
         q.recall = 1;

@@ -172,6 +172,7 @@ static const cmd_option memory_search_options[] = {
     { "limit", 'k', "N", NULL, "how many; default 10" },
     { "recall", 0, "PART", NULL,
       "part of the nearest vectors to find, 0.5 to 1, or exact; default memory.recall" },
+    { "with-corrected", 0, NULL, NULL, "show what was corrected too, behind its correction" },
     { "explain", 0, NULL, NULL, "say how the vectors were searched, and why so" },
     LAST,
 };

@@ -318,16 +318,62 @@ static rv_err import_bytes(importing *job, const char *path, file_kind kind, con
     return RV_OK;
 }
 
-static rv_err import_file(importing *job, const char *path, size_t *n_chunks)
+/* Is what went wrong this file's own affair, so that the others can still be read? */
+static bool about_the_file(rv_err e)
+{
+    return e == RV_E_FORMAT || e == RV_E_TOO_LARGE || e == RV_E_UNSUPPORTED || e == RV_E_TIMEOUT ||
+           e == RV_E_ARG;
+}
+
+/* *own: an error that does not keep the others out. */
+static rv_err import_file(importing *job, const char *path, bool *own)
 {
     char *bytes;
-    size_t n;
+    size_t n, n_chunks = 0;
     file_kind kind = rv_file_kind_of(path);
     size_t most = kind == RV_FILE_ROWS ? ROWS_BYTES : kind == RV_FILE_PDF ? PDF_BYTES : FILE_BYTES;
-    RV_TRY(rv_file_read(job->m->mem, path, most, &bytes, &n));
-    rv_err e = import_bytes(job, path, kind, bytes, n, n_chunks);
+    rv_err e = rv_file_read(job->m->mem, path, most, &bytes, &n);
+    *own = e != RV_E_NOMEM; /* it may not be opened, is gone, lies on a bad block */
+    if (e) {
+        return e;
+    }
+    e = import_bytes(job, path, kind, bytes, n, &n_chunks);
+    *own = about_the_file(e);
     rv_free(job->m->mem, bytes);
     return e;
+}
+
+static json_t *path_json(const char *path)
+{
+    json_t *text = json_string(path);
+    if (!text && !rv_utf8_valid(path, strlen(path))) {
+        (void)rv_fail(RV_E_FORMAT, "%s", path); /* escapes what is no text */
+        text = json_string(rv_err_text());
+    }
+    return text;
+}
+
+/* What rv_err_text says of a file or a folder is kept for the end. */
+static rv_err leave_out(importing *job, const char *path, rv_err e)
+{
+    if (e == RV_E_NOMEM) {
+        return e;
+    }
+    if (!job->first) {
+        job->first = e;
+        snprintf(job->why, sizeof job->why, "%s", rv_err_text());
+    }
+    job->failed++;
+    job->done->failed++;
+    if (!job->done->failed_files) {
+        return RV_OK;
+    }
+    json_t *why = json_string(rv_err_text()), *o = json_object();
+    json_object_set_new(o, "path", path_json(path));
+    json_object_set_new(o, "why", why);
+    return json_array_append_new(job->done->failed_files, o) == 0
+               ? RV_OK
+               : rv_fail(RV_E_NOMEM, "no memory for a list of files");
 }
 
 /* ---- folders ---- */
@@ -367,7 +413,28 @@ static rv_err put_path(list *l, char *path)
     return RV_OK;
 }
 
-/* What we read of one folder into files, folders into folders. Hidden ones and links are left out. */
+/* One entry of a folder. Hidden ones, links and what we do not read are left out. */
+static rv_err put_entry(const char *folder, const char *name, list *files, list *folders)
+{
+    struct stat st;
+    char *path = rv_path_join(files->mem, folder, name);
+    if (!path) {
+        return rv_fail(RV_E_NOMEM, "no memory for a list of files");
+    }
+    int why = lstat(path, &st) == 0 ? 0 : errno;
+    if (!why && S_ISDIR(st.st_mode)) {
+        return put_path(folders, path);
+    }
+    if (!why && S_ISREG(st.st_mode) && rv_file_kind_of(path) != RV_FILE_KINDS) {
+        return put_path(files, path);
+    }
+    rv_free(files->mem, path);
+    return why == 0 || why == ENOENT
+               ? RV_OK
+               : rv_fail(RV_E_IO, "%s: cannot look at what is in the folder: %s", folder, strerror(why));
+}
+
+/* What we read of one folder into files, folders into folders. */
 static rv_err read_folder(const char *folder, list *files, list *folders)
 {
     DIR *dir = opendir(folder);
@@ -375,21 +442,14 @@ static rv_err read_folder(const char *folder, list *files, list *folders)
         return rv_fail(RV_E_IO, "%s: cannot read the folder: %s", folder, strerror(errno));
     }
     rv_err e = RV_OK;
-    for (const struct dirent *entry_at; !e && (entry_at = readdir(dir));) {
-        if (entry_at->d_name[0] == '.') {
-            continue;
+    errno = 0;
+    for (const struct dirent *entry_at; !e && (entry_at = readdir(dir)); errno = 0) {
+        if (entry_at->d_name[0] != '.') {
+            e = put_entry(folder, entry_at->d_name, files, folders);
         }
-        char *path = rv_path_join(files->mem, folder, entry_at->d_name);
-        struct stat st;
-        if (!path) {
-            e = rv_fail(RV_E_NOMEM, "no memory for a list of files");
-        } else if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-            e = put_path(folders, path);
-        } else if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && rv_file_kind_of(path) != RV_FILE_KINDS) {
-            e = put_path(files, path);
-        } else {
-            rv_free(files->mem, path);
-        }
+    }
+    if (!e && errno) {
+        e = rv_fail(RV_E_IO, "%s: cannot read the folder: %s", folder, strerror(errno));
     }
     closedir(dir);
     return e;
@@ -400,26 +460,58 @@ static int by_path(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* A file that we read, or all of them below a folder. */
-static rv_err list_files(const char *path, list *files)
+/* All that we read below a folder; a folder that cannot be read is left out. */
+static rv_err walk(importing *job, const char *root, list *files)
 {
-    struct stat st;
-    char *whole = realpath(path, NULL); /* so that a file is known again from another folder */
-    if (!whole || stat(whole, &st) < 0) {
-        rv_err e = rv_fail(errno == ENOENT ? RV_E_NOT_FOUND : RV_E_IO, "%s: %s", path, strerror(errno));
-        free(whole);
-        return e;
-    }
     list folders = { .mem = files->mem };
-    rv_err e =
-        S_ISDIR(st.st_mode) ? read_folder(whole, files, &folders)
-        : rv_file_kind_of(whole) != RV_FILE_KINDS
-            ? put_path(files, rv_strdup(files->mem, whole))
-            : rv_fail(RV_E_ARG, "%s: expected a .txt, .md, .html, .pdf or .jsonl file, or a folder", path);
+    rv_err e = put_path(&folders, rv_strdup(files->mem, root));
     for (size_t i = 0; !e && i < folders.n; i++) { /* grows while it is walked */
         e = read_folder(folders.at[i], files, &folders);
+        e = e ? leave_out(job, folders.at[i], e) : e;
     }
     free_list(&folders);
+    return e;
+}
+
+/* In order, each once. */
+static void sort_paths(list *l)
+{
+    size_t n = 0;
+    if (l->n > 0) {
+        qsort(l->at, l->n, sizeof *l->at, by_path);
+    }
+    for (size_t i = 0; i < l->n; i++) {
+        if (n > 0 && strcmp(l->at[n - 1], l->at[i]) == 0) {
+            rv_free(l->mem, l->at[i]);
+        } else {
+            l->at[n++] = l->at[i];
+        }
+    }
+    l->n = n;
+}
+
+/* A file that we read, or all of them below a folder, which is one of roots then. */
+static rv_err list_files(importing *job, const char *path, list *files, list *roots)
+{
+    struct stat st;
+    rv_err e;
+    char *whole = realpath(path, NULL); /* so that a file is known again from another folder */
+    if (!whole || stat(whole, &st) < 0) {
+        e = rv_fail(errno == ENOMEM                       ? RV_E_NOMEM
+                    : errno == ENOENT || errno == ENOTDIR ? RV_E_NOT_FOUND
+                                                          : RV_E_IO,
+                    "%s: %s", path, strerror(errno));
+        e = leave_out(job, path, e);
+    } else if (S_ISDIR(st.st_mode)) {
+        e = put_path(roots, rv_strdup(files->mem, whole));
+        e = e ? e : walk(job, whole, files);
+    } else if (rv_file_kind_of(whole) != RV_FILE_KINDS) {
+        e = put_path(files, rv_strdup(files->mem, whole));
+    } else {
+        e = leave_out(
+            job, path,
+            rv_fail(RV_E_ARG, "%s: expected a .txt, .md, .html, .pdf or .jsonl file, or a folder", path));
+    }
     free(whole);
     return e;
 }
@@ -435,44 +527,112 @@ rv_err rv_import_tell(const importing *job, const char *path, size_t bytes)
     uint64_t done = job->read + bytes;
     bool on =
         !job->progress || job->progress(job->self, path, done < job->total ? done : job->total, job->total);
-    return on ? RV_OK : rv_fail(RV_E_CANCELLED, "stopped in %s; the same command goes on from here", path);
+    return on ? RV_OK : rv_fail(RV_E_CANCELLED, "stopped");
 }
 
-/* Is what went wrong this file's own affair, so that the others can still be read? */
-static bool about_the_file(rv_err e)
-{
-    return e == RV_E_FORMAT || e == RV_E_TOO_LARGE || e == RV_E_UNSUPPORTED || e == RV_E_TIMEOUT ||
-           e == RV_E_NOT_FOUND || e == RV_E_ARG;
-}
-
-/* A file that cannot be read does not keep the others out; the first of them is told at the end. */
+/* A file that cannot be read does not keep the others out. */
 static rv_err import_files(importing *job, const list *files)
 {
-    rv_err first = RV_OK;
-    size_t failed = 0;
-    char why[1024] = "";
+    rv_err e = RV_OK;
     for (size_t i = 0; i < files->n; i++) {
         job->total += bytes_of(files->at[i]);
     }
-    for (size_t i = 0; i < files->n; i++) {
-        size_t n_chunks = 0;
-        rv_err e = import_file(job, files->at[i], &n_chunks);
-        if (e && !about_the_file(e)) {
-            return e;
+    for (size_t i = 0; !e && i < files->n; i++) {
+        bool own = false;
+        job->done->left = files->n - i;
+        e = import_file(job, files->at[i], &own);
+        e = e && own ? leave_out(job, files->at[i], e) : e;
+        if (e) {
+            break;
         }
-        if (e && !first) {
-            first = e;
-            snprintf(why, sizeof why, "%s", rv_err_text());
-        }
-        failed += e != RV_OK;
-        job->done->failed += e != RV_OK;
         job->read += bytes_of(files->at[i]);
-        RV_TRY(rv_import_tell(job, files->at[i], 0));
+        e = rv_import_tell(job, files->at[i], 0);
+        e = --job->done->left ? e : RV_OK; /* there is nothing left to be stopped */
     }
-    return !first ? RV_OK
-           : files->n == 1
-               ? rv_err_set_text(first, why)
-               : rv_fail(first, "%zu of %zu files were left out, the first: %s", failed, files->n, why);
+    return e != RV_E_CANCELLED
+               ? e
+               : rv_fail(e, "stopped: %zu of %zu files are still to be read; the same command goes on there",
+                         job->done->left, files->n);
+}
+
+/* ---- documents whose files are no longer there ---- */
+
+static bool is_gone(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) < 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
+static rv_err put_gone(const importing *job, int64_t id, const char *path)
+{
+    job->done->gone++;
+    if (!job->done->gone_files) {
+        return RV_OK;
+    }
+    json_t *o = json_object();
+    json_object_set_new(o, "id", json_integer(id));
+    json_object_set_new(o, "path", path_json(path));
+    return json_array_append_new(job->done->gone_files, o) == 0
+               ? RV_OK
+               : rv_fail(RV_E_NOMEM, "no memory for a list of files");
+}
+
+/* Of one folder: paths from "FOLDER/" to below "FOLDER0", the letter after the slash. */
+static rv_err find_gone(const importing *job, sqlite3 *conn, const char *root)
+{
+    rv_text from, to;
+    sqlite3_stmt *stmt = NULL;
+    rv_text_init(&from, job->m->mem, SIZE_MAX);
+    rv_text_init(&to, job->m->mem, SIZE_MAX);
+    const char *below = strcmp(root, "/") == 0 ? "" : root;
+    rv_text_addf(&from, "%s/", below);
+    rv_text_addf(&to, "%s%c", below, '/' + 1);
+    rv_err e = rv_text_check(&from);
+    e = e ? e : rv_text_check(&to);
+    e = e ? e
+          : rv_db_prepare(
+                conn, &stmt,
+                "SELECT node, path FROM documents WHERE user=?1 AND path>?2 AND path<?3 ORDER BY path", "ttt",
+                job->scope.user, rv_text_get(&from), rv_text_get(&to));
+    for (bool row = true; !e && row;) {
+        e = rv_db_step(stmt, &row);
+        const char *path = !e && row ? (const char *)sqlite3_column_text(stmt, 1) : NULL;
+        if (path && is_gone(path)) {
+            e = put_gone(job, sqlite3_column_int64(stmt, 0), path);
+        }
+    }
+    sqlite3_finalize(stmt);
+    rv_text_deinit(&from);
+    rv_text_deinit(&to);
+    return e;
+}
+
+/* Does one of the folders before this one hold it? */
+static bool lies_in_another(const list *roots, size_t i)
+{
+    bool inside = false;
+    for (size_t k = 0; k < i; k++) {
+        size_t n = strlen(roots->at[k]);
+        inside |= strncmp(roots->at[i], roots->at[k], n) == 0 &&
+                  (roots->at[i][n] == '/' || roots->at[k][n - 1] == '/');
+    }
+    return inside;
+}
+
+/* roots: sorted. */
+static rv_err find_all_gone(const importing *job, const list *roots)
+{
+    sqlite3 *conn;
+    if (roots->n == 0) {
+        return RV_OK;
+    }
+    RV_TRY(rv_db_reader(job->m->db, &conn));
+    rv_err e = RV_OK;
+    for (size_t i = 0; !e && i < roots->n; i++) {
+        e = lies_in_another(roots, i) ? RV_OK : find_gone(job, conn, roots->at[i]);
+    }
+    rv_db_reader_done(job->m->db, conn);
+    return e;
 }
 
 static rv_err begin(importing *job, const char *const *tags, size_t n_tags)
@@ -490,18 +650,24 @@ rv_err rv_memory_import_paths(rv_memory *m, rv_memory_scope scope, const char *c
 {
     importing job = { .m = m, .scope = scope, .done = done, .progress = progress, .self = self };
     RV_TRY(begin(&job, tags, n_tags));
-    list files = { .mem = m->mem };
+    list files = { .mem = m->mem }, roots = { .mem = m->mem };
     rv_err e = RV_OK;
     for (size_t i = 0; !e && i < n_paths; i++) {
-        e = list_files(paths[i], &files);
+        e = list_files(&job, paths[i], &files, &roots);
     }
-    if (!e && files.n > 0) {
-        qsort(files.at, files.n, sizeof *files.at, by_path);
-    }
+    sort_paths(&files);
+    sort_paths(&roots);
+    size_t n_files = files.n + job.failed;
     e = e ? e : import_files(&job, &files);
+    e = e ? e : find_all_gone(&job, &roots);
     free_list(&files);
+    free_list(&roots);
     rv_text_deinit(&job.joined_tags);
-    return e;
+    return e            ? e
+           : !job.first ? RV_OK
+           : n_files == 1
+               ? rv_err_set_text(job.first, job.why)
+               : rv_fail(job.first, "%zu of %zu were left out, the first: %s", job.failed, n_files, job.why);
 }
 
 /* A name from outside is no way into our folders: one relative path, without a step up. */

@@ -25,6 +25,9 @@ typedef struct importing {
     rv_memory_progress progress; /* NULL: nobody asks */
     void *self;
     uint64_t read, total; /* bytes of the files before this one, of all */
+    size_t failed;        /* files and folders that were left out, */
+    rv_err first;         /* of the first of them, */
+    char why[1024];       /* and why */
 } importing;
 
 /** rv_import_tell - so many bytes of this file are done. RV_E_CANCELLED: the import ends here. */
@@ -49,8 +52,8 @@ typedef struct read_text {
 rv_err rv_import_read(const rv_alloc *mem, const char *path, file_kind kind, const char *bytes, size_t n,
                       read_text *out) RV_MUST_CHECK;
 
-/** rv_import_rows - lines of JSON objects as nodes. RV_E_CANCELLED; RV_E_FORMAT, RV_E_ARG, RV_E_TOO_LARGE with path and line; lines before it are in
- * the memory. */
+/** rv_import_rows - lines of JSON objects as nodes. RV_E_FORMAT, RV_E_ARG, RV_E_TOO_LARGE with path and line; nothing of the file was added then.
+ * RV_E_CANCELLED, and what the memory says; some lines are in the memory. */
 rv_err rv_import_rows(importing *job, const char *path, const char *bytes, size_t n) RV_MUST_CHECK;
 
 /** rv_first_invalid - where a text stops being UTF-8 without zero bytes; n: nowhere. */

@@ -1,11 +1,12 @@
 /* Lines of JSON objects: {"text": ..., "type"?, "source"?, "user"?, "origin"?, "tags"?, "confidence"?, "created_ms"?, "metadata"?}. Other
  * keys are passed over, so that what an export or another program wrote can be read for its texts. A text that is there already (same
- * type and user) is not added again, which also makes the import of a file go on where it was cut short. */
+ * type and user) is not added again, which also makes the import of a file go on where it was cut short. The whole file is gone through twice:
+ * when a line is refused, nothing of the file was added. */
 #include "memory/import_priv.h"
 
 #include <string.h>
 
-enum { ROWS_MAX = 128 };
+enum { ROWS_MAX = 128, ASKED_BYTES = 4 << 20 };
 
 typedef struct rows {
     importing *job;
@@ -18,9 +19,14 @@ typedef struct rows {
     size_t n;
 } rows;
 
+/* A row is one line, so the line that JSON says is always its first: the file's is told. */
 static rv_err at_line(const rows *r, size_t line, rv_err e)
 {
-    return rv_fail(e, "%s: line %zu: %s", r->path, line, rv_err_text());
+    static const char first[] = "line 1 ";
+    const char *why = rv_err_text();
+    return e == RV_E_FORMAT && strncmp(why, first, strlen(first)) == 0
+               ? rv_fail(e, "%s: line %zu %s", r->path, line, why + strlen(first))
+               : rv_fail(e, "%s: line %zu: %s", r->path, line, why);
 }
 
 static rv_err read_tags(const rows *r, const json_t *o, const char **tags, size_t *n)
@@ -87,22 +93,96 @@ static rv_err write_rows(rows *r)
     return e;
 }
 
+/* Parts of files come with their file. */
+static bool is_part(const rv_memory_new *node)
+{
+    return strcmp(node->type, "document") == 0 || strcmp(node->type, "chunk") == 0;
+}
+
+/* All that an add would refuse, but for what the memory holds. */
+static rv_err check_node(const rows *r, const rv_memory_new *node, rv_memory_scope scope)
+{
+    rv_text metadata;
+    rv_text_init(&metadata, r->job->m->mem, RV_MEMORY_METADATA_BYTES);
+    rv_err e = rv_memory_check_new(node, scope, node->text_bytes);
+    if (!e && node->metadata) {
+        rv_json_text(node->metadata, &metadata);
+        e = rv_text_check(&metadata)
+                ? rv_fail(RV_E_TOO_LARGE, "metadata: more than %d bytes", RV_MEMORY_METADATA_BYTES)
+                : RV_OK;
+    }
+    rv_text_deinit(&metadata);
+    return e;
+}
+
+static rv_err check_line(rows *r, const char *at, size_t n, size_t line)
+{
+    json_t *o = NULL;
+    rv_memory_new node = { 0 };
+    rv_memory_scope scope;
+    rv_err e = rv_json_parse(at, n, &o);
+    e = e ? e : read_row(r, o, r->tags[0], &node, &scope);
+    e = e || is_part(&node) ? e : check_node(r, &node, scope);
+    json_decref(o);
+    return e ? at_line(r, line, e) : RV_OK;
+}
+
 static rv_err add_line(rows *r, const char *at, size_t n, size_t line)
 {
     json_t *o = NULL;
     rv_err e = rv_json_parse(at, n, &o);
     e = e ? e : read_row(r, o, r->tags[r->n], &r->nodes[r->n], &r->scopes[r->n]);
-    if (!e && (strcmp(r->nodes[r->n].type, "document") == 0 || strcmp(r->nodes[r->n].type, "chunk") == 0)) {
-        json_decref(o); /* parts of files: they come with their file */
-        return RV_OK;
-    }
-    if (e) {
+    if (e || is_part(&r->nodes[r->n])) {
         json_decref(o);
-        return at_line(r, line, e);
+        return e ? at_line(r, line, e) : RV_OK;
     }
     r->objects[r->n] = o;
     r->lines[r->n++] = line;
     return r->n == ROWS_MAX ? write_rows(r) : RV_OK;
+}
+
+/* The next line that is not empty; false: there is none. */
+typedef struct line_reader {
+    const char *bytes;
+    size_t n, next, line;
+} line_reader;
+
+static bool next_line(line_reader *in, rv_str *out)
+{
+    while (in->next < in->n) {
+        const char *at = in->bytes + in->next, *end = memchr(at, '\n', in->n - in->next);
+        size_t length = end ? (size_t)(end - at) : in->n - in->next;
+        in->next += length + (end != NULL);
+        in->line++;
+        *out = rv_str_of(at, length);
+        if (rv_str_trim(*out).n > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static rv_err check_rows(rows *r, line_reader in)
+{
+    rv_str line;
+    for (size_t asked = 0; next_line(&in, &line);) {
+        RV_TRY(check_line(r, line.at, line.n, in.line));
+        if (in.next - asked >= ASKED_BYTES) { /* nothing is done yet, but it can be stopped */
+            asked = in.next;
+            RV_TRY(rv_import_tell(r->job, r->path, 0));
+        }
+    }
+    return RV_OK;
+}
+
+static rv_err add_rows(rows *r, line_reader in)
+{
+    rv_str line;
+    while (next_line(&in, &line)) {
+        RV_TRY(add_line(r, line.at, line.n, in.line));
+        RV_TRY(r->n ? RV_OK : rv_import_tell(r->job, r->path, in.next));
+    }
+    return write_rows(r);
 }
 
 rv_err rv_import_rows(importing *job, const char *path, const char *bytes, size_t n)
@@ -112,23 +192,12 @@ rv_err rv_import_rows(importing *job, const char *path, const char *bytes, size_
         return rv_fail(RV_E_NOMEM, "%s: no memory to read it", path);
     }
     *r = (rows){ .job = job, .path = path };
-    rv_err e = RV_OK;
-    size_t line = 0;
-    for (size_t at = 0; !e && at < n;) {
-        const char *end = memchr(bytes + at, '\n', n - at);
-        size_t length = end ? (size_t)(end - bytes) - at : n - at;
-        line++;
-        if (rv_str_trim(rv_str_of(bytes + at, length)).n > 0) {
-            e = add_line(r, bytes + at, length, line);
-        }
-        at += length + 1;
-        e = e || r->n ? e : rv_import_tell(job, path, at < n ? at : n);
+    line_reader in = { bytes, n, 0, 0 };
+    rv_err e = check_rows(r, in);
+    e = e ? e : add_rows(r, in);
+    for (size_t i = 0; i < r->n; i++) {
+        json_decref(r->objects[i]);
     }
-    char why[1024];
-    strncpy(why, e ? rv_err_text() : "", sizeof why - 1);
-    why[sizeof why - 1] = 0;
-    rv_err written = write_rows(r); /* also what stands before a line that is refused */
-    e = e && !written ? rv_err_set_text(e, why) : written;
     rv_free(job->m->mem, r);
     return e;
 }

@@ -186,7 +186,7 @@ typedef struct rv_memory_query {
     rv_memory_mode mode;
     size_t k; /* 1 .. 1000 */
     rv_memory_filter filter;
-    bool with_corrected; /* what has been corrected stands behind its correction; false: it is left out */
+    bool with_corrected; /* what has been corrected stands behind its correction; false: see below */
     double
         recall; /* part of the nearest that the vector side has to find, on average: 0.5 .. 1; 1: exactly all; 0: as
                                  * tuned, or less where words are asked too and vectors alone bring nothing to the best k */
@@ -222,9 +222,11 @@ typedef struct rv_memory_hits {
  * what is known of this store, or else to 1.5 times the best cosine; with graph, a part
  * of the score of the best five goes along their edges, two steps far, and up to two that hold a name of the best three are brought behind those. Never fewer than k when k nodes pass the filter and match. Nodes of type "document" are not searched, their chunks are.
  *
- * A correction that passes the filter is a hit when what it corrects is one, with at least its score. When it does not pass,
- * what it corrects ranks below all that is not corrected. To a user, corrections of other users count for
- * nothing.
+ * A correction that passes the filter is a hit when what it corrects is one, with at least its score. What it corrects is left out when it
+ * says no more than that: a fact, an answer, a text of one sentence. A passage that says more stays; then the correction comes with it when
+ * the question has more than half of the words that were corrected, and stands by its own score when not. with_corrected: nothing is left
+ * out, and every correction comes with what it corrects. When the correction does not pass, what it corrects ranks below all that is not
+ * corrected. To a user, corrections of other users count for nothing.
  *
  * Errors:  RV_E_ARG k, text or vector.  RV_E_NOMEM also when the arena is full.  RV_E_CORRUPT a node does not fit its checksum.
  * Threads: any thread, together with writers.
@@ -249,7 +251,11 @@ typedef struct rv_memory_import {
     size_t files, unchanged, replaced, chunks_added,
         chunks_removed; /* files: all that were read, unchanged ones too */
     size_t notes_added; /* rows of .jsonl files */
-    size_t failed;      /* files that were left out */
+    size_t failed;      /* files and folders that were left out */
+    size_t left;        /* files that were not reached when it ended before its end */
+    size_t gone; /* documents of the folders that were imported, whose files are no longer there; they stay */
+    /* Arrays of the caller's, to which is added {"path", "why"} of what was left out, {"id", "path"} of what is gone; NULL: not wanted */
+    json_t *failed_files, *gone_files;
 } rv_memory_import;
 /* After each file, and within one of rows after some of them: bytes that were read, of all files. false ends the import there. */
 typedef bool (*rv_memory_progress)(void *self, const char *path, uint64_t done, uint64_t total);
@@ -258,13 +264,14 @@ typedef bool (*rv_memory_progress)(void *self, const char *path, uint64_t done, 
  * sentences; of .txt and .md offsets are kept, of .pdf the page ({"page": N} in metadata). A row of .jsonl becomes a node by itself.
  * An unchanged file adds nothing; a changed one replaces its chunks in one transaction, and a chunk whose text is the same
  * keeps its corrections. Files are known by user and absolute path, which is also the source of their nodes. Hidden files
- * and links inside a folder are left out. A file that cannot be read does not keep the others of its folder out. Counts are added to
+ * and links inside a folder are passed over. A file or a folder that cannot be read does not keep the others out. Counts are added to
  * *done, also before an error.
  *
- * Errors:  RV_E_NOT_FOUND a path; nothing was read then.  RV_E_ARG neither a folder nor of these kinds; a row.  RV_E_FORMAT not UTF-8 (file and byte), a
+ * Errors:  of what was left out, the first, after all others were read: RV_E_NOT_FOUND, RV_E_IO a path that is not there or may not be read.
+ *          RV_E_ARG neither a folder nor of these kinds; a row.  RV_E_FORMAT not UTF-8 (file and byte), a
  *          line that is no JSON, a PDF that cannot be read.  RV_E_TOO_LARGE more than 16 MiB (.pdf 128, .jsonl 1,024).
- *          RV_E_UNSUPPORTED a .pdf, and pdftotext is not installed.  RV_E_CANCELLED progress said so; importing again goes on.
- *          Of several files that were left out the first is told.
+ *          RV_E_UNSUPPORTED a .pdf, and pdftotext is not installed.
+ *          At once: RV_E_CANCELLED progress said so; importing again goes on.  RV_E_NO_SPACE, RV_E_IO, RV_E_NOMEM what cannot be written.
  */
 rv_err rv_memory_import_paths(rv_memory *m, rv_memory_scope scope, const char *const *paths, size_t n_paths,
                               const char *const *tags, size_t n_tags, rv_memory_progress progress, void *self,

@@ -276,7 +276,8 @@ void rv_memory_count_pair(rv_memory *m, const float *vector);
 
 /* ---- in other words, or the opposite: near.c ---- */
 
-/* A near-duplicate's vectors are at least so near. A sieve only: the words decide (bench/memory_sense.c). */
+/* A near-duplicate's vectors are at least so near. A sieve only: the words decide (bench/memory_sense.c). Of up to RV_SENSE_SHORT words one
+ * value more or less moves the vector further than that, so there contradictions are told without it. */
 #define RV_NEAR_COSINE 0.7f
 typedef struct near_found {
     int64_t same, opposite; /* 0: none */

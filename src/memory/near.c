@@ -276,7 +276,11 @@ static rv_err compare(struct near_work *w, rv_memory *m, sqlite3_stmt *node, int
 {
     const entry *e = rv_memory_find(m, id);
     bool row;
-    if (!e || !e->row || cosine_of(m, e->row, vector) < RV_NEAR_COSINE) {
+    if (!e || !e->row) {
+        return RV_OK;
+    }
+    bool close = cosine_of(m, e->row, vector) >= RV_NEAR_COSINE;
+    if (!close && w->newer.n > RV_SENSE_SHORT) {
         return RV_OK;
     }
     RV_TRY(rv_db_bind(node, "i", id));
@@ -291,7 +295,7 @@ static rv_err compare(struct near_work *w, rv_memory *m, sqlite3_stmt *node, int
     }
     rv_sense_of(w->words, other.text.at, other.text.n, &w->older);
     rv_sense_relation how = rv_sense_compare(&w->newer, &w->older);
-    if (how == RV_SENSE_SAME && !out->same) {
+    if (how == RV_SENSE_SAME && close && !out->same) {
         out->same = id;
     } else if (how == RV_SENSE_OPPOSITE && id > out->opposite) {
         out->opposite = id; /* the newest */
@@ -360,14 +364,16 @@ rv_err rv_near_meets(const rv_memory *m, const record *r, const float *vector, c
 {
     struct near_work *w;
     *out = false;
-    if (!r->mark || !other->mark || !share_key(r->mark, other->mark) || !same_scope(r, other) ||
-        cosine_of(m, vector, other_vector) < RV_NEAR_COSINE) {
+    if (!r->mark || !other->mark || !share_key(r->mark, other->mark) || !same_scope(r, other)) {
         return RV_OK;
     }
+    bool close = cosine_of(m, vector, other_vector) >= RV_NEAR_COSINE;
     RV_TRY(new_work(m, &w));
     rv_sense_of(w->words, r->text.at, r->text.n, &w->newer);
     rv_sense_of(w->words, other->text.at, other->text.n, &w->older);
-    *out = rv_sense_compare(&w->newer, &w->older) != RV_SENSE_OTHER;
+    rv_sense_relation how = rv_sense_compare(&w->newer, &w->older);
+    *out = (how == RV_SENSE_SAME && close) ||
+           (how == RV_SENSE_OPPOSITE && (close || w->newer.n <= RV_SENSE_SHORT));
     free_work(m, w);
     return RV_OK;
 }

@@ -1,8 +1,9 @@
-/* A search ranks by vector and by words, joins the two lists, puts corrections in place of what they correct, and reads only the
- * best k records. */
+/* A search ranks by vector and by words, joins the two lists, puts corrections in place of what they correct (of a passage that says more,
+ * beside it), and reads only the best k records. */
 #include "memory/bridge.h"
 #include "memory/memory_priv.h"
 #include "base/clock.h"
+#include "base/rng.h"
 
 #include <limits.h>
 #include <math.h>
@@ -16,6 +17,9 @@ enum {
     SIDE_LEAST = 100, /* of the words; of the vectors, where each costs more, */
     NEAR_PART = 3,    /* a third of that: what stands behind in one side is seldom among the best of both */
     CORRECTIONS_DEEP = 64,
+    ASKED_WORDS = 32,      /* of a question, and of what was corrected, that are compared */
+    SENTENCE_WORDS = 3,    /* fewer are a heading */
+    ONE_THING_BYTES = 300, /* a longer text says more than one thing, whatever its signs */
     QUERY_BYTES = 16384,
     SEEDS = 5,
     EDGES_EACH = 16,  /* that are followed from a node, the newest */
@@ -475,29 +479,136 @@ static rv_err ask_graph(searching *s)
     return s->cutter ? follow_names(s, seeds, best_seeds(s, seeds)) : RV_OK;
 }
 
+/* Whether a text says more than the one thing that a correction is about. */
+static bool says_more(rv_str t)
+{
+    const char *text = t.at;
+    size_t n = t.n;
+    size_t sentences = 0, words = 0;
+    for (size_t i = 0; i < n && n <= ONE_THING_BYTES; i++) {
+        bool blank = text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r';
+        bool word_ends = !blank && (i + 1 == n || strchr(" \n\t\r", text[i + 1]));
+        words += word_ends;
+        if (i + 1 == n || text[i] == '\n' || (word_ends && strchr(".!?", text[i]))) {
+            sentences += words >= SENTENCE_WORDS;
+            words = 0;
+        }
+    }
+    return n > ONE_THING_BYTES || sentences > 1;
+}
+
+/* What a correction corrects: of `Correction: Q: question A: answer`, as feedback writes it, the question; of others all. */
+static rv_str what_it_corrects(rv_str text)
+{
+    static const char head[] = "Correction: Q: ";
+    size_t from = strlen(head), to = from;
+    if (text.n < from || memcmp(text.at, head, from) != 0) {
+        return text;
+    }
+    while (to + 4 <= text.n && memcmp(text.at + to, " A: ", 4) != 0) {
+        to++;
+    }
+    return rv_str_of(text.at + from, to - from);
+}
+
+static size_t asked_words(const searching *s, rv_str text, rv_language language, uint64_t out[ASKED_WORDS])
+{
+    size_t n = 0;
+    rv_word word;
+    rv_words_begin(s->cutter, text.at, text.n, RV_LANGUAGE_SET(language));
+    while (n < ASKED_WORDS && rv_words_next(s->cutter, &word)) {
+        uint64_t hash = rv_hash64(word.stem.at, word.stem.n, 0);
+        bool known = word.common || rv_words_empty(text.at + word.at, word.n);
+        for (size_t i = 0; !known && i < n; i++) {
+            known = out[i] == hash;
+        }
+        if (!known) {
+            out[n++] = hash;
+        }
+    }
+    return n;
+}
+
+/* Is the question about what was corrected? More than half of the words of both have to be words of the other: of "When does the library
+ * open?" and "When does the cafe open?" only half are. */
+static bool asks_for(const searching *s, rv_str correction)
+{
+    uint64_t asked[ASKED_WORDS], said[ASKED_WORDS];
+    if (!s->cutter) {
+        return false;
+    }
+    size_t bytes = s->text_bytes < QUERY_BYTES ? s->text_bytes : QUERY_BYTES, shared = 0;
+    rv_language language = rv_words_language(correction.at, correction.n, false);
+    language = language ? language : RV_LANGUAGE_ENGLISH;
+    size_t n_asked = asked_words(s, rv_str_of(s->q->text, bytes), language, asked);
+    size_t n_said = asked_words(s, what_it_corrects(correction), language, said);
+    for (size_t i = 0; i < n_asked; i++) {
+        for (size_t k = 0; k < n_said; k++) {
+            shared += asked[i] == said[k];
+        }
+    }
+    return shared * (n_asked + n_said) > n_asked * n_said; /* shared/asked + shared/said > 1 */
+}
+
+/* The text of a node, until the next one is read; empty: it was removed meanwhile. */
+static rv_err read_text(const node_reader *reader, int64_t id, rv_str *out)
+{
+    record row = { 0 };
+    bool found;
+    RV_TRY(rv_db_bind(reader->stmt, "i", id));
+    RV_TRY(rv_db_step(reader->stmt, &found));
+    RV_TRY(found ? rv_record_read(reader->stmt, &row) : RV_OK);
+    *out = found ? row.text : rv_str_from("");
+    return RV_OK;
+}
+
+/* Where the correction of a node stands, and whether the node goes. The whole of a short text was corrected; of a passage that says more, one
+ * thing: it stays, and the correction comes with it only when that is asked for. */
+static rv_err put_correction(searching *s, const node_reader *reader, candidate *of, int64_t last)
+{
+    const char *type = s->m->names.at[rv_memory_find(s->m, of->id)->type];
+    bool whole = true, wanted = true;
+    rv_str text;
+    if (!s->q->with_corrected && strcmp(type, "fact") != 0 && strcmp(type, "qa") != 0) {
+        RV_TRY(read_text(reader, of->id, &text));
+        whole = !says_more(text);
+    }
+    if (!whole) {
+        RV_TRY(read_text(reader, last, &text));
+        wanted = asks_for(s, text);
+    }
+    of->gone = whole && !s->q->with_corrected;
+    candidate *correction = wanted ? find_candidate(s, last) : NULL;
+    if (wanted && !correction) {
+        correction = &s->at[s->n++];
+        *correction = (candidate){ .id = last, .score = of->score };
+    }
+    if (wanted) {
+        correction->score = of->score > correction->score ? of->score : correction->score;
+    }
+    return RV_OK;
+}
+
 /* A correction that passes the filter stands at least where the best of what it corrects stands, found or not. What is
  * corrected stands behind it, or is left out. */
-static void put_corrections(searching *s)
+static rv_err put_corrections(searching *s)
 {
     size_t n = s->n; /* those that are appended are last corrections, and not corrected themselves */
+    node_reader reader;
+    RV_TRY(rv_node_reader_begin(&reader, &s->filter, s->conn));
     for (size_t i = 0; i < n; i++) {
         int64_t last = last_correction(&s->filter, s->at[i].id);
         if (!last) {
             continue;
         }
         s->at[i].corrected = true;
-        if (!rv_matcher_has(&s->filter, last)) {
+        if (rv_matcher_has(&s->filter, last)) {
+            RV_TRY(put_correction(s, &reader, &s->at[i], last));
+        } else {
             s->at[i].below = true;
-            continue;
         }
-        candidate *correction = find_candidate(s, last);
-        if (!correction) {
-            correction = &s->at[s->n++];
-            *correction = (candidate){ .id = last, .score = s->at[i].score };
-        }
-        correction->score = s->at[i].score > correction->score ? s->at[i].score : correction->score;
-        s->at[i].gone = !s->q->with_corrected;
     }
+    return RV_OK;
 }
 
 static const char *side_of(const candidate *c)
@@ -574,7 +685,7 @@ static rv_err search_once(searching *s, rv_arena *arena, rv_memory_hits *out, bo
     if (s->q->mode == RV_MEMORY_GRAPH) {
         RV_TRY(ask_graph(s));
     }
-    put_corrections(s);
+    RV_TRY(put_corrections(s));
     qsort(s->at, s->n, sizeof *s->at, by_rank);
     RV_TRY(read_best(s, arena, out));
     *enough = out->n == s->q->k || !s->cut;

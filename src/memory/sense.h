@@ -4,7 +4,7 @@
 #define RV_MEMORY_SENSE_H
 #include "memory/stem.h"
 
-enum { RV_SENSE_WORDS = 256, RV_SENSE_LEAST = 3, RV_SENSE_KEYS = 6 };
+enum { RV_SENSE_WORDS = 256, RV_SENSE_LEAST = 2, RV_SENSE_KEYS = 6, RV_SENSE_SHORT = 8 };
 
 /**
  * rv_sense_quality - 0 .. 1; below 1 why says in a few words what is odd: no letters or digits (0), one long token, mostly signs, made of
@@ -12,16 +12,21 @@ enum { RV_SENSE_WORDS = 256, RV_SENSE_LEAST = 3, RV_SENSE_KEYS = 6 };
  */
 double rv_sense_quality(const char *text, size_t n, const char **why);
 
-/* What a text says: its words in order without the common ones of its language, as stems; negations stay, and all are one word. */
+/* What a text says: its words in order without the common ones of its language, as stems; negations stay, and all are one word. A value is one
+ * word: a number in digits or letters, a time, a date, a row of groups of digits. */
 typedef struct rv_sense {
     size_t n; /* 0: too long to be compared, or nothing is left */
     struct sense_word {
         uint64_t hash;
+        uint64_t
+            lead; /* of a value: the word before it, as in "is 7", "costs 7", "at 7"; 0: it is no value that stands there */
         uint16_t at, n; /* in letters */
-        bool number, negation,
-            after_verb; /* after_verb: a value stands here, as in "is 7", "costs 7", "at 7" */
+        bool number, negation;
     } words[RV_SENSE_WORDS];
     char letters[4096];
+    bool asks;                   /* a question says nothing */
+    uint64_t persons;            /* who is spoken of: "my" and "your", "he" and "she" */
+    uint64_t common, but_common; /* all words that were left out; the same without articles and "do" */
 } rv_sense;
 void rv_sense_of(rv_words *w, const char *text, size_t n, rv_sense *out);
 
@@ -34,7 +39,8 @@ typedef enum rv_sense_relation {
     RV_SENSE_OTHER,
     RV_SENSE_SAME, /* says nothing that the older one does not say: its words are those of the older one in the same order, up to a
                           fifth of which it may leave out (no number and no negation), each with at most one typing error */
-    RV_SENSE_OPPOSITE, /* the same words, but one negation more or less, or another number where a value stands at the end */
+    RV_SENSE_OPPOSITE, /* the same words, but one negation more or less, or another value behind the same word at the end; no question */
 } rv_sense_relation;
+/** rv_sense_compare - of two words ("My son is 7.", "I like tea.") all that was left out has to be the same too. */
 rv_sense_relation rv_sense_compare(const rv_sense *newer, const rv_sense *older);
 #endif

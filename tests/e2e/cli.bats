@@ -313,6 +313,29 @@ fvecs_row() {
     [[ "$output" == *"1 chunks added"* && "$output" == *"b.pdf"* && "$output" == *pdftotext* ]]
     PATH=/nowhere run "$RUVLLM" memory import "$home/notes/b.pdf"
     [[ "$output" == *"poppler-utils"* ]]
+    run --separate-stderr "$RUVLLM" memory import --json "$home/notes" "$home/none" "$home/notes/a.txt"
+    [ "$status" -eq 1 ]
+    [[ "$stderr" == *"2 of 3 were left out, the first: $home/none: No such file"* && "$stderr" == *"left out: "*b.pdf* ]]
+    echo "$output" | jq -e --arg home "$home" '.files == 1 and .failed == 2 and .left == 0 and .failed_files[0].path == $home + "/none"
+        and (.failed_files[1].why | contains("pdftotext"))'
+}
+
+@test "memory import says what is gone from a folder, and removes it when told" {
+    mkdir "$home/notes"
+    export RUVLLM_DATA="$home/its data"
+    for i in 1 2 3; do echo "The shelf number $i holds tea." > "$home/notes/$i.txt"; done
+    "$RUVLLM" memory import "$home/notes"
+    rm "$home/notes/2.txt"
+    run --separate-stderr "$RUVLLM" memory import "$home/notes" --data "$RUVLLM_DATA"
+    [ "$status" -eq 0 ]
+    [[ "$stderr" == *"1 documents"*"/notes/2.txt"*"ruvllm memory rm "*" --data '$RUVLLM_DATA'" ]]
+    command=$(echo "$stderr" | tail -1)
+    [ "$("$RUVLLM" memory search "shelf number 2" --json --mode words | jq -s 'map(select(.text | contains("2"))) | length')" -eq 1 ]
+    "$RUVLLM" memory import --json "$home/notes" | jq -e '.gone_files | length == 1'
+    eval "${command/ruvllm/\"$RUVLLM\"}"
+    "$RUVLLM" memory import --json "$home/notes" | jq -e '.gone_files == []'
+    run "$RUVLLM" memory search "shelf number 2" --json
+    [[ "$output" != *"number 2"* ]]
 }
 
 @test "memory add, search, get, list and rm tell the same story" {

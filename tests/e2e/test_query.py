@@ -195,9 +195,30 @@ def test_ids_that_cannot_be_are_not_found(server, path):
     assert get(server, path).status == 404
 
 
+def test_a_file_of_rows_is_imported_whole_or_not_at_all(server):
+    rows = '{"text": "One fine line about a kettle."}\n{"text": }\n'
+    answer = post(server, "/v1/memories/import", {"name": "rows.jsonl", "text": rows, "user": "rows"})
+    error = answer.json["error"]
+    assert answer.status == 400 and error["param"] == "text" and error["message"].startswith("rows.jsonl: line 2 column "), error
+    assert get(server, "/v1/memories?user=rows&source=rows.jsonl").json["data"] == []
+    assert post(server, "/v1/memories/import", {"name": "../rows.jsonl", "text": rows}).json["error"]["param"] == "name"
+    answer = post(server, "/v1/memories/import", {"name": "rows.jsonl", "text": rows.splitlines()[0], "user": "rows"})
+    assert answer.json["notes_added"] == 1
+
+
+def test_what_was_corrected_is_shown_when_asked_for(server):
+    old = post(server, "/v1/memories", {"text": "The kiln is fired on Monday.", "user": "kiln"}).json["id"]
+    new = post(server, "/v1/memories", {"text": "The kiln is fired on Friday.", "user": "kiln", "corrects": old}).json["id"]
+    url, body = "/v1/memories/search?query=kiln&user=kiln", {"query": "kiln", "user": "kiln"}
+    ids = lambda answer: [m["id"] for m in answer.json["data"] if m["id"] in (old, new)]
+    assert ids(get(server, url)) == ids(post(server, "/v1/memories/search", body)) == [new]
+    assert ids(get(server, url + "&with_corrected=true")) == [new, old]
+    assert ids(post(server, "/v1/memories/search", {**body, "with_corrected": True})) == [new, old]
+
+
 @pytest.mark.parametrize("path", ["/v1/memories?limit=0", "/v1/memories?usr=ann", "/v1/sessions?usr=ann", "/v1/memories?limit=x", "/v1/memories/search", "/v1/memories/search?query=a&k=1001",
                                   "/v1/memories/search?query=a&mode=x", "/v1/memories/search?query=a&recall=0.2",
-                                  "/v1/memories/search?query=a&recall=x", "/v1/memories/search?query=a&explain=2", "/v1/sessions?limit=-1"])
+                                  "/v1/memories/search?query=a&recall=x", "/v1/memories/search?query=a&explain=2", "/v1/memories/search?query=a&with_corrected=yes", "/v1/sessions?limit=-1"])
 def test_parameters_are_checked(server, path):
     assert get(server, path).status == 400
 

@@ -492,6 +492,38 @@ TEST(a_correction_takes_the_place_of_what_it_corrects)
     store_close(&s);
 }
 
+TEST(a_correction_of_one_thing_leaves_the_rest_of_a_passage)
+{
+    store s = store_open(temp_path("data"));
+    int64_t id = 0;
+    bool added;
+    rv_memory_new passage = { .type = "chunk",
+                              .text = "Cafe. The cafe opens at nine in the morning. A bowl of soup costs 4 "
+                                      "euros. Bread comes from the mill." };
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &passage, &id, &added));
+    int64_t by = add_as(s.m, NULL, "Correction: Q: When does the cafe open? A: 12:00", id);
+    add_note(s.m, "The soup kitchen of the church is closed.");
+    for (int mode = 0; mode < RV_MEMORY_MODES; mode++) {
+        rv_memory_query q = { .text = "bowl of soup costs", .k = 3, .mode = (rv_memory_mode)mode };
+        rv_memory_hits hits = ask(s.m, q);
+        CHECK(hits.n > 0 && hits.at[0].id == id && hits.at[0].corrected_by == by, "mode %d", mode);
+        CHECK(place_of(&hits, by) > 1, "mode %d: the correction is about something else", mode);
+        q.with_corrected = true;
+        hits = ask(s.m, q);
+        CHECK(place_of(&hits, by) < place_of(&hits, id), "mode %d: asked for, it comes with it", mode);
+        q = (rv_memory_query){ .text = "when is the cafe open", .k = 3, .mode = (rv_memory_mode)mode };
+        hits = ask(s.m, q);
+        CHECK(hits.at[0].id == by && has(&hits, id), "mode %d: what was corrected is asked for", mode);
+    }
+    /* a heading and one sentence are one thing */
+    passage.text = "Pool. Opening hours. The pool opens at seven.";
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &passage, &id, &added));
+    by = add_as(s.m, NULL, "At eight they let you in.", id);
+    rv_memory_hits hits = ask(s.m, (rv_memory_query){ .text = "pool opening hours", .k = 5 });
+    CHECK(hits.at[0].id == by && !has(&hits, id), "%zu hits", hits.n);
+    store_close(&s);
+}
+
 TEST(the_last_of_several_corrections_counts)
 {
     store s = store_open(temp_path("data"));

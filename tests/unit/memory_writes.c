@@ -1,6 +1,7 @@
 /* What is written is looked at first, ends when it should, and what recalls learn reaches the disk together. */
 #include "base/clock.h"
 #include "memory/memory_priv.h"
+#include "base/rng.h"
 #include "memory_helpers.h"
 
 #include <dirent.h>
@@ -104,6 +105,39 @@ TEST(what_is_said_again_in_other_words_takes_its_correction_back)
     CHECK(node.corrected_by == ten, "%lld", (long long)node.corrected_by);
     CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), ten, arena(), &node));
     CHECK(node.corrected_by == 0, "%lld", (long long)node.corrected_by);
+    CHECK_OK(rv_memory_check(s.m));
+    store_close(&s);
+}
+
+/* A vector that says nothing of what a text shares with another. */
+static rv_err whole_text(const void *self, const char *text, size_t n, float *out)
+{
+    (void)self;
+    rv_rng rng;
+    rv_rng_init(&rng, rv_hash64(text, n, 0));
+    double length = 0;
+    for (size_t i = 0; i < TOY_DIM; i++) {
+        out[i] = (float)rv_rng_unit(&rng) - 0.5f;
+        length += (double)out[i] * (double)out[i];
+    }
+    for (size_t i = 0; i < TOY_DIM; i++) {
+        out[i] = (float)((double)out[i] / sqrt(length));
+    }
+    return RV_OK;
+}
+
+TEST(of_short_texts_a_contradiction_is_seen_however_far_the_vectors_are)
+{
+    static const rv_memory_embedder far = { .name = "far", .dim = TOY_DIM, .text = whole_text };
+    store s;
+    CHECK_OK(store_open_with(&rv_heap, temp_path("data"), far, &s));
+    int64_t old = examine(s.m, "The code of the gate is 1234.", NULL).id;
+    CHECK(examine(s.m, "The code of the gate is 5678.", "ann").corrects == 0, "of another user");
+    CHECK(examine(s.m, "The code of the gate is 5678.", NULL).corrects == old, "the code");
+    old = examine(s.m, "My son is 7.", NULL).id;
+    CHECK(examine(s.m, "My daughter is 8.", NULL).corrects == 0, "another child");
+    CHECK(examine(s.m, "My son is 8.", NULL).corrects == old, "the son");
+    CHECK_OK(rv_memory_check(s.m));
     store_close(&s);
 }
 
@@ -209,15 +243,26 @@ TEST(odd_texts_are_marked_and_empty_ones_refused)
     rv_memory_added a;
     size_t done;
     rv_memory_scope scope = rv_memory_of(NULL);
-    rv_memory_new node = { .type = "note", .text = " ... --- !!! ", .examined = true };
-    CHECK_ERR(rv_memory_add_many(s.m, &scope, &node, 1, &a, &done), RV_E_ARG);
+    static const char *const empty[] = { " ... --- !!! ", "\xf0\x9f\x8e\x89\xf0\x9f\x8e\x89\xf0\x9f\x8e\x89",
+                                         "\xe2\x9d\xa4\xef\xb8\x8f \xe2\x86\x92 \xe3\x80\x82" };
+    for (size_t i = 0; i < RV_COUNT(empty); i++) { /* signs, emoji, a heart, an arrow and a full stop */
+        rv_memory_new node = { .type = "note", .text = empty[i], .examined = true };
+        CHECK_ERR(rv_memory_add_many(s.m, &scope, &node, 1, &a, &done), RV_E_ARG);
+        CHECK(strstr(rv_err_text(), "no letters or digits"), "%s", rv_err_text());
+    }
     a = examine(s.m, "la la la la la la la la la la la la la la la la", NULL);
     CHECK(a.added && strcmp(a.odd, "repeats itself") == 0, "%s", a.odd);
     rv_memory_node got;
     CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), a.id, arena(), &got));
     CHECK(got.confidence > 0.29 && got.confidence < 0.31, "%g", got.confidence);
-    a = examine(s.m, "Un texte tout \xc3\xa0 fait normal, avec quelques mots.", NULL);
-    CHECK(!*a.odd, "%s", a.odd);
+    static const char *const plain[] = { "Un texte tout \xc3\xa0 fait normal, avec quelques mots.",
+                                         "\xe8\x8c\xb6\xe6\x98\xaf\xe7\xbb\xbf\xe7\x9a\x84",
+                                         "\xe0\xa4\xae\xe0\xa5\x87\xe0\xa4\xb0\xe0\xa5\x80",
+                                         "Party \xf0\x9f\x8e\x89\xf0\x9f\x8e\x89\xf0\x9f\x8e\x89" };
+    for (size_t i = 0; i < RV_COUNT(plain); i++) {
+        a = examine(s.m, plain[i], NULL);
+        CHECK(a.added && !*a.odd, "%s: %s", plain[i], a.odd);
+    }
     store_close(&s);
 }
 
