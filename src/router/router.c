@@ -428,7 +428,7 @@ void router_agree_numbers(const rv_router *r, const rv_routed *routed, const rv_
 {
     size_t last = given->n - 1, other = last - 1;
     bool same = false;
-    float own[RV_ROUTER_ANSWERS];
+    float own[RV_ROUTER_ANSWERS] = { 0 };
     for (size_t i = given->n; i-- > 0;) {
         size_t tier = given->tier[i];
         own[i] = router_log_odds(routed->p_right[tier]) + router_surprise(r, routed, tier, given->draft[i]);

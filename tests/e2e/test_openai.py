@@ -109,14 +109,14 @@ def test_logprobs_of_chat(client, model):
 
 
 def test_logprobs_of_completions(client, model):
-    answer = client.completions.create(model=model, prompt="The town", max_tokens=5, temperature=0, logprobs=2)
+    answer = client.completions.create(model=model, prompt="The letter was written by", max_tokens=5, temperature=0, logprobs=2)
     logs = answer.choices[0].logprobs
     assert len(logs.tokens) == len(logs.token_logprobs) == len(logs.top_logprobs) == len(logs.text_offset)
     assert logs.text_offset[0] == 0 and all(len(t) <= 2 for t in logs.top_logprobs)
 
 
 def test_logit_bias_can_forbid_a_token(client, model, server):
-    ask = {"model": model, "prompt": "The town", "max_tokens": 1, "temperature": 0, "repeat_penalty": 1, "logprobs": 2}
+    ask = {"model": model, "prompt": "The letter was written by", "max_tokens": 1, "temperature": 0, "repeat_penalty": 1, "logprobs": 2}
     first = post(server, "/v1/completions", ask).json["choices"][0]["logprobs"]
     best, second = first["tokens"][0], [t for t in first["top_logprobs"][0] if t != first["tokens"][0]][0]
     for token in range(0, 4096):  # ids are not in the answer: forbid blocks until the best is gone

@@ -167,7 +167,7 @@ TEST(a_text_that_is_said_again_brings_its_tags_and_metadata)
         store_close(&s);
         s = store_open(dir);
     }
-    char names[32][8];
+    char names[32][16];
     const char *many[32];
     for (int i = 0; i < 32; i++) {
         snprintf(names[i], sizeof names[i], "t%02d", i);

@@ -180,7 +180,7 @@ TEST(a_weight_that_no_float_holds_is_refused)
 
 static int64_t add_parts(rv_memory *m, int64_t whole, char letter, size_t n)
 {
-    static char text[2000][16];
+    static char text[2000][32];
     static rv_memory_new new[2000];
     static rv_memory_scope scopes[2000];
     static rv_memory_added out[2000];

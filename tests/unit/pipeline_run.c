@@ -643,8 +643,8 @@ static rv_router *unsure_router(const rv_embed *embed)
             bool right = t == 2 || rv_rng_below(&rng, 4) != 0;
             rows[i].quality[t] = right;
             rows[i].cost[t] = (float[]){ 0.1f, 0.2f, 1 }[t];
-            rows[i].draft[t] =
-                rv_draft_of(right ? 0.95 : 0.3, right ? "[1] red" : "[1] wrong", 9, (float[RV_SAYS]){ 0 });
+            const char *says = right ? "[1] red" : "[1] wrong";
+            rows[i].draft[t] = rv_draft_of(right ? 0.95 : 0.3, says, strlen(says), (float[RV_SAYS]){ 0 });
         }
     }
     rv_router_set set = {
