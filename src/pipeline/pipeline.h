@@ -111,8 +111,9 @@ typedef struct rv_request {
 
     /* out, in the order the stages fill them */
     char request_id[37];
-    const float *plain;  /* [dim] the question as the embedder gives it; NULL: not embedded */
-    const float *vector; /* [dim] the same as feedback has turned it, for memory alone: all else has learned from plain ones */
+    const float *plain; /* [dim] the question as the embedder gives it; NULL: not embedded */
+    const float *
+        vector; /* [dim] the same as feedback has turned it, for memory alone: all else has learned from plain ones */
     rv_memory_hits hits;
     const rv_turn
         *history; /* [n_history] earlier turns of the session that go into the prompt, oldest first */
