@@ -29,12 +29,16 @@ static void drawn(int columns, const char *what, uint64_t done, char out[1024])
     cmd_bar_draw(&bar, what, done, 12345678901);
     fflush(stderr);
     dup2(kept, STDERR_FILENO);
+    close(slave);
     char all[2048];
-    ssize_t n = read(master, all, sizeof all - 1);
-    CHECK(n >= 4 && memcmp(all, "\r\033[K", 4) == 0, "%zd bytes", n);
+    size_t n = 0;
+    for (ssize_t some;
+         (some = read(master, all + n, sizeof all - 1 - n)) > 0;) { /* in pieces, and an error at the end */
+        n += (size_t)some;
+    }
+    CHECK(n >= 4 && memcmp(all, "\r\033[K", 4) == 0, "%zu bytes", n);
     all[n] = 0;
     snprintf(out, 1024, "%.1000s", all + 4);
-    close(slave);
     close(master);
     close(kept);
 }
