@@ -234,6 +234,10 @@ typedef struct rv_memory_hits {
 rv_err rv_memory_search(rv_memory *m, rv_memory_scope scope, const rv_memory_query *q, rv_arena *arena,
                         rv_memory_hits *out) RV_MUST_CHECK;
 
+/** rv_memory_says_more - whether a text says more than the one thing that a correction of it is about: more than one sentence, headings
+ * aside, or more than 300 bytes. */
+bool rv_memory_says_more(const char *text, size_t n);
+
 /** rv_memory_set_vector_weight - from now on, in searches that do not say one; 0: 1.5 times the best cosine, as at open. */
 void rv_memory_set_vector_weight(rv_memory *m, double weight);
 

@@ -479,11 +479,8 @@ static rv_err ask_graph(searching *s)
     return s->cutter ? follow_names(s, seeds, best_seeds(s, seeds)) : RV_OK;
 }
 
-/* Whether a text says more than the one thing that a correction is about. */
-static bool says_more(rv_str t)
+bool rv_memory_says_more(const char *text, size_t n)
 {
-    const char *text = t.at;
-    size_t n = t.n;
     size_t sentences = 0, words = 0;
     for (size_t i = 0; i < n && n <= ONE_THING_BYTES; i++) {
         bool blank = text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r';
@@ -571,7 +568,7 @@ static rv_err put_correction(searching *s, const node_reader *reader, candidate 
     rv_str text;
     if (!s->q->with_corrected && strcmp(type, "fact") != 0 && strcmp(type, "qa") != 0) {
         RV_TRY(read_text(reader, of->id, &text));
-        whole = !says_more(text);
+        whole = !rv_memory_says_more(text.at, text.n);
     }
     if (!whole) {
         RV_TRY(read_text(reader, last, &text));

@@ -42,24 +42,13 @@ static size_t last_correction(const rv_request *r, size_t i)
     return last;
 }
 
-/* Whether more than one sentence stands in text. */
-static bool says_more_than_one_thing(const char *text)
-{
-    for (const char *at = text; (at += strcspn(at, ".!?\n"))[0]; at++) {
-        const char *next = at + 1 + strspn(at + 1, " \r\n\t");
-        if (*next && (next > at + 1 || *at == '\n')) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* A corrected passage often says other things as well; then it stays, behind its correction. It goes when the question is the
- * one that was corrected, or when there is nothing else in it: a single sentence, or a node made from one answer. */
+ * one that was corrected, or when there is nothing else in it. */
 static bool is_outdated(const rv_request *r, const rv_memory_node *node, const rv_memory_node *correction)
 {
     return strcmp(node->type, "fact") == 0 || strcmp(node->type, "qa") == 0 ||
-           !says_more_than_one_thing(node->text) || rv_recall_same_question(r, correction->text) != NULL;
+           !rv_memory_says_more(node->text, strlen(node->text)) ||
+           rv_recall_same_question(r, correction->text) != NULL;
 }
 
 /* Whether a correction is nearer to the question than the passage it corrects; one that was only brought along is not. It then

@@ -83,7 +83,7 @@ TEST(a_correction_stands_before_what_it_corrects)
     fixture f;
     open_fixture(&f, 512, "Who?");
     add_hit(&f, 1, "Other.", 0);
-    add_hit(&f, 2, "Wrong. In part.", 4);
+    add_hit(&f, 2, "Wrong in this part. Right in the other.", 4);
     add_hit(&f, 3, "More.", 0);
     add_hit(&f, 4, "Correction.", 0);
     f.nodes[3].score =
@@ -98,7 +98,7 @@ TEST(a_correction_of_something_else_in_a_passage_stands_behind_it)
     for (int found = 0; found < 2; found++) {
         fixture f;
         open_fixture(&f, 512, "Who?");
-        add_hit(&f, 2, "Wrong. In part.", 4);
+        add_hit(&f, 2, "Wrong in this part. Right in the other.", 4);
         add_hit(&f, 4, "Correction.", 0);
         f.nodes[1].vector_score = found ? 0.4 : NAN;
         CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
@@ -228,10 +228,10 @@ TEST(what_says_nothing_but_what_was_wrong_is_left_out)
     static const struct {
         const char *text, *sources;
     } cases[] = {
-        { "It opens at 9.30", "4 3" },          { "It opens at 9:00.", "4 3" },
-        { "It opens at 9:00.\n", "4 3" },       { "It opens. Late.", "4 2 3" },
-        { "Title\nIt opens.", "4 2 3" },        { "It opens! It closes", "4 2 3" },
-        { "It opens at 9:00?! Yes.", "4 2 3" },
+        { "It opens at 9.30", "4 3" },        { "It opens at 9:00.", "4 3" },
+        { "It opens at 9:00.\n", "4 3" },     { "It opens late. It closes early.", "4 2 3" },
+        { "Title\nIt opens late.", "4 3" },   { "It opens late!\nIt closes early", "4 2 3" },
+        { "It opens at 9:00?! Yes.", "4 3" },
     };
     for (size_t i = 0; i < RV_COUNT(cases); i++) {
         fixture f;
@@ -249,8 +249,8 @@ TEST(a_chain_of_corrections_gives_the_last_one_and_a_ring_ends)
 {
     fixture f;
     open_fixture(&f, 512, "Who?");
-    add_hit(&f, 1, "First. And more.", 2);
-    add_hit(&f, 2, "Second. And more.", 3);
+    add_hit(&f, 1, "The first of them. And something more.", 2);
+    add_hit(&f, 2, "The second of them. And something more.", 3);
     add_hit(&f, 3, "Third.", 0);
     f.nodes[1].type = f.nodes[2].type = "fact";
     CHECK_OK(rv_stage_attend(&f.pipeline, &f.request, f.engine));
