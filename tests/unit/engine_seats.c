@@ -1,0 +1,131 @@
+/* Who takes over which beginning, and what it costs those it came from. */
+#include "engine/batch_priv.h"
+#include "base/rng.h"
+#include "engine/engine.h"
+#include "test.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+
+enum { CONTEXT = 1024, VOCAB = 1024 };
+
+/* A batch without an engine around it, whose calls are made one after another on one thread. */
+typedef struct bench {
+    rv_lfm2_file *file;
+    rv_lfm2 *model;
+    rv_budget *budget;
+    rv_kv *kv;
+    rv_turn *turn;
+    rv_batch *batch;
+} bench;
+
+static bench open_bench(rv_type type)
+{
+    bench b = { 0 };
+    CHECK_OK(rv_lfm2_file_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), false, &b.file));
+    rv_lfm2_options how = { .max_segments = 2, .max_rows = 2 + RV_DRAFTS_STEP };
+    CHECK_OK(rv_lfm2_open(&rv_heap, b.file, how, &b.model));
+    rv_kv_shape shape = rv_lfm2_kv_shape(b.file, type);
+    CHECK_OK(rv_budget_new(&rv_heap, 1 << 20, &b.budget));
+    CHECK_OK(rv_kv_new(&rv_heap, &shape, b.budget, &b.kv));
+    CHECK_OK(rv_turn_new(&rv_heap, &b.turn));
+    rv_batch_options options = { .turn = b.turn,
+                                 .n_ctx = CONTEXT,
+                                 .max_sequences = 2,
+                                 .n_vocab = VOCAB,
+                                 .state_bytes = rv_kv_state_bytes(&shape),
+                                 .budget = b.budget };
+    CHECK_OK(rv_batch_new(&rv_heap, b.model, b.kv, options, &b.batch));
+    return b;
+}
+
+static void close_bench(bench *b)
+{
+    CHECK_OK(rv_batch_check(b->batch));
+    rv_batch_free(b->batch);
+    rv_kv_free(b->kv);
+    rv_budget_free(b->budget);
+    rv_turn_free(b->turn);
+    rv_lfm2_close(b->model);
+    rv_lfm2_file_close(b->file);
+}
+
+static void random_ids(int32_t *ids, size_t n, uint64_t seed)
+{
+    rv_rng rng;
+    rv_rng_init(&rng, seed);
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = (int32_t)rv_rng_below(&rng, VOCAB);
+    }
+}
+
+/* Feeds the token at ids[until - 1] with guesses behind it, all of which go in. */
+static void feed_guesses(bench *b, rv_call *c, size_t until)
+{
+    c->n_drafts = RV_DRAFTS_MAX;
+    c->all_drafts = true;
+    CHECK_OK(rv_batch_feed(b->batch, c, until));
+    CHECK(c->fed == until + RV_DRAFTS_MAX, "%zu tokens fed", c->fed);
+    c->n_drafts = 0;
+}
+
+/* The answer that guesses has passed the border of a window with them, and another request begins with the very same tokens. */
+TEST(guesses_that_are_taken_back_are_nobody_elses_beginning)
+{
+    enum { BORDER = RV_KV_WINDOW, GUESSED = BORDER - 2, END = BORDER + 10 };
+    bench b = open_bench(RV_Q8_0);
+    int32_t ids[END];
+    random_ids(ids, END, 3);
+    rv_call one = { .prompt = ids, .n_prompt = 200, .most_tokens = END };
+    CHECK_OK(rv_batch_feed(b.batch, &one, 200));
+    memcpy(one.ids, ids, sizeof ids);
+    CHECK_OK(rv_batch_feed(b.batch, &one, GUESSED - 1));
+    feed_guesses(&b, &one, GUESSED);
+    rv_call other = { .prompt = ids, .n_prompt = BORDER + 6, .most_tokens = END };
+    CHECK_OK(rv_batch_feed(b.batch, &other, BORDER + 6));
+    CHECK(other.cached > 0, "nothing in common");
+    rv_batch_take_back(b.batch, &one, GUESSED);
+    random_ids(one.ids + GUESSED, END - GUESSED, 4);
+    for (size_t n = GUESSED + 1; n <= END; n++) {
+        CHECK_OK(rv_batch_feed(b.batch, &one, n));
+    }
+    memcpy(other.ids, ids, sizeof ids);
+    CHECK_OK(rv_batch_feed(b.batch, &other, END));
+    static float row[VOCAB];
+    memcpy(row, rv_batch_logits(b.batch, &other, END), sizeof row);
+    rv_batch_end(b.batch, &one);
+    rv_batch_end(b.batch, &other);
+    close_bench(&b);
+
+    b = open_bench(RV_Q8_0);
+    rv_call alone = { .prompt = ids, .n_prompt = END, .most_tokens = END };
+    CHECK_OK(rv_batch_feed(b.batch, &alone, END));
+    CHECK(memcmp(row, rv_batch_logits(b.batch, &alone, END), sizeof row) == 0, "other numbers than alone");
+    rv_batch_end(b.batch, &alone);
+    close_bench(&b);
+}
+
+TEST(who_was_promised_room_has_it_when_another_request_begins_with_its_guesses)
+{
+    enum { PROMPT = 26, MOST = 64 };
+    bench b = open_bench(RV_F16);
+    int32_t ids[MOST];
+    random_ids(ids, MOST, 5);
+    rv_call one = { .prompt = ids, .n_prompt = PROMPT, .most_tokens = MOST };
+    CHECK_OK(rv_batch_feed(b.batch, &one, PROMPT));
+    memcpy(one.ids, ids, sizeof ids);
+    feed_guesses(&b, &one, PROMPT + 1);
+    rv_call other = { .prompt = ids, .n_prompt = PROMPT + 9, .most_tokens = MOST };
+    CHECK_OK(rv_batch_feed(b.batch, &other, PROMPT + 9));
+    size_t left = rv_budget_room(b.budget);
+    CHECK(rv_budget_claim(b.budget, RV_BUDGET_ROUTER, left), "the rest is somebody else's");
+    rv_batch_take_back(b.batch, &one, PROMPT + 1);
+    for (size_t n = PROMPT + 2; n <= MOST; n++) {
+        CHECK_OK(rv_batch_feed(b.batch, &one, n));
+    }
+    rv_budget_release(b.budget, RV_BUDGET_ROUTER, left);
+    rv_batch_end(b.batch, &one);
+    rv_batch_end(b.batch, &other);
+    close_bench(&b);
+}
