@@ -64,7 +64,7 @@ static size_t common_beginning(const entry *e, const rv_call *c)
     size_t n = rv_kv_seq_tokens(e->seq), same = 0;
     n = e->owner && e->owner->until < n ? e->owner->until : n; /* guesses behind may be taken back */
     n = n < c->n_prompt - 1 ? n : c->n_prompt - 1; /* the last token has to be fed, for its logits */
-    if (e->lora != lora_id(c) || e->tenant != c->tenant) {
+    if (e->forget || e->lora != lora_id(c) || e->tenant != c->tenant) {
         return 0;
     }
     while (same < n && e->ids[same] == c->prompt[same]) {

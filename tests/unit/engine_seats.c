@@ -129,3 +129,23 @@ TEST(who_was_promised_room_has_it_when_another_request_begins_with_its_guesses)
     rv_batch_end(b.batch, &other);
     close_bench(&b);
 }
+
+TEST(what_is_forgotten_while_it_runs_is_taken_over_by_nobody)
+{
+    bench b = open_bench(RV_F16);
+    int32_t ids[120];
+    random_ids(ids, 120, 6);
+    rv_call one = { .prompt = ids, .n_prompt = 100, .most_tokens = 120 };
+    CHECK_OK(rv_batch_feed(b.batch, &one, 100));
+    rv_batch_forget(b.batch);
+    rv_call other = { .prompt = ids, .n_prompt = 110, .most_tokens = 120 };
+    CHECK_OK(rv_batch_feed(b.batch, &other, 110));
+    CHECK(other.cached == 0, "%zu tokens were taken over", other.cached);
+    rv_batch_end(b.batch, &one);
+    rv_batch_end(b.batch, &other);
+    rv_call later = { .prompt = ids, .n_prompt = 115, .most_tokens = 120 };
+    CHECK_OK(rv_batch_feed(b.batch, &later, 115));
+    CHECK(later.cached == 110, "%zu tokens were taken over", later.cached);
+    rv_batch_end(b.batch, &later);
+    close_bench(&b);
+}
