@@ -109,12 +109,21 @@ static entry *find_victim(rv_batch *b, const entry *keep, const entry *also, boo
     return victim;
 }
 
+/* Before it is given up; the saver is told. */
+static bool has_to_be_saved(rv_batch *b, entry *e)
+{
+    if (!is_unsaved(b, e)) {
+        return false;
+    }
+    e->wanted = true;
+    pthread_cond_signal(&b->unsaved);
+    return true;
+}
+
 /* False: not yet, it has to be saved first. */
 static bool give_up(rv_batch *b, entry *e)
 {
-    if (is_unsaved(b, e)) {
-        e->wanted = true;
-        pthread_cond_signal(&b->unsaved);
+    if (has_to_be_saved(b, e)) {
         return false;
     }
     rv_kv_rewind(e->seq, 0);
@@ -237,6 +246,17 @@ static bool is_on_shelf(rv_batch *b, rv_call *c, size_t resident)
     return c->found.reusable > 0;
 }
 
+/* Others than this one, whose room comes back: when they end, or when they are saved. */
+static bool others_hold_room(const rv_batch *b, const entry *but)
+{
+    for (size_t i = 0; i < b->n_entries; i++) {
+        if (&b->entries[i] != but && rv_kv_seq_tokens(b->entries[i].seq)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A sequence with a promise for all the call may need and the most of its prompt. NULL: no room now. */
 static entry *prepare_entry(rv_batch *b, rv_call *c)
 {
@@ -248,7 +268,7 @@ static entry *prepare_entry(rv_batch *b, rv_call *c)
     bool idle = source && !is_taken(source);
     if (!idle || 2 * reusable < rv_kv_seq_tokens(source->seq)) {
         entry *e = fork_entry(b, c, source, reusable);
-        if (e || !idle) {
+        if (e || !idle || has_to_be_saved(b, source)) {
             return e;
         }
     }
@@ -257,6 +277,9 @@ static entry *prepare_entry(rv_batch *b, rv_call *c)
         if (promise(b, source, c, NULL)) {
             return source;
         }
+    }
+    if (others_hold_room(b, source)) {
+        return NULL;
     }
     rv_kv_rewind(source->seq, 0); /* its marks may be what is in the way */
     return promise(b, source, c, NULL) ? source : NULL;

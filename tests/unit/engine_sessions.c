@@ -389,3 +389,40 @@ TEST(a_forgotten_conversation_is_neither_gone_on_with_nor_written)
     close_house(&h);
     CHECK(files_in(dir, name) == 0, "%s", name);
 }
+
+/* Two conversations fill the pool, none of them written yet. The first goes on and needs more room than there is: the other one is
+ * written down for it, which takes a moment. */
+TEST(a_conversation_that_waits_for_room_keeps_what_it_has)
+{
+    enum { PAGE = 4160, STATE = 1536 };
+    const char *dir = temp_path("kv");
+    static talk talks[2];
+    memset(talks, 0, sizeof talks);
+    house h = open_house(dir, RV_F16, 2, 66 * PAGE + 4 * STATE, 1 << 28);
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_OK(turn(h.engine, &talks[i], i, 400));
+    }
+    CHECK_OK(turn(h.engine, &talks[0], 0, 200));
+    CHECK(talks[0].cached == 423, "%zu tokens taken over", talks[0].cached);
+    CHECK_OK(turn(h.engine, &talks[1], 1, 20));
+    CHECK(talks[1].cached == 423, "%zu tokens read back", talks[1].cached);
+    close_house(&h);
+}
+
+/* One seat, so two sequences. A third conversation has the beginning of the first one: the longer rest of that is not lost for it. */
+TEST(a_conversation_whose_beginning_another_one_takes_is_written_first)
+{
+    const char *dir = temp_path("kv");
+    static talk talks[3];
+    memset(talks, 0, sizeof talks);
+    house h = open_house(dir, RV_F16, 1, 0, 1 << 28);
+    CHECK_OK(turn(h.engine, &talks[0], 0, 700));
+    CHECK_OK(turn(h.engine, &talks[1], 1, 100));
+    memcpy(talks[2].ids, talks[0].ids, 300 * sizeof *talks[2].ids);
+    talks[2].n = 300;
+    CHECK_OK(turn(h.engine, &talks[2], 2, 20));
+    CHECK(talks[2].cached == 256, "%zu tokens taken over", talks[2].cached);
+    CHECK_OK(turn(h.engine, &talks[0], 0, 20));
+    CHECK(talks[0].cached == 723, "%zu tokens taken over", talks[0].cached);
+    close_house(&h);
+}
