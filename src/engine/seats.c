@@ -227,6 +227,9 @@ static entry *fork_entry(rv_batch *b, const rv_call *c, const entry *source, siz
 static entry *restoring_entry(rv_batch *b, rv_call *c)
 {
     entry *e = fork_entry(b, c, NULL, 0);
+    if (e) { /* nobody promised room for its marks; without, it is computed again */
+        (void)make_room(b, c->found.outline.n_marks * b->how.state_bytes, e, NULL);
+    }
     if (e && rv_kv_rebuild(e->seq, &c->found.outline)) {
         c->found.reusable = 0; /* that has ended the promise */
         e = promise(b, e, c, NULL) ? e : NULL;
