@@ -78,7 +78,8 @@ void rv_backend_put(rv_backend *b, rv_engine *engine);
 /** rv_backend_warm - begin to load the default model, if there is one. Any thread. */
 void rv_backend_warm(rv_backend *b);
 
-/** rv_backend_forget - rv_engine_forget of all models that are loaded. Any thread. */
+/** rv_backend_forget - rv_engine_forget of all models that are loaded; one that is being dropped has written what it writes to the
+ * shelf. Any thread. */
 void rv_backend_forget(rv_backend *b);
 
 typedef struct rv_backend_request {
