@@ -447,19 +447,16 @@ static bool may_step(const rv_batch *b)
     return !b->busy && any && (!out || rv_clock_ms() >= b->gather_until);
 }
 
-/* look: somebody may raise a flag without telling. */
+/* look: somebody may raise a flag without telling. Nor does anybody tell when answers have been waited for long enough, which may
+ * have come to pass since the caller looked: only what a step ends with is sure to be told. */
 static void wait_changed(rv_batch *b, bool look)
 {
-    double ms = RV_LOOK_MS, left = b->gather_until - rv_clock_ms();
-    bool gathering = !b->busy && left > 0;
-    if (!look && !gathering) {
+    if (b->busy && !look) {
         pthread_cond_wait(&b->changed, &b->lock);
         return;
     }
-    if (gathering && left < ms) {
-        ms = left;
-    }
-    rv_cond_wait_ms(&b->changed, &b->lock, ms);
+    double left = b->gather_until - rv_clock_ms();
+    rv_cond_wait_ms(&b->changed, &b->lock, !b->busy && left > 0 && left < RV_LOOK_MS ? left : RV_LOOK_MS);
 }
 
 /* Nobody of those who could be let in last time was this one. */
