@@ -81,7 +81,7 @@ void rv_batch_free(rv_batch *b)
     rv_free(b->mem, b);
 }
 
-static void finish(rv_call *c, rv_err err)
+void rv_call_finish(rv_call *c, rv_err err)
 {
     c->state = RV_CALL_OUT;
     c->late = false;
@@ -384,7 +384,7 @@ static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
         }
         c->state = RV_CALL_READY;
         if (err || rv_call_tokens(c) >= c->goal) {
-            finish(c, err);
+            rv_call_finish(c, err);
         }
     }
     if (b->pure && !err && tokens) {
@@ -488,7 +488,7 @@ static void feed(rv_batch *b, rv_call *c, size_t goal)
                 b->full_until = 0; /* the next one may need less */
             }
             c->cancelled = true;
-            finish(c, RV_OK);
+            rv_call_finish(c, RV_OK);
             pthread_cond_broadcast(&b->changed);
         } else if (may_step(b)) {
             step(b, c);
@@ -545,6 +545,7 @@ void rv_batch_end(rv_batch *b, rv_call *c)
     c->entry->used = ++b->stamps;
     c->entry->forget |= c->measuring;
     b->seats[c->seat] = NULL;
+    rv_budget_end(b->how.budget);
     b->full_until = 0;
     pthread_cond_signal(&b->unsaved);
     pthread_cond_broadcast(&b->changed);

@@ -12,7 +12,8 @@ enum {
     SAVE_LOOK_MS = 100,  /* how often somebody looks whether that is so */
     SAVE_LEAST = 64,     /* tokens that are worth a file */
     RESTORE_LEAST = 32,  /* tokens that are worth reading one */
-    OPEN_TRIES = 100     /* every RV_LOOK_MS, to find room for an empty sequence */
+    OPEN_TRIES = 100,    /* every RV_LOOK_MS, to find room for an empty sequence */
+    HOPELESS_MS = 2000   /* nobody is there who would give back room; who has just ended may still do so */
 };
 
 static uint64_t lora_id(const rv_call *c)
@@ -344,6 +345,7 @@ static bool let_in(rv_batch *b, rv_call *c)
     e->tenant = c->tenant;
     c->entry = e;
     c->ids = e->ids;
+    rv_budget_begin(b->how.budget);
     c->stamp = ++b->stamps;
     remember_tenant(b, c);
     c->admitted_ms = rv_clock_ms();
@@ -391,6 +393,18 @@ void rv_seats_leave(rv_batch *b, rv_call *c)
     *link = c->next;
 }
 
+/* Found no room just now. What is held for good, or by others who wait, never becomes room. */
+static bool is_hopeless(const rv_batch *b, rv_call *c)
+{
+    double now = rv_clock_ms();
+    if (!rv_budget_is_idle(b->how.budget)) {
+        c->hopeless_since = 0;
+        return false;
+    }
+    c->hopeless_since = c->hopeless_since > 0 ? c->hopeless_since : now;
+    return now - c->hopeless_since >= HOPELESS_MS;
+}
+
 void rv_seats_let_in(rv_batch *b)
 {
     rv_seats_tidy(b);
@@ -398,6 +412,13 @@ void rv_seats_let_in(rv_batch *b)
     for (rv_call *c; rv_clock_ms() >= b->full_until && (c = rv_seats_first(b));) {
         if (let_in(b, c)) {
             rv_seats_leave(b, c);
+        } else if (is_hopeless(b, c)) {
+            rv_seats_leave(b, c);
+            rv_call_finish(
+                c, rv_fail(RV_E_FULL,
+                           "no room for a sequence of %zu tokens: the memory pool of %zu bytes has "
+                           "%zu, and nobody will give any back; ask for less, or give the pool more",
+                           c->most_tokens, rv_budget_bytes(b->how.budget), rv_budget_room(b->how.budget)));
         } else {
             b->full_until = rv_clock_ms() + RV_LOOK_MS;
         }
@@ -445,6 +466,7 @@ static void save(rv_batch *b, entry *e)
     rv_shelf_key key = key_of(b, e->lora, e->tenant);
     rv_kv_outline_get(e->seq, &outline);
     e->saving = true;
+    rv_budget_begin(b->how.budget);
     pthread_mutex_unlock(&b->lock);
     if (rv_shelf_write(b->how.shelf, &key, &outline, e->ids, e->seq)) {
         rv_log(RV_LOG_WARN, "kv.not_saved", "why", rv_err_text(), (char *)NULL);
@@ -452,6 +474,7 @@ static void save(rv_batch *b, entry *e)
     pthread_mutex_lock(&b->lock);
     e->saved = outline.n_tokens; /* also when it failed: trying again would hold up those who need its room */
     e->saving = e->wanted = false;
+    rv_budget_end(b->how.budget);
     b->full_until = 0;
     pthread_cond_broadcast(&b->changed);
 }

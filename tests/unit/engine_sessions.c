@@ -362,6 +362,55 @@ TEST(what_is_idle_in_one_model_makes_room_for_another)
     rv_budget_free(budget);
 }
 
+static void *cancel_later(void *flag)
+{
+    for (int i = 0; i < 600 && !atomic_load((atomic_bool *)flag); i++) {
+        usleep(100000);
+    }
+    atomic_store((atomic_bool *)flag, true);
+    return NULL;
+}
+
+/* The states of a second model have taken what a whole context of the first one needs. */
+TEST(who_can_never_have_room_is_told_so)
+{
+    enum { PAGE = 4160, STATE = 1536, POOL = 64 * PAGE + 5 * STATE };
+    rv_budget *budget = NULL;
+    rv_engine *engines[2];
+    rv_engine_options how = rv_engine_options_default();
+    CHECK_OK(rv_budget_new(&rv_heap, POOL, &budget));
+    how.max_context = CONTEXT;
+    how.max_sequences = 2;
+    how.budget = budget;
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_OK(rv_engine_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), how, &engines[i]));
+    }
+    static const int32_t prompt[] = { 1, 2, 3 };
+    atomic_bool cancel = false;
+    rv_generate all = { .prompt = prompt,
+                        .n_prompt = 3,
+                        .n_logprobs = -1,
+                        .sampling = rv_sampling_default(),
+                        .ignore_end = true,
+                        .cancel = &cancel };
+    rv_generated done;
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, cancel_later, &cancel) == 0, "thread");
+    CHECK_ERR(rv_engine_generate(engines[0], &all, &done), RV_E_FULL);
+    CHECK(strstr(rv_err_text(), "1023 tokens"), "%s", rv_err_text());
+    atomic_store(&cancel, true);
+    pthread_join(thread, NULL);
+    all.max_tokens = 20;
+    all.cancel = NULL;
+    CHECK_OK(rv_engine_generate(engines[0], &all, &done));
+    CHECK(done.completion_tokens == 20, "%zu tokens", done.completion_tokens);
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_OK(rv_engine_check(engines[i]));
+        rv_engine_close(engines[i]);
+    }
+    rv_budget_free(budget);
+}
+
 TEST(a_forgotten_conversation_is_neither_gone_on_with_nor_written)
 {
     const char *dir = temp_path("kv");
