@@ -254,7 +254,8 @@ static bool is_on_shelf(rv_batch *b, rv_call *c, size_t resident)
 static bool others_hold_room(const rv_batch *b, const entry *but)
 {
     for (size_t i = 0; i < b->n_entries; i++) {
-        if (&b->entries[i] != but && rv_kv_seq_tokens(b->entries[i].seq)) {
+        const entry *e = &b->entries[i];
+        if (e != but && (is_taken(e) || rv_kv_seq_tokens(e->seq))) {
             return true;
         }
     }

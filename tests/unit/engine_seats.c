@@ -5,12 +5,12 @@
 #include "test.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <string.h>
+#include <time.h>
 
 enum { CONTEXT = 1024, VOCAB = 1024 };
 
-/* A batch without an engine around it, whose calls are made one after another on one thread. */
+/* A batch without an engine around it. */
 typedef struct bench {
     rv_lfm2_file *file;
     rv_lfm2 *model;
@@ -20,14 +20,15 @@ typedef struct bench {
     rv_batch *batch;
 } bench;
 
-static bench open_bench(rv_type type)
+static bench open_bench(rv_type type, size_t pages)
 {
     bench b = { 0 };
     CHECK_OK(rv_lfm2_file_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), false, &b.file));
     rv_lfm2_options how = { .max_segments = 2, .max_rows = 2 + RV_DRAFTS_STEP };
     CHECK_OK(rv_lfm2_open(&rv_heap, b.file, how, &b.model));
     rv_kv_shape shape = rv_lfm2_kv_shape(b.file, type);
-    CHECK_OK(rv_budget_new(&rv_heap, 1 << 20, &b.budget));
+    size_t states = 5 * rv_kv_state_bytes(&shape); /* of two sequences for each seat, and a mark */
+    CHECK_OK(rv_budget_new(&rv_heap, states + pages * rv_kv_page_bytes(&shape), &b.budget));
     CHECK_OK(rv_kv_new(&rv_heap, &shape, b.budget, &b.kv));
     CHECK_OK(rv_turn_new(&rv_heap, &b.turn));
     rv_batch_options options = { .turn = b.turn,
@@ -74,7 +75,7 @@ static void feed_guesses(bench *b, rv_call *c, size_t until)
 TEST(guesses_that_are_taken_back_are_nobody_elses_beginning)
 {
     enum { BORDER = RV_KV_WINDOW, GUESSED = BORDER - 2, END = BORDER + 10 };
-    bench b = open_bench(RV_Q8_0);
+    bench b = open_bench(RV_Q8_0, 200);
     int32_t ids[END];
     random_ids(ids, END, 3);
     rv_call one = { .prompt = ids, .n_prompt = 200, .most_tokens = END };
@@ -98,7 +99,7 @@ TEST(guesses_that_are_taken_back_are_nobody_elses_beginning)
     rv_batch_end(b.batch, &other);
     close_bench(&b);
 
-    b = open_bench(RV_Q8_0);
+    b = open_bench(RV_Q8_0, 200);
     rv_call alone = { .prompt = ids, .n_prompt = END, .most_tokens = END };
     CHECK_OK(rv_batch_feed(b.batch, &alone, END));
     CHECK(memcmp(row, rv_batch_logits(b.batch, &alone, END), sizeof row) == 0, "other numbers than alone");
@@ -109,7 +110,7 @@ TEST(guesses_that_are_taken_back_are_nobody_elses_beginning)
 TEST(who_was_promised_room_has_it_when_another_request_begins_with_its_guesses)
 {
     enum { PROMPT = 26, MOST = 64 };
-    bench b = open_bench(RV_F16);
+    bench b = open_bench(RV_F16, 200);
     int32_t ids[MOST];
     random_ids(ids, MOST, 5);
     rv_call one = { .prompt = ids, .n_prompt = PROMPT, .most_tokens = MOST };
@@ -132,7 +133,7 @@ TEST(who_was_promised_room_has_it_when_another_request_begins_with_its_guesses)
 
 TEST(what_is_forgotten_while_it_runs_is_taken_over_by_nobody)
 {
-    bench b = open_bench(RV_F16);
+    bench b = open_bench(RV_F16, 200);
     int32_t ids[120];
     random_ids(ids, 120, 6);
     rv_call one = { .prompt = ids, .n_prompt = 100, .most_tokens = 120 };
@@ -147,5 +148,50 @@ TEST(what_is_forgotten_while_it_runs_is_taken_over_by_nobody)
     CHECK_OK(rv_batch_feed(b.batch, &later, 115));
     CHECK(later.cached == 110, "%zu tokens were taken over", later.cached);
     rv_batch_end(b.batch, &later);
+    close_bench(&b);
+}
+
+typedef struct job {
+    bench *bench;
+    rv_call call;
+    rv_err err;
+} job;
+
+static void *run_job(void *arg)
+{
+    job *j = arg;
+    j->err = rv_batch_feed(j->bench->batch, &j->call, j->call.n_prompt);
+    rv_batch_end(j->bench->batch, &j->call);
+    return NULL;
+}
+
+static void start(job *j, pthread_t *thread)
+{
+    CHECK(pthread_create(thread, NULL, run_job, j) == 0, "thread");
+    nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL); /* it is in line */
+}
+
+/* Both come before the next step; the first has been let in, and has no token yet, when there is no room for the second. */
+TEST(who_waits_for_one_that_has_just_been_let_in_keeps_its_beginning)
+{
+    enum { SHORT = 160, LONG = 320 };
+    bench b = open_bench(RV_F16, SHORT / RV_KV_PAGE_TOKENS + LONG / RV_KV_PAGE_TOKENS + 5);
+    int32_t ids[LONG], others[LONG];
+    random_ids(ids, LONG, 7);
+    random_ids(others, LONG, 8);
+    rv_call before = { .prompt = ids, .n_prompt = SHORT, .most_tokens = SHORT };
+    CHECK_OK(rv_batch_feed(b.batch, &before, SHORT));
+    rv_batch_end(b.batch, &before);
+    job first = { &b, { .prompt = others, .n_prompt = LONG, .most_tokens = LONG }, RV_OK };
+    job second = { &b, { .prompt = ids, .n_prompt = LONG, .most_tokens = LONG }, RV_OK };
+    pthread_t threads[2];
+    CHECK(rv_turn_begin(b.turn, NULL), "the turn");
+    start(&first, &threads[0]);
+    start(&second, &threads[1]);
+    rv_turn_end(b.turn);
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    CHECK(!first.err && !second.err, "%s, %s", rv_err_name(first.err), rv_err_name(second.err));
+    CHECK(second.call.cached == SHORT, "%zu tokens were taken over", second.call.cached);
     close_bench(&b);
 }
