@@ -130,7 +130,9 @@ typedef struct rv_generate {
     rv_engine *
         draft_model; /* a smaller model with the same vocabulary, which may be at other work meanwhile; alive until the
                                answer is there. NULL: none */
-    uint64_t tenant;   /* whose request it is: tenants get seats and time for prompts in turns. 0: its own */
+    /* whose request it is: tenants get seats and time for prompts in turns, and take over nothing of each other's. 0: turns of its
+     * own; what is kept of such requests is kept for all of them */
+    uint64_t tenant;
     bool keep_control; /* print control tokens (raw completions, and tool calls, which need their markers) */
     bool private;      /* never written to the shelf */
     const atomic_bool

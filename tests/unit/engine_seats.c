@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { CONTEXT = 1024, VOCAB = 1024 };
+enum { CONTEXT = 1024, VOCAB = 1024, SEATS = 3 };
 
 /* A batch without an engine around it. */
 typedef struct bench {
@@ -24,16 +24,16 @@ static bench open_bench(rv_type type, size_t pages)
 {
     bench b = { 0 };
     CHECK_OK(rv_lfm2_file_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), false, &b.file));
-    rv_lfm2_options how = { .max_segments = 2, .max_rows = 2 + RV_DRAFTS_STEP };
+    rv_lfm2_options how = { .max_segments = SEATS, .max_rows = SEATS + RV_DRAFTS_STEP };
     CHECK_OK(rv_lfm2_open(&rv_heap, b.file, how, &b.model));
     rv_kv_shape shape = rv_lfm2_kv_shape(b.file, type);
-    size_t states = 5 * rv_kv_state_bytes(&shape); /* of two sequences for each seat, and a mark */
+    size_t states = (2 * SEATS + 1) * rv_kv_state_bytes(&shape); /* two sequences for each seat, and a mark */
     CHECK_OK(rv_budget_new(&rv_heap, states + pages * rv_kv_page_bytes(&shape), &b.budget));
     CHECK_OK(rv_kv_new(&rv_heap, &shape, b.budget, &b.kv));
     CHECK_OK(rv_turn_new(&rv_heap, &b.turn));
     rv_batch_options options = { .turn = b.turn,
                                  .n_ctx = CONTEXT,
-                                 .max_sequences = 2,
+                                 .max_sequences = SEATS,
                                  .n_vocab = VOCAB,
                                  .state_bytes = rv_kv_state_bytes(&shape),
                                  .budget = b.budget };
@@ -194,4 +194,106 @@ TEST(who_waits_for_one_that_has_just_been_let_in_keeps_its_beginning)
     CHECK(!first.err && !second.err, "%s, %s", rv_err_name(first.err), rv_err_name(second.err));
     CHECK(second.call.cached == SHORT, "%zu tokens were taken over", second.call.cached);
     close_bench(&b);
+}
+
+/* A request that knows what it will have said, and guesses it, or something else. */
+typedef struct story {
+    bool runs;
+    rv_call call;
+    int32_t ids[CONTEXT];
+    size_t n, end;
+} story;
+
+/* Its prompt is new, or as much as another one holds just now, guesses included, and something behind it. */
+static void begin_story(bench *b, story *all, story *s, rv_rng *rng)
+{
+    const story *other = &all[rv_rng_below(rng, SEATS)];
+    size_t shared = 0;
+    *s = (story){ .runs = true };
+    random_ids(s->ids, CONTEXT, rv_rng_next(rng));
+    if (other != s && other->runs && rv_rng_below(rng, 4)) {
+        shared = other->call.fed - rv_rng_below(rng, 8 < other->call.fed ? 8 : other->call.fed);
+        shared = shared < CONTEXT / 2 ? shared : CONTEXT / 2;
+        memcpy(s->ids, other->call.ids, shared * sizeof *s->ids);
+    }
+    s->n = shared + 1 + rv_rng_below(rng, 300);
+    s->end = s->n + 1 + rv_rng_below(rng, 60);
+    s->call = (rv_call){ .prompt = s->ids, .n_prompt = s->n, .most_tokens = s->end };
+    CHECK_OK(rv_batch_feed(b->batch, &s->call, s->n));
+}
+
+/* One token on, with guesses behind it of which the first few are right. */
+static void go_on(bench *b, story *s, rv_rng *rng)
+{
+    rv_call *c = &s->call;
+    if (s->n < c->fed) { /* what is behind the tokens that were right */
+        rv_batch_take_back(b->batch, c, s->n);
+    }
+    size_t left = s->end - s->n - 1, most = left < RV_DRAFTS_MAX ? left : RV_DRAFTS_MAX;
+    size_t right = rv_rng_below(rng, most + 1);
+    random_ids(c->ids + s->n, 1 + most, rv_rng_next(rng));
+    memcpy(c->ids + s->n, s->ids + s->n, (1 + right) * sizeof *c->ids);
+    c->n_drafts = most;
+    c->all_drafts = true;
+    CHECK_OK(rv_batch_feed(b->batch, c, s->n + 1));
+    size_t said = s->n + 1 + right;
+    s->n = said < c->fed ? said : c->fed;
+}
+
+static void end_story(bench *b, bench *alone, story *s)
+{
+    static float row[VOCAB];
+    rv_call cold = { .prompt = s->ids,
+                     .n_prompt = s->n,
+                     .most_tokens = s->n,
+                     .measuring = true,
+                     .logits_from = s->n - 1,
+                     .logits = row };
+    CHECK_OK(rv_batch_feed(alone->batch, &cold, s->n));
+    rv_batch_end(alone->batch, &cold);
+    CHECK(memcmp(row, rv_batch_logits(b->batch, &s->call, s->n), sizeof row) == 0,
+          "%zu tokens, %zu taken over: other numbers than alone", s->n, s->call.cached);
+    rv_batch_end(b->batch, &s->call);
+    s->runs = false;
+}
+
+TEST(random_stories_that_begin_with_each_others_guesses_end_as_they_would_alone)
+{
+    static const rv_type types[] = { RV_F16, RV_Q8_0 };
+    static story all[SEATS];
+    for (size_t type = 0; type < RV_COUNT(types); type++) {
+        bench b = open_bench(types[type], 400), alone = open_bench(types[type], 100);
+        rv_rng rng;
+        rv_rng_init(&rng, 20 + type);
+        memset(all, 0, sizeof all);
+        size_t cached = 0, ended = 0;
+        for (size_t round = 0; round < 3000; round++) {
+            story *s = &all[rv_rng_below(&rng, SEATS)];
+            if (!s->runs) {
+                begin_story(&b, all, s, &rng);
+                cached += s->call.cached;
+                continue;
+            }
+            size_t left = rv_budget_room(b.budget); /* nobody needs more than was promised */
+            CHECK(rv_budget_claim(b.budget, RV_BUDGET_ROUTER, left), "the rest is somebody else's");
+            if (s->n < s->end) {
+                go_on(&b, s, &rng);
+            } else {
+                end_story(&b, &alone, s);
+                ended++;
+            }
+            rv_budget_release(b.budget, RV_BUDGET_ROUTER, left);
+            if (round % 16 == 0) {
+                CHECK_OK(rv_batch_check(b.batch));
+            }
+        }
+        CHECK(cached > 5000 && ended > 50, "%zu tokens taken over, %zu ended: too tame", cached, ended);
+        for (size_t i = 0; i < SEATS; i++) {
+            if (all[i].runs) {
+                end_story(&b, &alone, &all[i]);
+            }
+        }
+        close_bench(&b);
+        close_bench(&alone);
+    }
 }
