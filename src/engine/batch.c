@@ -128,7 +128,7 @@ static void add_segment(rv_batch *b, size_t *n_segments, rv_call *c, size_t n)
     size_t past = rv_call_tokens(c), end = past + n, v = b->how.n_vocab;
     size_t from = c->measuring ? c->logits_from : c->goal - 1;
     from = from < past ? past : from > end ? end : from;
-    size_t at = c->measuring ? from - c->logits_from : c->goal - c->until;
+    size_t at = from == end ? 0 : c->measuring ? from - c->logits_from : c->goal - c->until;
     float *row = (c->measuring ? c->logits : seat_logits(b, c)) + at * v;
     rv_logits_block *blocks = c->measuring ? NULL : seat_blocks(b, c) + at * rv_logits_blocks(v);
     if (past >= c->until) { /* a draft by itself: what it is taken back to */
