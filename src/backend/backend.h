@@ -13,7 +13,7 @@ typedef struct rv_backend rv_backend;
 extern const char *const rv_tier_names[RV_TIERS]; /* "350m" "700m" "1.2b" "2.6b" */
 
 typedef struct rv_backend_options {
-    int threads;                /* of the shared compute pool; 0: one per processor */
+    int threads;                /* of the shared compute pool; 0: one per processor, at most 256 */
     uint32_t max_context;       /* as in rv_engine_options */
     rv_type kv_type;            /* as in rv_kv_shape */
     rv_budget *budget;          /* as in rv_engine_options, shared by all models */
@@ -78,7 +78,8 @@ void rv_backend_put(rv_backend *b, rv_engine *engine);
 /** rv_backend_warm - begin to load the default model, if there is one. Any thread. */
 void rv_backend_warm(rv_backend *b);
 
-/** rv_backend_forget - rv_engine_forget of all models that are loaded. Any thread. */
+/** rv_backend_forget - rv_engine_forget of all models that are loaded; one that is being dropped has written what it writes to the
+ * shelf. Any thread. */
 void rv_backend_forget(rv_backend *b);
 
 typedef struct rv_backend_request {

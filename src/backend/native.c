@@ -22,6 +22,7 @@
 /* What one prompt may cost before the model's own limit is looked at: 16 MiB of ids, 64 MiB of text. */
 enum { MAX_PROMPT_IDS = 4 << 20, MAX_PROMPT_BYTES = 64 << 20 };
 enum { LOOK_MS = 20 }; /* how often who waits for a model looks at its cancel flag: nobody signals that */
+enum { THREADS_MAX = 256 }; /* of a pool; there are machines with more processors */
 
 const char *const rv_tier_names[RV_TIERS] = { "350m", "700m", "1.2b", "2.6b" };
 
@@ -60,6 +61,7 @@ struct rv_backend {
     pthread_cond_t changed; /* an engine came, went, is wanted or held less */
     pthread_t loader;
     bool has_loader, closing;
+    bool dropping; /* the loader closes an engine, which writes its conversations */
     double wait_ms;
     uint64_t takes;
 };
@@ -308,7 +310,8 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
         e = choose_draft_tier(b, how->draft_model);
     }
     if (!e) {
-        e = rv_pool_new(mem, how->threads > 0 ? how->threads : rv_cpu_count(), &b->pool);
+        int processors = rv_cpu_count(), all = processors < THREADS_MAX ? processors : THREADS_MAX;
+        e = rv_pool_new(mem, how->threads > 0 ? how->threads : all, &b->pool);
     }
     if (!e) {
         e = rv_turn_new(mem, &b->turn);
@@ -420,14 +423,24 @@ static bool find_room(rv_backend *b, model **victim)
     return *victim != NULL;
 }
 
-/* By the loader, without the lock. */
-static rv_err swap_engines(rv_backend *b, rv_engine *old, const char *path, rv_engine **out)
+/* By the loader, with the lock, which is let go while the engine closes. */
+static void drop_engine(rv_backend *b, model *m)
 {
-    if (old) {
-        rv_engine_close(old);
-        rv_metric_add(&metrics[EVICTIONS], 1);
-        rv_metric_add(&metrics[LOADED], -1);
-    }
+    rv_engine *old = m->engine;
+    m->engine = NULL;
+    b->dropping = true;
+    pthread_mutex_unlock(&b->lock);
+    rv_engine_close(old);
+    rv_metric_add(&metrics[EVICTIONS], 1);
+    rv_metric_add(&metrics[LOADED], -1);
+    pthread_mutex_lock(&b->lock);
+    b->dropping = false;
+    pthread_cond_broadcast(&b->changed);
+}
+
+/* By the loader, without the lock. */
+static rv_err open_engine(rv_backend *b, const char *path, rv_engine **out)
+{
     double start = rv_clock_ms();
     rv_err e = rv_engine_open(b->mem, path, b->engine_options, out);
     if (!e) {
@@ -460,12 +473,13 @@ static void *load_wanted(void *arg)
             pthread_cond_wait(&b->changed, &b->lock);
             continue;
         }
-        rv_engine *old = victim ? victim->engine : NULL, *fresh = NULL;
         if (victim) {
-            victim->engine = NULL;
+            drop_engine(b, victim);
+            continue;
         }
+        rv_engine *fresh = NULL;
         pthread_mutex_unlock(&b->lock);
-        rv_err e = swap_engines(b, old, m->path, &fresh);
+        rv_err e = open_engine(b, m->path, &fresh);
         pthread_mutex_lock(&b->lock);
         if (fresh) {
             m->n_ctx = rv_engine_get_info(fresh)->n_ctx;
@@ -507,6 +521,9 @@ void rv_backend_forget(rv_backend *b)
     for (size_t i = 0; i < b->n_models;
          i++) { /* one at a time, held: a model that is loaded meanwhile has nothing to forget */
         pthread_mutex_lock(&b->lock);
+        while (b->dropping) { /* what it writes is there when we return */
+            pthread_cond_wait(&b->changed, &b->lock);
+        }
         rv_engine *engine = b->models[i].engine;
         b->models[i].held += engine != NULL;
         pthread_mutex_unlock(&b->lock);

@@ -81,7 +81,7 @@ void rv_batch_free(rv_batch *b)
     rv_free(b->mem, b);
 }
 
-static void finish(rv_call *c, rv_err err)
+void rv_call_finish(rv_call *c, rv_err err)
 {
     c->state = RV_CALL_OUT;
     c->late = false;
@@ -128,7 +128,7 @@ static void add_segment(rv_batch *b, size_t *n_segments, rv_call *c, size_t n)
     size_t past = rv_call_tokens(c), end = past + n, v = b->how.n_vocab;
     size_t from = c->measuring ? c->logits_from : c->goal - 1;
     from = from < past ? past : from > end ? end : from;
-    size_t at = c->measuring ? from - c->logits_from : c->goal - c->until;
+    size_t at = from == end ? 0 : c->measuring ? from - c->logits_from : c->goal - c->until;
     float *row = (c->measuring ? c->logits : seat_logits(b, c)) + at * v;
     rv_logits_block *blocks = c->measuring ? NULL : seat_blocks(b, c) + at * rv_logits_blocks(v);
     if (past >= c->until) { /* a draft by itself: what it is taken back to */
@@ -384,7 +384,7 @@ static void deliver(rv_batch *b, size_t n_segments, rv_err err, double ms)
         }
         c->state = RV_CALL_READY;
         if (err || rv_call_tokens(c) >= c->goal) {
-            finish(c, err);
+            rv_call_finish(c, err);
         }
     }
     if (b->pure && !err && tokens) {
@@ -447,19 +447,16 @@ static bool may_step(const rv_batch *b)
     return !b->busy && any && (!out || rv_clock_ms() >= b->gather_until);
 }
 
-/* look: somebody may raise a flag without telling. */
+/* look: somebody may raise a flag without telling. Nor does anybody tell when answers have been waited for long enough, which may
+ * have come to pass since the caller looked: only what a step ends with is sure to be told. */
 static void wait_changed(rv_batch *b, bool look)
 {
-    double ms = RV_LOOK_MS, left = b->gather_until - rv_clock_ms();
-    bool gathering = !b->busy && left > 0;
-    if (!look && !gathering) {
+    if (b->busy && !look) {
         pthread_cond_wait(&b->changed, &b->lock);
         return;
     }
-    if (gathering && left < ms) {
-        ms = left;
-    }
-    rv_cond_wait_ms(&b->changed, &b->lock, ms);
+    double left = b->gather_until - rv_clock_ms();
+    rv_cond_wait_ms(&b->changed, &b->lock, !b->busy && left > 0 && left < RV_LOOK_MS ? left : RV_LOOK_MS);
 }
 
 /* Nobody of those who could be let in last time was this one. */
@@ -491,7 +488,7 @@ static void feed(rv_batch *b, rv_call *c, size_t goal)
                 b->full_until = 0; /* the next one may need less */
             }
             c->cancelled = true;
-            finish(c, RV_OK);
+            rv_call_finish(c, RV_OK);
             pthread_cond_broadcast(&b->changed);
         } else if (may_step(b)) {
             step(b, c);
@@ -548,6 +545,7 @@ void rv_batch_end(rv_batch *b, rv_call *c)
     c->entry->used = ++b->stamps;
     c->entry->forget |= c->measuring;
     b->seats[c->seat] = NULL;
+    rv_budget_end(b->how.budget);
     b->full_until = 0;
     pthread_cond_signal(&b->unsaved);
     pthread_cond_broadcast(&b->changed);

@@ -92,6 +92,7 @@ typedef struct rv_call {
     size_t until, parted, drafts; /* drafts: of the step under way */
     size_t goal;                  /* tokens this feed is done with: until, or a draft behind it */
     uint64_t joined;              /* the line; rv_batch.rounds */
+    double hopeless_since;        /* rv_clock_ms; 0: there is somebody who may make room for it */
     uint64_t stamp;               /* place in the order of prompts */
     size_t quantum;               /* tokens since it got that place */
     bool late;
@@ -109,7 +110,7 @@ void rv_batch_free(rv_batch *b); /* accepts NULL; nobody is let in or waits */
  * rv_batch_feed - wait until the sequence holds ids[0 .. until - 1], and maybe drafts; the first call waits to be let in as well.
  * With call->cancelled set it came back early, after at most one step.
  *
- * Errors:  those of rv_lfm2_run.
+ * Errors:  those of rv_lfm2_run.  RV_E_FULL it cannot be let in: what has its room has it for good.
  * Threads: any thread, one for each call.
  */
 rv_err rv_batch_feed(rv_batch *b, rv_call *call, size_t until) RV_MUST_CHECK;

@@ -130,7 +130,9 @@ typedef struct rv_generate {
     rv_engine *
         draft_model; /* a smaller model with the same vocabulary, which may be at other work meanwhile; alive until the
                                answer is there. NULL: none */
-    uint64_t tenant;   /* whose request it is: tenants get seats and time for prompts in turns. 0: its own */
+    /* whose request it is: tenants get seats and time for prompts in turns, and take over nothing of each other's. 0: turns of its
+     * own; what is kept of such requests is kept for all of them */
+    uint64_t tenant;
     bool keep_control; /* print control tokens (raw completions, and tool calls, which need their markers) */
     bool private;      /* never written to the shelf */
     const atomic_bool
@@ -159,7 +161,8 @@ typedef struct rv_generated {
  * whatever ran before, whoever is answered beside it, with any number of threads.
  *
  * Errors:  RV_E_CONTEXT the prompt does not fit (the text has both numbers).  RV_E_ARG an id or a setting out
- * of range, a draft model with another vocabulary. RV_E_CORRUPT the model gave no finite logit.  RV_E_NOMEM. A later call works after any of them.
+ * of range, a draft model with another vocabulary. RV_E_CORRUPT the model gave no finite logit.  RV_E_NOMEM.  RV_E_FULL the budget has
+ * no room for all it may say, and nobody is answered who would give some back. A later call works after any of them.
  * Threads: any thread. Callers are answered together, max_sequences of them, as far as the cache has room for all
  * they may say; the others wait, in order. on_piece runs on the caller's thread, must not call back, and may take
  * its time without holding up the others.

@@ -12,7 +12,8 @@ enum {
     SAVE_LOOK_MS = 100,  /* how often somebody looks whether that is so */
     SAVE_LEAST = 64,     /* tokens that are worth a file */
     RESTORE_LEAST = 32,  /* tokens that are worth reading one */
-    OPEN_TRIES = 100     /* every RV_LOOK_MS, to find room for an empty sequence */
+    OPEN_TRIES = 100,    /* every RV_LOOK_MS, to find room for an empty sequence */
+    HOPELESS_MS = 2000   /* nobody is there who would give back room; who has just ended may still do so */
 };
 
 static uint64_t lora_id(const rv_call *c)
@@ -62,8 +63,9 @@ void rv_seats_tidy(rv_batch *b)
 static size_t common_beginning(const entry *e, const rv_call *c)
 {
     size_t n = rv_kv_seq_tokens(e->seq), same = 0;
+    n = e->owner && e->owner->until < n ? e->owner->until : n; /* guesses behind may be taken back */
     n = n < c->n_prompt - 1 ? n : c->n_prompt - 1; /* the last token has to be fed, for its logits */
-    if (e->lora != lora_id(c) || e->tenant != c->tenant) {
+    if (e->forget || e->lora != lora_id(c) || e->tenant != c->tenant) {
         return 0;
     }
     while (same < n && e->ids[same] == c->prompt[same]) {
@@ -108,12 +110,21 @@ static entry *find_victim(rv_batch *b, const entry *keep, const entry *also, boo
     return victim;
 }
 
+/* Before it is given up; the saver is told. */
+static bool has_to_be_saved(rv_batch *b, entry *e)
+{
+    if (!is_unsaved(b, e)) {
+        return false;
+    }
+    e->wanted = true;
+    pthread_cond_signal(&b->unsaved);
+    return true;
+}
+
 /* False: not yet, it has to be saved first. */
 static bool give_up(rv_batch *b, entry *e)
 {
-    if (is_unsaved(b, e)) {
-        e->wanted = true;
-        pthread_cond_signal(&b->unsaved);
+    if (has_to_be_saved(b, e)) {
         return false;
     }
     rv_kv_rewind(e->seq, 0);
@@ -217,6 +228,9 @@ static entry *fork_entry(rv_batch *b, const rv_call *c, const entry *source, siz
 static entry *restoring_entry(rv_batch *b, rv_call *c)
 {
     entry *e = fork_entry(b, c, NULL, 0);
+    if (e) { /* nobody promised room for its marks; without, it is computed again */
+        (void)make_room(b, c->found.outline.n_marks * b->how.state_bytes, e, NULL);
+    }
     if (e && rv_kv_rebuild(e->seq, &c->found.outline)) {
         c->found.reusable = 0; /* that has ended the promise */
         e = promise(b, e, c, NULL) ? e : NULL;
@@ -236,6 +250,18 @@ static bool is_on_shelf(rv_batch *b, rv_call *c, size_t resident)
     return c->found.reusable > 0;
 }
 
+/* Others than this one, whose room comes back: when they end, or when they are saved. */
+static bool others_hold_room(const rv_batch *b, const entry *but)
+{
+    for (size_t i = 0; i < b->n_entries; i++) {
+        const entry *e = &b->entries[i];
+        if (e != but && (is_taken(e) || rv_kv_seq_tokens(e->seq))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A sequence with a promise for all the call may need and the most of its prompt. NULL: no room now. */
 static entry *prepare_entry(rv_batch *b, rv_call *c)
 {
@@ -247,7 +273,7 @@ static entry *prepare_entry(rv_batch *b, rv_call *c)
     bool idle = source && !is_taken(source);
     if (!idle || 2 * reusable < rv_kv_seq_tokens(source->seq)) {
         entry *e = fork_entry(b, c, source, reusable);
-        if (e || !idle) {
+        if (e || !idle || has_to_be_saved(b, source)) {
             return e;
         }
     }
@@ -256,6 +282,9 @@ static entry *prepare_entry(rv_batch *b, rv_call *c)
         if (promise(b, source, c, NULL)) {
             return source;
         }
+    }
+    if (others_hold_room(b, source)) {
+        return NULL;
     }
     rv_kv_rewind(source->seq, 0); /* its marks may be what is in the way */
     return promise(b, source, c, NULL) ? source : NULL;
@@ -317,6 +346,7 @@ static bool let_in(rv_batch *b, rv_call *c)
     e->tenant = c->tenant;
     c->entry = e;
     c->ids = e->ids;
+    rv_budget_begin(b->how.budget);
     c->stamp = ++b->stamps;
     remember_tenant(b, c);
     c->admitted_ms = rv_clock_ms();
@@ -364,6 +394,18 @@ void rv_seats_leave(rv_batch *b, rv_call *c)
     *link = c->next;
 }
 
+/* Found no room just now. What is held for good, or by others who wait, never becomes room. */
+static bool is_hopeless(const rv_batch *b, rv_call *c)
+{
+    double now = rv_clock_ms();
+    if (!rv_budget_is_idle(b->how.budget)) {
+        c->hopeless_since = 0;
+        return false;
+    }
+    c->hopeless_since = c->hopeless_since > 0 ? c->hopeless_since : now;
+    return now - c->hopeless_since >= HOPELESS_MS;
+}
+
 void rv_seats_let_in(rv_batch *b)
 {
     rv_seats_tidy(b);
@@ -371,6 +413,13 @@ void rv_seats_let_in(rv_batch *b)
     for (rv_call *c; rv_clock_ms() >= b->full_until && (c = rv_seats_first(b));) {
         if (let_in(b, c)) {
             rv_seats_leave(b, c);
+        } else if (is_hopeless(b, c)) {
+            rv_seats_leave(b, c);
+            rv_call_finish(
+                c, rv_fail(RV_E_FULL,
+                           "no room for a sequence of %zu tokens: the memory pool of %zu bytes has "
+                           "%zu, and nobody will give any back; ask for less, or give the pool more",
+                           c->most_tokens, rv_budget_bytes(b->how.budget), rv_budget_room(b->how.budget)));
         } else {
             b->full_until = rv_clock_ms() + RV_LOOK_MS;
         }
@@ -418,6 +467,7 @@ static void save(rv_batch *b, entry *e)
     rv_shelf_key key = key_of(b, e->lora, e->tenant);
     rv_kv_outline_get(e->seq, &outline);
     e->saving = true;
+    rv_budget_begin(b->how.budget);
     pthread_mutex_unlock(&b->lock);
     if (rv_shelf_write(b->how.shelf, &key, &outline, e->ids, e->seq)) {
         rv_log(RV_LOG_WARN, "kv.not_saved", "why", rv_err_text(), (char *)NULL);
@@ -425,6 +475,7 @@ static void save(rv_batch *b, entry *e)
     pthread_mutex_lock(&b->lock);
     e->saved = outline.n_tokens; /* also when it failed: trying again would hold up those who need its room */
     e->saving = e->wanted = false;
+    rv_budget_end(b->how.budget);
     b->full_until = 0;
     pthread_cond_broadcast(&b->changed);
 }

@@ -98,6 +98,9 @@ static inline bool rv_call_same_tenant(const rv_call *a, const rv_call *b)
     return a == b || (a->tenant && a->tenant == b->tenant);
 }
 
+/** rv_call_finish - back to its caller, with this error. */
+void rv_call_finish(rv_call *c, rv_err err);
+
 /** rv_seats_open - sequences, two for every seat, and the thread that saves them when there is a shelf. Without the lock.
  * rv_seats_close - after any outcome of it. Without the lock. */
 rv_err rv_seats_open(rv_batch *b) RV_MUST_CHECK;
@@ -108,7 +111,7 @@ void rv_seats_close(rv_batch *b);
 void rv_seats_join(rv_batch *b, rv_call *c);
 void rv_seats_leave(rv_batch *b, rv_call *c);
 rv_call *rv_seats_first(const rv_batch *b);
-/** rv_seats_let_in - everybody for whom there is room. While computing. */
+/** rv_seats_let_in - everybody for whom there is room; for whom there never will be is finished with RV_E_FULL. While computing. */
 void rv_seats_let_in(rv_batch *b);
 /** rv_seats_restore - read back what the call was let in for. Lets go of the lock meanwhile. */
 void rv_seats_restore(rv_batch *b, rv_call *c);

@@ -20,6 +20,7 @@ struct rv_budget {
     purse purses[RV_BUDGET_CLASSES];
     pthread_mutex_t lock;
     size_t bytes, used, peak, of[RV_BUDGET_CLASSES];
+    size_t under_way;
     pthread_mutex_t asking; /* for the list, and while one is asked; taken before lock */
     rv_budget_giver *givers;
 };
@@ -185,6 +186,21 @@ void rv_budget_release(rv_budget *b, rv_budget_class of, size_t n)
     rv_metric_add(&metrics[USED + of], -(int64_t)n);
 }
 
+void rv_budget_begin(rv_budget *b)
+{
+    pthread_mutex_lock(&b->lock);
+    b->under_way++;
+    pthread_mutex_unlock(&b->lock);
+}
+
+void rv_budget_end(rv_budget *b)
+{
+    pthread_mutex_lock(&b->lock);
+    assert(b->under_way > 0);
+    b->under_way--;
+    pthread_mutex_unlock(&b->lock);
+}
+
 static size_t look(const rv_budget *b, const size_t *at)
 {
     pthread_mutex_t *lock = (pthread_mutex_t *)&b->lock;
@@ -194,6 +210,10 @@ static size_t look(const rv_budget *b, const size_t *at)
     return n;
 }
 
+bool rv_budget_is_idle(const rv_budget *b)
+{
+    return look(b, &b->under_way) == 0;
+}
 size_t rv_budget_bytes(const rv_budget *b)
 {
     return b->bytes;

@@ -30,6 +30,12 @@ void rv_budget_release(rv_budget *b, rv_budget_class of, size_t n);
  * which is freed after its last block. */
 const rv_alloc *rv_budget_mem(rv_budget *b, rv_budget_class of);
 
+/** rv_budget_begin, rv_budget_end - around what gives back room when it ends: an answer, a conversation being written.
+ * rv_budget_is_idle - nothing of that kind is under way. */
+void rv_budget_begin(rv_budget *b);
+void rv_budget_end(rv_budget *b);
+bool rv_budget_is_idle(const rv_budget *b);
+
 size_t rv_budget_bytes(const rv_budget *b);
 size_t rv_budget_room(const rv_budget *b); /* bytes nobody has claimed */
 size_t rv_budget_used(const rv_budget *b, rv_budget_class of);

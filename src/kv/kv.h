@@ -128,7 +128,8 @@ size_t rv_kv_rewind_promised(rv_kv_seq *seq, size_t n, size_t most);
 size_t rv_kv_rewindable(const rv_kv_seq *seq, size_t n);
 
 /** rv_kv_take_back - drop the tokens behind the first n, whose convolution state [rv_kv_state_bytes] is given. No mark
- * stands behind them, there are at most RV_KV_TAKE_BACK of them; the pages stay reserved. */
+ * stands behind them, none of them was copied (rv_kv_copy), there are at most RV_KV_TAKE_BACK of them; the pages stay
+ * reserved. */
 void rv_kv_take_back(rv_kv_seq *seq, size_t n, const float *state);
 
 /**

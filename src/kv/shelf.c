@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,20 +155,24 @@ static bool id_of(const char *name, uint64_t *id)
     return strcmp(name, again) == 0;
 }
 
-static char *path_of(const rv_shelf *s, uint64_t id)
+/* One that is cut because the folder's path is too long is refused by the system. */
+static void path_of(const rv_shelf *s, const char *name, char out[PATH_MAX])
+{
+    snprintf(out, PATH_MAX, "%s/%s", s->dir, name);
+}
+
+static void path_of_id(const rv_shelf *s, uint64_t id, char out[PATH_MAX])
 {
     char name[NAME_BYTES];
     name_of(id, name);
-    return rv_path_join(s->mem, s->dir, name);
+    path_of(s, name, out);
 }
 
 static void remove_file(const rv_shelf *s, uint64_t id)
 {
-    char *path = path_of(s, id);
-    if (path) {
-        unlink(path); /* still there: it is found again, and judged again, at the next start */
-    }
-    rv_free(s->mem, path);
+    char path[PATH_MAX];
+    path_of_id(s, id, path);
+    unlink(path); /* still there: it is found again, and judged again, at the next start */
 }
 
 static void refuse(const rv_shelf *s, uint64_t id, const char *why)
@@ -251,50 +256,68 @@ static bool read_all(int fd, void *at, size_t n)
     return true;
 }
 
-/* Header and token ids of an open file. NULL, or what is wrong; then b->ids is NULL. */
-static const char *read_front(const rv_shelf *s, int fd, book *b)
+static rv_err bad(const char *why)
+{
+    return rv_fail(RV_E_CORRUPT, "%s", why);
+}
+
+/* Header and token ids of an open file; b->ids is NULL after an error. */
+static rv_err read_front(const rv_shelf *s, int fd, book *b)
 {
     uint8_t header[HEADER_BYTES];
     struct stat st;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !read_all(fd, header, sizeof header)) {
-        return "it is cut short";
+        return bad("it is cut short");
     }
     const char *why = read_header(header, b);
     if (why) {
-        return why;
+        return bad(why);
     }
     if ((uint64_t)st.st_size != b->bytes || b->bytes / 4 < b->outline.n_tokens) {
-        return "its size is not the one in its header";
+        return bad("its size is not the one in its header");
     }
     b->used = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
     size_t n = b->outline.n_tokens;
     b->ids = rv_new_array(s->mem, n, sizeof *b->ids);
-    if (!b->ids || !read_all(fd, b->ids, n * sizeof *b->ids)) {
+    if (!b->ids) {
+        return rv_fail(RV_E_NOMEM, "%s: no memory for a conversation of %zu tokens", s->dir, n);
+    }
+    if (!read_all(fd, b->ids, n * sizeof *b->ids)) {
         rv_free(s->mem, b->ids);
         b->ids = NULL;
-        return "its tokens cannot be read";
+        return bad("its tokens cannot be read");
     }
-    return NULL;
+    return RV_OK;
+}
+
+/* What the whole program has too many of says nothing about a file. */
+static rv_err open_file(const rv_shelf *s, uint64_t id, int *fd)
+{
+    char path[PATH_MAX];
+    path_of_id(s, id, path);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (*fd >= 0) {
+        return RV_OK;
+    }
+    bool passes = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+    return passes ? rv_fail(RV_E_IO, "%s: cannot be opened: %s", path, strerror(errno))
+                  : bad(strerror(errno));
 }
 
 static rv_err take_in(rv_shelf *s, uint64_t id)
 {
-    char *path = path_of(s, id);
-    if (!path) {
-        return rv_fail(RV_E_NOMEM, "%s: no memory for its list", s->dir);
-    }
     book b = { .id = id };
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    const char *why = fd < 0 ? strerror(errno) : read_front(s, fd, &b);
+    int fd = -1;
+    rv_err e = open_file(s, id, &fd);
+    e = e ? e : read_front(s, fd, &b);
     if (fd >= 0) {
         close(fd);
     }
-    rv_free(s->mem, path);
-    if (why) {
-        refuse(s, id, why);
+    if (e == RV_E_CORRUPT) {
+        refuse(s, id, rv_err_text());
         return RV_OK;
     }
-    rv_err e = add(s, &b);
+    e = e ? e : add(s, &b);
     if (e) {
         rv_free(s->mem, b.ids);
         return e;
@@ -410,11 +433,11 @@ bool rv_shelf_look(rv_shelf *s, const rv_shelf_key *key, const int32_t *ids, siz
 
 /* ---- reading ---- */
 
-static const char *read_body(int fd, const book *b, const rv_kv_seq *seq, int32_t *ids)
+static rv_err read_body(int fd, const book *b, const rv_kv_seq *seq, int32_t *ids)
 {
     XXH64_state_t *sum = XXH64_createState();
     if (!sum) {
-        return "there is no memory for its checksum";
+        return rv_fail(RV_E_NOMEM, "no memory for the checksum of a conversation");
     }
     XXH64_reset(sum, b->header_sum);
     size_t n = b->outline.n_tokens * sizeof *ids;
@@ -436,7 +459,7 @@ static const char *read_body(int fd, const book *b, const rv_kv_seq *seq, int32_
                       : get_u64(end) != XXH64_digest(sum) ? "its checksum is wrong"
                                                           : NULL;
     XXH64_freeState(sum);
-    return why;
+    return why ? bad(why) : RV_OK;
 }
 
 static bool same_outline(const rv_kv_outline *a, const rv_kv_outline *b)
@@ -449,40 +472,36 @@ rv_err rv_shelf_read(rv_shelf *s, const rv_shelf_key *key, const rv_shelf_find *
                      int32_t *ids)
 {
     double start = rv_clock_ms();
-    char *path = path_of(s, found->id);
-    if (!path) {
-        return rv_fail(RV_E_NOMEM, "%s: no memory to read a conversation", s->dir);
-    }
     book b = { .id = found->id };
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    const char *why = fd < 0 ? strerror(errno) : read_front(s, fd, &b);
-    if (!why && (!same_key(&b.key, key) || !same_outline(&b.outline, &found->outline))) {
-        why = "it has been exchanged";
+    int fd = -1;
+    rv_err e = open_file(s, found->id, &fd);
+    e = e ? e : read_front(s, fd, &b);
+    if (!e && (!same_key(&b.key, key) || !same_outline(&b.outline, &found->outline))) {
+        e = bad("it has been exchanged");
     }
-    if (!why) {
-        why = read_body(fd, &b, seq, ids);
-    }
-    if (fd >= 0 && !why) {
+    e = e ? e : read_body(fd, &b, seq, ids);
+    if (!e) {
         futimens(fd, NULL); /* the order of use outlives the program; refused: only that is lost */
+        rv_metric_add(&metrics[RESTORES], 1);
+        rv_metric_time(&metrics[RESTORE_TIME], rv_clock_ms() - start);
     }
     if (fd >= 0) {
         close(fd);
     }
     rv_free(s->mem, b.ids);
-    rv_free(s->mem, path);
-    if (!why) {
-        rv_metric_add(&metrics[RESTORES], 1);
-        rv_metric_time(&metrics[RESTORE_TIME], rv_clock_ms() - start);
-        return RV_OK;
+    if (e == RV_E_CORRUPT) {
+        pthread_mutex_lock(&s->lock);
+        book *listed = find_id(s, found->id);
+        if (listed) { /* else it was evicted meanwhile */
+            refuse(s, found->id, rv_err_text());
+            drop(s, listed);
+        }
+        pthread_mutex_unlock(&s->lock);
+    } else if (e) {
+        rv_log(RV_LOG_WARN, "kv.not_read", "why", rv_err_text(), "now", "its tokens are computed again",
+               (char *)NULL);
     }
-    pthread_mutex_lock(&s->lock);
-    book *listed = find_id(s, found->id);
-    if (listed) { /* else it was evicted meanwhile */
-        refuse(s, found->id, why);
-        drop(s, listed);
-    }
-    pthread_mutex_unlock(&s->lock);
-    return rv_fail(RV_E_CORRUPT, "conversation %016" PRIx64 ": %s", found->id, why);
+    return e;
 }
 
 /* ---- writing ---- */
@@ -544,27 +563,32 @@ static rv_err write_file(const rv_shelf *s, book *b, const rv_kv_seq *seq)
     uint8_t header[HEADER_BYTES];
     make_header(&b->key, &b->outline, b->bytes, header);
     b->header_sum = get_u64(header + SUM_AT);
-    char *path = path_of(s, b->id), *beside = rv_path_join(s->mem, s->dir, "new.XXXXXX");
-    rv_err e = path && beside ? RV_OK : rv_fail(RV_E_NOMEM, "%s: no memory to write a conversation", s->dir);
-    int fd = e ? -1 : mkostemp(beside, O_CLOEXEC); /* made with mode 0600 */
-    if (!e && fd < 0) {
-        e = rv_fail(RV_E_IO, "%s: cannot create a file: %s", s->dir, strerror(errno));
+    char path[PATH_MAX], beside[PATH_MAX];
+    path_of_id(s, b->id, path);
+    path_of(s, "new.XXXXXX", beside);
+    int fd = mkostemp(beside, O_CLOEXEC); /* made with mode 0600 */
+    if (fd < 0) {
+        return rv_fail(RV_E_IO, "%s: cannot create a file: %s", s->dir, strerror(errno));
     }
-    if (!e && (!write_all(fd, header, sizeof header) || !write_body(fd, b, seq) || fsync(fd) < 0)) {
+    rv_err e = RV_OK;
+    if (!write_all(fd, header, sizeof header) || !write_body(fd, b, seq) || fsync(fd) < 0) {
         e = rv_fail(RV_E_IO, "%s: cannot write: %s", beside, strerror(errno));
     }
-    if (fd >= 0 && close(fd) < 0 && !e) {
+    if (close(fd) < 0 && !e) {
         e = rv_fail(RV_E_IO, "%s: cannot close: %s", beside, strerror(errno));
     }
     if (!e && rename(beside, path) < 0) {
         e = rv_fail(RV_E_IO, "%s: cannot be renamed: %s", beside, strerror(errno));
     }
-    if (e && fd >= 0) {
+    if (e) {
         unlink(beside);
+        return e;
     }
-    rv_free(s->mem, path);
-    rv_free(s->mem, beside);
-    return e ? e : rv_dir_sync(s->dir);
+    e = rv_dir_sync(s->dir);
+    if (e) {
+        unlink(path); /* nobody would know of it */
+    }
+    return e;
 }
 
 rv_err rv_shelf_write(rv_shelf *s, const rv_shelf_key *key, const rv_kv_outline *o, const int32_t *ids,
@@ -617,16 +641,14 @@ rv_err rv_shelf_clear(rv_shelf *s, size_t *files)
     *files = 0;
     rv_err e = RV_OK;
     while (s->n && !e) {
-        char *path = path_of(s, s->books[s->n - 1].id);
-        if (!path) {
-            e = rv_fail(RV_E_NOMEM, "%s: removing conversations", s->dir);
-        } else if (unlink(path) < 0 && errno != ENOENT) {
+        char path[PATH_MAX];
+        path_of_id(s, s->books[s->n - 1].id, path);
+        if (unlink(path) < 0 && errno != ENOENT) {
             e = rv_fail(RV_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
         } else {
             drop(s, &s->books[s->n - 1]);
             ++*files;
         }
-        rv_free(s->mem, path);
     }
     pthread_mutex_unlock(&s->lock);
     return e ? e : rv_dir_sync(s->dir);

@@ -47,8 +47,8 @@ bool rv_shelf_look(rv_shelf *shelf, const rv_shelf_key *key, const int32_t *ids,
  *
  * ids  [outline.n_tokens] out: the tokens of the sequence
  *
- * Errors:  RV_E_CORRUPT, RV_E_IO, RV_E_NOT_FOUND: what is in the parts means nothing; the file has been removed, and
- *          the log says why.  RV_E_NOMEM.
+ * Errors:  RV_E_CORRUPT the file was no good, or gone, and has been removed.  RV_E_IO too many open files, RV_E_NOMEM: it stays. The
+ *          log says why; what is in the parts then means nothing.
  */
 rv_err rv_shelf_read(rv_shelf *shelf, const rv_shelf_key *key, const rv_shelf_find *found,
                      const rv_kv_seq *seq, int32_t *ids) RV_MUST_CHECK;
@@ -59,7 +59,7 @@ rv_err rv_shelf_read(rv_shelf *shelf, const rv_shelf_key *key, const rv_shelf_fi
  * outline  of the sequence, which does not change meanwhile
  * ids      [outline.n_tokens]
  *
- * Errors:  RV_E_IO, RV_E_NOMEM; RV_E_TOO_LARGE it alone is more than max_bytes. Nothing has changed then.
+ * Errors:  RV_E_IO, RV_E_NOMEM: others may have made room for it.  RV_E_TOO_LARGE it alone is more than max_bytes.
  */
 rv_err rv_shelf_write(rv_shelf *shelf, const rv_shelf_key *key, const rv_kv_outline *outline,
                       const int32_t *ids, const rv_kv_seq *seq) RV_MUST_CHECK;

@@ -463,3 +463,53 @@ TEST(who_wants_another_model_waits_until_the_held_one_is_put_back)
     check_loaded(b, "b");
     rv_backend_close(b);
 }
+
+static void *take_large(void *b)
+{
+    use(b, "large");
+    return NULL;
+}
+
+/* Conversations of a model that goes for another one are written while it closes. */
+TEST(what_a_model_that_is_being_dropped_still_writes_is_forgotten_too)
+{
+    enum { TALKS = 8, TOKENS = 200 };
+    const char *dir = temp_dir();
+    const char *files[] = { model_copy(dir, "small.gguf"), model_copy(dir, "large.gguf") };
+    rv_backend *b = NULL;
+    rv_shelf *shelf = NULL;
+    CHECK_OK(rv_shelf_open(&rv_heap, temp_path("kv"), 1 << 26, &shelf));
+    rv_backend_options how = { .threads = 1,
+                               .max_context = 256,
+                               .kv_type = RV_F16,
+                               .shelf = shelf,
+                               .max_loaded = 1,
+                               .files = files,
+                               .n_files = 2 };
+    CHECK_OK(rv_backend_open(&rv_heap, &how, &b));
+    for (int32_t i = 0; i < TALKS; i++) {
+        int32_t ids[TOKENS];
+        for (int32_t t = 0; t < TOKENS; t++) {
+            ids[t] = (t * 7 + i) % 1024;
+        }
+        rv_backend_request ask = { .model = "small", .prompt_ids = ids, .n_prompt_ids = TOKENS };
+        ask.how = (rv_generate){ .max_tokens = 1, .sampling = rv_sampling_default(), .n_logprobs = -1 };
+        rv_generated done;
+        CHECK_OK(rv_backend_generate(b, &ask, &done));
+    }
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, take_large, b) == 0, "thread");
+    rv_backend_model models[2];
+    do {
+        sched_yield();
+        rv_backend_models(b, models, 2);
+    } while (models[0].loaded);
+    size_t cleared = 0;
+    rv_backend_forget(b);
+    CHECK_OK(rv_shelf_clear(shelf, &cleared));
+    pthread_join(thread, NULL);
+    CHECK(rv_shelf_get_stats(shelf).files == 0, "%zu conversations are left, %zu were cleared",
+          rv_shelf_get_stats(shelf).files, cleared);
+    rv_backend_close(b);
+    rv_shelf_close(shelf);
+}

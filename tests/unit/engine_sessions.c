@@ -1,6 +1,7 @@
 /* Conversations that outlive their engine: what is said after a restart is what would have been said without one.
  * RV_DAMAGE_ROLE makes the program the two halves of one, for ../shared/hostile/mangle.py (tests/e2e/faults/mangle_sessions.sh):
  * "save TYPE TURNS DIR" talks and leaves the conversation in DIR, "go_on TYPE DIR" takes the next turn and prints every token. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "engine/engine.h"
@@ -361,6 +362,55 @@ TEST(what_is_idle_in_one_model_makes_room_for_another)
     rv_budget_free(budget);
 }
 
+static void *cancel_later(void *flag)
+{
+    for (int i = 0; i < 600 && !atomic_load((atomic_bool *)flag); i++) {
+        usleep(100000);
+    }
+    atomic_store((atomic_bool *)flag, true);
+    return NULL;
+}
+
+/* The states of a second model have taken what a whole context of the first one needs. */
+TEST(who_can_never_have_room_is_told_so)
+{
+    enum { PAGE = 4160, STATE = 1536, POOL = 64 * PAGE + 5 * STATE };
+    rv_budget *budget = NULL;
+    rv_engine *engines[2];
+    rv_engine_options how = rv_engine_options_default();
+    CHECK_OK(rv_budget_new(&rv_heap, POOL, &budget));
+    how.max_context = CONTEXT;
+    how.max_sequences = 2;
+    how.budget = budget;
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_OK(rv_engine_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), how, &engines[i]));
+    }
+    static const int32_t prompt[] = { 1, 2, 3 };
+    atomic_bool cancel = false;
+    rv_generate all = { .prompt = prompt,
+                        .n_prompt = 3,
+                        .n_logprobs = -1,
+                        .sampling = rv_sampling_default(),
+                        .ignore_end = true,
+                        .cancel = &cancel };
+    rv_generated done;
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, cancel_later, &cancel) == 0, "thread");
+    CHECK_ERR(rv_engine_generate(engines[0], &all, &done), RV_E_FULL);
+    CHECK(strstr(rv_err_text(), "1023 tokens"), "%s", rv_err_text());
+    atomic_store(&cancel, true);
+    pthread_join(thread, NULL);
+    all.max_tokens = 20;
+    all.cancel = NULL;
+    CHECK_OK(rv_engine_generate(engines[0], &all, &done));
+    CHECK(done.completion_tokens == 20, "%zu tokens", done.completion_tokens);
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_OK(rv_engine_check(engines[i]));
+        rv_engine_close(engines[i]);
+    }
+    rv_budget_free(budget);
+}
+
 TEST(a_forgotten_conversation_is_neither_gone_on_with_nor_written)
 {
     const char *dir = temp_path("kv");
@@ -388,4 +438,64 @@ TEST(a_forgotten_conversation_is_neither_gone_on_with_nor_written)
           "%zu files", files);
     close_house(&h);
     CHECK(files_in(dir, name) == 0, "%s", name);
+}
+
+/* Two conversations fill the pool, none of them written yet. The first goes on and needs more room than there is: the other one is
+ * written down for it, which takes a moment. */
+TEST(a_conversation_that_waits_for_room_keeps_what_it_has)
+{
+    enum { PAGE = 4160, STATE = 1536 };
+    const char *dir = temp_path("kv");
+    static talk talks[2];
+    memset(talks, 0, sizeof talks);
+    house h = open_house(dir, RV_F16, 2, 66 * PAGE + 4 * STATE, 1 << 28);
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_OK(turn(h.engine, &talks[i], i, 400));
+    }
+    CHECK_OK(turn(h.engine, &talks[0], 0, 200));
+    CHECK(talks[0].cached == 423, "%zu tokens taken over", talks[0].cached);
+    CHECK_OK(turn(h.engine, &talks[1], 1, 20));
+    CHECK(talks[1].cached == 423, "%zu tokens read back", talks[1].cached);
+    close_house(&h);
+}
+
+/* One seat, so two sequences. A third conversation has the beginning of the first one: the longer rest of that is not lost for it. */
+TEST(a_conversation_whose_beginning_another_one_takes_is_written_first)
+{
+    const char *dir = temp_path("kv");
+    static talk talks[3];
+    memset(talks, 0, sizeof talks);
+    house h = open_house(dir, RV_F16, 1, 0, 1 << 28);
+    CHECK_OK(turn(h.engine, &talks[0], 0, 700));
+    CHECK_OK(turn(h.engine, &talks[1], 1, 100));
+    memcpy(talks[2].ids, talks[0].ids, 300 * sizeof *talks[2].ids);
+    talks[2].n = 300;
+    CHECK_OK(turn(h.engine, &talks[2], 2, 20));
+    CHECK(talks[2].cached == 256, "%zu tokens taken over", talks[2].cached);
+    CHECK_OK(turn(h.engine, &talks[0], 0, 20));
+    CHECK(talks[0].cached == 723, "%zu tokens taken over", talks[0].cached);
+    close_house(&h);
+}
+
+/* What is read back needs room for its marks too, which is not promised to it: an idle one that is saved goes for them. */
+TEST(a_conversation_is_read_back_with_its_marks_though_the_pool_is_full)
+{
+    enum { PAGE = 4160, STATE = 1536, POOL = 64 * PAGE + 5 * STATE + 2000 };
+    const char *dir = temp_path("kv");
+    static talk talks[3];
+    memset(talks, 0, sizeof talks);
+    house h = open_house(dir, RV_F16, 2, POOL, 1 << 28);
+    CHECK_OK(turn(h.engine, &talks[0], 0, 700));
+    close_house(&h);
+    h = open_house(dir, RV_F16, 2, POOL, 1 << 28);
+    CHECK_OK(turn(h.engine, &talks[1], 1, 600));
+    CHECK_OK(turn(h.engine, &talks[2], 2, 100));
+    for (double start = rv_clock_ms(); rv_shelf_get_stats(h.shelf).files < 3;) {
+        CHECK(rv_clock_ms() - start < 60e3, "they are idle, and not written");
+        usleep(20000);
+    }
+    CHECK_OK(turn(h.engine, &talks[0], 0, 140));
+    CHECK(talks[0].cached == 723, "%zu tokens read back", talks[0].cached);
+    CHECK(rv_budget_peak(h.budget) <= POOL, "%zu bytes", rv_budget_peak(h.budget));
+    close_house(&h);
 }

@@ -137,3 +137,17 @@ TEST(every_failed_allocation_gives_its_claim_back)
         rv_budget_free(budget);
     }
 }
+
+TEST(it_is_idle_when_all_that_has_begun_has_ended)
+{
+    rv_budget *budget = NULL;
+    CHECK_OK(rv_budget_new(&rv_heap, BOUND, &budget));
+    CHECK(rv_budget_is_idle(budget), "nothing has begun");
+    rv_budget_begin(budget);
+    rv_budget_begin(budget);
+    rv_budget_end(budget);
+    CHECK(!rv_budget_is_idle(budget), "one is under way");
+    rv_budget_end(budget);
+    CHECK(rv_budget_is_idle(budget), "both have ended");
+    rv_budget_free(budget);
+}

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -371,5 +372,36 @@ TEST(a_file_exchanged_while_it_is_listed_gives_nothing)
     rv_shelf_close(s);
     rv_kv_seq_free(a);
     rv_kv_seq_free(b);
+    free_cache(&c);
+}
+
+/* No more files can be opened for a while, which a busy server knows. */
+TEST(a_file_that_cannot_be_opened_now_is_read_later)
+{
+    cache c = new_cache(RV_F16);
+    rv_rng rng;
+    rv_rng_init(&rng, 10);
+    int32_t ids[MOST];
+    rv_kv_seq *seq = random_seq(&c, &rng, 100, ids), *again = NULL;
+    rv_shelf *s = open_shelf(temp_path("kv"), 1 << 24);
+    write_seq(s, seq, ids);
+    rv_shelf_find found;
+    CHECK(rv_shelf_look(s, &ours, ids, 100, &found), "it is there");
+    CHECK_OK(rv_kv_seq_new(c.kv, MOST, &again));
+    CHECK_OK(rv_kv_rebuild(again, &found.outline));
+    struct rlimit all, none;
+    CHECK(getrlimit(RLIMIT_NOFILE, &all) == 0, "limit");
+    int next = dup(0);
+    none = (struct rlimit){ (rlim_t)next, all.rlim_max };
+    close(next);
+    rv_log_setup(RV_LOG_ERROR, false);
+    CHECK(next >= 0 && setrlimit(RLIMIT_NOFILE, &none) == 0, "limit");
+    rv_err e = rv_shelf_read(s, &ours, &found, again, ids);
+    CHECK(setrlimit(RLIMIT_NOFILE, &all) == 0, "limit");
+    CHECK(e == RV_E_IO, "%s: %s", rv_err_name(e), rv_err_text());
+    rv_kv_seq_free(again);
+    CHECK(comes_back(s, &c, ids, 100, seq), "it is gone");
+    rv_shelf_close(s);
+    rv_kv_seq_free(seq);
     free_cache(&c);
 }
