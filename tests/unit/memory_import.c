@@ -1,5 +1,6 @@
 /* Files become chunks at headings and sentences, once, with the place they came from. */
 #include "memory_helpers.h"
+#include "base/clock.h"
 #include "base/file.h"
 
 #include <stdlib.h>
@@ -136,6 +137,23 @@ TEST(a_text_without_sentences_or_spaces_is_cut_all_the_same)
     for (size_t i = 0; i < hits.n; i++) {
         CHECK(rv_utf8_valid(hits.at[i].text, strlen(hits.at[i].text)), "chunk %zu", i);
     }
+    rv_free(&rv_heap, text);
+    store_close(&s);
+}
+
+TEST(a_sentence_of_megabytes_is_cut_in_one_pass)
+{
+    enum { BYTES = 6 << 20, LIMIT_MS = 20000 }; /* looking at all that is left for each chunk takes minutes */
+    char *text = rv_new(&rv_heap, BYTES);
+    rv_memory_import done = { 0 };
+    for (size_t i = 0; i < BYTES; i++) {
+        text[i] = i % 8 == 7 ? ' ' : 'w';
+    }
+    store s = store_open(temp_path("data"));
+    double began = rv_clock_ms();
+    CHECK_OK(rv_memory_import_bytes(s.m, rv_memory_of(NULL), "one.txt", text, BYTES, NULL, 0, &done));
+    CHECK(rv_clock_ms() - began < LIMIT_MS, "%.0f ms", rv_clock_ms() - began);
+    CHECK(done.chunks_added > 6000 && done.chunks_added < 8000, "%zu chunks", done.chunks_added);
     rv_free(&rv_heap, text);
     store_close(&s);
 }
