@@ -34,7 +34,7 @@ static const rv_api_route routes[] = {
     { "POST", "/v1/memories/search", RV_API_QUICK, true, rv_api_memory_search },
     { "GET", "/v1/memories/around", RV_API_QUICK, false, rv_api_memory_around },
     { "GET", "/v1/memories/path", RV_API_QUICK, false, rv_api_memory_path },
-    { "POST", "/v1/memories/import", RV_API_QUICK, true, rv_api_memory_import },
+    { "POST", "/v1/memories/import", RV_API_GENERATE, true, rv_api_memory_import },
     { "POST", "/v1/memories/{id}", RV_API_QUICK, true, rv_api_memory_keep },
     { "GET", "/v1/memories/{id}", RV_API_QUICK, false, rv_api_memory_get },
     { "DELETE", "/v1/memories/{id}", RV_API_QUICK, false, rv_api_memory_rm },

@@ -8,7 +8,7 @@
 typedef struct rv_api rv_api;
 
 typedef struct rv_api_options {
-    int workers; /* threads that generate, 1 .. 64; two more do what is quick, so that health never waits for a model */
+    int workers; /* threads that generate and import, 1 .. 64; two more do what is quick, so that health waits for no model and no file */
     size_t max_queue;    /* requests waiting for a worker; past it 503 and Retry-After */
     const char *version; /* shown by health; copied */
     const rv_api_keys *
