@@ -112,6 +112,12 @@ stops() {
     [[ "$output" == *"built-in"* ]]
 }
 
+@test "config show has every key once" {
+    "$RUVLLM" config show >"$home/keys"
+    [ -z "$(sed 's/ = .*//' "$home/keys" | sort | uniq -d)" ]
+    grep -q '^tiers.1.2b = ' "$home/keys"
+}
+
 @test "config show marks what is not used yet" {
     run "$RUVLLM" config show
     [ "$status" -eq 0 ]
