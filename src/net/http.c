@@ -481,6 +481,7 @@ static bool host_is_ours(const rv_http_server *s, const char *host)
 static void hand_out(conn *c)
 {
     rv_http_request *r = c->reading;
+    r->bodyless = strcmp(rv_http_method(r), "HEAD") == 0;
     if (r->parser.host && !host_is_ours(c->server, rv_http_parser_string(&r->parser, r->parser.host))) {
         refuse(c, 421, "this server answers to localhost only; set [server] listen to use another name");
         return;
@@ -488,7 +489,6 @@ static void hand_out(conn *c)
     c->reading = NULL;
     c->handling = r;
     evtimer_del(c->timer);
-    r->bodyless = strcmp(rv_http_method(r), "HEAD") == 0;
     c->server->how.handle(c->server->how.self, r);
 }
 

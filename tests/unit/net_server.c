@@ -235,6 +235,18 @@ TEST(names_that_are_not_of_this_machine_are_refused_on_loopback)
     close_site(&s);
 }
 
+TEST(an_answer_to_head_has_no_body_also_where_the_name_is_refused)
+{
+    site s;
+    open_site(&s, 10, WAIT_MS);
+    int fd = dial(s.port);
+    say(fd, "HEAD /x HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    const char *all = hear(fd, NULL), *end = strstr(all, "\r\n\r\n");
+    CHECK(strncmp(all, "HTTP/1.1 421", 12) == 0 && end && end[4] == 0, "%s", all);
+    close(fd);
+    close_site(&s);
+}
+
 TEST(slow_requests_and_silent_connections_are_cut_off)
 {
     site s;
