@@ -221,8 +221,35 @@ TEST(health_does_not_wait_for_imports)
         close(fds[i]);
     }
     close_site();
-    site.pipeline.db = NULL;
-    site.pipeline.memory = NULL;
+    site.pipeline = (rv_pipeline){ 0 };
+    store_close(&s);
+}
+
+static rv_err forget_user(void *self, const char *user, const int64_t *ids, size_t n, rv_forgotten *out)
+{
+    (void)self;
+    (void)ids;
+    *out = (rv_forgotten){ 0 };
+    return user && n == 0 ? RV_OK : rv_fail(RV_E_ARG, "user: expected one, and no ids");
+}
+
+TEST(a_field_that_is_null_is_not_there)
+{
+    const char *answer;
+    store s = store_open(temp_path("data"));
+    site.pipeline.db = s.db;
+    site.pipeline.memory = s.m;
+    site.pipeline.forget = forget_user;
+    open_site();
+    CHECK(ask("POST", "/v1/memories", "", "{\"text\":\"a note\",\"pinned\":true}", &answer) == 201, "%s",
+          answer);
+    CHECK(ask("POST", "/v1/memories/1", "", "{\"pinned\":null,\"ttl_s\":100}", &answer) == 200, "%s", answer);
+    expect(answer, "\"pinned\":true");
+    CHECK(ask("POST", "/v1/memories/1", "", "{\"pinned\":null}", &answer) == 400, "%s", answer);
+    CHECK(ask("POST", "/v1/forget", "", "{\"user\":\"anna\",\"ids\":null}", &answer) == 200, "%s", answer);
+    CHECK(ask("POST", "/v1/forget", "", "{\"user\":\"anna\",\"ids\":[]}", &answer) == 400, "%s", answer);
+    close_site();
+    site.pipeline = (rv_pipeline){ 0 };
     store_close(&s);
 }
 
