@@ -40,7 +40,7 @@ static bool is_loopback(const char *address)
         return ntohl(v4.s_addr) >> 24 == 127;
     }
     if (inet_pton(AF_INET6, address, &v6) == 1) {
-        return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
+        return IN6_IS_ADDR_LOOPBACK(&v6); /* the names of no other one are checked by rv_http_listen */
     }
     return strcmp(address, "localhost") == 0;
 }
