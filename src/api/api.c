@@ -2,6 +2,7 @@
  * workers, not on the net thread: a body may have megabytes, and every stream would stand still meanwhile. */
 #include "api/api_priv.h"
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/log.h"
 #include "base/metrics.h"
 
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 enum { QUICK_THREADS = 2, ARENA_MAX = 64 << 20 };
 
@@ -172,22 +172,9 @@ void rv_api_count_tokens(const rv_generated *generated)
     rv_metric_add(&metrics[MODEL_ACCEPTED], (int64_t)generated->model_accepted);
 }
 
-static int64_t resident_bytes(void)
-{
-    long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (f) {
-        if (fscanf(f, "%*s %ld", &pages) != 1) {
-            pages = 0;
-        }
-        fclose(f);
-    }
-    return pages * sysconf(_SC_PAGESIZE);
-}
-
 void rv_api_metrics(rv_api_call *call)
 {
-    rv_metric_set(&metrics[RESIDENT], resident_bytes());
+    rv_metric_set(&metrics[RESIDENT], (int64_t)rv_cpu_rss_bytes());
     rv_text text;
     rv_text_init(&text, call->api->mem, RV_API_TEXT_MAX);
     rv_metrics_text(&text);
