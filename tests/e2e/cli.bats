@@ -450,6 +450,13 @@ fvecs_row() {
     [ "$status" -eq 0 ]
 }
 
+@test "the manual page names every variable of ours" {
+    "$RUVLLM" man > "$home/ruvllm.1"
+    for name in $(grep -rhoE 'getenv\("RU?V(LLM)?_[A-Z_]+' "$BATS_TEST_DIRNAME/../../src" | cut -d'"' -f2); do
+        grep -q "^.It Ev $name$" "$home/ruvllm.1"
+    done
+}
+
 @test "completions are valid for their shells" {
     "$RUVLLM" completion bash | bash -n
     "$RUVLLM" completion bash | grep -q memory
