@@ -158,6 +158,31 @@ TEST(a_sentence_of_megabytes_is_cut_in_one_pass)
     store_close(&s);
 }
 
+/* Four bytes of text each: what a file may take in memory is said before it is taken, and keeps no other file out. */
+TEST(a_file_of_headings_alone_has_so_many_chunks_and_not_more)
+{
+    enum { TAKEN = 60000, TOO_MANY = 150000 };
+    const char *dir = temp_dir();
+    char *text = rv_new(&rv_heap, 4 * TOO_MANY + 1);
+    rv_memory_import done = { 0 };
+    for (size_t i = 0; i < TOO_MANY; i++) {
+        memcpy(text + 4 * i, "# a\n", 4);
+    }
+    store s = store_open(temp_path("data"));
+    write_file(dir, "a.md", text);
+    write_file(dir, "b.txt", "B text.");
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), &dir, 1, NULL, 0, NULL, NULL, &done),
+              RV_E_TOO_LARGE);
+    CHECK(strstr(rv_err_text(), "a.md") && strstr(rv_err_text(), "100000"), "%s", rv_err_text());
+    CHECK(done.files == 1 && done.chunks_added == 1, "%zu files, %zu chunks", done.files, done.chunks_added);
+    text[4 * TAKEN] = 0;
+    CHECK_OK(
+        rv_memory_import_bytes(s.m, rv_memory_of(NULL), "a.md", text, (size_t)4 * TAKEN, NULL, 0, &done));
+    CHECK(done.chunks_added == TAKEN + 1, "%zu chunks", done.chunks_added);
+    rv_free(&rv_heap, text);
+    store_close(&s);
+}
+
 TEST(a_chunk_names_the_bytes_it_came_from)
 {
     static const char text[] =
