@@ -450,6 +450,14 @@ fvecs_row() {
     [ "$status" -eq 0 ]
 }
 
+@test "memory rm without anything named is wrong usage, and removes nothing" {
+    "$RUVLLM" memory add 'The boat is blue.'
+    run --separate-stderr "$RUVLLM" memory rm
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"an ID, or a filter"* ]]
+    "$RUVLLM" memory get 1
+}
+
 @test "the manual page names every variable of ours" {
     "$RUVLLM" man > "$home/ruvllm.1"
     for name in $(grep -rhoE 'getenv\("RU?V(LLM)?_[A-Z_]+' "$BATS_TEST_DIRNAME/../../src" | cut -d'"' -f2); do
