@@ -663,11 +663,23 @@ static bool is_acceptable(rv_api_call *call)
     return false;
 }
 
-/* Health says nothing that is secret, and is asked by who has no key. Before a route is looked for: who has no key learns nothing of them. */
+/* Health says nothing that is secret, and is asked by who has no key. */
+static bool needs_key(const rv_api *api, const rv_http_request *http)
+{
+    const char *path = rv_http_path(http);
+    return api->keys && strcmp(path, "/health") != 0 && strcmp(path, "/v1/health") != 0;
+}
+
+bool rv_api_admit(void *self, const rv_http_request *http)
+{
+    const rv_api *api = self;
+    return !needs_key(api, http) || rv_api_keys_find(api->keys, rv_http_header(http, "Authorization"));
+}
+
+/* Before a route is looked for: who has no key learns nothing of them. */
 static bool has_key(rv_api_call *call)
 {
-    const char *path = rv_http_path(call->http);
-    if (!call->api->keys || strcmp(path, "/health") == 0 || strcmp(path, "/v1/health") == 0) {
+    if (!needs_key(call->api, call->http)) {
         return true;
     }
     call->key = rv_api_keys_find(call->api->keys, rv_http_header(call->http, "Authorization"));

@@ -27,6 +27,9 @@ rv_err rv_api_new(const rv_alloc *mem, rv_pipeline *pipeline, rv_api_options how
 /** rv_api_free - accepts NULL; finishes what is queued (those whose client has left at once), after the server stopped. */
 void rv_api_free(rv_api *api);
 
+/** rv_api_admit - for rv_http_options.admit, self = rv_api: who has no key sends no body. Threads: the net thread. */
+bool rv_api_admit(void *api, const rv_http_request *request);
+
 /** rv_api_handle - for rv_http_options.handle, self = rv_api. Never blocks: routes the request, checks what needs no
  * parsing, and queues it. Threads: the net thread. */
 void rv_api_handle(void *api, rv_http_request *request);

@@ -180,6 +180,7 @@ static rv_err serve(rv_app *app, const rv_api_keys *keys)
         .max_body_bytes = (size_t)rv_config_int(c, "server.max_body_bytes"),
         .max_header_bytes = MAX_HEADER_BYTES,
         .request_timeout_ms = (int)rv_config_int(c, "server.request_timeout_ms"),
+        .admit = rv_api_admit,
         .handle = rv_api_handle,
         .self = api,
     };
