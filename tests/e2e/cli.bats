@@ -450,6 +450,14 @@ fvecs_row() {
     [ "$status" -eq 0 ]
 }
 
+@test "eval judge passes over empty lines" {
+    mkdir "$home/pairs"
+    printf '{"instruction": "a", "a": "b", "b": "c", "label": 1}\n\n' >"$home/pairs/pandalm.jsonl"
+    run --separate-stderr "$RUVLLM" eval judge "$home/pairs"
+    [ "$status" -eq 1 ]
+    [[ "$stderr" == *"llmbar.jsonl: cannot be read"* ]]
+}
+
 @test "memory rm without anything named is wrong usage, and removes nothing" {
     "$RUVLLM" memory add 'The boat is blue.'
     run --separate-stderr "$RUVLLM" memory rm
