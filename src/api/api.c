@@ -2,6 +2,7 @@
  * workers, not on the net thread: a body may have megabytes, and every stream would stand still meanwhile. */
 #include "api/api_priv.h"
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/log.h"
 #include "base/metrics.h"
 
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 enum { QUICK_THREADS = 2, ARENA_MAX = 64 << 20 };
 
@@ -34,7 +34,7 @@ static const rv_api_route routes[] = {
     { "POST", "/v1/memories/search", RV_API_QUICK, true, rv_api_memory_search },
     { "GET", "/v1/memories/around", RV_API_QUICK, false, rv_api_memory_around },
     { "GET", "/v1/memories/path", RV_API_QUICK, false, rv_api_memory_path },
-    { "POST", "/v1/memories/import", RV_API_QUICK, true, rv_api_memory_import },
+    { "POST", "/v1/memories/import", RV_API_GENERATE, true, rv_api_memory_import },
     { "POST", "/v1/memories/{id}", RV_API_QUICK, true, rv_api_memory_keep },
     { "GET", "/v1/memories/{id}", RV_API_QUICK, false, rv_api_memory_get },
     { "DELETE", "/v1/memories/{id}", RV_API_QUICK, false, rv_api_memory_rm },
@@ -172,22 +172,9 @@ void rv_api_count_tokens(const rv_generated *generated)
     rv_metric_add(&metrics[MODEL_ACCEPTED], (int64_t)generated->model_accepted);
 }
 
-static int64_t resident_bytes(void)
-{
-    long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (f) {
-        if (fscanf(f, "%*s %ld", &pages) != 1) {
-            pages = 0;
-        }
-        fclose(f);
-    }
-    return pages * sysconf(_SC_PAGESIZE);
-}
-
 void rv_api_metrics(rv_api_call *call)
 {
-    rv_metric_set(&metrics[RESIDENT], resident_bytes());
+    rv_metric_set(&metrics[RESIDENT], (int64_t)rv_cpu_rss_bytes());
     rv_text text;
     rv_text_init(&text, call->api->mem, RV_API_TEXT_MAX);
     rv_metrics_text(&text);
@@ -676,11 +663,23 @@ static bool is_acceptable(rv_api_call *call)
     return false;
 }
 
-/* Health says nothing that is secret, and is asked by who has no key. Before a route is looked for: who has no key learns nothing of them. */
+/* Health says nothing that is secret, and is asked by who has no key. */
+static bool needs_key(const rv_api *api, const rv_http_request *http)
+{
+    const char *path = rv_http_path(http);
+    return api->keys && strcmp(path, "/health") != 0 && strcmp(path, "/v1/health") != 0;
+}
+
+bool rv_api_admit(void *self, const rv_http_request *http)
+{
+    const rv_api *api = self;
+    return !needs_key(api, http) || rv_api_keys_find(api->keys, rv_http_header(http, "Authorization"));
+}
+
+/* Before a route is looked for: who has no key learns nothing of them. */
 static bool has_key(rv_api_call *call)
 {
-    const char *path = rv_http_path(call->http);
-    if (!call->api->keys || strcmp(path, "/health") == 0 || strcmp(path, "/v1/health") == 0) {
+    if (!needs_key(call->api, call->http)) {
         return true;
     }
     call->key = rv_api_keys_find(call->api->keys, rv_http_header(call->http, "Authorization"));

@@ -8,7 +8,7 @@
 typedef struct rv_api rv_api;
 
 typedef struct rv_api_options {
-    int workers; /* threads that generate, 1 .. 64; two more do what is quick, so that health never waits for a model */
+    int workers; /* threads that generate and import, 1 .. 64; two more do what is quick, so that health waits for no model and no file */
     size_t max_queue;    /* requests waiting for a worker; past it 503 and Retry-After */
     const char *version; /* shown by health; copied */
     const rv_api_keys *
@@ -26,6 +26,9 @@ rv_err rv_api_new(const rv_alloc *mem, rv_pipeline *pipeline, rv_api_options how
 
 /** rv_api_free - accepts NULL; finishes what is queued (those whose client has left at once), after the server stopped. */
 void rv_api_free(rv_api *api);
+
+/** rv_api_admit - for rv_http_options.admit, self = rv_api: who has no key sends no body. Threads: the net thread. */
+bool rv_api_admit(void *api, const rv_http_request *request);
 
 /** rv_api_handle - for rv_http_options.handle, self = rv_api. Never blocks: routes the request, checks what needs no
  * parsing, and queues it. Threads: the net thread. */

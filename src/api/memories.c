@@ -346,17 +346,19 @@ void rv_api_memory_keep(rv_api_call *call)
     if (!id) {
         return;
     }
+    const json_t *pin = json_object_get(call->body, "pinned");
+    bool pins = pin && !json_is_null(pin);
     rv_err e = rv_api_only(call->body, fields, RV_COUNT(fields));
     e = e ? e : rv_json_get_bool(call->body, "pinned", &pinned);
     e = e ? e : rv_json_get_int(call->body, "ttl_s", 0, TTL_MAX_S, &ttl_s);
     e = e ? e : rv_api_get_name(call->body, "user", &user);
-    if (!e && ttl_s < 0 && !json_object_get(call->body, "pinned")) {
+    if (!e && ttl_s < 0 && !pins) {
         e = rv_fail(RV_E_ARG, "pinned: expected pinned or ttl_s");
     }
     ends = ttl_s > 0 ? rv_clock_wall_ms() + 1000 * ttl_s : 0;
     e = e ? e
-          : rv_memory_keep(call->pipeline->memory, scope_of(user), id,
-                           json_object_get(call->body, "pinned") ? &pinned : NULL, ttl_s >= 0 ? &ends : NULL);
+          : rv_memory_keep(call->pipeline->memory, scope_of(user), id, pins ? &pinned : NULL,
+                           ttl_s >= 0 ? &ends : NULL);
     if (e == RV_E_NOT_FOUND) {
         rv_api_refuse(call, 404, "id", NULL, "no memory has the id %lld", (long long)id);
     } else if (e) {
@@ -604,20 +606,21 @@ void rv_api_forget(rv_api_call *call)
 {
     static const char *const names[] = { "user", "ids" };
     const rv_pipeline *p = call->pipeline;
-    const json_t *list = json_object_get(call->body, "ids");
+    json_t *list = NULL;
     const char *user = NULL;
     rv_forgotten done;
     if (!p->forget) {
         rv_api_refuse(call, 503, NULL, NULL, "this server has no memory open");
         return;
     }
-    size_t n = json_array_size(list);
-    int64_t *ids = rv_arena_take(call->arena, (n + 1) * sizeof *ids);
     rv_err e = rv_api_only(call->body, names, RV_COUNT(names));
     e = e ? e : rv_api_get_name(call->body, "user", &user);
-    e = !e && list && (!json_is_array(list) || n == 0 || n > FORGET_MAX)
-            ? rv_fail(RV_E_ARG, "ids: expected an array of 1 to %d ids", FORGET_MAX)
-            : e;
+    e = e ? e : rv_json_get_array(call->body, "ids", &list);
+    size_t n = json_array_size(list);
+    if (!e && list && (n == 0 || n > FORGET_MAX)) {
+        e = rv_fail(RV_E_ARG, "ids: expected an array of 1 to %d ids, found %zu", FORGET_MAX, n);
+    }
+    int64_t *ids = e ? NULL : rv_arena_take(call->arena, (n + 1) * sizeof *ids);
     e = !e && !ids ? rv_fail(RV_E_NOMEM, "forgetting") : e;
     for (size_t i = 0; !e && i < n; i++) {
         ids[i] = json_integer_value(json_array_get(list, i));

@@ -313,20 +313,24 @@ static const char *content_text(rv_arena *arena, const json_t *content, size_t *
         *n = json_string_length(content);
         return json_string_value(content);
     }
-    char *all = NULL;
-    *n = 0;
-    for (size_t i = 0; i < json_array_size(content); i++) {
+    size_t parts = json_array_size(content), bytes = 0;
+    for (size_t i = 0; i < parts; i++) {
         const json_t *text = json_object_get(json_array_get(content, i), "text");
         if (!json_is_string(text)) {
             return NULL;
         }
-        all = all ? rv_arena_printf(arena, "%s\n%s", all, json_string_value(text))
-                  : rv_arena_strdup(arena, json_string_value(text));
-        if (!all) {
-            return NULL;
-        }
+        bytes += json_string_length(text) + 1; /* and a newline, or the zero behind the last */
     }
-    *n = all ? strlen(all) : 0;
+    char *all = rv_arena_take(arena, bytes + 1), *end = all;
+    for (size_t i = 0; all && i < parts; i++) {
+        const json_t *text = json_object_get(json_array_get(content, i), "text");
+        if (i > 0) {
+            *end++ = '\n';
+        }
+        memcpy(end, json_string_value(text), json_string_length(text));
+        end += json_string_length(text);
+    }
+    *n = (size_t)(end - all);
     return all;
 }
 

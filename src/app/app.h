@@ -51,10 +51,11 @@ rv_pipeline *rv_app_pipeline(rv_app *app);
 
 /**
  * rv_app_serve - listen, print where (and a curl example, on stderr), run until SIGTERM or SIGINT, then let running answers
- * finish; a second signal ends at once. Needs RV_APP_ALL.
+ * finish; a second signal cancels them. What cannot be cancelled is waited for, unless a third signal ends the program. Needs
+ * RV_APP_ALL.
  *
- * Errors:  RV_E_CONFIG an address beyond this machine without server.insecure, or keys or TLS asked for, which this version
- *          does not have: it does not start without what was asked to protect it.  RV_E_BUSY port in use.
+ * Errors:  RV_E_CONFIG an address beyond this machine with neither keys nor server.insecure, or TLS asked for, which this version
+ *          does not have: it does not start without what was asked to protect it; and those of the key file.  RV_E_BUSY port in use.
  */
 rv_err rv_app_serve(rv_app *app) RV_MUST_CHECK;
 

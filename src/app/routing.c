@@ -2,15 +2,14 @@
 
 #include "app/learning_priv.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/metrics.h"
 
-#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ARENA_BYTES = 1 << 20 };
 
@@ -282,14 +281,10 @@ typedef struct learner {
 /* False: time to stop. */
 static bool wait_a_while(learner *l, int64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    double until = rv_clock_ms() + (double)ms;
     pthread_mutex_lock(&l->lock);
-    while (!l->stop && pthread_cond_timedwait(&l->wake, &l->lock, &until) != ETIMEDOUT) {
+    for (double left; !l->stop && (left = until - rv_clock_ms()) > 0;) {
+        rv_cond_wait_ms(&l->wake, &l->lock, left);
     }
     bool go_on = !l->stop;
     pthread_mutex_unlock(&l->lock);
@@ -351,13 +346,9 @@ rv_err rv_app_start_learner(rv_app *app)
     if (!l) {
         return rv_fail(RV_E_NOMEM, "starting the learner");
     }
-    pthread_condattr_t monotonic;
     *l = (learner){ .app = app };
     pthread_mutex_init(&l->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&l->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    rv_cond_init(&l->wake);
     if (pthread_create(&l->thread, NULL, run_learner, l)) {
         pthread_cond_destroy(&l->wake);
         pthread_mutex_destroy(&l->lock);

@@ -18,8 +18,9 @@ static rv_http_server *volatile serving;
 static void on_signal(int number)
 {
     (void)number;
-    if (serving) {
-        rv_http_stop(serving); /* a second one ends at once */
+    rv_http_server *server = serving; /* once: the main thread may clear it meanwhile */
+    if (server) {
+        rv_http_stop(server); /* a second one ends at once */
     }
 }
 
@@ -29,7 +30,6 @@ static void catch_signals(struct sigaction old[2])
     sigemptyset(&ours.sa_mask);
     sigaction(SIGTERM, &ours, &old[0]);
     sigaction(SIGINT, &ours, &old[1]);
-    signal(SIGPIPE, SIG_IGN); /* a client that left is seen at its write */
 }
 
 static bool is_loopback(const char *address)
@@ -40,7 +40,7 @@ static bool is_loopback(const char *address)
         return ntohl(v4.s_addr) >> 24 == 127;
     }
     if (inet_pton(AF_INET6, address, &v6) == 1) {
-        return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
+        return IN6_IS_ADDR_LOOPBACK(&v6); /* the names of no other one are checked by rv_http_listen */
     }
     return strcmp(address, "localhost") == 0;
 }
@@ -180,6 +180,7 @@ static rv_err serve(rv_app *app, const rv_api_keys *keys)
         .max_body_bytes = (size_t)rv_config_int(c, "server.max_body_bytes"),
         .max_header_bytes = MAX_HEADER_BYTES,
         .request_timeout_ms = (int)rv_config_int(c, "server.request_timeout_ms"),
+        .admit = rv_api_admit,
         .handle = rv_api_handle,
         .self = api,
     };
@@ -195,16 +196,15 @@ static rv_err serve(rv_app *app, const rv_api_keys *keys)
             rv_backend_warm(app->pipeline.backend);
         }
         e = rv_http_run(server, (int)rv_config_int(c, "server.drain_ms"));
+        /* What still runs is waited for: an import, a round of learning. Who will not wait ends the program, as any other. */
+        sigaction(SIGTERM, &old[0], NULL);
+        sigaction(SIGINT, &old[1], NULL);
+        serving = NULL;
         rv_log(RV_LOG_INFO, "server.stopped", (char *)NULL);
     }
     rv_app_stop_learner(app);
     rv_api_free(api); /* finishes what is queued, and needs the server's requests for it */
     stop_loop(app);
-    if (serving) {
-        sigaction(SIGTERM, &old[0], NULL);
-        sigaction(SIGINT, &old[1], NULL);
-        serving = NULL;
-    }
     rv_http_free(server);
     return e;
 }

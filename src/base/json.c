@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 64, QUOTED_MAX = 40 };
+enum { DEPTH_MAX = 64, NESTS_MAX = 1 << 17, QUOTED_MAX = 40 };
 
 void rv_json_setup(void)
 {
@@ -22,10 +22,11 @@ void rv_json_setup(void)
 }
 
 /* Counts brackets outside strings, and refuses zero bytes, which jansson would take for the end. All else that is
- * malformed is jansson's to refuse: a bracket that it would recurse into is always counted here. */
-static rv_err check_depth(const char *text, size_t n)
+ * malformed is jansson's to refuse: a bracket that it would recurse into is always counted here. An empty object is two bytes
+ * of text and more than a hundred times that in memory, so that their number is limited too. */
+static rv_err check_nests(const char *text, size_t n)
 {
-    size_t depth = 0, line = 1, line_at = 0;
+    size_t depth = 0, nests = 0, line = 1, line_at = 0;
     bool in_string = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
@@ -44,6 +45,10 @@ static rv_err check_depth(const char *text, size_t n)
             if (++depth > DEPTH_MAX) {
                 return rv_fail(RV_E_FORMAT, "line %zu column %zu: nested deeper than %d", line,
                                i - line_at + 1, DEPTH_MAX);
+            }
+            if (++nests > NESTS_MAX) {
+                return rv_fail(RV_E_FORMAT, "line %zu column %zu: more than %d arrays and objects", line,
+                               i - line_at + 1, NESTS_MAX);
             }
         } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
@@ -80,7 +85,7 @@ static void key_before(const char *text, size_t end, char out[QUOTED_MAX + 1])
 
 rv_err rv_json_parse(const char *text, size_t n, json_t **out)
 {
-    RV_TRY(check_depth(text, n));
+    RV_TRY(check_nests(text, n));
     json_error_t why;
     json_t *value =
         json_loadb(text ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);

@@ -16,8 +16,8 @@ void rv_json_setup(void);
  * text   [n] bytes; NULL when n is 0
  * out    the caller's (json_decref)
  *
- * Refused beside what RFC 8259 refuses: more than 64 levels (found before anything recurses), two keys of one name, a key
- * with \u0000. A string value may hold \u0000.
+ * Refused beside what RFC 8259 refuses: more than 64 levels (found before anything recurses), more than 131,072 arrays
+ * and objects, two keys of one name, a key with \u0000. A string value may hold \u0000.
  * Errors:  RV_E_FORMAT with line and column.  RV_E_NOMEM.
  * Threads: any thread; the value is for one thread at a time.
  */

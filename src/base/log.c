@@ -35,21 +35,28 @@ bool rv_log_parse_level(const char *text, rv_log_level *out)
     return false;
 }
 
-/* logfmt: bare where that is unambiguous, else quoted; no raw control byte either way. */
+/* logfmt: bare where that is unambiguous, else quoted; no raw control byte either way. A backslash of the value itself is doubled,
+ * or one before a quote would let the value end there. */
 static void add_value(rv_text *line, const char *value, size_t n)
 {
     char clean[VALUE_MAX_BYTES * 4 + 1]; /* an escape is at most six bytes for two, or four for one */
-    rv_escape(value, n, clean, sizeof clean);
-    if (clean[0] && !strpbrk(clean, " =\"\\")) {
+    bool bare = n > 0 && rv_escape(value, n, clean, sizeof clean) == n && !strpbrk(clean, " =\"\\");
+    if (bare) {
         rv_text_adds(line, clean);
         return;
     }
     rv_text_addc(line, '"');
-    for (const char *c = clean; *c; c++) {
-        if (*c == '"') {
-            rv_text_addc(line, '\\');
+    for (size_t i = 0; i < n;) {
+        size_t plain = 0;
+        while (i + plain < n && value[i + plain] != '"' && value[i + plain] != '\\') {
+            plain++;
         }
-        rv_text_addc(line, *c);
+        rv_text_add(line, clean, rv_escape(value + i, plain, clean, sizeof clean));
+        i += plain;
+        if (i < n) {
+            rv_text_addc(line, '\\');
+            rv_text_addc(line, value[i++]);
+        }
     }
     rv_text_addc(line, '"');
 }

@@ -247,8 +247,11 @@ static void print_version(const place *p, const rv_adapter_version *v)
                             v->after, "created_ms", (json_int_t)v->created_ms, "in_use", (int)v->in_use));
         return;
     }
-    printf("%s %4lld  before it %lld  model %016llx  user %s  %s", v->in_use ? "*" : " ", (long long)v->id,
-           (long long)v->parent, (unsigned long long)v->model, *v->user ? v->user : "everybody", v->origin);
+    const char *user = *v->user ? v->user : "everybody";
+    printf("%s %4lld  before it %lld  model %016llx  user ", v->in_use ? "*" : " ", (long long)v->id,
+           (long long)v->parent, (unsigned long long)v->model);
+    cmd_safe(stdout, user, strlen(user));
+    printf("  %s", v->origin);
     if (v->before > 0) {
         printf("  %lld rows, held out %.3f to %.3f", (long long)v->rows, v->before, v->after);
     }

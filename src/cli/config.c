@@ -36,9 +36,7 @@ static void show_value(const cmd_line *line, const char *key, const char *value,
         cmd_print(row);
         return;
     }
-    char left[128];
-    snprintf(left, sizeof left, "%s = ", key);
-    printf("%s", left);
+    printf("%s = ", key);
     cmd_safe(stdout, value ? value : "(unset)", strlen(value ? value : "(unset)"));
     if (cmd_has(line, "origin")) {
         printf("    # %s", origin);
@@ -58,11 +56,6 @@ int cmd_config_show(cmd_line *line)
         char key[128];
         snprintf(key, sizeof key, "%s.%s", k->section, k->name);
         show_value(line, key, rv_config_string(config, key), rv_config_origin(config, key), k->active);
-    }
-    for (int t = 0; t < RV_TIERS; t++) {
-        char key[64];
-        snprintf(key, sizeof key, "tiers.%s", rv_tier_names[t]);
-        show_value(line, key, rv_config_tier(config, t), rv_config_origin(config, key), true);
     }
     rv_config_free(config);
     return CMD_DONE;

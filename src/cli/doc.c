@@ -98,9 +98,12 @@ int cmd_man(cmd_line *line)
     }
     printf(".El\n.Sh ENVIRONMENT\n.Bl -tag -width Ds -compact\n"
            ".It Ev RUVLLM_DATA\nfolder for everything of a run\n"
+           ".It Ev RUVLLM_CONFIG\nconfiguration to read instead of the user's\n"
            ".It Ev RUVLLM_SECTION_KEY\nany configuration key, as in RUVLLM_SERVER_PORT\n"
+           ".It Ev RUVLLM_LOG\nas RUVLLM_SYSTEM_LOG_LEVEL\n"
            ".It Ev RUVLLM_MODELS\nfolder of the models that came with the program\n"
            ".It Ev RUVLLM_API_KEY\nkey that ps shows to a server with API keys\n"
+           ".It Ev RUVLLM_JUDGE_KEY\nkey for the server of learning.judge_url\n"
            ".It Ev RV_CPU\nscalar, avx2, avx512 or neon: use these kernels\n"
            ".It Ev NO_COLOR\nno colours\n.El\n"
            ".Sh EXIT STATUS\n0 done; 1 failed while running; 2 wrong usage or configuration; 130 "

@@ -66,6 +66,9 @@ static rv_err read_pairs(judge_job *job, const char *folder, const char *name, b
     while (!e && cmd_next_line(in, &text, &room, &n, &e)) {
         json_t *row = NULL;
         number++;
+        if (n == 0) {
+            continue;
+        }
         e = rv_json_parse(text, n, &row);
         e = e ? e : add_pair(job, panda, row);
         json_decref(row);

@@ -736,7 +736,12 @@ static rv_err rm(memory_job *job)
 
 int cmd_memory_rm(cmd_line *line)
 {
-    return with_memory(line, rm);
+    static const char *const filters[] = { "type", "tag", "source", "user", "since", "until" };
+    bool named = line->n_args > 0;
+    for (size_t i = 0; i < RV_COUNT(filters); i++) {
+        named = named || cmd_has(line, filters[i]);
+    }
+    return named ? with_memory(line, rm) : cmd_usage(line, "name what to remove: an ID, or a filter");
 }
 
 static rv_err link_nodes(memory_job *job)

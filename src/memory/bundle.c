@@ -2,6 +2,7 @@
  * renamed over the old head. Hashes are SHAKE-256 of 32 bytes. */
 #include "memory/bundle_priv.h"
 #include "base/json.h"
+#include "memory/memory_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -538,13 +539,22 @@ static rv_err need_int(const json_t *o, const char *field, int64_t low, int64_t 
                                      : rv_fail(RV_E_FORMAT, "%s: it is missing", field);
 }
 
+/* As the store has them: letters, which no terminal takes for anything else. */
+static rv_err read_type(const json_t *o, rv_arena *arena, const char **out)
+{
+    RV_TRY(copy_text(o, "type", 32, NULL, arena, out));
+    return rv_memory_good_type(*out)
+               ? RV_OK
+               : rv_fail(RV_E_FORMAT, "type: expected 1 .. 32 of the letters a-z and _");
+}
+
 static rv_err read_node(const rv_bundle *b, const json_t *o, rv_arena *arena, rv_bundle_node *out)
 {
     rv_bundle_node n = { .vector = -1, .node = { .confidence = 1, .origin_side = "" } };
     int64_t offset = 0, length = 0;
     RV_TRY(need_int(o, "id", 1, ID_MAX, &n.node.id));
     RV_TRY(need_int(o, "created_ms", 0, INT64_MAX / 2, &n.node.created_ms));
-    RV_TRY(copy_text(o, "type", 32, NULL, arena, &n.node.type));
+    RV_TRY(read_type(o, arena, &n.node.type));
     RV_TRY(copy_text(o, "text", 1 << 20, NULL, arena, &n.node.text));
     RV_TRY(copy_text(o, "source", RV_BUNDLE_TEXT_BYTES, "", arena, &n.node.source));
     RV_TRY(copy_text(o, "user", 256, "", arena, &n.node.user));
@@ -593,7 +603,7 @@ static rv_err read_edge(const json_t *o, rv_arena *arena, rv_bundle_edge *out)
     RV_TRY(need_int(o, "from", 1, ID_MAX, &edge.from));
     RV_TRY(need_int(o, "to", 1, ID_MAX, &edge.to));
     RV_TRY(need_int(o, "created_ms", 0, INT64_MAX / 2, &edge.created_ms));
-    RV_TRY(copy_text(o, "type", 32, NULL, arena, &edge.type));
+    RV_TRY(read_type(o, arena, &edge.type));
     RV_TRY(rv_json_get_double(o, "weight", 0, 1e6, &edge.weight));
     *out = edge;
     return RV_OK;

@@ -73,11 +73,12 @@ static bool is_dense(uint32_t code)
     return code >= 0x2e80 && code < 0xd7b0;
 }
 
-static size_t count_words(const char *at, size_t n)
+/* Of more than most, no longer counted: some number above it. */
+static size_t count_words(const char *at, size_t n, size_t most)
 {
     size_t words = 0, dense = 0;
     bool inside = false;
-    for (size_t i = 0; i < n;) {
+    for (size_t i = 0; i < n && words + (dense + 1) / 2 <= most;) {
         uint32_t code = 0;
         size_t k = rv_utf8_decode(at + i, n - i, &code);
         k = k ? k : 1;
@@ -126,7 +127,7 @@ static void add_sentence(reader *r, size_t at, size_t end)
                                                      .n = end - at,
                                                      .from = source_of(r, at, false),
                                                      .to = source_of(r, end, true),
-                                                     .words = count_words(text + at, end - at),
+                                                     .words = count_words(text + at, end - at, SIZE_MAX - 1),
                                                      .paragraph = r->paragraphs,
                                                      .section = r->n_sections - 1 };
         r->section_used = true;
@@ -137,7 +138,7 @@ static void add_sentence(reader *r, size_t at, size_t end)
 static void add_long_sentence(reader *r, size_t at, size_t end)
 {
     const char *text = rv_text_get(&r->text);
-    while (!r->error && count_words(text + at, end - at) > WORDS_MOST) {
+    while (!r->error && count_words(text + at, end - at, WORDS_MOST) > WORDS_MOST) {
         size_t halves = 0, cut = at; /* half words */
         bool inside = false;
         while (cut < end && halves < 2 * WORDS_MOST) {

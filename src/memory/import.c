@@ -18,6 +18,8 @@ enum {
     ROWS_BYTES = 1 << 30,
     NAME_BYTES = 255,
     FILES_MAX = 1000000,
+    CHUNKS_MOST = 100000,   /* of a file; 16 MiB of sentences are 30,000. Each takes a vector in memory, */
+    CHUNKS_ROOM = 64 << 20, /* and these bytes together, beside what its text takes */
     DIGEST = 32,
     CHUNKING = 1 /* raised when the same file gives other chunks */
 };
@@ -269,6 +271,10 @@ static rv_err import_text(importing *job, file *f, rv_arena *arena, size_t *n_ch
     bool same;
     chunks parts;
     RV_TRY(rv_chunks_of(job->m->mem, f->text.at, f->text.n, f->text.kind, arena, &parts));
+    if (parts.n > CHUNKS_MOST) {
+        return rv_fail(RV_E_TOO_LARGE, "%s: %zu chunks, at most %d are taken from a file", f->path, parts.n,
+                       CHUNKS_MOST);
+    }
     size_t floats;
     float *vectors = rv_mul_size(parts.n + 1, job->m->embedder.dim, &floats)
                          ? rv_new_array(job->m->mem, floats, sizeof *vectors)
@@ -302,7 +308,7 @@ static rv_err import_document(importing *job, file *f, size_t *n_chunks)
     }
     rv_arena *arena = NULL;
     rv_err e = rv_import_read(job->m->mem, f->path, f->kind, f->bytes, f->n, &f->text);
-    e = e ? e : rv_arena_new(job->m->mem, 64 * f->text.n + (1 << 20), &arena);
+    e = e ? e : rv_arena_new(job->m->mem, 64 * f->text.n + CHUNKS_ROOM, &arena);
     e = e ? e : import_text(job, f, arena, n_chunks);
     rv_arena_free(arena);
     rv_text_deinit(&f->text.made);

@@ -82,6 +82,7 @@ struct rv_http_request {
     atomic_bool gone;
     atomic_size_t unsent; /* bytes the socket has not taken yet, as the net thread last saw */
     bool bodyless;        /* HEAD */
+    bool admitted;        /* its body is read */
     bool chunked;         /* the answer is */
 
     rv_text out; /* this and below under server->lock */
@@ -478,17 +479,30 @@ static bool host_is_ours(const rv_http_server *s, const char *host)
            (inet_pton(AF_INET, name, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
 }
 
+static bool is_ours(const rv_http_request *r)
+{
+    return !r->parser.host || host_is_ours(r->server, rv_http_parser_string(&r->parser, r->parser.host));
+}
+
+/* The headers are in: is the body wanted? */
+static bool admit(rv_http_request *r)
+{
+    const rv_http_options *how = &r->server->how;
+    r->admitted = is_ours(r) && (!how->admit || how->admit(how->self, r));
+    return r->admitted;
+}
+
 static void hand_out(conn *c)
 {
     rv_http_request *r = c->reading;
-    if (r->parser.host && !host_is_ours(c->server, rv_http_parser_string(&r->parser, r->parser.host))) {
+    r->bodyless = strcmp(rv_http_method(r), "HEAD") == 0;
+    if (!is_ours(r)) {
         refuse(c, 421, "this server answers to localhost only; set [server] listen to use another name");
         return;
     }
     c->reading = NULL;
     c->handling = r;
     evtimer_del(c->timer);
-    r->bodyless = strcmp(rv_http_method(r), "HEAD") == 0;
     c->server->how.handle(c->server->how.self, r);
 }
 
@@ -515,6 +529,9 @@ static bool conn_step(conn *c)
     if (state == RV_HTTP_REFUSED) {
         refuse(c, p->status, p->why);
     } else if (state == RV_HTTP_COMPLETE) {
+        hand_out(c);
+    } else if (p->phase > RV_HTTP_AT_FIELDS && !c->reading->admitted && !admit(c->reading)) {
+        p->keep_alive = false; /* the rest of the body is dropped */
         hand_out(c);
     } else if (p->wants_continue && (p->phase == RV_HTTP_AT_BODY || p->phase == RV_HTTP_AT_CHUNK_SIZE)) {
         p->wants_continue = false;

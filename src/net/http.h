@@ -21,6 +21,9 @@ typedef struct rv_http_options {
     size_t max_body_bytes, max_header_bytes;
     int request_timeout_ms; /* to receive a whole request; a silent connection is closed after it too, and one that does not
                                take a byte of its answer for so long */
+    /* Once the headers are in, before the body is read; false: it is handed out as it is, and the connection ends with its answer.
+     * NULL: all bodies are read. Net thread */
+    bool (*admit)(void *self, const rv_http_request *request);
     void (*handle)(void *self, rv_http_request *request); /* net thread */
     void *self;
 } rv_http_options;

@@ -63,7 +63,7 @@ rv_err rv_policy_read(rv_db *db, const rv_alloc *mem, const char *kind, int64_t 
                       size_t *n) RV_MUST_CHECK;
 /**
  * rv_policy_open - the version in use, or the newest of its ancestors that take can read: each one before it that cannot be read is said once in
- * the log and counted (ruvllm_learn_damaged_total{kind}).
+ * the log and counted (ruvllm_learn_damaged_total).
  *
  * take     reads bytes; what it makes is the caller's. RV_E_NOMEM and RV_E_IO end the search and are returned
  * version  out: read, 0: none is in use, or none is sound

@@ -539,9 +539,8 @@ rv_err rv_segments_append(rv_segments *s, const int64_t *ids, const float *vecto
 
 rv_err rv_segments_sync(rv_segments *s)
 {
-    for (size_t i = s->n;
-         !s->failed && i-- > 0 && s->at[i].unsynced;) { /* only the last ones are written to */
-        if (fdatasync(s->at[i].fd) < 0) {
+    for (size_t i = 0; !s->failed && i < s->n; i++) {
+        if (s->at[i].unsynced && fdatasync(s->at[i].fd) < 0) {
             s->failed = true;
             return fail_write(s, s->at[i].number, "cannot sync");
         }

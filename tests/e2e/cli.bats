@@ -450,6 +450,29 @@ fvecs_row() {
     [ "$status" -eq 0 ]
 }
 
+@test "eval judge passes over empty lines" {
+    mkdir "$home/pairs"
+    printf '{"instruction": "a", "a": "b", "b": "c", "label": 1}\n\n' >"$home/pairs/pandalm.jsonl"
+    run --separate-stderr "$RUVLLM" eval judge "$home/pairs"
+    [ "$status" -eq 1 ]
+    [[ "$stderr" == *"llmbar.jsonl: cannot be read"* ]]
+}
+
+@test "memory rm without anything named is wrong usage, and removes nothing" {
+    "$RUVLLM" memory add 'The boat is blue.'
+    run --separate-stderr "$RUVLLM" memory rm
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"an ID, or a filter"* ]]
+    "$RUVLLM" memory get 1
+}
+
+@test "the manual page names every variable of ours" {
+    "$RUVLLM" man > "$home/ruvllm.1"
+    for name in $(grep -rhoE 'getenv\("RU?V(LLM)?_[A-Z_]+' "$BATS_TEST_DIRNAME/../../src" | cut -d'"' -f2); do
+        grep -q "^.It Ev $name$" "$home/ruvllm.1"
+    done
+}
+
 @test "completions are valid for their shells" {
     "$RUVLLM" completion bash | bash -n
     "$RUVLLM" completion bash | grep -q memory

@@ -112,6 +112,12 @@ stops() {
     [[ "$output" == *"built-in"* ]]
 }
 
+@test "config show has every key once" {
+    "$RUVLLM" config show >"$home/keys"
+    [ -z "$(sed 's/ = .*//' "$home/keys" | sort | uniq -d)" ]
+    grep -q '^tiers.1.2b = ' "$home/keys"
+}
+
 @test "config show marks what is not used yet" {
     run "$RUVLLM" config show
     [ "$status" -eq 0 ]
@@ -152,6 +158,11 @@ stops() {
         [ "$(curl -s -o /dev/null -w '%{http_code}' -H "$with" "$url/models")" = 401 ]
         [ "$(curl -s -o /dev/null -w '%{http_code}' -H "$with" "$url/nothing")" = 401 ]
     done
+    exec 9<>"/dev/tcp/127.0.0.1/${base##*:}" # no byte of a body is waited for
+    printf 'POST /v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n' >&9
+    read -t 10 -r line <&9
+    exec 9>&-
+    [[ "$line" == "HTTP/1.1 401 "* ]]
     run "$RUVLLM" ps --port "${base##*:}"
     [ "$status" -ne 0 ]
     [[ "$output" == *"asks for an API key"*RUVLLM_API_KEY* ]]

@@ -39,3 +39,11 @@ def test_a_version_is_exported_for_the_model_it_was_made_for(run, tmp_path):
     said = run("adapter", "export", 1, "--out", tmp_path / "none", "--set", f"tiers.350m={MODELS / 'demo-s.gguf'}", code=1)
     assert "is for the model" in said and "--model" in said
     assert not (tmp_path / "none").exists()
+
+
+def test_a_name_of_a_user_is_shown_and_not_obeyed(run):
+    golden = ROOT / "tests" / "data" / "golden"
+    odd = "anna\x1b[2J"
+    run("adapter", "load", golden / "a-lora.gguf", "--model", "350m", "--user", odd, "--set", f"tiers.350m={golden / 'a-q8_0.gguf'}")
+    said = run("adapter", "list")
+    assert "user anna\\x1b[2J" in said and "\x1b" not in said

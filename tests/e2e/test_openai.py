@@ -93,6 +93,15 @@ def test_stop_strings_end_the_text_and_are_not_in_it(client, model):
     assert streamed == text[:text.index(stop)]
 
 
+def test_a_question_of_many_parts_is_read_whole(server):
+    parts = [{"type": "text", "text": "x" * 1000}] * 400
+    error = post(server, "/v1/chat/completions", {"messages": [{"role": "user", "content": parts}]}).error
+    assert error["code"] == "context_length_exceeded", error
+    parts = [{"type": "text", "text": "a\0b"}]
+    error = post(server, "/v1/chat/completions", {"messages": [{"role": "user", "content": parts}]}).error
+    assert "zero bytes" in error["message"], error
+
+
 def test_logprobs_of_chat(client, model):
     answer = client.chat.completions.create(model=model, messages=MESSAGES, max_tokens=6, temperature=0, logprobs=True, top_logprobs=3)
     tokens = answer.choices[0].logprobs.content

@@ -313,6 +313,24 @@ def test_stopping_twice_ends_at_once(make_server):
     assert re.search(r"path=/v1/completions status=499", server.log.read_text()), "it was not cancelled"
 
 
+def test_what_a_stopped_server_waits_for_is_ended_by_one_more_signal(make_server):
+    server = make_server(server_drain_ms=0)
+    body = json.dumps({"name": "long.txt", "text": "word " * 1_600_000})
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("POST", "/v1/memories/import", body, {"Content-Type": "application/json"})
+    deadline = time.monotonic() + 30
+    while others_running(server) < 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    server.process.send_signal(signal.SIGTERM)
+    while "server.stopped" not in server.log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.process.poll() is None, "the import was over: it has to be longer for this test"
+    began = time.monotonic()
+    assert server.stop() == -signal.SIGTERM
+    assert time.monotonic() - began < 1
+    connection.close()
+
+
 def test_a_full_queue_says_so_at_once(make_server):
     server = make_server(system_max_concurrent_requests=1, server_max_queue=1)
     answers = []

@@ -2,8 +2,11 @@
  * sync is tried again, reading goes on, and the next start finds all that was acknowledged. The functions below stand in front of the C
  * library's, for SQLite as well. */
 #include "memory_helpers.h"
+#include "store/segment.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -156,4 +159,27 @@ TEST(after_a_sync_that_failed_nothing_is_acknowledged_and_no_sync_is_tried_again
         store_close(&s);
     }
     CHECK(stopped > 10, "%zu of the syncs stopped it", stopped);
+}
+
+/* A file of one row, and one behind it that was begun and has no room for a row. */
+TEST(a_sync_reaches_the_rows_before_a_file_that_stayed_empty)
+{
+    const char *dir = temp_path("segments");
+    rv_segment_config config = { .dir = dir, .store = 1, .embedder = "e", .dim = 4, .max_bytes = 1 };
+    rv_segments *segments = NULL;
+    rv_segment_row row;
+    const float vector[4] = { 1, 2, 3, 4 };
+    const int64_t id = 1;
+    struct rlimit before;
+    CHECK_OK(rv_segments_open(&rv_heap, &config, &segments));
+    CHECK_OK(rv_segments_append(segments, &id, vector, 1, &row));
+    CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0, "%s", strerror(errno));
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 4096, before.rlim_max }); /* a header, and nothing more */
+    CHECK_ERR(rv_segments_append(segments, &id, vector, 1, &row), RV_E_IO);
+    setrlimit(RLIMIT_FSIZE, &before);
+    disk.calls = 0;
+    CHECK_OK(rv_segments_sync(segments));
+    CHECK(disk.calls == 1, "%ld syncs", disk.calls);
+    rv_segments_close(segments);
 }

@@ -1,5 +1,6 @@
 /* Routes, methods, bodies and the shape of errors, on a server that has an embedder and nothing else. */
 #include "http_client.h"
+#include "memory_helpers.h"
 
 #include "api/api.h"
 #include "base/json.h"
@@ -178,6 +179,78 @@ TEST(health_without_a_store_is_503_and_names_what_is_missing)
     expect(answer, "\"database\":{\"status\":\"absent\"");
     expect(answer, "\"models\":{\"status\":\"absent\"");
     close_site();
+}
+
+static atomic_bool held;
+
+static rv_err held_text(const void *self, const char *text, size_t n, float *out)
+{
+    while (atomic_load(&held)) {
+        nap(1);
+    }
+    return toy_text(self, text, n, out);
+}
+
+/* Reading files takes as long as it takes: two of them at once, and health is asked still. */
+TEST(health_does_not_wait_for_imports)
+{
+    static const char import[] =
+        "POST /v1/memories/import HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: "
+        "29\r\n\r\n{\"name\":\"%d.md\",\"text\":\"word\"}";
+    const char *answer;
+    char request[256];
+    int fds[2];
+    store s;
+    rv_memory_embedder slow = toy;
+    slow.text = held_text;
+    CHECK_OK(store_open_with(&rv_heap, temp_path("data"), slow, &s));
+    site.pipeline.db = s.db;
+    site.pipeline.memory = s.m;
+    open_site();
+    atomic_store(&held, true);
+    for (int i = 0; i < 2; i++) {
+        snprintf(request, sizeof request, import, i);
+        fds[i] = dial(site.port);
+        say(fds[i], request);
+    }
+    nap(50); /* both were taken up, if anybody took them */
+    CHECK(ask("GET", "/health", "", "", &answer) == 200, "%s", answer);
+    atomic_store(&held, false);
+    for (int i = 0; i < 2; i++) {
+        expect(hear(fds[i], NULL), "\"chunks_added\":1");
+        close(fds[i]);
+    }
+    close_site();
+    site.pipeline = (rv_pipeline){ 0 };
+    store_close(&s);
+}
+
+static rv_err forget_user(void *self, const char *user, const int64_t *ids, size_t n, rv_forgotten *out)
+{
+    (void)self;
+    (void)ids;
+    *out = (rv_forgotten){ 0 };
+    return user && n == 0 ? RV_OK : rv_fail(RV_E_ARG, "user: expected one, and no ids");
+}
+
+TEST(a_field_that_is_null_is_not_there)
+{
+    const char *answer;
+    store s = store_open(temp_path("data"));
+    site.pipeline.db = s.db;
+    site.pipeline.memory = s.m;
+    site.pipeline.forget = forget_user;
+    open_site();
+    CHECK(ask("POST", "/v1/memories", "", "{\"text\":\"a note\",\"pinned\":true}", &answer) == 201, "%s",
+          answer);
+    CHECK(ask("POST", "/v1/memories/1", "", "{\"pinned\":null,\"ttl_s\":100}", &answer) == 200, "%s", answer);
+    expect(answer, "\"pinned\":true");
+    CHECK(ask("POST", "/v1/memories/1", "", "{\"pinned\":null}", &answer) == 400, "%s", answer);
+    CHECK(ask("POST", "/v1/forget", "", "{\"user\":\"anna\",\"ids\":null}", &answer) == 200, "%s", answer);
+    CHECK(ask("POST", "/v1/forget", "", "{\"user\":\"anna\",\"ids\":[]}", &answer) == 400, "%s", answer);
+    close_site();
+    site.pipeline = (rv_pipeline){ 0 };
+    store_close(&s);
 }
 
 TEST(metrics_count_requests_by_route_and_status)

@@ -271,7 +271,8 @@ TEST(the_server_refuses_to_be_exposed_and_to_pretend)
     fixture f;
     start(&f);
     CHECK_OK(rv_app_open(&rv_heap, f.config, RV_APP_ALL, &f.app));
-    static const char *const outside[] = { "0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1" };
+    static const char *const outside[] = { "0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1",
+                                           "::ffff:127.0.0.1" };
     for (size_t i = 0; i < RV_COUNT(outside); i++) {
         set(&f, "server.listen", outside[i]);
         CHECK_ERR(rv_app_serve(f.app), RV_E_CONFIG);

@@ -72,6 +72,36 @@ static void check_depth(char open, char close, size_t depth, bool fine)
     json_decref(v);
 }
 
+/* 2 bytes each in the text, and some hundred in memory: 8 MB of them would be a gigabyte. */
+TEST(arrays_and_objects_are_limited_in_number)
+{
+    static const char *const units[] = { "[],", "{},", "[{}],[]," };
+    for (size_t u = 0; u < RV_COUNT(units); u++) {
+        for (int more = 0; more < 2; more++) {
+            size_t nests = 1;
+            rv_text text;
+            json_t *v = NULL;
+            rv_text_init(&text, &rv_heap, 1 << 20);
+            rv_text_adds(&text, "[\"[[[[\",");
+            while (nests + (u == 2 ? 3 : 1) <= 131072) {
+                rv_text_adds(&text, units[u]);
+                nests += u == 2 ? 3 : 1;
+            }
+            while (nests < 131072 + (size_t)more) {
+                rv_text_adds(&text, "[],");
+                nests++;
+            }
+            rv_text_adds(&text, "1]");
+            CHECK_OK(rv_text_check(&text));
+            rv_err e = rv_json_parse(rv_text_get(&text), text.n, &v);
+            CHECK(e == (more ? RV_E_FORMAT : RV_OK), "%s %d: %s", units[u], more, rv_err_name(e));
+            CHECK(!more || strstr(rv_err_text(), "more than 131072 arrays and objects"), "%s", rv_err_text());
+            json_decref(v);
+            rv_text_deinit(&text);
+        }
+    }
+}
+
 TEST(depth_is_limited_before_anything_recurses)
 {
     check_depth('[', ']', 64, true);

@@ -60,6 +60,20 @@ TEST(text_from_outside_cannot_forge_a_line)
     CHECK(strstr(line, "path=\"/x\\nlevel=error event=forged\\u001b[2J \\xff\""), "%s", line);
 }
 
+static void log_backslashes(void)
+{
+    rv_log(RV_LOG_INFO, "e", "path", "/x\\\" status=200 y=\"", "bare", "a\\n", "real", "a\n", (char *)NULL);
+}
+
+TEST(a_value_does_not_end_at_a_quote_of_its_own)
+{
+    rv_log_setup(RV_LOG_INFO, false);
+    const char *line = stderr_of(log_backslashes);
+    const char *rest = strstr(line, " path=");
+    CHECK(rest && strcmp(rest, " path=\"/x\\\\\\\" status=200 y=\\\"\" bare=\"a\\\\n\" real=\"a\\n\"\n") == 0,
+          "%s", line);
+}
+
 TEST(json_lines_are_json)
 {
     rv_log_setup(RV_LOG_INFO, true);

@@ -278,6 +278,37 @@ TEST(a_use_that_a_store_cannot_hold_is_refused)
     }
 }
 
+TEST(a_type_that_a_store_does_not_have_is_refused)
+{
+    static const struct {
+        const char *type;
+        rv_err e;
+    } cases[] = { { "note", RV_OK },
+                  { "of_their_own", RV_OK },
+                  { "", RV_E_FORMAT },
+                  { "note\\u001b[2J", RV_E_FORMAT },
+                  { "a note", RV_E_FORMAT } };
+    for (size_t i = 0; i < RV_COUNT(cases); i++) {
+        char lines[2][200];
+        snprintf(lines[0], sizeof lines[0], "{\"id\":1,\"created_ms\":1,\"type\":\"%s\",\"text\":\"one\"}\n",
+                 cases[i].type);
+        snprintf(lines[1], sizeof lines[1], "{\"from\":1,\"to\":2,\"created_ms\":1,\"type\":\"%s\"}\n",
+                 cases[i].type);
+        rv_bundle b = { .head = { .data_ref = "made", .dim = TOY_DIM, .n_nodes = 1, .next_id = 3 } };
+        b.parts[RV_BUNDLE_NODES] = (rv_map){ (const uint8_t *)lines[0], strlen(lines[0]) };
+        b.parts[RV_BUNDLE_EDGES] = (rv_map){ (const uint8_t *)lines[1], strlen(lines[1]) };
+        rv_bundle_node node;
+        rv_bundle_edge edge;
+        bool more;
+        size_t at = 0;
+        rv_err e = rv_bundle_read_node(&b, &at, arena(), &node, &more);
+        CHECK(e == cases[i].e && (!e || strstr(rv_err_text(), "type")), "node %zu: %s", i, rv_err_text());
+        at = 0;
+        e = rv_bundle_read_edge(&b, &at, arena(), &edge, &more);
+        CHECK(e == cases[i].e && (!e || strstr(rv_err_text(), "type")), "edge %zu: %s", i, rv_err_text());
+    }
+}
+
 static void part_path(const char *bundle, const char *begins, char out[4300])
 {
     DIR *dir = opendir(bundle);

@@ -1,5 +1,6 @@
 /* Files become chunks at headings and sentences, once, with the place they came from. */
 #include "memory_helpers.h"
+#include "base/clock.h"
 #include "base/file.h"
 
 #include <stdlib.h>
@@ -136,6 +137,48 @@ TEST(a_text_without_sentences_or_spaces_is_cut_all_the_same)
     for (size_t i = 0; i < hits.n; i++) {
         CHECK(rv_utf8_valid(hits.at[i].text, strlen(hits.at[i].text)), "chunk %zu", i);
     }
+    rv_free(&rv_heap, text);
+    store_close(&s);
+}
+
+TEST(a_sentence_of_megabytes_is_cut_in_one_pass)
+{
+    enum { BYTES = 6 << 20, LIMIT_MS = 20000 }; /* looking at all that is left for each chunk takes minutes */
+    char *text = rv_new(&rv_heap, BYTES);
+    rv_memory_import done = { 0 };
+    for (size_t i = 0; i < BYTES; i++) {
+        text[i] = i % 8 == 7 ? ' ' : 'w';
+    }
+    store s = store_open(temp_path("data"));
+    double began = rv_clock_ms();
+    CHECK_OK(rv_memory_import_bytes(s.m, rv_memory_of(NULL), "one.txt", text, BYTES, NULL, 0, &done));
+    CHECK(rv_clock_ms() - began < LIMIT_MS, "%.0f ms", rv_clock_ms() - began);
+    CHECK(done.chunks_added > 6000 && done.chunks_added < 8000, "%zu chunks", done.chunks_added);
+    rv_free(&rv_heap, text);
+    store_close(&s);
+}
+
+/* Four bytes of text each: what a file may take in memory is said before it is taken, and keeps no other file out. */
+TEST(a_file_of_headings_alone_has_so_many_chunks_and_not_more)
+{
+    enum { TAKEN = 60000, TOO_MANY = 150000 };
+    const char *dir = temp_dir();
+    char *text = rv_new(&rv_heap, 4 * TOO_MANY + 1);
+    rv_memory_import done = { 0 };
+    for (size_t i = 0; i < TOO_MANY; i++) {
+        memcpy(text + 4 * i, "# a\n", 4);
+    }
+    store s = store_open(temp_path("data"));
+    write_file(dir, "a.md", text);
+    write_file(dir, "b.txt", "B text.");
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), &dir, 1, NULL, 0, NULL, NULL, &done),
+              RV_E_TOO_LARGE);
+    CHECK(strstr(rv_err_text(), "a.md") && strstr(rv_err_text(), "100000"), "%s", rv_err_text());
+    CHECK(done.files == 1 && done.chunks_added == 1, "%zu files, %zu chunks", done.files, done.chunks_added);
+    text[4 * TAKEN] = 0;
+    CHECK_OK(
+        rv_memory_import_bytes(s.m, rv_memory_of(NULL), "a.md", text, (size_t)4 * TAKEN, NULL, 0, &done));
+    CHECK(done.chunks_added == TAKEN + 1, "%zu chunks", done.chunks_added);
     rv_free(&rv_heap, text);
     store_close(&s);
 }

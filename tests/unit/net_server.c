@@ -81,6 +81,12 @@ static void handle(void *self, rv_http_request *r)
     }
 }
 
+static bool admit(void *self, const rv_http_request *r)
+{
+    (void)self;
+    return !rv_http_header(r, "X-Stranger");
+}
+
 static void *serve(void *self)
 {
     site *s = self;
@@ -96,6 +102,7 @@ static void open_site(site *s, size_t max_connections, int timeout_ms)
                             .max_body_bytes = 1 << 20,
                             .max_header_bytes = 65536,
                             .request_timeout_ms = timeout_ms,
+                            .admit = admit,
                             .handle = handle,
                             .self = s };
     CHECK_OK(rv_http_listen(&rv_heap, &how, &s->server));
@@ -166,6 +173,35 @@ TEST(a_body_that_is_waited_for_is_asked_for)
     close_site(&s);
 }
 
+TEST(a_body_that_is_not_admitted_is_not_waited_for)
+{
+    static const char *const lengths[] = { "Content-Length: 1000000", "Transfer-Encoding: chunked",
+                                           "Content-Length: 9\r\nExpect: 100-continue" };
+    static const char *const begun[] = { "first", "5\r\nfirst", "" };
+    site s;
+    open_site(&s, 10, WAIT_MS);
+    for (size_t i = 0; i < RV_COUNT(lengths); i++) {
+        char request[300];
+        int fd = dial(s.port);
+        snprintf(request, sizeof request,
+                 "POST /x HTTP/1.1\r\nHost: localhost\r\nX-Stranger: 1\r\n%s\r\n\r\n%s", lengths[i],
+                 begun[i]);
+        say(fd, request);
+        const char *all = hear(fd, NULL);
+        CHECK(strncmp(all, "HTTP/1.1 200 ", 13) == 0 && occurrences(all, "HTTP/1.1") == 1, "%zu: %s", i, all);
+        expect(all, "Connection: close\r\n");
+        close(fd);
+        snprintf(request, sizeof request, "POST /x HTTP/1.1\r\nHost: evil.example\r\n%s\r\n\r\n%s",
+                 lengths[i], begun[i]);
+        fd = dial(s.port);
+        say(fd, request);
+        all = hear(fd, NULL);
+        CHECK(strncmp(all, "HTTP/1.1 421 ", 13) == 0, "%zu: %s", i, all);
+        close(fd);
+    }
+    close_site(&s);
+}
+
 TEST(a_client_that_leaves_is_noticed_while_its_answer_is_made)
 {
     site s;
@@ -232,6 +268,18 @@ TEST(names_that_are_not_of_this_machine_are_refused_on_loopback)
               all);
         close(fd);
     }
+    close_site(&s);
+}
+
+TEST(an_answer_to_head_has_no_body_also_where_the_name_is_refused)
+{
+    site s;
+    open_site(&s, 10, WAIT_MS);
+    int fd = dial(s.port);
+    say(fd, "HEAD /x HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    const char *all = hear(fd, NULL), *end = strstr(all, "\r\n\r\n");
+    CHECK(strncmp(all, "HTTP/1.1 421", 12) == 0 && end && end[4] == 0, "%s", all);
+    close(fd);
     close_site(&s);
 }
 
