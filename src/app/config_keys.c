@@ -130,7 +130,7 @@ const rv_config_key rv_config_keys[] = {
     FLOAT("router", "sparsity", 0, 1, "0.9", later, "share of the router's weights that are zero"),
     INT("router", "rank", 1, 1024, "8", later, "rank of its low-rank part"),
     FLOAT("router", "confidence_threshold", 0, 1, "0.7", now, "below it the default model answers"),
-    FLOAT("router", "cost_share", 0.01, 1, "0.39", now,
+    FLOAT("router", "cost_share", 0.01, 1, "0.4", now,
           "cost its decisions and drafts may have, as a share of always taking the largest tier"),
     FLOAT("router", "explore", 0, 1, "0.01", now,
           "least share of rated requests that other tiers are asked too; 0: never"),
