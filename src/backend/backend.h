@@ -13,7 +13,7 @@ typedef struct rv_backend rv_backend;
 extern const char *const rv_tier_names[RV_TIERS]; /* "350m" "700m" "1.2b" "2.6b" */
 
 typedef struct rv_backend_options {
-    int threads;                /* of the shared compute pool; 0: one per processor, at most 256 */
+    int threads;                /* of the shared compute pool, as in rv_pool_new */
     uint32_t max_context;       /* as in rv_engine_options */
     rv_type kv_type;            /* as in rv_kv_shape */
     rv_budget *budget;          /* as in rv_engine_options, shared by all models */

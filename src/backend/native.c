@@ -5,7 +5,6 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
-#include "base/cpu.h"
 #include "base/file.h"
 #include "base/metrics.h"
 #include "engine/turn.h"
@@ -22,7 +21,6 @@
 /* What one prompt may cost before the model's own limit is looked at: 16 MiB of ids, 64 MiB of text. */
 enum { MAX_PROMPT_IDS = 4 << 20, MAX_PROMPT_BYTES = 64 << 20 };
 enum { LOOK_MS = 20 }; /* how often who waits for a model looks at its cancel flag: nobody signals that */
-enum { THREADS_MAX = 256 }; /* of a pool; there are machines with more processors */
 
 const char *const rv_tier_names[RV_TIERS] = { "350m", "700m", "1.2b", "2.6b" };
 
@@ -310,8 +308,7 @@ rv_err rv_backend_open(const rv_alloc *mem, const rv_backend_options *how, rv_ba
         e = choose_draft_tier(b, how->draft_model);
     }
     if (!e) {
-        int processors = rv_cpu_count(), all = processors < THREADS_MAX ? processors : THREADS_MAX;
-        e = rv_pool_new(mem, how->threads > 0 ? how->threads : all, &b->pool);
+        e = rv_pool_new(mem, how->threads, &b->pool);
     }
     if (!e) {
         e = rv_turn_new(mem, &b->turn);

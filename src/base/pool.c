@@ -175,6 +175,9 @@ static rv_err start_workers(rv_pool *pool)
 
 rv_err rv_pool_new(const rv_alloc *mem, int n_threads, rv_pool **out)
 {
+    if (n_threads == 0) {
+        n_threads = rv_cpu_count() < THREADS_MAX ? rv_cpu_count() : THREADS_MAX;
+    }
     if (n_threads < 1 || n_threads > THREADS_MAX) {
         return rv_fail(RV_E_ARG, "%d threads, expected 1 to %d", n_threads, THREADS_MAX);
     }

@@ -9,8 +9,9 @@
 typedef struct rv_pool rv_pool;
 typedef void (*rv_pool_job)(void *arg, int thread, int n_threads);
 
-/** rv_pool_new - n_threads 1..256, the caller of rv_pool_run included (1 starts no thread). The threads have all signals
- * blocked. Errors: RV_E_ARG n_threads.  RV_E_NOMEM memory, or a thread could not be started; none is left behind. */
+/** rv_pool_new - n_threads 1..256, the caller of rv_pool_run included (1 starts no thread); 0: one for each processor, 256 at
+ * most. The threads have all signals blocked.
+ * Errors: RV_E_ARG n_threads.  RV_E_NOMEM memory, or a thread could not be started; none is left behind. */
 rv_err rv_pool_new(const rv_alloc *mem, int n_threads, rv_pool **out) RV_MUST_CHECK;
 void rv_pool_free(rv_pool *pool);         /* accepts NULL; no job may be running */
 int rv_pool_threads(const rv_pool *pool); /* 1 for NULL */

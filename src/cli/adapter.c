@@ -3,7 +3,6 @@
 
 #include "app/learning.h"
 #include "base/clock.h"
-#include "base/cpu.h"
 #include "base/file.h"
 
 #include <string.h>
@@ -148,7 +147,6 @@ int cmd_adapter_train(cmd_line *line)
     t.out = cmd_value(line, "out", NULL);
     t.rate = 3e-3;
     t.held_share = 0.1;
-    t.threads = rv_cpu_count();
     if (!t.data || !t.out) {
         return cmd_usage(line, "--data and --out are needed");
     }
@@ -453,7 +451,7 @@ int cmd_learn_adapter(cmd_line *line)
 {
     place p;
     learn_job job;
-    int64_t rank = 16, seconds = 10, threads = rv_cpu_count(), seed = 1;
+    int64_t rank = 16, seconds = 10, threads = 0, seed = 1;
     rv_pool *pool = NULL;
     rv_adapter_learned done;
     if (!cmd_int(line, "rank", 1, RV_LORA_MAX_RANK / 2, &rank) ||

@@ -190,9 +190,6 @@ static rv_err engine_options(const cmd_line *line, int64_t *threads, rv_engine_o
     how->packed_dir = rv_config_packed_dir(c, &rv_heap);
     how->no_drafts = strcmp(rv_config_string(c, "inference.drafts"), "off") == 0;
     rv_config_free(c);
-    if (*threads <= 0) {
-        *threads = rv_cpu_count();
-    }
 
     how->act_f32 = strcmp(act, "f32") == 0;
     return RV_OK;

@@ -52,7 +52,7 @@ TEST(a_missing_pool_runs_the_job_here)
     CHECK(c.ran[0] == 1 && c.wrong == 0 && rv_pool_threads(NULL) == 1, "ran %d", c.ran[0]);
     rv_pool_free(NULL);
     rv_pool *pool;
-    CHECK_ERR(rv_pool_new(&rv_heap, 0, &pool), RV_E_ARG);
+    CHECK_ERR(rv_pool_new(&rv_heap, -1, &pool), RV_E_ARG);
     CHECK_ERR(rv_pool_new(&rv_heap, 257, &pool), RV_E_ARG);
 }
 
