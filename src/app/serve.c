@@ -69,7 +69,7 @@ static rv_err check_exposure(const rv_config *c)
 }
 
 /* On standard error, and in the data folder for who finds it in use. */
-static void print_where(rv_app *app, const char *listen, int port)
+static void print_where(rv_app *app, const char *listen, int port, bool with_key)
 {
     const char *open = strchr(listen, ':') ? "[" : "", *close = *open ? "]" : "";
     char base[128];
@@ -83,8 +83,8 @@ static void print_where(rv_app *app, const char *listen, int port)
     for (size_t i = 0; i < n && i < RV_COUNT(models); i++) {
         fprintf(stderr, " %s%s", models[i].id, models[i].is_default ? " (default)" : "");
     }
-    fprintf(stderr, "%s\nTry it:\n  curl -s %s/v1/query -d '{\"query\": \"What do you know?\"}'\n",
-            n ? "" : " none yet", base);
+    fprintf(stderr, "%s\nTry it:\n  curl -s %s%s/v1/query -d '{\"query\": \"What do you know?\"}'\n",
+            n ? "" : " none yet", with_key ? "-H 'Authorization: Bearer YOUR_KEY' " : "", base);
 }
 
 /* From here to put_engine a user's words become weights: nothing is forgotten meanwhile. */
@@ -191,7 +191,7 @@ static rv_err serve(rv_app *app, const rv_api_keys *keys)
     if (!e) {
         serving = server;
         catch_signals(old);
-        print_where(app, http_options.listen, rv_http_port(server));
+        print_where(app, http_options.listen, rv_http_port(server), keys != NULL);
         if (rv_config_bool(c, "inference.warm_start")) {
             rv_backend_warm(app->pipeline.backend);
         }

@@ -689,6 +689,11 @@ rv_err rv_engine_nll(rv_engine *e, const rv_lora *lora, const int32_t *ids, size
     rv_err err = add_nll(e, &call, &sum);
     rv_batch_end(e->batch, &call);
     rv_free(e->mem, rows);
+    if (!err && !isfinite(sum)) {
+        err =
+            rv_fail(RV_E_CORRUPT,
+                    "%s: the model gave a logit that is not finite; `ruvllm show` checks the file", e->path);
+    }
     if (!err) {
         *out = sum;
     }

@@ -178,8 +178,8 @@ rv_err rv_engine_generate(rv_engine *engine, const rv_generate *how, rv_generate
 rv_err rv_engine_logits(rv_engine *engine, const rv_lora *lora, const int32_t *ids, size_t n_ids, size_t from,
                         size_t chunk, float *out) RV_MUST_CHECK;
 
-/** rv_engine_nll - sum of -log p(ids[i] | ids[0 .. i-1]) for i in 1 .. n - 1; for perplexity. Otherwise as
- * rv_engine_logits. */
+/** rv_engine_nll - sum of -log p(ids[i] | ids[0 .. i-1]) for i in 1 .. n - 1; for perplexity. RV_E_CORRUPT a logit is not finite.
+ * Otherwise as rv_engine_logits. */
 rv_err rv_engine_nll(rv_engine *engine, const rv_lora *lora, const int32_t *ids, size_t n,
                      double *out) RV_MUST_CHECK;
 

@@ -153,6 +153,7 @@ stops() {
     chmod 600 "$home/keys"
     start --listen 0.0.0.0 --port 0 --set "server.api_keys_file=$home/keys"
     local url="http://127.0.0.1:${base##*:}/v1"
+    grep -q "curl -s -H 'Authorization: Bearer YOUR_KEY' http" "$home/log"
     [ "$(curl -s -o /dev/null -w '%{http_code}' "$url/health")" != 401 ]
     for with in "X: none" "Authorization: Bearer wrong" "Authorization: Basic anna-0123456789abcdef"; do
         [ "$(curl -s -o /dev/null -w '%{http_code}' -H "$with" "$url/models")" = 401 ]

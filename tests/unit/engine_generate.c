@@ -1,6 +1,7 @@
 /* Generation on a tiny model with random weights: what it says is noise, but it must be the same noise every
  * time. */
 #include "engine/engine.h"
+#include "base/file.h"
 #include "base/rng.h"
 #include "test.h"
 
@@ -277,6 +278,27 @@ TEST(log_probabilities_are_those_of_the_model)
     CHECK(fabs(got - nll) <= 1e-3, "%g, expected %g", got, nll);
     free(logits);
     free(again);
+    rv_engine_close(e);
+}
+
+TEST(a_model_that_gives_no_finite_logit_is_named)
+{
+    const char *path = temp_path("broken.gguf");
+    char *bytes = NULL;
+    size_t n = 0;
+    CHECK_OK(rv_file_read(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), 1 << 20, &bytes, &n));
+    memset(bytes + n - 8192, 0xff, 8192); /* scales that are no numbers, of the last weights */
+    CHECK_OK(rv_file_replace(path, bytes, n));
+    rv_free(&rv_heap, bytes);
+    rv_engine *e = NULL;
+    CHECK_OK(rv_engine_open(&rv_heap, path, rv_engine_options_default(), &e));
+    rv_generate how = request(words, 8, 1, 1);
+    rv_generated none;
+    double sum;
+    CHECK_ERR(rv_engine_generate(e, &how, &none), RV_E_CORRUPT);
+    CHECK(strstr(rv_err_text(), "broken.gguf"), "%s", rv_err_text());
+    CHECK_ERR(rv_engine_nll(e, NULL, words, 8, &sum), RV_E_CORRUPT);
+    CHECK(strstr(rv_err_text(), "broken.gguf"), "%s", rv_err_text());
     rv_engine_close(e);
 }
 
