@@ -21,6 +21,10 @@
 #define BEHIND 0.2
 #define HALF   0.5
 
+/* A correction that nothing found is nearer to in meaning, and that is this near, asks the same in words of its own ("How many people live in Fyshia?",
+ * "inhabitants"). Of the 54 of 609 questions in other words of which the words did not tell it (seeds 5 and 6) this tells 14, and 5 of 2,825 others. */
+#define NEAR 0.5
+
 enum { WORDS_MAX = 64, HITS_MAX = 64, READ_MAX_BYTES = 4096 };
 
 /* "From whom are the tickets?", "Who did we get the tickets from?": these are rare among notes and say nothing of what one speaks. */
@@ -111,20 +115,34 @@ static double best_passage(const rv_request *r, const words *asked)
     return best;
 }
 
-bool rv_recall_is_about(const rv_request *r, const char *fact)
+static bool is_nearest(const rv_request *r, const rv_memory_node *correction)
 {
-    const char *end = rv_recall_is_correction(fact) ? strstr(fact, " A: ") : NULL;
+    bool nearest = correction->vector_score >= NEAR;
+    for (size_t h = 0; h < r->hits.n; h++) {
+        const rv_memory_node *other = &r->hits.at[h];
+        nearest = nearest && (other == correction || !(other->vector_score >= correction->vector_score));
+    }
+    return nearest;
+}
+
+bool rv_recall_is_about(const rv_request *r, const rv_memory_node *correction)
+{
+    const char *fact = correction->text, *end = rv_recall_is_correction(fact) ? strstr(fact, " A: ") : NULL;
     if (!end) {
         return true; /* not made from feedback: a passage like others */
     }
     const char *begin = fact + strlen(RV_RECALL_HEAD);
     const rv_str corrected = rv_str_of(begin, (size_t)(end > begin ? end - begin : 0));
     const rv_str asked = rv_str_of(r->query, r->query_bytes);
+    const bool other_name = names_something_else(corrected, asked);
     words its, ours;
+    if (!other_name && is_nearest(r, correction)) {
+        return true;
+    }
     read_words(r, corrected, &its);
     read_words(r, asked, &ours);
     const double said = share(&its, held_by(&its, asked)), held = share(&ours, held_by(&ours, corrected));
-    if (said + held < ENOUGH + (names_something_else(corrected, asked) ? NAME_MISSING : 0)) {
+    if (said + held < ENOUGH + (other_name ? NAME_MISSING : 0)) {
         return false;
     }
     return said >= HALF || best_passage(r, &ours) <= held + BEHIND;

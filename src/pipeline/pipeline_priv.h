@@ -34,7 +34,7 @@ rv_err rv_recall(rv_request *r) RV_MUST_CHECK;
 bool rv_recall_is_correction(const char *fact);
 /** rv_recall_is_about - whether such a correction speaks of what is asked here, judged among the hits of the request; true for any
  * other text. */
-bool rv_recall_is_about(const rv_request *r, const char *fact);
+bool rv_recall_is_about(const rv_request *r, const rv_memory_node *correction);
 /** rv_recall_same_question - the answer in the fact `Correction: Q: <question> A: <answer>` when its question is this one,
  * letter by letter without case and signs; else NULL. */
 const char *rv_recall_same_question(const rv_request *r, const char *fact);

@@ -11,6 +11,8 @@
 
 /* Words that stand nowhere, this like the correction, are the correction misspelled. "Sk gives" for "Skelve" is at .57, "yes" or "four chairs" below .3. */
 #define ALIKE 0.5
+/* That much is enough for the correction that the answer cites: "Z band" for "Zofa" is at .4. */
+#define ALIKE_CITED 0.35
 
 /* Next letter or digit (ASCII as small letters, others as they are), 0 at the end. */
 static int next_letter(const char **at, const char *end)
@@ -198,11 +200,12 @@ bool rv_recall_quotes(const rv_request *r, const char *answer, size_t n)
 
 const char *rv_recall_spelled(const rv_request *r, const char *answer)
 {
-    size_t n = strlen(answer), from = said_from(r, answer, n), best = r->n_sources;
-    double most = ALIKE;
+    size_t n = strlen(answer), from = said_from(r, answer, n), best = r->n_sources, cited = 0;
+    double most = 0;
     if (!rv_recall_quotes(r, answer, n)) {
         return answer;
     }
+    (void)rv_cite_at(rv_str_of(answer, n), &cited);
     while (n > from && strchr(" .", answer[n - 1])) {
         n--;
     }
@@ -214,8 +217,9 @@ const char *rv_recall_spelled(const rv_request *r, const char *answer)
         size_t value_bytes;
         const char *value = value_of(r->sources[i].text, &value_bytes);
         const letters given = letters_of(value, value ? value_bytes : 0);
-        if (alike(&said, &given) >= most) {
-            most = alike(&said, &given);
+        double now = alike(&said, &given);
+        if (now >= (i + 1 == cited ? ALIKE_CITED : ALIKE) && now >= most) {
+            most = now;
             best = i;
         }
     }

@@ -71,7 +71,7 @@ static size_t order_hits(const rv_request *r, size_t order[MAX_HITS])
             continue;
         }
         bool keep = last != i && !is_outdated(r, &r->hits.at[i], &r->hits.at[last]);
-        bool about = (last != i && !keep) || rv_recall_is_about(r, r->hits.at[last].text);
+        bool about = (last != i && !keep) || rv_recall_is_about(r, &r->hits.at[last]);
         size_t pair[2] = { last, i }, n_pair = keep + about;
         if (keep && (!about || !is_nearer(&r->hits.at[last], &r->hits.at[i]))) {
             pair[0] = i, pair[1] = last;

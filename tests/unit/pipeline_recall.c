@@ -132,6 +132,8 @@ TEST(an_answer_that_misspells_a_correction_is_spelled_as_the_correction)
         { "[1]lve", "[1] Skelve" },
         { "[00001] Sk gives", "[1] Skelve" },
         { "[2] n cir@wighm.com.", "[2] nype@wighm.com" },
+        { "[1] Ske band", "[1] Skelve" }, /* less alike, but it is cited */
+        { "[2] Ske band", NULL },
         { "[1] Skelve", NULL }, /* as it was given */
         { "[1] skelve", NULL },
         { "[1] Skelve.", NULL },
