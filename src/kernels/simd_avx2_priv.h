@@ -177,6 +177,10 @@ INLINE vi vi_load(const void *p)
 {
     return _mm256_loadu_si256((const __m256i *)p);
 }
+INLINE void vi_store(void *p, vi x)
+{
+    _mm256_storeu_si256((__m256i *)p, x);
+}
 INLINE vi vi_add(vi a, vi b)
 {
     return _mm256_add_epi32(a, b);
@@ -249,17 +253,22 @@ INLINE vi vi_part_end(vi sum, vi part)
     return made_here(_mm256_add_epi32(sum, _mm256_madd_epi16(part, _mm256_set1_epi16(1))));
 }
 
-/* One such step for weights kept as w + 128: pairs would saturate, so the bias is taken off again and the sign of the weight
- * moves to the byte. 2 * 128 * 127 is below 32767, so this is exact too. */
+/* One such step for weights of whole bytes, kept as w + 128: pairs would saturate, so the bias is taken off first and the sign of the
+ * weight moves to the byte. 2 * 128 * 127 is below 32767, so this is exact too. */
 INLINE vi vi_start_biased(const int32_t *minus_128_sum)
 {
     (void)minus_128_sum;
     return _mm256_setzero_si256();
 }
-INLINE vi vi_dot_biased(vi sum, vi weights, vi bytes)
+INLINE vi vi_byte_weights(vi biased)
 {
-    __m256i w = _mm256_xor_si256(weights, _mm256_set1_epi8((char)0x80));
-    return vi_part_end(sum, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(bytes, w)));
+    return _mm256_xor_si256(biased, _mm256_set1_epi8((char)0x80));
+}
+INLINE vi vi_dot_bytes(vi sum, vi weights, vi bytes)
+{
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(bytes, weights));
+    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
+    return sum;
 }
 
 /* sum += products of 4 * LANES signed bytes, exact for all values */

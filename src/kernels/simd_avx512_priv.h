@@ -173,6 +173,10 @@ INLINE vi vi_load(const void *p)
 {
     return _mm512_loadu_si512(p);
 }
+INLINE void vi_store(void *p, vi x)
+{
+    _mm512_storeu_si512(p, x);
+}
 INLINE vi vi_add(vi a, vi b)
 {
     return _mm512_add_epi32(a, b);
@@ -233,12 +237,16 @@ INLINE vi vi_part_end(vi sum, vi part)
     return part;
 }
 
-/* One such step for weights kept as w + 128. Here the 128 stays in and the sum has to start at -128 * (sum of bytes). */
+/* One such step for weights of whole bytes, kept as w + 128. Here the 128 stays in and the sum has to start at -128 * (sum of bytes). */
 INLINE vi vi_start_biased(const int32_t *minus_128_sum)
 {
     return _mm512_set1_epi32(*minus_128_sum);
 }
-INLINE vi vi_dot_biased(vi sum, vi weights, vi bytes)
+INLINE vi vi_byte_weights(vi biased)
+{
+    return biased;
+}
+INLINE vi vi_dot_bytes(vi sum, vi weights, vi bytes)
 {
     return _mm512_dpbusd_epi32(sum, weights, bytes);
 }

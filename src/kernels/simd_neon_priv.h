@@ -167,6 +167,10 @@ INLINE vi vi_load(const void *p)
 {
     return vreinterpretq_s32_u8(vld1q_u8((const uint8_t *)p));
 }
+INLINE void vi_store(void *p, vi x)
+{
+    vst1q_u8(p, vreinterpretq_u8_s32(x));
+}
 INLINE vi vi_add(vi a, vi b)
 {
     return vaddq_s32(a, b);
@@ -220,15 +224,19 @@ INLINE vi vi_part_end(vi sum, vi part)
     return part;
 }
 
-/* One such step for weights kept as w + 128; the bias is taken off again. */
+/* One such step for weights of whole bytes, kept as w + 128; the bias is taken off first. */
 INLINE vi vi_start_biased(const int32_t *minus_128_sum)
 {
     (void)minus_128_sum;
     return vdupq_n_s32(0);
 }
-INLINE vi vi_dot_biased(vi sum, vi weights, vi bytes)
+INLINE vi vi_byte_weights(vi biased)
 {
-    return vi_part_add(sum, veorq_s32(weights, vi_set_bytes(0x80)), bytes);
+    return veorq_s32(biased, vi_set_bytes(0x80));
+}
+INLINE vi vi_dot_bytes(vi sum, vi weights, vi bytes)
+{
+    return vi_part_add(sum, weights, bytes);
 }
 
 /* sum += products of 4 * LANES signed bytes, exact for all values */

@@ -1,5 +1,6 @@
 /* Matrix times activations, for one vector level. Include after a simd_*_priv.h and after defining TILE, the largest
- * number of tokens (1, 2, 4 or 8), and WIDE, the number of vectors of rows beside each other, whose sums of a block fit the registers.
+ * number of tokens (1, 2, 4 or 8), and WIDE, the number of vectors of rows beside each other, whose sums of a block fit the registers, and
+ * PANEL_TOKENS, how many tokens are worth unpacking a strip for beforehand.
  *
  * Quantised: weights come from the packed layout, unpacked once for TILE tokens; a lane is a row, so nothing is summed
  * across lanes and each output has one float32 accumulator that takes the blocks in column order, rounded as
@@ -11,11 +12,14 @@
 
 /* ---- int8 activations ---- */
 
-/* Columns 4v .. 4v + 3 of LANES rows of a block, as unsigned bytes. */
-INLINE vi load_codes(rv_type type, const uint8_t *block, size_t v)
+/* Columns 4v .. 4v + 3 of LANES rows of a block, as unsigned bytes; of Q8_0 as vi_dot_bytes wants them. */
+INLINE vi load_codes(rv_type type, bool unpacked, const uint8_t *block, size_t v)
 {
-    if (type == RV_Q8_0) {
+    if (unpacked) {
         return vi_load(block + v * RV_LINE);
+    }
+    if (type == RV_Q8_0) {
+        return vi_byte_weights(vi_load(block + v * RV_LINE));
     }
     vi codes = vi_load(block + v % 4 * RV_LINE);
     codes = vi_and(v < 4 ? codes : vi_right(codes, 4), vi_set_bytes(0x0f));
@@ -94,8 +98,8 @@ INLINE vi start_dot(rv_type type, const rv_act_block *a, size_t v)
 
 /* dot[t][i] = columns 4 from .. 4 to of vector i of the block times token t. Line by line for all tokens, so that the chains of dot
  * products hide each other's latency and a line of codes lives in a register only while it is used. */
-INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act_block *a, size_t stride,
-                      size_t from, size_t to, vi dot[TILE][WIDE])
+INLINE void dot_lines(rv_type type, bool unpacked, size_t n, const uint8_t *block, const rv_act_block *a,
+                      size_t stride, size_t from, size_t to, vi dot[TILE][WIDE])
 {
     for (size_t t = 0; t < n; t++) {
         for (size_t i = 0; i < WIDE; i++) {
@@ -111,8 +115,8 @@ INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act
          v += 2) { /* parts so short need no registers of their own */
         vi even[WIDE], odd[WIDE];
         for (size_t i = 0; i < WIDE; i++) {
-            even[i] = load_codes(type, block + 4 * LANES * i, v);
-            odd[i] = load_codes(type, block + 4 * LANES * i, v + 1);
+            even[i] = load_codes(type, unpacked, block + 4 * LANES * i, v);
+            odd[i] = load_codes(type, unpacked, block + 4 * LANES * i, v + 1);
         }
         for (size_t t = 0; t < n; t++) {
             const int8_t *bytes = a[t * stride].q + 4 * v;
@@ -132,7 +136,7 @@ INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act
         for (size_t v = first; v < first + lines; v++) {
             vi codes[WIDE];
             for (size_t i = 0; i < WIDE; i++) {
-                codes[i] = load_codes(type, block + 4 * LANES * i, v);
+                codes[i] = load_codes(type, unpacked, block + 4 * LANES * i, v);
             }
             for (size_t t = 0; t < n; t++) {
                 const vi bytes = vi_set_4(a[t * stride].q + 4 * v);
@@ -147,34 +151,36 @@ INLINE void dot_lines(rv_type type, size_t n, const uint8_t *block, const rv_act
             }
         }
     }
+#pragma GCC unroll 8
     for (size_t v = from; v < to && type == RV_Q8_0; v++) {
         vi codes[WIDE];
         for (size_t i = 0; i < WIDE; i++) {
-            codes[i] = load_codes(type, block + 4 * LANES * i, v);
+            codes[i] = load_codes(type, unpacked, block + 4 * LANES * i, v);
         }
         for (size_t t = 0; t < n; t++) {
             const vi bytes = vi_set_4(a[t * stride].q + 4 * v);
             for (size_t i = 0; i < WIDE; i++) {
-                dot[t][i] = vi_dot_biased(dot[t][i], codes[i], bytes);
+                dot[t][i] = vi_dot_bytes(dot[t][i], codes[i], bytes);
             }
         }
     }
 }
 
 /* One block of WIDE * LANES rows times n tokens, added to sum. */
-INLINE void add_block(rv_type type, size_t n, const uint8_t *block, const block_scales scales[WIDE],
-                      const rv_act_block *a, size_t stride, vf sum[TILE][WIDE])
+INLINE void add_block(rv_type type, bool unpacked, size_t n, const uint8_t *block,
+                      const block_scales scales[WIDE], const rv_act_block *a, size_t stride,
+                      vf sum[TILE][WIDE])
 {
     vi dot[TILE][WIDE];
     vf value[TILE][WIDE];
-    dot_lines(type, n, block, a, stride, 0, type == RV_Q6_K ? 4 : 8, dot);
+    dot_lines(type, unpacked, n, block, a, stride, 0, type == RV_Q6_K ? 4 : 8, dot);
     for (size_t t = 0; t < n; t++) {
         for (size_t i = 0; i < WIDE; i++) {
             value[t][i] = vf_mul(vf_from_i(dot[t][i]), scales[i].first);
         }
     }
     if (type == RV_Q6_K) {
-        dot_lines(type, n, block, a, stride, 4, 8, dot);
+        dot_lines(type, unpacked, n, block, a, stride, 4, 8, dot);
         for (size_t t = 0; t < n; t++) {
             for (size_t i = 0; i < WIDE; i++) {
                 value[t][i] = vf_fma(vf_from_i(dot[t][i]), scales[i].last, value[t][i]);
@@ -283,7 +289,7 @@ INLINE void strip_tile(rv_type type, size_t n, size_t n_strips, strips w, size_t
                 for (size_t i = 0; i < WIDE; i++) {
                     scales[i] = load_block_scales(type, at, unit[s][i], b, lane + i * LANES);
                 }
-                add_block(type, n, at + l.head_bytes + b * block_bytes + 4 * lane, scales, a, n_blocks,
+                add_block(type, false, n, at + l.head_bytes + b * block_bytes + 4 * lane, scales, a, n_blocks,
                           sum[s]);
             }
         }
@@ -374,6 +380,121 @@ INLINE void matmul_strips(rv_type type, const rv_matrix *w, const rv_act *x, siz
     }
 }
 
+/* ---- many tokens: strips unpacked beforehand ---- */
+
+/* Some columns of a strip as they are multiplied, codes of one byte and scales of one float: what a tile of four tokens otherwise takes
+ * apart again and again, which with AVX2 is a third of all its instructions. It pays from PANEL_TOKENS on, for Q8_0, whose codes are
+ * bytes already, never. AMD Zen 3, 512 tokens, two threads (bench/kernels_matmul): Q4_K 160 -> 225, Q6_K 135 -> 155 giga-operations a second.
+ * A panel and its columns of TILE tokens stay in L1, and those columns of PANEL_RUN tokens in L2 while all strips are gone through. An
+ * output waits between two panels as the float32 it is, so its bits are the same. */
+enum { PANEL_BLOCKS = 16, PANEL_RUN = 256 };
+
+typedef struct panel {
+    _Alignas(64) uint8_t codes[PANEL_BLOCKS][8 * RV_LINE];
+    float first[PANEL_BLOCKS][RV_STRIP], last[PANEL_BLOCKS][RV_STRIP], min[PANEL_BLOCKS][RV_STRIP];
+} panel;
+
+/* n_blocks from a unit's first on; what lies `next` bytes behind is fetched meanwhile */
+INLINE void unpack(rv_type type, const uint8_t *unit, size_t n_blocks, size_t next, panel *p)
+{
+    const rv_layout l = rv_layout_of(type);
+    const size_t share = rv_layout_unit_bytes(l) / l.unit_blocks;
+    for (size_t b = 0; b < n_blocks; b++) {
+        const size_t in_unit = b % l.unit_blocks;
+        if (b && in_unit == 0) {
+            unit += rv_layout_unit_bytes(l);
+        }
+        prefetch(unit + next + in_unit * share, share, false);
+        for (size_t lane = 0; lane < RV_STRIP; lane += LANES) {
+            const block_scales s =
+                load_block_scales(type, unit, load_unit_scales(type, unit, lane), in_unit, lane);
+            vf_store(p->first[b] + lane, s.first);
+            vf_store(p->last[b] + lane, s.last);
+            vf_store(p->min[b] + lane, s.min);
+            const uint8_t *block = unit + l.head_bytes + in_unit * rv_layout_block_bytes(l) + 4 * lane;
+            for (size_t v = 0; v < 8; v++) {
+                vi_store(p->codes[b] + v * RV_LINE + 4 * lane, load_codes(type, false, block, v));
+            }
+        }
+    }
+}
+
+/* WIDE * LANES rows of a panel, from lane on, times n tokens; out: of the first token and that lane; more: it holds what the
+ * columns before have given. */
+INLINE void panel_tile(rv_type type, size_t n, const panel *p, size_t n_blocks, size_t n_rows, size_t lane,
+                       const rv_act_block *a, size_t stride, bool more, float *out, size_t out_stride)
+{
+    vf sum[TILE][WIDE];
+    for (size_t i = 0; i < WIDE; i++) {
+        const size_t row = lane + i * LANES, rows = n_rows > row ? n_rows - row : 0;
+        for (size_t t = 0; t < n; t++) {
+            const float *from = out + t * out_stride + i * LANES;
+            sum[t][i] = !more || rows == 0 ? vf_set(0)
+                        : rows >= LANES    ? vf_load(from)
+                                           : vf_load_n(from, rows);
+        }
+    }
+    for (size_t b = 0; b < n_blocks; b++, a++) {
+        block_scales scales[WIDE];
+        for (size_t i = 0; i < WIDE; i++) {
+            const size_t at = lane + i * LANES;
+            scales[i] = (block_scales){ vf_load(p->first[b] + at), vf_load(p->last[b] + at),
+                                        vf_load(p->min[b] + at) };
+        }
+        add_block(type, true, n, p->codes[b] + 4 * lane, scales, a, stride, sum);
+    }
+    for (size_t i = 0; i < WIDE; i++) {
+        const size_t row = lane + i * LANES, rows = n_rows > row ? n_rows - row : 0;
+        for (size_t t = 0; t < n; t++) {
+            float *to = out + t * out_stride + i * LANES;
+            if (rows >= LANES) {
+                vf_store(to, sum[t][i]);
+            } else {
+                vf_store_n(to, sum[t][i], rows);
+            }
+        }
+    }
+}
+
+/* Tokens from .. to with one panel, the columns of which begin at block `first`. */
+INLINE void panel_tokens(rv_type type, const panel *p, size_t n_blocks, size_t n_rows, const rv_act *x,
+                         size_t first, size_t from, size_t to, float *out, size_t out_stride)
+{
+    const size_t stride = x->cols / 32;
+    for (size_t lane = 0; lane < n_rows; lane += (size_t)WIDE * LANES) {
+        size_t t = from;
+        for (; to - t >= TILE; t += TILE) {
+            panel_tile(type, TILE, p, n_blocks, n_rows, lane, x->blocks + t * stride + first, stride,
+                       first > 0, out + t * out_stride + lane, out_stride);
+        }
+        for (; t < to; t++) {
+            panel_tile(type, 1, p, n_blocks, n_rows, lane, x->blocks + t * stride + first, stride, first > 0,
+                       out + t * out_stride + lane, out_stride);
+        }
+    }
+}
+
+INLINE void matmul_panels(rv_type type, const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to,
+                          float *out, size_t out_stride)
+{
+    const rv_layout l = rv_layout_of(type);
+    const size_t n_blocks = x->cols / 32, unit_bytes = rv_layout_unit_bytes(l);
+    const size_t strip_bytes = rv_layout_units(l, w->cols) * unit_bytes;
+    panel p;
+    for (size_t from = 0; from < x->n_tokens; from += PANEL_RUN) {
+        const size_t to = x->n_tokens - from < PANEL_RUN ? x->n_tokens : from + PANEL_RUN;
+        for (size_t first = 0; first < n_blocks; first += PANEL_BLOCKS) {
+            const size_t count = n_blocks - first < PANEL_BLOCKS ? n_blocks - first : PANEL_BLOCKS;
+            for (size_t row = row_from; row < row_to; row += RV_STRIP) {
+                const size_t n_rows = row_to - row < RV_STRIP ? row_to - row : RV_STRIP;
+                const uint8_t *strip = (const uint8_t *)w->packed + row / RV_STRIP * strip_bytes;
+                unpack(type, strip + first / l.unit_blocks * unit_bytes, count, strip_bytes, &p);
+                panel_tokens(type, &p, count, n_rows, x, first, from, to, out + row, out_stride);
+            }
+        }
+    }
+}
+
 typedef void matmul_fn(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,
                        size_t out_stride);
 
@@ -381,7 +502,11 @@ typedef void matmul_fn(const rv_matrix *w, const rv_act *x, size_t row_from, siz
     static void name(const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to, float *out,        \
                      size_t out_stride)                                                                      \
     {                                                                                                        \
-        matmul_strips(type, w, x, row_from, row_to, out, out_stride);                                        \
+        if (type != RV_Q8_0 && x->n_tokens >= PANEL_TOKENS) {                                                \
+            matmul_panels(type, w, x, row_from, row_to, out, out_stride);                                    \
+        } else {                                                                                             \
+            matmul_strips(type, w, x, row_from, row_to, out, out_stride);                                    \
+        }                                                                                                    \
     }
 MATMUL_STRIPS(matmul_q4_0, RV_Q4_0)
 MATMUL_STRIPS(matmul_q4_1, RV_Q4_1)
