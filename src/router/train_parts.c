@@ -3,7 +3,7 @@
 
 enum { LEXICAL_EPOCHS = 12 };
 #define LEXICAL_RATE  0.08f
-#define LEXICAL_PRIOR 4.0f /* strength of the pull towards zero: four rows' worth for each number */
+#define LEXICAL_PRIOR 2.0f /* strength of the pull towards zero: two rows' worth for each number */
 
 /* ---- the cell ---- */
 

@@ -350,6 +350,17 @@ INLINE void several_strips(rv_type type, strips w, const rv_act *x, float *out, 
     }
 }
 
+/* Streams that are nearly a multiple of 4 KB apart want the same places of L1 at the same time: all strips of a matrix with 2,048 columns do
+ * where its rows are a power of two too (1.2B, Q4_K_M: 1.05 to 1.2 times as fast one strip nearer; AMD Zen 3). */
+INLINE bool crowded(size_t bytes_apart)
+{
+    bool is = false;
+    for (size_t s = 1; s < STREAMS; s++) {
+        is |= (s * bytes_apart + 512) % 4096 < 1024;
+    }
+    return is;
+}
+
 INLINE void matmul_strips(rv_type type, const rv_matrix *w, const rv_act *x, size_t row_from, size_t row_to,
                           float *out, size_t out_stride)
 {
@@ -358,8 +369,11 @@ INLINE void matmul_strips(rv_type type, const rv_matrix *w, const rv_act *x, siz
     const uint8_t *packed = w->packed;
     size_t row = row_from;
     const hints here = hints_here();
-    if (x->n_tokens <= TILE / 2 && here.n_streams == STREAMS) {
-        const size_t n = (row_to - row_from) / RV_STRIP / STREAMS; /* strips of a stream */
+    while (x->n_tokens <= TILE / 2 && here.n_streams == STREAMS && row_to - row >= STREAMS * RV_STRIP) {
+        size_t n = (row_to - row) / RV_STRIP / STREAMS; /* strips of a stream */
+        while (n > 1 && crowded(n * strip_bytes)) {
+            n--;
+        }
         for (size_t i = 0; i < n; i++, row += RV_STRIP) {
             const strips all = { packed + row / RV_STRIP * strip_bytes,
                                  n * strip_bytes,
@@ -369,7 +383,7 @@ INLINE void matmul_strips(rv_type type, const rv_matrix *w, const rv_act *x, siz
                                  true };
             several_strips(type, all, x, out + row, out_stride);
         }
-        row = row_from + n * STREAMS * RV_STRIP;
+        row += n * (STREAMS - 1) * RV_STRIP;
     }
     const size_t ahead = x->n_tokens > 1 ? here.more : here.one;
     const bool to_l1 = x->n_tokens > 1 || here.one_to_l1;
