@@ -397,7 +397,7 @@ INLINE void matmul_strips(rv_type type, const rv_matrix *w, const rv_act *x, siz
 /* ---- many tokens: strips unpacked beforehand ---- */
 
 /* Some columns of a strip as they are multiplied, codes of one byte and scales of one float: what a tile of four tokens otherwise takes
- * apart again and again, which with AVX2 is a third of all its instructions. It pays from PANEL_TOKENS on, for Q8_0, whose codes are
+ * apart again and again, which with AVX2 is a good part of all its instructions. It pays from PANEL_TOKENS on, for Q8_0, whose codes are
  * bytes already, never. AMD Zen 3, 512 tokens, two threads (bench/kernels_matmul): Q4_K 160 -> 225, Q6_K 135 -> 155 giga-operations a second.
  * A panel and its columns of TILE tokens stay in L1, and those columns of PANEL_RUN tokens in L2 while all strips are gone through. An
  * output waits between two panels as the float32 it is, so its bits are the same. */
