@@ -9,6 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 import tasks
+import words
 from tokenizer import IM_END, IM_START, PAD, START
 
 OTHER, VALUE, CITE, END = 0, 1, 2, 3  # marks: prompt, answer text, citation, end of the answer
@@ -43,7 +44,8 @@ class Batch:
 class Turn:
     """What the labels of one turn need to know beside its tokens."""
 
-    via: list[int]  # the tokens of the name between its two hops, if it has two
+    value: list[list[int]]  # what the answer copies, as tokens: inside a sentence and, with a capital, where it opens one
+    via: list[list[int]]  # the name between its two hops in the same two ways, if it has two
     about: int  # the passage that must be read, where the answer cites none
     compared: list[list[int]]  # the tokens of the two values that are compared, if any are
     word: list[int] = field(default_factory=list)  # how the question asks for one of them, `cheaper`
@@ -89,7 +91,8 @@ class Encoder:
                 texts += ["user\n" + tasks.user_text([], text), "assistant\n" + reply]
             for n, (text, reply) in enumerate(example.turns):
                 texts += ["user\n" + tasks.user_text([] if n else example.passages, text, example.bare), "assistant\n", reply]
-                texts += [" " + t for t in ([example.via[text]] if text in example.via else []) + list(example.compared.get(text, ())[:3]) + list(example.judged.get(text, ())[:2])]
+                value, via = reply.split("] ")[-1], example.via.get(text, "")
+                texts += [" " + t for t in [value, words.capital(value)] + [via, words.capital(via)] * bool(via) + list(example.compared.get(text, ())[:3]) + list(example.judged.get(text, ())[:2])]
         parts = iter([e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)])
         rows = []
         for example in examples:
@@ -101,7 +104,8 @@ class Encoder:
             for text, _ in example.turns:
                 asked = [IM_START, *next(parts), IM_END, *self.newline, IM_START, *next(parts)]
                 reply = next(parts)
-                turn = Turn(next(parts) if text in example.via else [], example.about.get(text, 0), [])
+                value = [next(parts), next(parts)]
+                turn = Turn(value, [next(parts), next(parts)] if text in example.via else [], example.about.get(text, 0), [])
                 if text in example.compared:
                     left, right, _, turn.more = example.compared[text]
                     turn.compared, turn.word, turn.first_larger = [next(parts), next(parts)], next(parts), _digits(left) > _digits(right)
@@ -172,7 +176,7 @@ class Encoder:
                     batch.cites.append((row, k - 1, self.digits[ids[k]]))
             for k, looks in zip((digits[0], digits[-1]), (batch.bridges, batch.named)) if turn.via and digits else ():
                 inside = np.flatnonzero(passage == self.digits[ids[k]])
-                places = [p + k for p in self._places(ids, turn.via, inside) for k in range(len(turn.via))]
+                places = [p + k for p, length in self._forms(ids, turn.via, inside) for k in range(length)]
                 for at in (digits[0] + 1, *(digit - 1 for digit in digits[1:])) if places else ():
                     looks.append((row, at, places))
             for k, value, looks in zip((digits[0], digits[-1]), turn.compared, batch.weighed) if digits else ():
@@ -186,14 +190,13 @@ class Encoder:
             if turn.judged:
                 self._judged(row, ids, turn, passage, range(begin, n), batch)
             if digits and not turn.compared:
-                value = ids[digits[-1] + 2 : end]
-                homes = {sentence[p] for p in self._places(ids, value, np.flatnonzero(passage == self.digits[ids[digits[-1]]]))}
+                homes = {sentence[p] for p, _ in self._forms(ids, turn.value, np.flatnonzero(passage == self.digits[ids[digits[-1]]]))}
                 if len(homes) == 1:
                     home = int(homes.pop())
                     batch.clause[row, begin or n : n] = home
                     batch.spots.append((row, digits[-1] + 1, self.digits[ids[digits[-1]]], home))
             if digits:
-                self._sources(row, ids, digits if turn.compared else digits[-1:], end, passage, batch.looks, range(begin, n) if turn.compared else range(0))
+                self._sources(row, ids, turn.value, digits if turn.compared else digits[-1:], end, passage, batch.looks, range(begin, n) if turn.compared else range(0))
             n, begin = end + 1, 0
 
     def _numbers(self, row: int, ids: list[int], passage: np.ndarray, sizes: list[tuple[int, int, float, int]]) -> None:
@@ -223,12 +226,17 @@ class Encoder:
             return []
         return [n for n in range(inside[0], inside[-1] + 2 - len(wanted)) if ids[n : n + len(wanted)] == wanted]
 
-    def _sources(self, row: int, ids: list[int], cites: list[int], end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]], question: range) -> None:
-        """Where each token of an answer stands in the passages that it comes from, or in the question where one of two is chosen."""
-        value = ids[cites[-1] + 2 : end]
-        places = [p for digit in cites for p in self._places(ids, value, np.flatnonzero(passage == self.digits[ids[digit]]))] + self._places(ids, value, question)
-        for k in range(len(value) if places else 0):
-            looks.append((row, cites[-1] + 1 + k, [p + k for p in places[:4]]))
+    def _forms(self, ids: list[int], forms: list[list[int]], inside: np.ndarray | range) -> list[tuple[int, int]]:
+        """Where a value or name stands, written in any of these ways, and how many tokens it has there."""
+        return list(dict.fromkeys((place, len(form)) for form in forms for place in self._places(ids, form, inside)))
+
+    def _sources(self, row: int, ids: list[int], value: list[list[int]], cites: list[int], end: int, passage: np.ndarray, looks: list[tuple[int, int, list[int]]], question: range) -> None:
+        """Where each token of an answer stands in the passages that it comes from, or in the question where one of two is chosen. With a capital the value may be cut
+        into more tokens (` white` and ` W|h|ite`) or fewer; then its last ones are the same, and what is left belongs to the first."""
+        first, count = cites[-1] + 2, end - cites[-1] - 2
+        places = [place for digit in cites for place in self._forms(ids, value, np.flatnonzero(passage == self.digits[ids[digit]]))] + self._forms(ids, value, question)
+        for k in range(count if places else 0):
+            looks.append((row, first - 1 + k, [p + i for p, length in places[:4] for i in range(max(0, length - count + k) if k else 0, max(0, length - count + k) + 1)]))
 
 
 def stream(encoder: Encoder, seed: int, progress, tokens: int, more: dict[str, int] | None = None) -> Iterator[Batch]:

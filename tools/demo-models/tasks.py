@@ -226,6 +226,12 @@ def ask(w: World, passages: list[str], fact: Fact, subject: str | None = None) -
 
 # ---------------------------------------------------------------------------------------------- exercises
 
+def opening(fact: Fact) -> Fact:
+    """The same fact, said only in ways that open with its value and give it a capital there; the fact itself if there are none, or the value has one anyway."""
+    forms = tuple(form for form in fact.statements if form.startswith("{v}"))
+    return replace(fact, statements=forms) if forms and fact.value[:1].islower() else fact
+
+
 @dataclass
 class Shape:
     """How large and how difficult an exercise is."""
@@ -275,10 +281,17 @@ def _more(w: World, example: Example, facts: list[tuple[Fact, int]], shape: Shap
     return example
 
 
-def one_hop(w: World, shape: Shape) -> Example:
+def one_hop(w: World, shape: Shape, opened: float = 0.0) -> Example:
+    """`opened` is the share of values that open their sentence, where it can be had; that of the first question always does then."""
     fact = new_fact(w)
+    for _ in range(40 if opened else 0):
+        if opening(fact) is not fact:
+            break
+        fact = new_fact(w)
     extra = 0 if shape.single else _extra(w, shape.passages) - (w.chance(0.25) and shape.passages > 2)
     facts = [fact] + distractors(w, fact, max(shape.passages + extra - 1, 0), [])
+    if opened:
+        facts = [opening(f) if n == 0 or w.chance(opened) else f for n, f in enumerate(facts)]
     passages, where = lay_out(w, [item(w, n, f, shape.pairs) for n, f in enumerate(facts)], shape.passages, shape.notes)
     if shape.pairs and w.chance(0.12):  # a correction of something else, or one that is the only source
         n = where[0] if w.chance(0.5) else w.r.randint(1, len(passages))
@@ -292,13 +305,8 @@ def one_hop(w: World, shape: Shape) -> Example:
 
 
 def front(w: World, shape: Shape) -> Example:
-    """One hop to a value that opens its sentence: the capital makes other tokens of it than those that have to be written."""
-    for _ in range(40):  # early in the curriculum no sentence opens with its value; then it is any
-        example = one_hop(w, shape)
-        value = example.turns[0][1].split("] ")[-1]
-        if value[:1].islower() and any(re.search(r"(^|\. )" + re.escape(words.capital(value)), p) for p in example.passages):
-            break
-    return example
+    """One hop to values that open their sentence: the capital makes other tokens of them than those that have to be written."""
+    return one_hop(w, shape, 0.75)
 
 
 _TOPICS = (("person",), ("venue",), ("event",), ("thing",), ("venue", "thing", "event"), words.ENTITIES, ("person", "org"), ("thing", "venue"), ("org",), ("place", "org"))
@@ -403,7 +411,7 @@ def notes_chain(w: World, shape: Shape) -> Example:
 
     example = Example(passages)
     for first, second in chains[: shape.turns]:
-        text = question(w, second, w.r.choice(first.hops).replace("{s}", first.subject))
+        text = _ask_through(w, first, second)
         example.turns.append((text, answer(second.value, [where[id(first)], where[id(second)]])))
         example.via[text] = first.value
     return _more(w, example, facts, replace(shape, turns=max(1, shape.turns - len(example.turns))))
@@ -486,6 +494,16 @@ def _chain(w: World, like: tuple[Fact, Fact] | None = None) -> tuple[Fact, Fact]
             return first, second
 
 
+def _ask_through(w: World, first: Fact, second: Fact) -> str:
+    """A question that names the way to the second fact. Some forms do not name who did it (`When was the bell painted?`): asked like that it is one hop."""
+    way = w.r.choice(first.hops).replace("{s}", first.subject)
+    text = question(w, second, way)
+    again = replace(w, r=random.Random(words.crc(text)))  # so that what is drawn after it stays what it was
+    while way.lower() not in text.lower():
+        text = question(again, second, way)
+    return text
+
+
 def two_hop(w: World, shape: Shape) -> Example:
     """The value of one fact is the subject of the next; a second chain of the same shape runs in parallel."""
     chains = [_chain(w)]
@@ -500,18 +518,21 @@ def two_hop(w: World, shape: Shape) -> Example:
     for other in distractors(w, facts[0], count, facts[1:]):
         if other.subject not in {f.value for f in facts}:
             facts.append(other)
-    items = [item(w, n, f, shape.pairs / 2) for n, f in enumerate(facts)]
-    joined = [n for n in range(len(chains)) if w.practice and w.chance(0.3) and not items[2 * n].alone and not items[2 * n + 1].alone]
-    for n in joined:  # both steps in one passage, which is rare otherwise, and never learned then
-        both = items[2 * n : 2 * n + 2]
-        w.r.shuffle(both)
-        items[2 * n] = Item(2 * n, f"{both[0].text} {both[1].text}")
-    passages, where = lay_out(w, [i for i in items if not (i.tag % 2 and i.tag // 2 in joined)], shape.passages, shape.notes)
-    where |= {2 * n + 1: where[2 * n] for n in joined}
+    items = [item(w, n, opening(f) if w.practice and w.chance(0.25) else f, shape.pairs / 2) for n, f in enumerate(facts)]
+    joined: dict[int, int] = {}  # what stands in the passage of another: both steps of a chain, or the same step of two chains, which is rare otherwise, and never learned then
+    pairs = [(2 * n, 2 * n + 1) for n in range(len(chains))] + [(0, 2), (1, 3)] * (len(chains) > 1)
+    for a, b in pairs if w.practice else ():
+        if w.chance(0.3) and not {a, b} & (joined.keys() | set(joined.values())) and not items[a].alone and not items[b].alone:
+            joined[b] = a
+            both = [items[a].text, items[b].text]
+            w.r.shuffle(both)
+            items[a] = Item(a, " ".join(both))
+    passages, where = lay_out(w, [i for i in items if i.tag not in joined], shape.passages, shape.notes)
+    where |= {b: where[a] for b, a in joined.items()}
 
     def through(n: int) -> tuple[str, str]:
         first, second = chains[n]
-        text = question(w, second, w.r.choice(first.hops).replace("{s}", first.subject))
+        text = _ask_through(w, first, second)
         example.via[text] = first.value
         return text, answer(second.value, [where[2 * n], where[2 * n + 1]])
 
@@ -545,7 +566,8 @@ def correction(w: World, shape: Shape) -> Example:
         text = "Correction: " + as_pair(w, fact, new)
     else:
         forms = _CORRECTIONS + _MORE_CORRECTIONS if w.practice else _CORRECTIONS
-        text = w.r.choice(_HELD_CORRECTIONS if w.held_forms else forms).replace("{x}", statement(w, fact, new))
+        said = replace(opening(replace(fact, value=new)), value=fact.value) if w.practice and w.chance(0.3) else fact
+        text = w.r.choice(_HELD_CORRECTIONS if w.held_forms else forms).replace("{x}", statement(w, said, new))
     items.append(Item("new", text, alone=True))
     passages, where = lay_out(w, items, max(shape.passages, 2), shape.notes)
     fact = replace(fact, value=new)
