@@ -256,6 +256,23 @@ INLINE void prefetch(const uint8_t *at, size_t bytes, bool to_l1)
     }
 }
 
+/* Rows from lane on of n_rows, for n tokens; out: of the first token and that lane. */
+INLINE void store_tile(size_t n, vf sum[TILE][WIDE], size_t n_rows, size_t lane, float *out,
+                       size_t out_stride)
+{
+    for (size_t i = 0; i < WIDE; i++) {
+        const size_t row = lane + i * LANES, rows = n_rows > row ? n_rows - row : 0;
+        for (size_t t = 0; t < n; t++) {
+            float *to = out + t * out_stride + i * LANES;
+            if (rows >= LANES) {
+                vf_store(to, sum[t][i]);
+            } else {
+                vf_store_n(to, sum[t][i], rows);
+            }
+        }
+    }
+}
+
 /* WIDE * LANES rows of each strip, from lane on, times n tokens; type, n and n_strips are constants where this is called. */
 INLINE void strip_tile(rv_type type, size_t n, size_t n_strips, strips w, size_t lane, const rv_act_block *a,
                        size_t n_blocks, float *out, size_t out_stride)
@@ -295,17 +312,7 @@ INLINE void strip_tile(rv_type type, size_t n, size_t n_strips, strips w, size_t
         }
     }
     for (size_t s = 0; s < n_strips; s++, out += w.rows_apart) {
-        for (size_t i = 0; i < WIDE; i++) {
-            const size_t row = lane + i * LANES, rows = w.n_rows > row ? w.n_rows - row : 0;
-            for (size_t t = 0; t < n; t++) {
-                float *to = out + t * out_stride + i * LANES;
-                if (rows >= LANES) {
-                    vf_store(to, sum[s][t][i]);
-                } else {
-                    vf_store_n(to, sum[s][t][i], rows);
-                }
-            }
-        }
+        store_tile(n, sum[s], w.n_rows, lane, out, out_stride);
     }
 }
 
@@ -457,17 +464,7 @@ INLINE void panel_tile(rv_type type, size_t n, const panel *p, size_t n_blocks, 
         }
         add_block(type, true, n, p->codes[b] + 4 * lane, scales, a, stride, sum);
     }
-    for (size_t i = 0; i < WIDE; i++) {
-        const size_t row = lane + i * LANES, rows = n_rows > row ? n_rows - row : 0;
-        for (size_t t = 0; t < n; t++) {
-            float *to = out + t * out_stride + i * LANES;
-            if (rows >= LANES) {
-                vf_store(to, sum[t][i]);
-            } else {
-                vf_store_n(to, sum[t][i], rows);
-            }
-        }
-    }
+    store_tile(n, sum, n_rows, lane, out, out_stride);
 }
 
 /* Tokens from .. to with one panel, the columns of which begin at block `first`. */
