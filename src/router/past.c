@@ -277,11 +277,18 @@ static void keep(rv_past_near *list, size_t *n, uint32_t row, float likeness)
     if (*n == RV_PAST_NEAR && likeness <= list[*n - 1].likeness) {
         return;
     }
-    size_t at = *n < RV_PAST_NEAR ? (*n)++ : *n - 1;
-    for (; at > 0 && list[at - 1].likeness < likeness; at--) {
-        list[at] = list[at - 1];
+    size_t from = 0, end = *n; /* behind those that are as like */
+    while (from < end) {
+        const size_t middle = from + (end - from) / 2;
+        if (list[middle].likeness >= likeness) {
+            from = middle + 1;
+        } else {
+            end = middle;
+        }
     }
-    list[at] = (rv_past_near){ row, likeness };
+    *n += *n < RV_PAST_NEAR;
+    memmove(list + from + 1, list + from, (*n - 1 - from) * sizeof *list);
+    list[from] = (rv_past_near){ row, likeness };
 }
 
 /* Where the word stands, or n_words. */
@@ -321,13 +328,17 @@ static void find_words(const rv_past *p, const rv_past_text *text, const uint8_t
             keep(out->words, &out->n_words, (uint32_t)row, all > 0 ? fminf(1, shared[row] / all) : 0);
         }
     }
-    out->covered = out->n_words > 0 && mass > 0 ? fminf(1, shared[out->words[0].row] / mass) : 0;
+    if (out->n_words > 0) {
+        const rv_past_near near = out->words[0];
+        out->first = (rv_past_first){ true, near.row, near.likeness, fminf(1, shared[near.row] / mass) };
+    }
 }
 
 void rv_past_find(const rv_past *p, const rv_past_text *text, const float *vector, const uint8_t *skip,
                   int skipped, void *scratch, rv_past_found *out)
 {
     out->n_words = out->n_meaning = 0;
+    out->first = (rv_past_first){ .any = false };
     find_words(p, text, skip, skipped, scratch, out);
     if (!vector || p->dim == 0) {
         return;

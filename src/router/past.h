@@ -14,7 +14,7 @@ enum {
     RV_PAST_GRAMS = 1024, /* words and pairs of the lexical part */
     RV_PAST_BUCKETS = 1 << 15,
     RV_PAST_HEAD = 96, /* bytes of a request that are kept to show it */
-    RV_PAST_NEAR = 40
+    RV_PAST_NEAR = 200 /* with 40 a router depends more on its seed: docs/guide/router.md */
 };
 
 typedef struct rv_past_text {
@@ -53,10 +53,17 @@ typedef struct rv_past_near {
     float likeness; /* 0..1 */
 } rv_past_near;
 
+/* The row most like a text by its words. */
+typedef struct rv_past_first {
+    bool any;
+    uint32_t row;
+    float likeness, covered; /* covered: share of the new text's weight that the old one has too */
+} rv_past_first;
+
 typedef struct rv_past_found {
     rv_past_near words[RV_PAST_NEAR], meaning[RV_PAST_NEAR]; /* nearest first */
     size_t n_words, n_meaning;
-    float covered; /* of the first of words: share of the new text's weight that the old one has too */
+    rv_past_first first; /* of words */
 } rv_past_found;
 
 /**

@@ -147,7 +147,7 @@ float router_lexical(const rv_router *r, const float *w, const router_lexical_ro
 
 float router_vote_past(const rv_past *past, const rv_past_near *near, size_t n, size_t tier, float base)
 {
-    /* likeness^3: of forty rows the few that are really near should speak; four rows of likeness 0.5 weigh as much as base. */
+    /* likeness^3: of all these rows the few that are really near should speak; four rows of likeness 0.5 weigh as much as base. */
     float sum = 0.5f * base, all = 0.5f;
     for (size_t i = 0; i < n; i++) {
         float q = rv_past_quality(past, near[i].row, tier), w = near[i].likeness;
@@ -182,14 +182,10 @@ float router_vote_cover(const rv_router *r, const float *cover, size_t tier)
     return (float)fmin(8, fmax(-8, sum));
 }
 
-bool router_is_same(const rv_past_found *found, float *surely)
+bool router_is_same(const rv_past_first *first, float *surely)
 {
-    if (found->n_words == 0) {
-        return false;
-    }
-    float likeness = found->words[0].likeness;
-    *surely = likeness >= 0.97f ? 1 : 0;
-    return likeness >= 0.97f || (found->covered >= 0.93f && likeness >= 0.45f);
+    *surely = first->any && first->likeness >= 0.97f ? 1 : 0;
+    return *surely > 0 || (first->any && first->covered >= 0.93f && first->likeness >= 0.45f);
 }
 
 void router_fill_history(const rv_router *r, int cluster, rv_slot_input *in)
@@ -209,16 +205,16 @@ static float logistic(float x)
     return 1 / (1 + expf(-x));
 }
 
-static void remember(const rv_router *r, const rv_past_found *found, rv_routed *out)
+static void remember(const rv_router *r, const rv_past_first *first, rv_routed *out)
 {
     float surely = 0;
-    out->any_past = found->n_words > 0;
+    out->any_past = first->any;
     if (!out->any_past) {
         return;
     }
-    out->nearest = found->words[0].row;
-    out->likeness = found->words[0].likeness;
-    out->seen = router_is_same(found, &surely);
+    out->nearest = first->row;
+    out->likeness = first->likeness;
+    out->seen = router_is_same(first, &surely);
     float trust = surely > 0 ? 0.95f : r->trust;
     for (size_t t = 0; out->seen && t < r->tiers; t++) {
         float q = rv_past_quality(r->past, out->nearest, t);
@@ -344,13 +340,13 @@ static float worth_of(const rv_router *r, const rv_routed *routed, size_t tier, 
     return hope - r->lambda * routed->cost[tier];
 }
 
-void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, bool cascade,
+void router_judge(const rv_router *r, const rv_past_first *first, uint32_t allowed, bool cascade,
                   rv_routed *out)
 {
     uint32_t all = (uint32_t)((1u << r->tiers) - 1);
     allowed = (allowed & all) ? allowed & all : all;
     router_chances(r, out);
-    remember(r, found, out);
+    remember(r, first, out);
     float best = -INFINITY, second = -INFINITY;
     for (size_t t = 0; t < r->tiers; t++) {
         out->worth[t] = worth_of(r, out, t, allowed, cascade);
@@ -543,7 +539,7 @@ void rv_router_route(const rv_router *r, const rv_slot_input *in, uint32_t allow
         }
         out->cost[t] = expf(fminf(cost, 10));
     }
-    router_judge(r, found, allowed, cascade, out);
+    router_judge(r, &found->first, allowed, cascade, out);
 }
 
 void rv_router_why(const rv_router *r, const rv_routed *routed, size_t tier, rv_router_reason *out, size_t n)

@@ -97,8 +97,8 @@ void router_spread_cover(const rv_router *r, const float *cover, double *out);
 float router_vote_cover(const rv_router *r, const float *cover, size_t tier);
 /** router_vote_past - log odds of a tier from near rows, drawn towards base. */
 float router_vote_past(const rv_past *past, const rv_past_near *near, size_t n, size_t tier, float base);
-/** router_is_same - the first of found by words is the same request: said again, or with words left out. */
-bool router_is_same(const rv_past_found *found, float *surely);
+/** router_is_same - that row is the same request: said again, or with words left out. */
+bool router_is_same(const rv_past_first *first, float *surely);
 void router_fill_history(const rv_router *r, int cluster, rv_slot_input *in);
 /** router_chances - p_right of all tiers from their parts. */
 void router_chances(const rv_router *r, rv_routed *out);
@@ -115,6 +115,6 @@ void router_agree_numbers(const rv_router *r, const rv_routed *routed, const rv_
 float router_after(const rv_router *r, const rv_routed *routed, const rv_given *given);
 float router_carried(const rv_router *r, const rv_routed *routed, size_t from, size_t tier, float surprise);
 /** router_judge - votes, costs and parts of routed are there: probabilities, worth, tier and confidence. cascade: as for rv_router_route. */
-void router_judge(const rv_router *r, const rv_past_found *found, uint32_t allowed, bool cascade,
+void router_judge(const rv_router *r, const rv_past_first *first, uint32_t allowed, bool cascade,
                   rv_routed *out);
 #endif

@@ -130,7 +130,7 @@ static void fit_trust(trainer *t)
         }
         chances_of(t, i, &routed);
         for (size_t m = 0; m < routed.tiers; m++) {
-            double p = routed.p_right[m], q = rv_past_quality(t->r->past, t->found[i].words[0].row, m);
+            double p = routed.p_right[m], q = rv_past_quality(t->r->past, t->found[i].row, m);
             if (q >= 0 && router_known(&t->set->rows[i], m)) {
                 above += (q - p) * (t->set->rows[i].quality[m] - p);
                 below += (q - p) * (q - p);

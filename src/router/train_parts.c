@@ -205,14 +205,16 @@ rv_err router_predict_fold(trainer *t, int fold)
         }
     }
     rv_past_text text;
+    rv_past_found near;
     for (size_t i = 0; i < t->set->n; i++) {
         if (t->fold[i] == fold) {
             rv_past_read(t->set->rows[i].text, t->set->rows[i].n, &text);
-            rv_past_find(t->r->past, &text, t->vector[i], t->fold, fold, t->scratch, &t->found[i]);
+            rv_past_find(t->r->past, &text, t->vector[i], t->fold, fold, t->scratch, &near);
+            t->found[i] = near.first;
             for (size_t m = 0; m < t->set->tiers; m++) {
                 float *part = router_part_of(t, i, m), base = t->r->base[m];
-                part[2] = router_vote_past(t->r->past, t->found[i].words, t->found[i].n_words, m, base);
-                part[3] = router_vote_past(t->r->past, t->found[i].meaning, t->found[i].n_meaning, m, base);
+                part[2] = router_vote_past(t->r->past, near.words, near.n_words, m, base);
+                part[3] = router_vote_past(t->r->past, near.meaning, near.n_meaning, m, base);
             }
         }
     }

@@ -26,7 +26,7 @@ typedef struct trainer {
     uint32_t *order;      /* [n] */
     float *part;          /* [n][tiers][RV_ROUTER_PARTS] log odds by parts that had not seen the row */
     float *cost;          /* [n][tiers] expected */
-    rv_past_found *found; /* [n] */
+    rv_past_first *found; /* [n] */
     double *
         doubt; /* [n][ROUTER_DOUBTS + 1] what the confidence of a decision goes by, and whether it was good; NaN: not known */
     double together; /* how much of a tier's chance is left when another one was wrong */
