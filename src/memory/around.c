@@ -151,34 +151,42 @@ static rv_err no_room(void)
     return rv_fail(RV_E_NOMEM, "memory: no room for the result");
 }
 
-/* Records and vectors of what was reached. Under state. */
+/* Records and vectors of what was reached. The disk is a little ahead of memory: a node whose removal is on its way there goes here too, and
+ * with it what was reached through it. Under state. */
 static rv_err read_nodes(walk *w, sqlite3 *conn, rv_arena *arena)
 {
     node_reader reader;
     RV_TRY(rv_node_reader_begin(&reader, &w->filter, conn));
     rv_err e = RV_OK;
-    size_t bytes = w->m->embedder.dim * sizeof(float);
+    size_t bytes = w->m->embedder.dim * sizeof(float), kept = 0, place[NODES_MAX];
     for (size_t i = 0; !e && i < w->n; i++) {
-        rv_memory_subnode *node = &w->at[i];
-        double score = node->hop == 0 ? node->path : 0;
+        rv_memory_subnode node = w->at[i];
+        int64_t id = node.node.id;
         bool found = false;
-        int64_t id = node->node.id;
-        e = rv_node_read(&reader, id, arena, &node->node, &found);
-        if (!e && !found) {
-            e = rv_fail(RV_E_CORRUPT, "node %lld is in memory, and not on the disk", (long long)id);
+        place[i] = SIZE_MAX;
+        if (node.hop == 0 || place[node.parent] != SIZE_MAX) {
+            e = rv_node_read(&reader, id, arena, &node.node, &found);
         }
-        node->node.score = score;
-        node->edge = e ? NULL : rv_arena_strdup(arena, node->edge);
+        if (e || !found) {
+            continue;
+        }
         const float *row = rv_memory_find(w->m, id)->row;
-        float *copy = row && !e ? rv_arena_take(arena, bytes) : NULL;
-        if (!e && (!node->edge || (row && !copy))) {
+        float *copy = row ? rv_arena_take(arena, bytes) : NULL;
+        node.edge = rv_arena_strdup(arena, node.edge);
+        if (!node.edge || (row && !copy)) {
             e = no_room();
+            continue;
         }
         if (copy) {
             memcpy(copy, row, bytes);
         }
-        node->vector = copy;
+        node.vector = copy;
+        node.node.score = node.hop == 0 ? node.path : 0;
+        node.parent = node.hop == 0 ? SIZE_MAX : place[node.parent];
+        place[i] = kept;
+        w->at[kept++] = node;
     }
+    w->n = kept;
     return e;
 }
 
@@ -208,9 +216,10 @@ rv_err rv_memory_subgraph_of(rv_memory *m, rv_memory_scope scope, const rv_memor
                     .node.id = hits->at[i].id, .parent = SIZE_MAX, .edge = "", .path = hits->at[i].score });
     }
     walk_all(w);
-    rv_err e = w->n > 0 || hits->n == 0
-                   ? read_nodes(w, conn, arena)
-                   : rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)hits->at[0].id);
+    rv_err e = read_nodes(w, conn, arena);
+    if (!e && w->n == 0 && hits->n > 0) {
+        e = rv_fail(RV_E_NOT_FOUND, "node %lld is not in the memory", (long long)hits->at[0].id);
+    }
     pthread_rwlock_unlock(&m->state);
     rv_db_reader_done(m->db, conn);
     if (!e) {

@@ -187,3 +187,85 @@ TEST(adds_that_come_together_are_each_whole)
     }
     store_close(&st);
 }
+
+/* ---- around a node while others go ---- */
+
+enum { LEAVES = 200, LEAVINGS = 150 };
+
+typedef struct hub {
+    shared s; /* first: went_wrong */
+    int64_t id;
+} hub;
+
+/* A node at the end of all that is around the hub comes and goes. */
+static void *come_and_go(void *arg)
+{
+    hub *h = arg;
+    for (int i = 0; i < LEAVINGS; i++) {
+        char text[64];
+        int64_t id;
+        bool added;
+        size_t removed;
+        snprintf(text, sizeof text, "visitor %d", i);
+        rv_memory_new new = { .type = "note", .text = text };
+        if (rv_memory_add(h->s.m, rv_memory_of(NULL), &new, &id, &added) ||
+            rv_memory_link(h->s.m, rv_memory_whole(), h->id, id, "cites", 0.01) ||
+            rv_memory_rm(h->s.m, rv_memory_whole(), id, NULL, &removed)) {
+            went_wrong(&h->s, "a visitor");
+            break;
+        }
+    }
+    atomic_fetch_sub(&h->s.writing, 1);
+    return NULL;
+}
+
+static void *look_around(void *arg)
+{
+    hub *h = arg;
+    rv_arena *arena;
+    if (rv_arena_new(&rv_heap, 16 << 20, &arena)) {
+        went_wrong(&h->s, "arena");
+        return NULL;
+    }
+    rv_memory_node start = { .id = h->id, .score = 1 };
+    while (atomic_load(&h->s.writing) > 0) {
+        rv_memory_subgraph g;
+        rv_arena_reset(arena);
+        if (rv_memory_subgraph_of(h->s.m, rv_memory_whole(), &(rv_memory_hits){ .at = &start, .n = 1 }, NULL,
+                                  (rv_memory_bounds){ 2, 512, 64 }, arena, &g)) {
+            went_wrong(&h->s, "around the hub");
+            continue;
+        }
+        for (size_t i = 0; i < g.n; i++) {
+            if (!g.at[i].node.text || !*g.at[i].node.text || !g.at[i].vector ||
+                (g.at[i].hop > 0 && (g.at[i].parent >= i || g.at[g.at[i].parent].hop + 1 != g.at[i].hop))) {
+                went_wrong(&h->s, "a node without text, vector or way");
+            }
+        }
+    }
+    rv_arena_free(arena);
+    return NULL;
+}
+
+TEST(what_is_around_a_node_is_told_while_some_of_it_is_removed)
+{
+    store st = store_open(temp_path("data"));
+    hub h = { .s = { .m = st.m, .writing = 1 }, .id = add_note(st.m, "the hub") };
+    int64_t last = h.id;
+    for (int i = 0; i < LEAVES; i++) { /* so that reading them takes a while */
+        char text[64];
+        snprintf(text, sizeof text, "leaf %d", i);
+        int64_t id = add_note(st.m, text);
+        CHECK_OK(rv_memory_link(st.m, rv_memory_whole(), i < 60 ? h.id : last, id, "follows", 0.5));
+        last = i % 60 ? last : id;
+    }
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        CHECK(pthread_create(&threads[i], NULL, i ? look_around : come_and_go, &h) == 0, "thread %d", i);
+    }
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(atomic_load(&h.s.wrong) == 0, "%d", atomic_load(&h.s.wrong));
+    store_close(&st);
+}
