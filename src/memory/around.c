@@ -106,14 +106,15 @@ static void step_to(walk *w, rv_memory_subnode node)
     }
 }
 
-/* The heaviest edges of a node in both directions, heaviest first; equal ones as the graph lists them. */
-static size_t heaviest(const rv_memory *m, int64_t id, size_t most, rv_graph_edge *out)
+/* The heaviest edges of a node in both directions to what passes, heaviest first; equal ones as the graph lists them. */
+static size_t heaviest(const matcher *f, int64_t id, size_t most, rv_graph_edge *out)
 {
     size_t n = 0;
     rv_graph_edge e;
     for (int side = 0; side < 2; side++) {
-        for (rv_graph_cursor c = { 0 }; rv_graph_next(m->graph, id, (rv_graph_side)side, &c, &e);) {
-            if (n == most && e.weight <= out[n - 1].weight) {
+        for (rv_graph_cursor c = { 0 }; rv_graph_next(f->m->graph, id, (rv_graph_side)side, &c, &e);) {
+            if ((n == most && e.weight <= out[n - 1].weight) ||
+                !rv_matcher_has(f, side == RV_GRAPH_OUT ? e.to : e.from)) {
                 continue;
             }
             size_t place = n < most ? n++ : n - 1;
@@ -132,7 +133,7 @@ static void walk_all(walk *w)
     rv_graph_edge edges[EDGES_MAX];
     for (size_t i = 0; i < w->n && w->at[i].hop < w->bounds.max_hops; i++) {
         int64_t id = w->at[i].node.id;
-        size_t n = heaviest(w->m, id, w->bounds.max_edges, edges);
+        size_t n = heaviest(&w->filter, id, w->bounds.max_edges, edges);
         for (size_t k = 0; k < n; k++) {
             bool against = edges[k].from != id;
             step_to(w, (rv_memory_subnode){ .node.id = against ? edges[k].from : edges[k].to,

@@ -78,7 +78,7 @@ typedef struct searching {
     rv_memory_scope scope;
     const rv_memory_query *q;
     sqlite3 *conn;
-    matcher filter;
+    matcher filter, seen; /* seen: what the scope sees, whether it passes or not */
     passing passing;
     const float *vector;    /* NULL: that side is not asked */
     const char *words;      /* FTS5 query, "" : that side is not asked */
@@ -323,6 +323,12 @@ static double strength_of(const rv_memory *m, const char *type)
     return rv_memory_edge_strength(m, UINT_MAX);
 }
 
+/* An edge to what is another user's is none. */
+static bool is_seen(const searching *s, int64_t id)
+{
+    return !s->seen.user_set || rv_matcher_has(&s->seen, id);
+}
+
 /* What a node gives along edges that are only supposed. */
 static size_t gives_supposed(const searching *s, int64_t id, double score, size_t n, near out[2 * EDGES_EACH],
                              double by[2 * EDGES_EACH])
@@ -330,8 +336,9 @@ static size_t gives_supposed(const searching *s, int64_t id, double score, size_
     for (size_t i = 0; i < s->q->n_supposed && n < 2 * EDGES_EACH; i++) {
         const rv_memory_edge *e = &s->q->supposed[i];
         double part = strength_of(s->m, e->type) * (double)fminf((float)e->weight, 1);
-        if ((e->from == id || e->to == id) && part > 0) {
-            out[n].id = e->from == id ? e->to : e->from;
+        int64_t other = e->from == id ? e->to : e->from;
+        if ((e->from == id || e->to == id) && part > 0 && is_seen(s, other)) {
+            out[n].id = other;
             by[n++] = part * score;
         }
     }
@@ -349,8 +356,9 @@ static size_t gives(const searching *s, int64_t id, double score, near out[2 * E
         for (rv_graph_cursor c = { 0 };
              n < limit && rv_graph_next(s->m->graph, id, (rv_graph_side)side, &c, &e);) {
             double part = rv_memory_edge_strength(s->m, e.type) * (e.weight < 1 ? (double)e.weight : 1);
-            if (part > 0 && !is_supposed(s, &e)) {
-                out[n].id = side == RV_GRAPH_OUT ? e.to : e.from;
+            int64_t other = side == RV_GRAPH_OUT ? e.to : e.from;
+            if (part > 0 && !is_supposed(s, &e) && is_seen(s, other)) {
+                out[n].id = other;
                 by[n++] = part * score;
             }
         }
@@ -702,6 +710,7 @@ static rv_err search_all(searching *s, rv_arena *arena, rv_memory_hits *out)
         if (!e) {
             pthread_rwlock_rdlock(&s->m->state);
             s->filter = rv_matcher_search(s->m, s->scope, &s->q->filter);
+            s->seen = rv_matcher_of(s->m, s->scope, NULL);
             e = rv_passing_of(&s->filter, &s->passing);
             e = e ? e : search_once(s, arena, out, &enough);
             rv_passing_deinit(s->m, &s->passing);

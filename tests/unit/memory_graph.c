@@ -375,3 +375,66 @@ TEST(a_concept_is_found_only_by_a_search_for_concepts)
     arena_end();
     store_close(&s);
 }
+
+static int64_t add_of(rv_memory *m, const char *user, const char *text)
+{
+    int64_t id = 0;
+    bool added = false;
+    CHECK_OK(
+        rv_memory_add(m, rv_memory_of(user), &(rv_memory_new){ .type = "note", .text = text }, &id, &added));
+    return id;
+}
+
+static rv_memory_hits ask_as(rv_memory *m, const char *user, rv_memory_mode mode)
+{
+    rv_memory_hits hits;
+    rv_memory_query q = { .text = "which colour did the harbour master paint the lighthouse",
+                          .k = 40,
+                          .mode = mode };
+    CHECK_OK(rv_memory_search(m, rv_memory_of(user), &q, arena, &hits));
+    return hits;
+}
+
+/* To a user another's node is not there: nothing is found across it, and its edges take no place of the user's own. */
+TEST(an_edge_to_anothers_node_is_no_edge)
+{
+    enum { OTHERS = 70 };
+    store s = store_open(temp_path("data"));
+    arena_begin();
+    int64_t asked = add_of(s.m, NULL, "Which colour did the harbour master paint the lighthouse");
+    int64_t answered = add_of(s.m, "ana", "Green");
+    int64_t across = add_of(s.m, "ana", "Because nothing else was left");
+    for (int i = 0; i < 30; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "lighthouse harbour entry number %c%c", 'a' + i, 'b' + i % 7);
+        add_of(s.m, "ana", text);
+    }
+    int64_t bens[OTHERS];
+    for (int i = 0; i < OTHERS; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "ben counts boat %c%c", 'a' + i % 26, 'a' + i / 26);
+        bens[i] = add_of(s.m, "ben", text);
+    }
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), answered, asked, "follows", 0.5));
+    rv_memory_hits before = ask_as(s.m, "ana", RV_MEMORY_GRAPH),
+                   hybrid = ask_as(s.m, "ana", RV_MEMORY_HYBRID);
+    CHECK(place_of(&before, answered) < place_of(&hybrid, answered), "%zu, %zu without",
+          place_of(&before, answered), place_of(&hybrid, answered));
+    for (int i = 0; i < OTHERS; i++) {
+        CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), bens[i], asked, "follows", 1));
+        CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), bens[i], across, "follows", 1));
+    }
+    rv_memory_hits after = ask_as(s.m, "ana", RV_MEMORY_GRAPH);
+    CHECK(after.n == before.n, "%zu, %zu before", after.n, before.n);
+    for (size_t i = 0; i < after.n; i++) {
+        CHECK(after.at[i].id == before.at[i].id, "place %zu: node %lld, %lld before", i,
+              (long long)after.at[i].id, (long long)before.at[i].id);
+    }
+    rv_memory_node start = { .id = asked, .score = 1 };
+    rv_memory_subgraph g;
+    CHECK_OK(rv_memory_subgraph_of(s.m, rv_memory_of("ana"), &(rv_memory_hits){ .at = &start, .n = 1 }, NULL,
+                                   (rv_memory_bounds){ 1, 512, 16 }, arena, &g));
+    CHECK(g.n == 2 && g.at[1].node.id == answered, "%zu around", g.n);
+    arena_end();
+    store_close(&s);
+}
