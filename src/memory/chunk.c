@@ -8,7 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORDS_MOST = 120, WORDS_AIM = 100, LEVELS = 6, HEADING_BYTES = 200 };
+enum {
+    WORDS_MOST = 120,
+    WORDS_AIM = 100,
+    WORD_BYTES =
+        1024, /* a longer word, or more blanks, count as several: no chunk is larger than a node may be */
+    LEVELS = 6,
+    HEADING_BYTES = 200
+};
 
 typedef struct
     piece { /* of a paragraph: bytes at [at ..) come from [from ..) of the source, which may be longer */
@@ -76,16 +83,17 @@ static bool is_dense(uint32_t code)
 /* Of more than most, no longer counted: some number above it. */
 static size_t count_words(const char *at, size_t n, size_t most)
 {
-    size_t words = 0, dense = 0;
-    bool inside = false;
+    size_t words = 0, dense = 0, run = 0, blanks = 0; /* run, blanks: bytes of the word, the blanks at hand */
     for (size_t i = 0; i < n && words + (dense + 1) / 2 <= most;) {
         uint32_t code = 0;
         size_t k = rv_utf8_decode(at + i, n - i, &code);
         k = k ? k : 1;
-        bool space = k == 1 && is_space(at[i]);
+        bool space = k == 1 && is_space(at[i]), part = !space && !is_dense(code);
+        bool goes_on = run > 0 && run + k <= WORD_BYTES;
         dense += is_dense(code);
-        words += !inside && !space && !is_dense(code);
-        inside = !space && !is_dense(code);
+        blanks = !space ? 0 : blanks < WORD_BYTES ? blanks + 1 : 1;
+        words += (part && !goes_on) || blanks == WORD_BYTES;
+        run = !part ? 0 : goes_on ? run + k : k;
         i += k;
     }
     return words + (dense + 1) / 2;
@@ -139,18 +147,20 @@ static void add_long_sentence(reader *r, size_t at, size_t end)
 {
     const char *text = rv_text_get(&r->text);
     while (!r->error && count_words(text + at, end - at, WORDS_MOST) > WORDS_MOST) {
-        size_t halves = 0, cut = at; /* half words */
-        bool inside = false;
+        size_t halves = 0, cut = at, run = 0, blanks = 0; /* half words; bytes as above */
         while (cut < end && halves < 2 * WORDS_MOST) {
             uint32_t code = 0;
             size_t k = rv_utf8_decode(text + cut, end - cut, &code);
             k = k ? k : 1;
-            bool space = k == 1 && is_space(text[cut]);
-            if (inside && (space || is_dense(code))) {
-                halves += 2;
+            bool space = k == 1 && is_space(text[cut]), part = !space && !is_dense(code);
+            bool full = run + k > WORD_BYTES;
+            blanks = !space ? 0 : blanks < WORD_BYTES ? blanks + 1 : 1;
+            halves += (run > 0 && (!part || full)) || blanks == WORD_BYTES ? 2 : 0;
+            if (part && halves >= 2 * WORDS_MOST) {
+                break;
             }
             halves += is_dense(code);
-            inside = !space && !is_dense(code);
+            run = !part ? 0 : full ? k : run + k;
             cut += k;
         }
         add_sentence(r, at, cut);

@@ -395,3 +395,29 @@ TEST(a_kill_while_publishing_leaves_the_old_bundle_or_the_new_one)
     CHECK(files == 4, "%zu files", files);
     store_close(&s);
 }
+
+/* No chunk is more than a node may be, whatever stands in the file, or the bundle that it is written to is one that no store takes. */
+TEST(a_file_of_one_word_or_of_blanks_comes_back)
+{
+    enum { BYTES = 3 << 20 };
+    const char *bundle = temp_path("bundle");
+    char *text = rv_new(&rv_heap, BYTES);
+    store s = store_open(temp_path("data"));
+    for (int i = 0; i < 2; i++) {
+        rv_memory_import imported = { 0 };
+        memset(text, i ? ' ' : 'a', BYTES);
+        text[0] = text[BYTES - 1] = 'b';
+        CHECK_OK(rv_memory_import_bytes(s.m, rv_memory_of(NULL), i ? "blanks.txt" : "word.txt", text, BYTES,
+                                        NULL, 0, &imported));
+        CHECK(imported.chunks_added > 0, "%zu chunks", imported.chunks_added);
+    }
+    rv_memory_exported out = export_to(s.m, bundle);
+    store_close(&s);
+    store t = store_open(temp_path("other"));
+    rv_memory_restored done = { 0 };
+    CHECK_OK(rv_memory_restore(t.m, bundle, NULL, NULL, &done));
+    CHECK(done.nodes == out.nodes, "%zu nodes, %zu exported", done.nodes, out.nodes);
+    CHECK_OK(rv_memory_check(t.m));
+    store_close(&t);
+    rv_free(&rv_heap, text);
+}
