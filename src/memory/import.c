@@ -296,10 +296,19 @@ static rv_err import_text(importing *job, file *f, rv_arena *arena, size_t *n_ch
     return e;
 }
 
+/* The path becomes a source, which is no other than that of any node. */
+static rv_err check_path(const importing *job, const char *path)
+{
+    const rv_memory_new as_new = { .type = "document", .text = "a", .source = path };
+    rv_err e = rv_memory_check_new(&as_new, job->scope, 1);
+    return e ? rv_fail(e, "%s: expected a path in UTF-8 without control characters; rename it", path) : RV_OK;
+}
+
 static rv_err import_document(importing *job, file *f, size_t *n_chunks)
 {
     int64_t old;
     bool same;
+    RV_TRY(check_path(job, f->path));
     RV_TRY(digest_of(job, f));
     RV_TRY(find_document(job, f, &old, &same));
     if (same) {

@@ -272,7 +272,7 @@ typedef bool (*rv_memory_progress)(void *self, const char *path, uint64_t done, 
  * *done, also before an error.
  *
  * Errors:  of what was left out, the first, after all others were read: RV_E_NOT_FOUND, RV_E_IO a path that is not there or may not be read.
- *          RV_E_ARG neither a folder nor of these kinds; a row.  RV_E_FORMAT not UTF-8 (file and byte), a
+ *          RV_E_ARG neither a folder nor of these kinds; a path that no source may be; a row.  RV_E_FORMAT not UTF-8 (file and byte), a
  *          line that is no JSON, a PDF that cannot be read.  RV_E_TOO_LARGE more than 16 MiB (.pdf 128, .jsonl 1,024), or than 100,000 chunks.
  *          RV_E_UNSUPPORTED a .pdf, and pdftotext is not installed.
  *          At once: RV_E_CANCELLED progress said so; importing again goes on.  RV_E_NO_SPACE, RV_E_IO, RV_E_NOMEM what cannot be written.

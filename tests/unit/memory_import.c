@@ -683,3 +683,37 @@ TEST(names_from_outside_stay_inside)
     CHECK(hits.n == 1 && strcmp(hits.at[0].source, "trips/rome.md") == 0, "%zu", hits.n);
     store_close(&s);
 }
+
+/* A path becomes the source of nodes, and a name may become a text: in the answers, and in a bundle, these are JSON. */
+TEST(a_file_whose_name_is_no_text_is_left_out_by_name)
+{
+    const char *dir = temp_dir();
+    static const char *const names[] = { "caf\xe9.txt", "esc\x1b[2J.txt" };
+    write_file(dir, "a.txt", "A text.");
+    for (size_t i = 0; i < RV_COUNT(names); i++) {
+        write_file(dir, names[i], "Another text.");
+    }
+    store s = store_open(temp_path("data"));
+    rv_memory_import done = { .failed_files = json_array() };
+    CHECK_ERR(rv_memory_import_paths(s.m, rv_memory_of(NULL), &dir, 1, NULL, 0, NULL, NULL, &done), RV_E_ARG);
+    CHECK(done.files == 1 && done.failed == RV_COUNT(names) && done.left == 0, "%zu files, %zu failed",
+          done.files, done.failed);
+    for (size_t i = 0; i < RV_COUNT(names); i++) {
+        const json_t *one = json_array_get(done.failed_files, i);
+        CHECK(json_string_value(json_object_get(one, "path")) &&
+                  json_string_value(json_object_get(one, "why")),
+              "%zu", i);
+    }
+    json_decref(done.failed_files);
+    rv_memory_hits all;
+    CHECK_OK(rv_memory_list(s.m, rv_memory_whole(), NULL, 100, 0, arena(), &all));
+    for (size_t i = 0; i < all.n; i++) {
+        CHECK(rv_utf8_valid(all.at[i].source, strlen(all.at[i].source)) &&
+                  rv_utf8_valid(all.at[i].text, strlen(all.at[i].text)),
+              "node %lld", (long long)all.at[i].id);
+    }
+    rv_memory_exported out;
+    CHECK_OK(rv_memory_export(s.m, rv_memory_whole(), temp_path("bundle"),
+                              &(rv_memory_export_options){ .name = "all" }, NULL, NULL, &out));
+    store_close(&s);
+}
