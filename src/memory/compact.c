@@ -89,6 +89,7 @@ static rv_err clean(rv_memory *m, size_t *erased)
     if (!e) {
         pthread_rwlock_wrlock(&m->state); /* nobody is reading a row that is removed */
         e = rv_segments_scrub(m->segments, rows, n, erased);
+        m->moves_scrubbed = m->moves;
         m->scrubs++; /* dead places of an index hold what was removed: none of now is saved after this */
         pthread_rwlock_unlock(&m->state);
         stop_after_failed_sync(m);
@@ -169,6 +170,7 @@ static rv_err write_moved(rv_memory *m, sqlite3 *conn, moving *g)
 static void take_over(rv_memory *m, const moving *g)
 {
     pthread_rwlock_wrlock(&m->state);
+    m->moves++;
     rv_index_remove(m->index, g->ids, g->n);
     for (size_t i = 0; i < g->n; i++) {
         m->entries[rv_memory_find(m, g->ids[i]) - m->entries].row = g->at[i];

@@ -146,6 +146,7 @@ static rv_err gather(rv_memory *m, size_t kind, fast *f, rows *r)
 {
     pthread_rwlock_rdlock(&m->state);
     f->scrubs = m->scrubs;
+    f->moves = m->moves;
     r->config = config_for(m, kind, m->n_live);
     r->ids = rv_new_array(m->mem, m->n_live + 1, sizeof *r->ids);
     r->at = rv_new_array(m->mem, m->n_live + 1, sizeof *r->at);

@@ -135,8 +135,10 @@ struct rv_memory {
     size_t n_live, span_room;
     rv_index *index; /* exact: all rows */
     fast *fasts[RV_FASTS];
-    size_t scrubs; /* how often the files were scrubbed since the memory opened */
-    float flat_ns; /* of a row that is compared exactly */
+    size_t scrubs;      /* how often the files were scrubbed since the memory opened */
+    size_t moves,       /* how often rows were given other places since then, */
+        moves_scrubbed; /* and how often before the last scrub: their old places may be zeros since */
+    float flat_ns;      /* of a row that is compared exactly */
     rv_memory_tuning tuning;
     rv_postings *postings;  /* words of all texts; NULL: FTS5 answers. Changed under writing too */
     size_t n_postings_dead; /* removed texts in it */

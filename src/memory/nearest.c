@@ -112,7 +112,7 @@ nearest_plan rv_nearest_plan(const rv_memory *m, const rv_filter *filter, size_t
                                   .scan_ms = NAN };
     plan.said.flat_ms = plan.said.ms = flat_cost(m, plan.said.passing) * 1e-6;
     for (size_t i = 0; plan.said.asked < 1 && i < RV_FASTS; i++) {
-        if (m->fasts[i]) {
+        if (m->fasts[i] && m->fasts[i]->moves >= m->moves_scrubbed) {
             consider(m, m->fasts[i], rv_fast_kinds[i], filter, &plan);
         }
     }

@@ -323,6 +323,7 @@ rv_err rv_fast_open(rv_memory *m, const char *path, const char *kind, fast **out
     f->mem = m->mem;
     pthread_rwlock_rdlock(&m->state);
     f->scrubs = m->scrubs;
+    f->moves = m->moves;
     pthread_rwlock_unlock(&m->state);
     rv_err e = rv_file_map(path, &f->map);
     e = e ? e : open_fast(m, path, kind, f);

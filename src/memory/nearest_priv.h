@@ -55,6 +55,8 @@ typedef struct fast {
     idset has;
     size_t
         scrubs; /* of the memory before its rows were read; when there were more, it may hold codes of what is to be gone: not saved, made again */
+    size_t
+        moves; /* of the memory before its rows were read; when fewer than were scrubbed, it may know rows where zeros are: not asked */
     size_t n_missing, n_stale; /* live and not in it; in it and not live */
     size_t n_built;            /* rows when it was built, or last measured */
     size_t n_unsaved;          /* changes since it was saved */
