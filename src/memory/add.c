@@ -394,6 +394,12 @@ static rv_err meets_group(const group *g, const adding *a, bool *out)
     return RV_OK;
 }
 
+static bool is_corrected(const rv_memory *m, rv_memory_scope scope, int64_t id)
+{
+    matcher seen = rv_matcher_of(m, scope, NULL);
+    return rv_matcher_corrected_by(&seen, id) != 0;
+}
+
 /* Puts a into the group; *full: it did not go in, because it cannot share a transaction with those that are there, or they with
  * it. Saying a text again as a correction takes edges away, which has to be seen by whoever comes next. */
 static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
@@ -403,12 +409,14 @@ static rv_err put_in(group *g, sqlite3_stmt *stmt, adding *a, bool *full)
     edit_row edit;
     bool more = false;
     RV_TRY(find_same(g, stmt, &a->record, &same));
-    if (!same && a->new->examined) {
+    if (a->new->examined && (!same || rv_memory_find(g->m, same))) {
         RV_TRY(meets_group(g, a, full));
         if (*full) {
             return RV_OK;
         }
-        RV_TRY(rv_near_find(g->m, sqlite3_db_handle(stmt), &a->record, a->vector, &like));
+        if (!same || is_corrected(g->m, a->scope, same)) { /* said again it is right again */
+            RV_TRY(rv_near_find(g->m, sqlite3_db_handle(stmt), &a->record, a->vector, &like));
+        }
     }
     a->corrects = a->new->corrects ? a->new->corrects : like.opposite;
     a->near = !same && like.same && like.same != a->new->corrects;

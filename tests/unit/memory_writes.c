@@ -109,6 +109,47 @@ TEST(what_is_said_again_in_other_words_takes_its_correction_back)
     store_close(&s);
 }
 
+/* Letter by letter as well. */
+TEST(what_is_said_again_in_the_same_words_takes_its_correction_back)
+{
+    static const char *const says[] = { "The public library opens at 9", "The public library opens at 10" };
+    store s = store_open(temp_path("data"));
+    int64_t id[2];
+    rv_memory_node node;
+    for (int i = 0; i < 2; i++) {
+        id[i] = examine(s.m, says[i], NULL).id;
+    }
+    for (int i = 0; i < 4; i++) {
+        rv_memory_added again = examine(s.m, says[i % 2], NULL);
+        CHECK(again.id == id[i % 2] && !again.added && !again.near, "%d: %lld", i, (long long)again.id);
+        CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), id[i % 2], arena(), &node));
+        CHECK(node.corrected_by == 0, "%d: by %lld", i, (long long)node.corrected_by);
+        CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), id[1 - i % 2], arena(), &node));
+        CHECK(node.corrected_by == id[i % 2], "%d: by %lld", i, (long long)node.corrected_by);
+        CHECK_OK(rv_memory_check(s.m));
+    }
+    /* as it is, it is only there */
+    int64_t nine;
+    bool added;
+    CHECK_OK(rv_memory_add(s.m, rv_memory_of(NULL), &(rv_memory_new){ .type = "note", .text = says[0] },
+                           &nine, &added));
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), nine, arena(), &node));
+    CHECK(node.corrected_by == id[1], "by %lld", (long long)node.corrected_by);
+    /* both at once, behind a third */
+    rv_memory_new new[] = { { .type = "note", .text = "The public library opens at 11", .examined = true },
+                            { .type = "note", .text = says[0], .examined = true } };
+    rv_memory_scope scopes[] = { rv_memory_of(NULL), rv_memory_of(NULL) };
+    rv_memory_added out[2];
+    size_t done;
+    CHECK_OK(rv_memory_add_many(s.m, scopes, new, 2, out, &done));
+    CHECK(out[0].added && out[1].id == id[0], "%lld", (long long)out[1].id);
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), id[0], arena(), &node));
+    CHECK(node.corrected_by == 0, "by %lld", (long long)node.corrected_by);
+    CHECK_OK(rv_memory_get(s.m, rv_memory_whole(), out[0].id, arena(), &node));
+    CHECK(node.corrected_by == id[0], "by %lld", (long long)node.corrected_by);
+    store_close(&s);
+}
+
 /* A vector that says nothing of what a text shares with another. */
 static rv_err whole_text(const void *self, const char *text, size_t n, float *out)
 {
