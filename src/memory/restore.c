@@ -2,6 +2,7 @@
  * compared and passed over, so a restore that was cut short is simply done again. */
 #include "memory/bundle.h"
 #include "memory/memory_priv.h"
+#include "base/rng.h"
 
 #include <string.h>
 
@@ -21,8 +22,10 @@ typedef struct restoring {
     rv_bundle_node nodes[BATCH];
     link_row links[BATCH];
     size_t n, n_documents, n_use;
-    bool searched;  /* those in the batch have vectors */
-    float *vectors; /* [BATCH][dim] */
+    idset ended;         /* nodes that an earlier try brought in, and whose time was over since */
+    uint64_t ended_file; /* of the last document, when it is one of these; else 0 */
+    bool searched;       /* those in the batch have vectors */
+    float *vectors;      /* [BATCH][dim] */
 } restoring;
 
 static rv_err check_fields(const restoring *r, const rv_bundle_node *n)
@@ -98,6 +101,32 @@ static rv_err check_same(const restoring *r, const record *wanted)
                          (long long)wanted->id);
 }
 
+/* Whether a node is gone because its time was over, or that of its document, which chunks follow. */
+static bool has_ended(restoring *r, const rv_bundle_node *n)
+{
+    const rv_memory_node *at = &n->node;
+    const uint64_t file = rv_hash64(at->source, strlen(at->source), rv_hash64(at->user, strlen(at->user), 1));
+    bool gone = !rv_memory_find(r->m, at->id) && !rv_idset_has(&r->m->damaged, at->id);
+    bool over = n->expires_ms && !n->pinned && n->expires_ms <= rv_memory_now_ms(r->m);
+    over = over || (strcmp(at->type, "chunk") == 0 && file == r->ended_file);
+    if (strcmp(at->type, "document") == 0) {
+        r->ended_file = gone && over ? file : 0;
+    }
+    return gone && over;
+}
+
+/* A node that an earlier try brought in. Under writing. */
+static rv_err pass_over(restoring *r, const rv_bundle_node *n, const record *row)
+{
+    r->done->there++;
+    if (!has_ended(r, n)) {
+        return check_same(r, row);
+    }
+    RV_TRY(rv_idset_reserve(r->m->mem, &r->ended, row->id));
+    rv_idset_add(&r->ended, row->id);
+    return RV_OK;
+}
+
 /* Under writing. */
 static rv_err write_batch(restoring *r)
 {
@@ -128,8 +157,7 @@ static rv_err put_node(restoring *r, const rv_bundle_node *n)
     RV_TRY(record_of(r, n, &row));
     r->last = n->node.id;
     if (n->node.id < r->m->next_id) { /* ids of the batch are not taken yet */
-        r->done->there++;
-        return check_same(r, &row);
+        return pass_over(r, n, &row);
     }
     if (n->vector >= 0) {
         memcpy(r->vectors + r->n * dim, rv_bundle_vector(r->b, (size_t)n->vector), dim * sizeof *r->vectors);
@@ -191,7 +219,7 @@ static rv_err check_edge(const restoring *r, const rv_bundle_edge *e)
 
 static rv_err restore_edges(restoring *r)
 {
-    size_t n = 0;
+    size_t n = 0, n_ended = 0; /* edges of nodes that are gone go with them */
     for (size_t at = 0;;) {
         rv_bundle_edge e;
         bool more;
@@ -206,10 +234,14 @@ static rv_err restore_edges(restoring *r)
             continue;
         }
         if (!more) {
-            return r->done->edges == r->b->head.n_edges
+            return r->done->edges + n_ended == r->b->head.n_edges
                        ? RV_OK
-                       : rv_fail(RV_E_FORMAT, "%zu edges in the bundle, %llu by its head", r->done->edges,
-                                 (unsigned long long)r->b->head.n_edges);
+                       : rv_fail(RV_E_FORMAT, "%zu edges in the bundle, %llu by its head",
+                                 r->done->edges + n_ended, (unsigned long long)r->b->head.n_edges);
+        }
+        if (rv_idset_has(&r->ended, e.from) || rv_idset_has(&r->ended, e.to)) {
+            n_ended++;
+            continue;
         }
         RV_TRY(check_edge(r, &e));
         r->links[n++] = (link_row){ e.from, e.to, e.type, e.weight, e.created_ms };
@@ -274,6 +306,7 @@ rv_err rv_memory_restore(rv_memory *m, const char *dir, rv_memory_export_progres
         e = restore(r);
         pthread_mutex_unlock(&m->writing);
         rv_arena_free(r->arena);
+        rv_idset_deinit(m->mem, &r->ended);
     }
     rv_free(m->mem, vectors);
     rv_free(m->mem, r);

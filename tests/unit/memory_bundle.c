@@ -421,3 +421,55 @@ TEST(a_file_of_one_word_or_of_blanks_comes_back)
     store_close(&t);
     rv_free(&rv_heap, text);
 }
+
+/* Between two tries the store was opened, and what had ended was removed. */
+TEST(a_restore_goes_on_over_what_has_ended_meanwhile)
+{
+    const char *bundle = temp_path("bundle"), *dir = temp_path("other");
+    store s = store_open(temp_path("data"));
+    int64_t ends = add_note(s.m, "this one ends"), stays = add_note(s.m, "this one stays"), id = stays;
+    char path[4200];
+    snprintf(path, sizeof path, "%s-page.txt", dir);
+    FILE *f = fopen(path, "w");
+    CHECK(f && fputs("It opens at ten.\n\nIt closes at six.\n", f) >= 0 && fclose(f) == 0, "%s", path);
+    rv_memory_import imported = { 0 };
+    CHECK_OK(rv_memory_import_paths(s.m, rv_memory_of("ann"), (const char *const[]){ path }, 1, NULL, 0, NULL,
+                                    NULL, &imported));
+    int64_t document = stays + 1;
+    for (int i = 0; i < 600; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "note number %d of many words", i);
+        id = add_note(s.m, text);
+    }
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), stays, ends, "cites", 1));
+    CHECK_OK(rv_memory_link(s.m, rv_memory_whole(), document + 1, id, "cites", 1));
+    const int64_t over = rv_clock_wall_ms() + 1500;
+    CHECK_OK(rv_memory_keep(s.m, rv_memory_whole(), ends, NULL, &over));
+    CHECK_OK(rv_memory_keep(s.m, rv_memory_whole(), document, NULL, &over));
+    rv_memory_exported out = export_to(s.m, bundle);
+    store_close(&s);
+    CHECK(unlink(path) == 0, "%s", path);
+
+    store t = store_open(dir);
+    rv_memory_restored done = { 0 }, rest = { 0 };
+    size_t some = 256;
+    CHECK_ERR(rv_memory_restore(t.m, bundle, stop_after_some, &some, &done), RV_E_CANCELLED);
+    store_close(&t);
+    while (rv_clock_wall_ms() <= over) {
+        usleep(20000);
+    }
+    t = store_open(dir);
+    rv_memory_node node;
+    CHECK_ERR(rv_memory_get(t.m, rv_memory_whole(), ends, arena(), &node), RV_E_NOT_FOUND);
+    CHECK_OK(rv_memory_restore(t.m, bundle, NULL, NULL, &rest));
+    CHECK(rest.there == done.nodes && rest.there + rest.nodes == out.nodes, "%zu there, %zu nodes",
+          rest.there, rest.nodes);
+    CHECK_OK(rv_memory_get(t.m, rv_memory_whole(), stays, arena(), &node));
+    CHECK_OK(rv_memory_get(t.m, rv_memory_whole(), id, arena(), &node));
+    CHECK_OK(rv_memory_check(t.m));
+    /* what somebody removed is missed all the same */
+    size_t removed;
+    CHECK_OK(rv_memory_rm(t.m, rv_memory_whole(), stays, NULL, &removed));
+    CHECK_ERR(rv_memory_restore(t.m, bundle, NULL, NULL, &rest), RV_E_ARG);
+    store_close(&t);
+}
