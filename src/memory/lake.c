@@ -32,6 +32,8 @@ typedef struct shard {
     int64_t ttl_ms;
     char witness[RV_BUNDLE_HEX + 1]; /* what it holds, as far as one has looked; "": not yet */
     double checked_ms;               /* last look that succeeded */
+    char read[RV_BUNDLE_HEX + 1];    /* what could be read last, and */
+    double read_ms;                  /* the last look that found it there */
 } shard;
 
 struct rv_lake {
@@ -276,19 +278,31 @@ static rv_err look(rv_lake *lake, shard *s)
     return e;
 }
 
-/* The witness to search, as the shard's consistency wants it. */
-static rv_err choose(rv_lake *lake, shard *s, bool *stale)
+/* What was read before may be served in place of what is gone or damaged, for a time. */
+static cached *find_stale(rv_lake *lake, const shard *s)
+{
+    double age = rv_clock_ms() - s->read_ms;
+    return s->consistency == RV_LAKE_EVENTUAL && age <= STALE_TIMES * (double)s->ttl_ms
+               ? find_cached(lake, s->read)
+               : NULL;
+}
+
+/* What to search, as the shard's consistency wants it; *out NULL: it has to be read. */
+static rv_err choose(rv_lake *lake, shard *s, bool *stale, cached **out)
 {
     double age = rv_clock_ms() - s->checked_ms;
     bool due = !*s->witness || s->consistency == RV_LAKE_FRESH ||
                (s->consistency == RV_LAKE_EVENTUAL && age > (double)s->ttl_ms);
     rv_err e = due ? look(lake, s) : RV_OK;
-    if (e && s->consistency == RV_LAKE_EVENTUAL && find_cached(lake, s->witness) &&
-        age <= STALE_TIMES * (double)s->ttl_ms) {
-        *stale = true;
-        return RV_OK;
-    }
-    return e;
+    *out = e ? find_stale(lake, s) : find_cached(lake, s->witness);
+    *stale = e && *out;
+    return *stale ? RV_OK : e;
+}
+
+static void note_read(shard *s)
+{
+    memcpy(s->read, s->witness, sizeof s->read);
+    s->read_ms = s->checked_ms;
 }
 
 /* A reference to what the shard holds, read when it is not in memory. */
@@ -297,13 +311,16 @@ static rv_err acquire(rv_lake *lake, shard *s, bool *stale, cached **out)
     pthread_mutex_lock(&lake->lock);
     bool frozen =
         s->consistency == RV_LAKE_FROZEN && *s->witness; /* to what was read once, or refreshed to */
-    rv_err e = choose(lake, s, stale);
-    cached *c = e ? NULL : find_cached(lake, s->witness);
+    cached *c = NULL;
+    rv_err e = choose(lake, s, stale, &c);
     bool shared = false;
     for (size_t i = 0; c && i < lake->n_shards; i++) {
         shared |= &lake->shards[i] != s && strcmp(lake->shards[i].witness, s->witness) == 0;
     }
     if (c) {
+        if (!*stale) {
+            note_read(s);
+        }
         c->refs++;
         c->used = ++lake->stats.searches;
         lake->stats.hits++;
@@ -345,10 +362,20 @@ static rv_err acquire(rv_lake *lake, shard *s, bool *stale, cached **out)
             lake->stats.primes++;
             lake->stats.prime_ms += rv_clock_ms() - from;
         }
+        cached *old = e ? find_stale(lake, s) : NULL;
+        if (old) {
+            old->refs++;
+            old->used = ++lake->stats.searches;
+            *stale = true;
+        } else if (!e) {
+            note_read(s);
+        }
         pthread_mutex_unlock(&lake->lock);
         if (e) {
             free_cached(lake, c);
+            c = old;
         }
+        e = old ? RV_OK : e;
     }
     pthread_mutex_unlock(&lake->priming);
     *out = e ? NULL : c;

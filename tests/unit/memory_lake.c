@@ -211,3 +211,37 @@ TEST(what_is_corrected_in_its_bundle_is_left_out)
     CHECK(hits.n == 1 && hits.at[0].node.id == id && strcmp(hits.at[0].bundle, "n") == 0, "%zu hits", hits.n);
     rv_lake_free(lake);
 }
+
+/* Half of a new bundle: its head is there, its vectors are not what it says. */
+TEST(what_is_damaged_is_served_from_what_was_read_for_a_time)
+{
+    enum { TTL_MS = 200 };
+    const char *dir = temp_path("one");
+    make_bundle(dir, "one", 0, 20, 1);
+    rv_lake *lake = lake_of(&dir, 1, RV_LAKE_EVENTUAL, TTL_MS),
+            *fresh = lake_of(&dir, 1, RV_LAKE_FRESH, TTL_MS);
+    CHECK(search(lake, "amber", 30).n == 20 && search(fresh, "amber", 30).n == 20, "as it was");
+    make_bundle(dir, "one", 0, 25, 1);
+    char command[4400];
+    snprintf(command, sizeof command,
+             "for f in '%s'/vectors-*; do printf x | dd of=\"$f\" conv=notrunc 2>/dev/null; done", dir);
+    CHECK(system(command) == 0, "%s", command);
+    usleep(2 * TTL_MS * 1000);
+    float vector[TOY_DIM];
+    rv_lake_hits hits;
+    CHECK_OK(toy_text(NULL, "amber", 5, vector));
+    CHECK_ERR(rv_lake_search(fresh, vector, 30, arena(), &hits), RV_E_CORRUPT);
+    for (int i = 0; i < 2; i++) {
+        hits = search(lake, "amber", 30);
+        CHECK(hits.n == 20 && hits.stale == 1 && hits.failed == 0, "%d: %zu hits, %zu stale", i, hits.n,
+              hits.stale);
+    }
+    usleep(10 * TTL_MS * 1000);
+    CHECK_ERR(rv_lake_search(lake, vector, 30, arena(), &hits), RV_E_CORRUPT);
+    make_bundle(dir, "one", 0, 30, 1);
+    usleep(2 * TTL_MS * 1000);
+    hits = search(lake, "amber", 40);
+    CHECK(hits.n == 30 && hits.stale == 0, "%zu hits, %zu stale", hits.n, hits.stale);
+    rv_lake_free(lake);
+    rv_lake_free(fresh);
+}
