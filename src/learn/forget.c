@@ -31,15 +31,21 @@ rv_err rv_forget_setup(rv_db *db)
 /* The texts that are to go, long enough to be more than a word. */
 #define GOING "nodes n WHERE n.id IN " OF_KIND("memory") " AND length(n.text) >= 8"
 
-/* Once: what is said in the same words, wherever an answer, what other tiers would have answered, or feedback is kept; and what belongs to the
- * user. With learning off, or after a conversation was deleted, only some of these know of a request. */
+/* How an answer was routed; a damaged one keeps nobody from being forgotten. */
+#define ROUTE "CASE WHEN json_valid(e.route) THEN e.route ELSE '{}' END"
+#define ROUTED(key)                                                                                          \
+    "json_each(" ROUTE ", '$." key "') t, " GOING " AND instr(json_extract(t.value, '$.text'), n.text)"
+
+/* Once: what is said in the same words, wherever an answer, one that was not shown, what other tiers would have answered, or feedback is kept; and
+ * what belongs to the user. With learning off, or after a conversation was deleted, only some of these know of a request. */
 static const char *const first[] = {
     TAKE "SELECT 'request', e.request_id FROM episode e, " GOING
          " AND (instr(e.question, n.text) OR instr(e.answer, n.text))",
-    TAKE
-    "SELECT 'request', e.request_id FROM episode e, json_each(CASE WHEN json_valid(e.route) THEN e.route "
-    "ELSE '{}' END, '$.tries') t, " GOING " AND instr(json_extract(t.value, '$.text'), n.text)",
-    /* a damaged one keeps nobody from being forgotten */
+    TAKE "SELECT 'request', e.request_id FROM episode e, " ROUTED("tries"),
+    TAKE "SELECT 'request', e.request_id FROM episode e, " ROUTED("drafts"),
+    /* before there could be several it was one, and stood there by itself */
+    TAKE "SELECT 'request', e.request_id FROM episode e, " GOING " AND instr(json_extract(" ROUTE
+         ", '$.draft.text'), n.text)",
     TAKE "SELECT 'request', e.request_id FROM episode e, " GOING
          " AND NOT json_valid(e.route) AND instr(e.route, n.text)",
     TAKE "SELECT 'request', f.request_id FROM feedback f, " GOING " AND instr(f.correction, n.text)",

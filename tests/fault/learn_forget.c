@@ -459,7 +459,8 @@ TEST(of_a_request_that_only_its_record_knows_nothing_is_left)
     place_close(&p);
 }
 
-/* Word for word, wherever it is kept: what another tier would have answered, a correction, a turn, a concept about several memories. */
+/* Word for word, wherever it is kept: what another tier would have answered, or did before it was asked again, a correction, a turn, a concept about
+ * several memories. */
 TEST(the_same_words_go_wherever_they_are_kept)
 {
     static const char text[] = "the vault opens with quibbledonk";
@@ -479,22 +480,24 @@ TEST(the_same_words_go_wherever_they_are_kept)
                           .contains = parts,
                           .n_contains = 2 };
     CHECK_OK(rv_memory_add(p.s.m, rv_memory_of(NULL), &new, &concept, &added));
-    for (int i = 0; i < 3;
-         i++) { /* a try, a correction, a turn of a conversation whose episode is not there */
-        char request[64], tries[128];
-        snprintf(request, sizeof request, "00000000-0000-4000-8000-0000000001%02d", i);
-        snprintf(tries, sizeof tries, "{\"tries\":[{\"model\":\"m\",\"text\":\"%s.\"}]}",
-                 i == 0 ? text : "no");
+    /* a try, a correction, a turn of a conversation whose episode is not there, a draft, and one as it stood when there was one alone */
+    static const char *const routes[] = { "{\"tries\":[{\"model\":\"m\",\"text\":\"%s.\"}]}", "{}", "{}",
+                                          "{\"drafts\":[{\"text\":\"no\"},{\"text\":\"%s.\"}]}",
+                                          "{\"draft\":{\"text\":\"%s.\"}}" };
+    for (size_t i = 0; i < RV_COUNT(routes); i++) {
+        char request[64], route[128];
+        snprintf(request, sizeof request, "00000000-0000-4000-8000-0000000001%02zu", i);
+        snprintf(route, sizeof route, routes[i], text);
         rv_episode e = { .request_id = request,
                          .session_id = "x",
                          .question = "how",
                          .answer = "so",
                          .model = "m",
                          .created_ms = 5000,
-                         .route = tries };
+                         .route = route };
         rv_turn turn = { request, "how", text, "", 5000 };
         CHECK_OK(rv_db_begin(p.s.db, &conn));
-        CHECK_OK(i < 2 ? rv_episode_append(conn, &e) : rv_session_append(conn, "x", &turn));
+        CHECK_OK(i == 2 ? rv_session_append(conn, "x", &turn) : rv_episode_append(conn, &e));
         if (i == 1) {
             CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, 'correction', 0, ?2, 0, 5000)", "tt",
                                 request, text));
@@ -504,11 +507,11 @@ TEST(the_same_words_go_wherever_they_are_kept)
     int64_t before = number_of(&p, "SELECT count(*) FROM episode");
     CHECK(files_with(dir, "quibbledonk") > 0, "nothing to forget");
     CHECK_OK(rv_forget(&p.how, NULL, &id, 1, &done));
-    CHECK(done.requests == 3 && done.memories == 2, "%zu requests, %zu memories", done.requests,
+    CHECK(done.requests == 5 && done.memories == 2, "%zu requests, %zu memories", done.requests,
           done.memories);
     CHECK(files_with(dir, "quibbledonk") == 0 && files_with(dir, KEPT) > 0, "%zu files hold it",
           files_with(dir, "quibbledonk"));
-    CHECK(number_of(&p, "SELECT count(*) FROM episode") == before - 2, "other questions went");
+    CHECK(number_of(&p, "SELECT count(*) FROM episode") == before - 4, "other questions went");
     rv_arena *arena;
     rv_memory_node node;
     CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
