@@ -292,8 +292,8 @@ static rv_err write_version(sqlite3 *conn, const rv_adapter_version *v, const ch
                             int64_t parent, int64_t id)
 {
     RV_TRY(rv_db_exec(conn, "INSERT INTO adapter VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)", "iitttiffii", id,
-                      parent, model, user, v->origin, v->rows, v->before, v->after, rv_clock_wall_ms(),
-                      v->base));
+                      parent, model, user, v->origin, v->rows, v->before, v->after,
+                      v->created_ms ? v->created_ms : rv_clock_wall_ms(), v->base));
     if (v->n_keys) {
         RV_TRY(rv_db_exec(conn, "INSERT INTO adapter_key VALUES (?1,?2,?3,?4)", "itib", id, v->embedder,
                           (int64_t)v->dim, v->keys, v->n_keys * v->dim * sizeof *v->keys));

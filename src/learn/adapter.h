@@ -20,7 +20,7 @@ typedef struct rv_adapter_version {
     const char *origin;   /* "load", "learn", "micro" */
     int64_t rows;         /* it was made from, 0: not known */
     double before, after; /* loss on what was held out, under the parent and under it; 0: not measured */
-    int64_t created_ms;
+    int64_t created_ms;   /* when what it was made from was read: it knows nothing of later; in: 0, now */
     bool in_use;
     /* The questions it is for, as vectors [n_keys][dim] of unit length of an embedder; in only. None: it is for all. */
     const float *keys;
@@ -57,7 +57,7 @@ rv_err rv_adapters_take(rv_adapters *a, const rv_engine *engine, const char *use
                         const rv_adapter_question *question, const rv_lora **out) RV_MUST_CHECK;
 void rv_adapters_put(rv_adapters *a, const rv_lora *lora); /* accepts NULL */
 
-/** rv_adapters_publish - write the file, then the row and its witness record, then use it. id, parent, in_use, created_ms of what are not
+/** rv_adapters_publish - write the file, then the row and its witness record, then use it. id, parent, in_use of what are not
  * read. Errors: RV_E_IO, RV_E_NOMEM: nothing is in use that was not before. Any thread. */
 rv_err rv_adapters_publish(rv_adapters *a, const rv_adapter_version *what, const rv_lora *lora,
                            int64_t *id) RV_MUST_CHECK;
@@ -77,7 +77,7 @@ rv_err rv_adapters_open_files(rv_adapters *a, const rv_engine *engine, int64_t i
 /** rv_adapters_in_use - id of what a user (not added up with everybody's) has; 0: none. Any thread. */
 int64_t rv_adapters_in_use(rv_adapters *a, uint64_t model, const char *user);
 
-/** rv_adapters_learned_ms - when the newest version was made that was learned for a user, in use or taken back; 0: there is none. Any thread. */
+/** rv_adapters_learned_ms - created_ms of the newest version that was learned for a user, in use or taken back; 0: there is none. Any thread. */
 rv_err rv_adapters_learned_ms(rv_adapters *a, uint64_t model, const char *user, int64_t *out) RV_MUST_CHECK;
 
 /**

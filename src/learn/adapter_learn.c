@@ -38,6 +38,7 @@ typedef struct work {
     rv_lora *own,
         *base; /* of a micro round: the factors that learn, and what stays under them (NULL: nothing) */
     int64_t base_id, since_ms; /* the base version in use, 0: none; when it was made */
+    int64_t read_ms;           /* when reading began, of day */
     bool *frozen;              /* [lora->n_weights] of a micro round on a base */
     rv_ewc *guard;             /* NULL: nothing is held */
     size_t n_old;              /* first rows of train: corrections that the base has learned from */
@@ -501,6 +502,7 @@ static rv_err judge(work *w, rv_adapter_learned *out)
                              .rows = (int64_t)w->corrections,
                              .before = out->before,
                              .after = out->after,
+                             .created_ms = w->read_ms,
                              .keys = w->keys,
                              .n_keys = w->keys ? w->corrections : 0,
                              .dim = w->keys ? rv_embed_dim(how->embed) : 0,
@@ -522,6 +524,7 @@ static rv_err learn(work *w, rv_adapter_learned *out)
         rv_adapter_rows_init(kinds[i], &rv_heap, rv_engine_tok(w->how->engine), info->family, ROW_TOKENS);
     }
     RV_TRY(open_current(w));
+    w->read_ms = rv_clock_wall_ms(); /* what is corrected while it trains is news for the next round */
     RV_TRY(read_corrections(w));
     RV_TRY(read_anchors(w));
     out->corrections = w->corrections;

@@ -1,4 +1,5 @@
 /* Versions of adapters: in use for whom, back again, after a restart, with a damaged file; and the loop that makes them. */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/metrics.h"
 #include "learn/loop.h"
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { N_IDS = 9 };
 static const int32_t ids[N_IDS] = { 1, 83, 362, 427, 309, 380, 916, 658, 7 };
@@ -399,6 +401,53 @@ TEST(corrections_become_a_version_only_when_it_is_better)
     CHECK((again.version > 0) == (again.after <= RV_ADAPTER_MARGIN * again.before &&
                                   again.anchors_after <= RV_ADAPTER_ANCHOR_LIMIT * again.anchors_before),
           "%s", again.why);
+    place_free(&p);
+}
+
+/* Somebody corrects an answer while it trains. */
+typedef struct late_word {
+    place *p;
+    int64_t said_ms; /* 0: not yet */
+} late_word;
+
+static bool correct_meanwhile(void *self, size_t step, size_t steps, double loss)
+{
+    late_word *w = self;
+    (void)steps, (void)loss;
+    if (step == 5 && !w->said_ms) {
+        w->said_ms = rv_clock_wall_ms();
+        put_episode(w->p, (size_t)w->said_ms, "where is the key of the shed", "no idea", "under the mat");
+        usleep(3000);
+    }
+    return true;
+}
+
+TEST(what_is_corrected_while_a_round_trains_is_news_for_the_next_one)
+{
+    place p = place_new();
+    late_word late = { .p = &p };
+    rv_adapter_learned done;
+    rv_adapter_version v;
+    int64_t learned_ms = 0;
+    put_episode(&p, 0, "when does the library open on mondays", "no idea", "at nine in the morning");
+    rv_adapter_learning how = { .db = p.db,
+                                .adapters = p.adapters,
+                                .engine = p.engine,
+                                .prompt = prompt,
+                                .user = "anna",
+                                .rank = 4,
+                                .max_steps = 20,
+                                .max_seconds = 3600,
+                                .seed = 1,
+                                .on_step = correct_meanwhile,
+                                .self = &late };
+    CHECK_OK(rv_adapter_learn(&how, &done));
+    CHECK(done.version > 0 && done.corrections == 1 && late.said_ms, "%s, of %zu corrections", done.why,
+          done.corrections);
+    CHECK_OK(rv_adapters_get(p.adapters, done.version, p.arena, &v));
+    CHECK_OK(rv_adapters_learned_ms(p.adapters, p.model, "anna", &learned_ms));
+    CHECK(v.created_ms < late.said_ms && learned_ms < late.said_ms, "said at %lld, known up to %lld",
+          (long long)late.said_ms, (long long)learned_ms);
     place_free(&p);
 }
 
