@@ -2,32 +2,34 @@
  * where a crash ended it. A round works within the pipeline; when somebody waits to forget it stops after its step, leaves, and begins again. */
 #include "app/learning_priv.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/rng.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { USERS_MAX = 16, NAME_BYTES = 512, ARENA_BYTES = 1 << 20, ROUND_LEAST_MS = 500 };
+enum { PUPILS = 16 /* looked at together */, NAME_BYTES = 512, ARENA_BYTES = 1 << 20, ROUND_LEAST_MS = 500 };
 
 typedef struct pupil {
     char model[NAME_BYTES], user[NAME_BYTES];
     int64_t newest_ms; /* correction */
 } pupil;
 
-/* Whose corrections there are of which model, the newest first. */
-static rv_err read_pupils(rv_db *db, pupil *out, size_t *n)
+/* Whose corrections there are of which model, the newest first, after so many. */
+static rv_err read_pupils(rv_db *db, size_t after, pupil *out, size_t *n)
 {
     sqlite3 *conn;
     sqlite3_stmt *s = NULL;
     bool row = true;
     *n = 0;
     RV_TRY(rv_db_reader(db, &conn));
-    rv_err e = rv_db_prepare(conn, &s,
-                             "SELECT e.model, e.user, max(f.created_ms) FROM feedback f JOIN episode e ON "
-                             "e.request_id = f.request_id"
-                             " WHERE f.kind = 'correction' GROUP BY e.model, e.user ORDER BY 3 DESC LIMIT ?1",
-                             "i", (int64_t)USERS_MAX);
-    while (!e && *n < USERS_MAX && !(e = rv_db_step(s, &row)) && row) {
+    rv_err e = rv_db_prepare(
+        conn, &s,
+        "SELECT e.model, e.user, max(f.created_ms) FROM feedback f JOIN episode e ON "
+        "e.request_id = f.request_id"
+        " WHERE f.kind = 'correction' GROUP BY e.model, e.user ORDER BY 3 DESC, 1, 2 LIMIT ?1 OFFSET ?2",
+        "ii", (int64_t)PUPILS, (int64_t)after);
+    while (!e && *n < PUPILS && !(e = rv_db_step(s, &row)) && row) {
         pupil *one = &out[(*n)++];
         snprintf(one->model, sizeof one->model, "%s", (const char *)sqlite3_column_text(s, 0));
         snprintf(one->user, sizeof one->user, "%s", (const char *)sqlite3_column_text(s, 1));
@@ -135,8 +137,10 @@ static rv_err teach(learning *l, const pupil *who, double until_ms, rv_adapter_l
 }
 
 typedef struct tally {
-    size_t rounds, published, consolidated, held;
+    size_t rounds, published, failed, consolidated, held;
     double discarded; /* the most */
+    rv_err error;     /* of the last that failed */
+    char why[200];
 } tally;
 
 static void count(tally *t, const rv_adapter_learned *done)
@@ -163,32 +167,56 @@ static void report(const tally *t, const rv_adapter_learned *last, rv_loop_repor
                       t->discarded);
     }
     if (t->held && n > 0 && (size_t)n < sizeof out->why) {
-        snprintf(out->why + n, sizeof out->why - (size_t)n, "; %zu earlier rows held", t->held);
+        n += snprintf(out->why + n, sizeof out->why - (size_t)n, "; %zu earlier rows held", t->held);
     }
+    if (t->failed && n > 0 && (size_t)n < sizeof out->why) {
+        snprintf(out->why + n, sizeof out->why - (size_t)n, "; %zu failed, the log says why", t->failed);
+    }
+}
+
+/* One round that fails is said, and the next one has its turn. */
+static rv_err teach_all(learning *l, const pupil *pupils, size_t n, double until_ms, tally *t,
+                        rv_adapter_learned *last)
+{
+    for (size_t i = 0; i < n && rv_clock_ms() + ROUND_LEAST_MS < until_ms; i++) {
+        rv_adapter_learned done = { 0 };
+        rv_err e = teach(l, &pupils[i], until_ms, &done);
+        if (e == RV_E_CANCELLED) {
+            return e;
+        }
+        if (e) {
+            t->failed++;
+            t->error = e;
+            snprintf(t->why, sizeof t->why, "%s", rv_err_text());
+            rv_log(RV_LOG_WARN, "adapter.learn", "model", pupils[i].model, "user", pupils[i].user, "error",
+                   t->why, (char *)NULL);
+        } else if (done.why) {
+            *last = done;
+            count(t, &done);
+        }
+    }
+    return RV_OK;
 }
 
 rv_err app_adapters_stage(void *self, double until_ms, rv_loop_report *out)
 {
     learning *l = self;
-    size_t n = 0;
     tally t = { 0 };
     rv_adapter_learned last = { 0 };
     if (!rv_config_bool(l->app->config, "learning.adapters")) {
         app_say(out, "off (learning.adapters): memory answers corrected questions");
         return RV_OK;
     }
-    pupil *pupils = rv_new_array(&rv_heap, USERS_MAX, sizeof *pupils);
-    rv_err e =
-        pupils ? read_pupils(l->app->pipeline.db, pupils, &n) : rv_fail(RV_E_NOMEM, "learning adapters");
-    for (size_t i = 0; !e && i < n && rv_clock_ms() + ROUND_LEAST_MS < until_ms; i++) {
-        rv_adapter_learned done = { 0 };
-        e = teach(l, &pupils[i], until_ms, &done);
-        if (!e && done.why) {
-            last = done;
-            count(&t, &done);
-        }
+    pupil *pupils = rv_new_array(&rv_heap, PUPILS, sizeof *pupils);
+    rv_err e = pupils ? RV_OK : rv_fail(RV_E_NOMEM, "learning adapters");
+    for (size_t at = 0, n = PUPILS; !e && n == PUPILS && rv_clock_ms() + ROUND_LEAST_MS < until_ms; at += n) {
+        e = read_pupils(l->app->pipeline.db, at, pupils, &n);
+        e = e ? e : teach_all(l, pupils, n, until_ms, &t, &last);
     }
     rv_free(&rv_heap, pupils);
+    if (!e && t.failed && !t.rounds) {
+        return rv_fail(t.error, "%zu rounds failed, the last: %s", t.failed, t.why);
+    }
     if (t.rounds) {
         report(&t, &last, out);
     } else {

@@ -59,38 +59,51 @@ static void check_stage(fixture *f, const char *stage, const char *says)
     rv_arena_free(arena);
 }
 
-/* Corrected at that time, by a model that is there. */
-static void corrected(fixture *f, const char *model, int64_t at_ms)
+/* An answer of a model that is there, corrected at that time. Its number is the user's name. */
+static void corrected_by(fixture *f, const char *user, const char *model, int64_t at_ms)
 {
     sqlite3 *conn;
-    rv_episode e = { .request_id = "r",
+    rv_episode e = { .request_id = user,
                      .session_id = "s",
-                     .user = "anna",
+                     .user = user,
                      .question = "where is the key of the shed",
                      .answer = "here",
                      .model = model,
                      .created_ms = 1 };
     CHECK_OK(rv_db_begin(f->p->db, &conn));
     CHECK_OK(rv_episode_append(conn, &e));
-    CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback VALUES ('r', 'correction', 0, 'under the mat', 0, ?1)",
-                        "i", at_ms));
+    CHECK_OK(rv_db_exec(conn, "INSERT INTO feedback VALUES (?1, 'correction', 0, 'under the mat', 0, ?2)",
+                        "ti", user, at_ms));
     CHECK_OK(rv_db_commit(f->p->db));
+}
+
+static void corrected(fixture *f, const char *model, int64_t at_ms)
+{
+    corrected_by(f, "anna", model, at_ms);
+}
+
+/* The first model that is there. */
+static rv_backend_model model_of(fixture *f, uint64_t *fingerprint)
+{
+    rv_backend_model model;
+    rv_engine *engine;
+    CHECK(rv_backend_models(f->p->backend, &model, 1) == 1, "models");
+    CHECK_OK(rv_backend_take(f->p->backend, model.id, &engine));
+    *fingerprint = rv_engine_get_info(engine)->fingerprint;
+    rv_backend_put(f->p->backend, engine);
+    return model;
 }
 
 TEST(an_adapter_that_was_taken_back_is_not_learned_again_from_the_same_corrections)
 {
     fixture f;
     rv_loop_done done;
-    rv_backend_model model;
-    rv_engine *engine;
     rv_lfm2_file *file;
     rv_lora *lora;
+    uint64_t fingerprint;
     int64_t id;
     start(&f);
-    CHECK(rv_backend_models(f.p->backend, &model, 1) == 1, "models");
-    CHECK_OK(rv_backend_take(f.p->backend, model.id, &engine));
-    uint64_t fingerprint = rv_engine_get_info(engine)->fingerprint;
-    rv_backend_put(f.p->backend, engine);
+    rv_backend_model model = model_of(&f, &fingerprint);
     corrected(&f, model.id, 1000);
     CHECK_OK(rv_lfm2_file_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), false, &file));
     CHECK_OK(rv_lora_new(&rv_heap, file, 1 << RV_LFM2_Q, 2, 4, 1, &lora));
@@ -102,6 +115,62 @@ TEST(an_adapter_that_was_taken_back_is_not_learned_again_from_the_same_correctio
     CHECK_OK(rv_app_learn(f.app, false, NULL, NULL, &done));
     check_stage(&f, "adapters", "no corrections since");
     CHECK(rv_adapters_in_use(f.p->adapters, fingerprint, "anna") == 0, "a version is in use");
+    end(&f);
+}
+
+TEST(who_corrected_something_long_ago_gets_a_round_when_the_others_have_had_theirs)
+{
+    fixture f;
+    rv_loop_done done;
+    rv_lfm2_file *file;
+    rv_lora *lora;
+    uint64_t fingerprint;
+    int64_t id;
+    start(&f);
+    rv_backend_model model = model_of(&f, &fingerprint);
+    corrected_by(&f, "anna", model.id, 1);
+    CHECK_OK(rv_lfm2_file_open(&rv_heap, source_path("tests/data/golden/a-q8_0.gguf"), false, &file));
+    CHECK_OK(rv_lora_new(&rv_heap, file, 1 << RV_LFM2_Q, 2, 4, 1, &lora));
+    for (int i = 0; i < 40; i++) {
+        char user[16];
+        snprintf(user, sizeof user, "user %d", i);
+        corrected_by(&f, user, model.id, 1000 + i);
+        rv_adapter_version v = { .model = fingerprint, .user = user, .origin = "learn" };
+        CHECK_OK(rv_adapters_publish(f.p->adapters, &v, lora, &id));
+    }
+    rv_lora_close(lora);
+    rv_lfm2_file_close(file);
+    CHECK_OK(rv_app_learn(f.app, false, NULL, NULL, &done));
+    check_stage(&f, "adapters", "of 1 published");
+    end(&f);
+}
+
+TEST(one_whose_round_fails_keeps_nobody_from_having_theirs)
+{
+    fixture f;
+    rv_loop_done done;
+    uint64_t fingerprint;
+    sqlite3 *conn;
+    start(&f);
+    rv_backend_model model = model_of(&f, &fingerprint);
+    corrected_by(&f, "anna", model.id, 1000);
+    corrected_by(&f, "bert", model.id, 2000);
+    rv_episode e = { .request_id = "damaged",
+                     .session_id = "s",
+                     .user = "bert",
+                     .question = "where is the boat",
+                     .answer = "at the jetty",
+                     .model = model.id,
+                     .created_ms = 1 };
+    CHECK_OK(rv_db_begin(f.p->db, &conn));
+    CHECK_OK(rv_episode_append(conn, &e));
+    CHECK_OK(rv_db_exec(conn, "UPDATE episode SET sources = '[1,' WHERE request_id = 'damaged'", ""));
+    CHECK_OK(
+        rv_db_exec(conn, "UPDATE episode SET question = 'where is the boat?' WHERE request_id = 'bert'", ""));
+    CHECK_OK(rv_db_commit(f.p->db));
+    CHECK_OK(rv_app_learn(f.app, false, NULL, NULL, &done));
+    check_stage(&f, "adapters", "of 1 published");
+    check_stage(&f, "adapters", "1 failed");
     end(&f);
 }
 
