@@ -354,6 +354,15 @@ static void take_own(work *w)
     rv_lora_changed(w->own);
 }
 
+/* Between two parts of what is not training: RV_E_CANCELLED. */
+static rv_err goes_on(const work *w)
+{
+    const rv_adapter_learning *how = w->how;
+    return !how->on_step || how->on_step(how->self, w->steps, how->max_steps, 0)
+               ? RV_OK
+               : rv_fail(RV_E_CANCELLED, "learning an adapter was stopped");
+}
+
 /* ---- what must not be forgotten ---- */
 
 /* From the rows of before, and answers that stood, each looked at once or more. A quarter of the time at most: without enough samples nothing is
@@ -372,6 +381,7 @@ static rv_err hold_what_was(work *w)
         if (rv_clock_ms() >= until) {
             break;
         }
+        RV_TRY(goes_on(w));
         RV_TRY(rv_adapter_observe(w->g, w->lora, row, 1, w->guard));
     }
     if (!rv_ewc_task_end(w->guard, w->lora->weights, 1)) {
@@ -390,7 +400,6 @@ static bool time_is_up(const work *w, double reserve_ms)
 static rv_err loss_of(const work *w, const rv_lora *lora, const rv_adapter_rows *rows, double over_ms,
                       double *out)
 {
-    const rv_adapter_learning *how = w->how;
     double sum = 0, targets = 0;
     for (size_t at = 0, n; at < rows->n; at += n) {
         double loss, here = 0;
@@ -401,9 +410,7 @@ static rv_err loss_of(const work *w, const rv_lora *lora, const rv_adapter_rows 
         if (time_is_up(w, -over_ms)) {
             return rv_fail(RV_E_TIMEOUT, "measuring an adapter");
         }
-        if (how->on_step && !how->on_step(how->self, w->steps, how->max_steps, 0)) {
-            return rv_fail(RV_E_CANCELLED, "measuring an adapter was stopped");
-        }
+        RV_TRY(goes_on(w));
         RV_TRY(rv_adapter_loss(w->g, lora, rows->at + at, n, &loss));
         sum += loss * here;
         targets += here;

@@ -604,6 +604,44 @@ TEST(batch_rate_and_springs_of_a_round_are_those_asked_for)
     place_free(&p);
 }
 
+/* Says no when it is asked for the second time. */
+typedef struct impatient {
+    size_t asked, step; /* step: of the last time */
+} impatient;
+
+static bool once(void *self, size_t step, size_t steps, double loss)
+{
+    impatient *i = self;
+    (void)steps, (void)loss;
+    i->step = step;
+    return ++i->asked < 2;
+}
+
+TEST(a_round_stops_while_it_looks_at_what_it_is_to_hold)
+{
+    place p = place_new();
+    rv_adapter_learned done;
+    impatient who = { 0 };
+    put_episode(&p, 0, "when does the library open on mondays", "no idea", "at nine in the morning");
+    CHECK(learn(&p, 20).version > 0, "no base");
+    put_episode(&p, 1, "where is the key of the shed", "no idea", "under the mat beside the door");
+    rv_adapter_learning how = { .db = p.db,
+                                .adapters = p.adapters,
+                                .engine = p.engine,
+                                .prompt = prompt,
+                                .user = "anna",
+                                .rank = 4,
+                                .springs = 0.1F,
+                                .max_steps = 20,
+                                .max_seconds = 3600,
+                                .seed = 1,
+                                .on_step = once,
+                                .self = &who };
+    CHECK_ERR(rv_adapter_learn(&how, &done), RV_E_CANCELLED);
+    CHECK(who.asked == 2 && who.step == 0, "asked %zu times, then after step %zu", who.asked, who.step);
+    place_free(&p);
+}
+
 TEST(an_exported_adapter_is_a_safetensors_file)
 {
     place p = place_new();
