@@ -158,9 +158,8 @@ static void measure(const bench *b, const char *what, const rv_memory_edge *supp
 {
     rv_probes_score s = { 0 };
     must(rv_probes_measure(
-        b->memory, b->probes, b->n,
-        &(rv_memory_query){ .mode = RV_MEMORY_GRAPH, .supposed = supposed, .n_supposed = n },
-        rv_clock_ms() + 3600e3, &s));
+        &(rv_deep_place){ .memory = b->memory, .until_ms = rv_clock_ms() + 3600e3 }, b->probes, b->n,
+        &(rv_memory_query){ .mode = RV_MEMORY_GRAPH, .supposed = supposed, .n_supposed = n }, &s));
     printf("{\"edges\":\"%s\",\"n_edges\":%zu,\"questions\":%zu,\"ndcg_10\":%.4f,\"recall_10\":%.4f}\n", what,
            n, b->n, s.ndcg, s.recall);
     fflush(stdout);

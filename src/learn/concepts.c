@@ -488,12 +488,12 @@ static rv_err judge(making *m, judged *out)
         return no_room();
     }
     memcpy(all, m->edges, m->n_edges * sizeof *all);
-    RV_TRY(rv_probes_measure(p->memory, probes, out->n_probes, &(rv_memory_query){ .mode = RV_MEMORY_GRAPH },
-                             p->until_ms, &out->before));
+    RV_TRY(rv_probes_measure(p, probes, out->n_probes, &(rv_memory_query){ .mode = RV_MEMORY_GRAPH },
+                             &out->before));
     RV_TRY(rv_probes_measure(
-        p->memory, probes, out->n_probes,
+        p, probes, out->n_probes,
         &(rv_memory_query){ .mode = RV_MEMORY_GRAPH, .supposed = all, .n_supposed = m->n_edges + n_now },
-        p->until_ms, &out->after));
+        &out->after));
     out->better =
         out->after.ndcg >= out->before.ndcg + RV_DEEP_MARGIN && out->after.recall >= out->before.recall;
     return RV_OK;

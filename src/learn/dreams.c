@@ -210,12 +210,11 @@ static rv_err judge(dreaming *d, rv_loop_report *out)
                  d->accepted, d->n_edges, RV_PROBES_LEAST, n);
         return RV_OK;
     }
-    RV_TRY(rv_probes_measure(p->memory, probes, n, &(rv_memory_query){ .mode = RV_MEMORY_GRAPH }, p->until_ms,
-                             &before));
+    RV_TRY(rv_probes_measure(p, probes, n, &(rv_memory_query){ .mode = RV_MEMORY_GRAPH }, &before));
     RV_TRY(rv_probes_measure(
-        p->memory, probes, n,
+        p, probes, n,
         &(rv_memory_query){ .mode = RV_MEMORY_GRAPH, .supposed = d->edges, .n_supposed = d->n_edges },
-        p->until_ms, &after));
+        &after));
     bool better = after.ndcg >= before.ndcg + RV_DEEP_MARGIN && after.recall >= before.recall;
     *out = (rv_loop_report){ .accepted = better,
                              .changed = better ? (int64_t)d->n_edges : 0,

@@ -1,6 +1,5 @@
 #include "learn/probes.h"
 
-#include "base/clock.h"
 #include "base/json.h"
 #include "learn/episode.h"
 
@@ -120,8 +119,8 @@ static void score(const rv_probe *p, const rv_memory_hits *hits, rv_probes_score
     sum->ndcg += gain / best;
 }
 
-rv_err rv_probes_measure(rv_memory *memory, const rv_probe *probes, size_t n, const rv_memory_query *how,
-                         double until_ms, rv_probes_score *out)
+rv_err rv_probes_measure(const rv_deep_place *place, const rv_probe *probes, size_t n,
+                         const rv_memory_query *how, rv_probes_score *out)
 {
     rv_probes_score sum = { 0 };
     rv_arena *arena = NULL;
@@ -138,9 +137,9 @@ rv_err rv_probes_measure(rv_memory *memory, const rv_probe *probes, size_t n, co
                               .vector_weight = how->vector_weight,
                               .supposed = how->supposed,
                               .n_supposed = how->n_supposed };
-        e = rv_clock_ms() < until_ms
-                ? rv_memory_search(memory, rv_memory_of(probes[i].user), &q, arena, &hits)
-                : rv_fail(RV_E_TIMEOUT, "the time was up after %zu of %zu questions", i, n);
+        e = rv_deep_time_is_up(place)
+                ? rv_fail(RV_E_TIMEOUT, "the time was up after %zu of %zu questions", i, n)
+                : rv_memory_search(place->memory, rv_memory_of(probes[i].user), &q, arena, &hits);
         if (!e) {
             score(&probes[i], &hits, &sum);
         }

@@ -4,6 +4,7 @@
 #define RV_LEARN_PROBES_H
 #include "base/arena.h"
 #include "embed/embed.h"
+#include "learn/deep.h"
 #include "memory/memory.h"
 #include "store/db.h"
 
@@ -25,8 +26,8 @@ rv_err rv_probes_read(rv_db *db, const rv_embed *embed, int good, size_t most, r
 typedef struct rv_probes_score {
     double recall, ndcg; /* at 10, means */
 } rv_probes_score;
-/** rv_probes_measure - asks memory each of them as a request does. how: mode, edges supposed and weight are taken of it. RV_E_TIMEOUT after
- * until_ms (rv_clock_ms). RV_E_NOMEM, the store's. Any thread. */
-rv_err rv_probes_measure(rv_memory *memory, const rv_probe *probes, size_t n, const rv_memory_query *how,
-                         double until_ms, rv_probes_score *out) RV_MUST_CHECK;
+/** rv_probes_measure - asks the place's memory each of them as a request does. how: mode, edges supposed and weight are taken of it. RV_E_TIMEOUT when
+ * its time is up (rv_deep_time_is_up). RV_E_NOMEM, the store's. Any thread. */
+rv_err rv_probes_measure(const rv_deep_place *place, const rv_probe *probes, size_t n,
+                         const rv_memory_query *how, rv_probes_score *out) RV_MUST_CHECK;
 #endif

@@ -83,11 +83,10 @@ static rv_err run(const rv_deep_place *p, rv_arena *arena, rv_loop_report *out)
                  n_probes);
         return RV_OK;
     }
-    RV_TRY(rv_probes_measure(p->memory, probes, n_probes, &(rv_memory_query){ .mode = RV_MEMORY_GRAPH },
-                             p->until_ms, &before));
-    RV_TRY(rv_probes_measure(p->memory, probes, n_probes,
+    RV_TRY(rv_probes_measure(p, probes, n_probes, &(rv_memory_query){ .mode = RV_MEMORY_GRAPH }, &before));
+    RV_TRY(rv_probes_measure(p, probes, n_probes,
                              &(rv_memory_query){ .mode = RV_MEMORY_GRAPH, .supposed = weak, .n_supposed = n },
-                             p->until_ms, &after));
+                             &after));
     bool good = after.ndcg >= before.ndcg && after.recall >= before.recall;
     *out = (rv_loop_report){ .accepted = good,
                              .changed = good ? (int64_t)n : 0,

@@ -58,11 +58,11 @@ static rv_err measure(const rv_deep_place *p, rv_arena *arena, measured *out)
     }
     rv_memory_query words = { .mode = RV_MEMORY_WORDS }, vectors = { .mode = RV_MEMORY_VECTOR },
                     both = { .mode = RV_MEMORY_GRAPH };
-    RV_TRY(rv_probes_measure(p->memory, probes, out->n, &words, p->until_ms, &out->words));
-    RV_TRY(rv_probes_measure(p->memory, probes, out->n, &vectors, p->until_ms, &out->vectors));
-    RV_TRY(rv_probes_measure(p->memory, probes, out->n, &both, p->until_ms, &out->before));
+    RV_TRY(rv_probes_measure(p, probes, out->n, &words, &out->words));
+    RV_TRY(rv_probes_measure(p, probes, out->n, &vectors, &out->vectors));
+    RV_TRY(rv_probes_measure(p, probes, out->n, &both, &out->before));
     both.vector_weight = out->weight = rv_sides_weight(out->words.recall, out->vectors.recall);
-    return rv_probes_measure(p->memory, probes, out->n, &both, p->until_ms, &out->after);
+    return rv_probes_measure(p, probes, out->n, &both, &out->after);
 }
 
 static rv_err publish(const rv_deep_place *p, const measured *m)

@@ -185,6 +185,10 @@ TEST(spent_edges_go_when_nothing_is_found_worse)
     CHECK_OK(rv_db_commit(db));
     rv_db_close(db);
     place_open(dir, &p);
+    p.deep.go_on = never;
+    CHECK_OK(rv_deep_prune_edges(&p.deep, &r));
+    CHECK(!r.accepted && strstr(r.why, "time was up") && number_of(&p, CREATIVE) == 3, "%s", r.why);
+    p.deep.go_on = NULL;
     CHECK_OK(rv_deep_prune_edges(&p.deep, &r));
     CHECK(r.accepted && r.changed == 2 && number_of(&p, CREATIVE) == 1, "%s, %lld left", r.why,
           (long long)number_of(&p, CREATIVE));

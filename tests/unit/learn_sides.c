@@ -85,6 +85,27 @@ TEST(vectors_weigh_more_where_they_find_more_until_it_is_taken_back)
     place_close(&p);
 }
 
+static bool after_the_first(void *self)
+{
+    return (*(int *)self)++ < 1;
+}
+
+TEST(who_waits_for_it_ends_the_measuring)
+{
+    place p;
+    rv_loop_report r;
+    int asked = 0;
+    place_open(temp_path("data"), &p);
+    fill(&p, QUESTIONS, 5);
+    double unmeasured = first_score(&p, 0);
+    p.deep.go_on = after_the_first;
+    p.deep.self = &asked;
+    CHECK_OK(rv_deep_weigh_sides(&p.deep, &r));
+    CHECK(asked == 2 && !r.accepted && strstr(r.why, "time was up"), "asked %d times, %s", asked, r.why);
+    CHECK(fabs(first_score(&p, 0) - unmeasured) < 1e-9, "another weight");
+    place_close(&p);
+}
+
 TEST(few_rated_questions_and_damaged_weights_change_nothing)
 {
     static const char *const damaged[] = { "", "{", "{}", "{\"vector_weight\": 1e9}",
