@@ -141,6 +141,7 @@ typedef struct cycle {
     const rv_gate *gate;
     rv_patterns *p;   /* the candidate */
     rv_patterns *now; /* a copy of those in use, NULL: none are */
+    bool counted;     /* now has all answers */
     float *questions; /* [n_questions][dim] new ones */
     float *vectors;   /* [n][dim] questions of the answers */
     answer *answers;  /* [n] */
@@ -310,6 +311,10 @@ static rv_err judge(cycle *c, double better, rv_bank_learned *out)
     out->after = error_on_held(c, c->p, true);
     RV_TRY(error_of_now(c, &out->before));
     observe(c, c->p, true);
+    if (c->now) {
+        observe(c, c->now, true);
+        c->counted = true;
+    }
     out->accepted = out->held >= LEAST_HELD && out->after <= better * out->before;
     if (out->held < LEAST_HELD) {
         snprintf(out->why, sizeof out->why, "nothing yet: %zu rated answers to measure on, %d are needed",
@@ -346,6 +351,9 @@ static rv_err end(cycle *c, rv_err e, const rv_bank_learned *done)
     if (!e && done->accepted) {
         switch_to(c->b, c->p, done->version, c->until_ms);
         c->p = NULL;
+    } else if (!e && c->counted) { /* the patterns stay; what is known of them is what is known now */
+        switch_to(c->b, c->now, c->b->version, c->b->until_ms);
+        c->now = NULL;
     }
     rv_patterns_free(c->p);
     rv_patterns_free(c->now);
@@ -362,6 +370,7 @@ static rv_err learn(cycle *c, const char *const *models, size_t n_models, uint64
     RV_TRY(c->now ? rv_patterns_copy(c->now, &c->p)
                   : rv_patterns_new(b->mem, rv_embed_dim(b->embed), models, n_models, &c->p));
     RV_TRY(rv_patterns_name_models(c->p, models, n_models));
+    RV_TRY(c->now ? rv_patterns_name_models(c->now, models, n_models) : RV_OK);
     RV_TRY(read_questions(c, out));
     RV_TRY(read_answers(c, out));
     rv_gate_leave(c->gate);

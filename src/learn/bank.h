@@ -35,7 +35,8 @@ typedef struct rv_bank_learned {
 
 /**
  * rv_bank_learn - one cycle: questions since the last one are clustered; the newest 10,000 answers that were rated, corrected or judged are
- * counted. Used when the error on every fifth question, which is not counted for the measure, is at most 0.98 of before.
+ * counted. Used when the error on every fifth question, which is not counted for the measure, is at most 0.98 of before; when not, the patterns in use
+ * stay and have the answers as they are counted now, which no version keeps: after a start they are those of when theirs was made, until the next cycle.
  * Nothing is learned while nothing was rated since the last version was taken back.
  *
  * models   [n] cheapest first

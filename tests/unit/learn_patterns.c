@@ -258,6 +258,39 @@ static void ask(rv_db *db, size_t from, size_t n)
     CHECK_OK(rv_db_commit(db));
 }
 
+TEST(answers_that_are_rated_later_are_counted_also_when_the_patterns_stay)
+{
+    rv_db *db = opened(temp_path("data"));
+    rv_embed *embed;
+    rv_bank *bank;
+    rv_bank_learned done;
+    rv_pattern_advice advice;
+    char model[RV_PATTERN_NAME];
+    float v[4096];
+    const char *bakery = "when does the bakery shop in street 7 open for bread";
+    CHECK_OK(rv_embed_open(&rv_heap, "hash", &embed));
+    CHECK_OK(rv_bank_open(&rv_heap, db, embed, &bank));
+    CHECK_OK(rv_embed_text(embed, bakery, strlen(bakery), v));
+    ask(db, 0, 1000);
+    CHECK_OK(rv_bank_learn(bank, models, 2, 1, NULL, &done));
+    CHECK(done.accepted && rv_bank_advise(bank, v, "large", model, &advice) && strcmp(model, "small") == 0,
+          "%s", done.why);
+    /* the same questions; but now it turns out that the small model was wrong */
+    sqlite3 *conn;
+    CHECK_OK(rv_db_begin(db, &conn));
+    CHECK_OK(rv_db_exec(conn,
+                        "UPDATE feedback SET rating = 1 + created_ms % 3 / 2 WHERE request_id IN (SELECT "
+                        "request_id FROM episode "
+                        "WHERE model = 'small')",
+                        ""));
+    CHECK_OK(rv_db_commit(db));
+    CHECK_OK(rv_bank_learn(bank, models, 2, 1, NULL, &done));
+    CHECK(!rv_bank_advise(bank, v, "large", model, &advice), "still advised: %s", done.why);
+    rv_bank_close(bank);
+    rv_embed_close(embed);
+    rv_db_close(db);
+}
+
 /* Many times the same vector, at an angle. */
 static void learn_at(rv_patterns *p, double angle, size_t n)
 {
