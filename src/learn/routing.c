@@ -18,8 +18,9 @@ enum {
     LEAST_OUTCOMES = 100,
     LEAST_SPENT = 100,
     ARENA_BYTES = 512 << 20, /* beside the rows */
-    MOST = 120000,           /* rows: a version holds all its questions, and has 64 MB (store/policy.h) */
-    ROW_BYTES = 16 << 10,    /* of one, at most, on average: its text, what memory had found, five answers */
+    MOST =
+        120000, /* rows: a version holds all its questions, and has 64 MB (store/policy.h): of long ones not so many */
+    ROW_BYTES = 16 << 10, /* of one, at most, on average: its text, what memory had found, five answers */
     RATERS_MAX = 256
 };
 #define MARGIN       0.005
@@ -48,8 +49,8 @@ typedef struct question {
     size_t n_hits;
     float *cover; /* [RV_COVER], NULL: not known */
     const char *text;
-    size_t n;
-    uint64_t words; /* hash: the same question, whatever case and punctuation */
+    size_t n, n_words; /* n_words: different ones */
+    uint64_t words;    /* hash: the same question, whatever case and punctuation */
     float *vector;
     float quality[RV_ROUTER_TIERS]; /* newest outcome of each tier, NaN: not known */
     rv_draft draft[RV_ROUTER_TIERS];
@@ -91,7 +92,9 @@ static rv_err find_question(round_of *r, const char *text, size_t n, size_t *out
     }
     const rv_routing_job *job = r->job;
     question *q = &r->questions[r->n_questions];
-    *q = (question){ .text = rv_arena_strndup(r->arena, text, n), .n = n, .words = hash };
+    *q = (question){
+        .text = rv_arena_strndup(r->arena, text, n), .n = n, .n_words = r->text->n_words, .words = hash
+    };
     if (!q->text) {
         return rv_fail(RV_E_NOMEM, "reading episodes");
     }
@@ -421,21 +424,51 @@ static double usual_tokens(const round_of *r)
     return n > 0 ? sum / n : 1;
 }
 
+static bool is_row(const question *q)
+{
+    return !q->held && q->weight > 0;
+}
+
+static size_t row_bytes(const round_of *r, const question *q)
+{
+    const rv_routing_job *job = r->job;
+    return rv_past_row_bytes(job->n_tiers, job->embed ? rv_embed_dim(job->embed) : 0, q->n_words);
+}
+
+static size_t room_for_rows(const round_of *r)
+{
+    size_t most = r->job->most_bytes ? r->job->most_bytes : RV_POLICY_MAX_BYTES;
+    return most > RV_ROUTING_FIXED_BYTES ? most - RV_ROUTING_FIXED_BYTES : 0;
+}
+
+/* Of 2^32 questions so many have room in a version. By their hash: from one round to the next most of the sample stays. */
+static uint64_t share_of_rows(const round_of *r)
+{
+    double all = 0;
+    for (size_t i = 0; i < r->n_questions; i++) {
+        all += is_row(&r->questions[i]) ? (double)row_bytes(r, &r->questions[i]) : 0;
+    }
+    double share = all > 0 ? (double)room_for_rows(r) / all : 1;
+    return share < 1 ? (uint64_t)(share * 4294967296.0) : UINT64_C(1) << 32;
+}
+
 /* One row per question that is not held out. What is asked again of a larger tier is mostly long: every row costs by its own tokens, of which each tier
  * reads about as many. */
 static rv_err make_rows(const round_of *r, rv_router_row **out, size_t *n)
 {
     rv_router_row *at = rv_arena_take(r->arena, (r->n_questions + 1) * sizeof *at);
-    size_t rows = 0;
+    size_t rows = 0, bytes = 0, room = room_for_rows(r);
+    uint64_t share = share_of_rows(r);
     double usual = usual_tokens(r);
     if (!at) {
         return rv_fail(RV_E_NOMEM, "learning to route");
     }
     for (size_t i = 0; i < r->n_questions; i++) {
         const question *q = &r->questions[i];
-        if (q->held || q->weight == 0) {
+        if (!is_row(q) || q->words >> 32 >= share || bytes + row_bytes(r, q) > room) {
             continue;
         }
+        bytes += row_bytes(r, q);
         rv_router_row *row = &at[rows++];
         *row = (rv_router_row){ .text = q->text,
                                 .n = q->n,

@@ -11,6 +11,9 @@
 
 #define RV_ROUTING_POLICY "router" /* its kind in store/policy */
 
+#define RV_ROUTING_FIXED_BYTES                                                                               \
+    (6u << 20) /* of a version, beside its questions: at most, for sixteen tiers and 4,096 dimensions */
+
 typedef struct rv_routing_job {
     rv_db *db;
     const rv_embed *embed;    /* NULL: without vectors */
@@ -22,6 +25,8 @@ typedef struct rv_routing_job {
     bool cascade;             /* a larger tier may answer again */
     size_t
         capacity; /* episodes that are looked at: the newest half, and a sample of all before; 120,000 at most */
+    size_t
+        most_bytes; /* of a version: when its questions would take more it has a uniform sample of them. 0: what store/policy.h takes */
     double cost_share;    /* as in rv_router_how */
     const rv_router *now; /* in use, NULL: none */
     int64_t now_version;

@@ -358,14 +358,14 @@ void rv_past_find(const rv_past *p, const rv_past_text *text, const float *vecto
 /* header: u32 rows, pairs; u16 tiers, dim; then per row arrays, then the pairs */
 enum { HEADER = 12 };
 
-static size_t row_bytes(size_t tiers, size_t dim)
+size_t rv_past_row_bytes(size_t tiers, size_t dim, size_t words)
 {
-    return tiers + dim + 4 + RV_PAST_HEAD + 1;
+    return tiers + dim + 4 + RV_PAST_HEAD + 1 + 8 * words;
 }
 
 size_t rv_past_bytes(const rv_past *p)
 {
-    return HEADER + p->n * row_bytes(p->tiers, p->dim) + 8 * p->n_pairs;
+    return HEADER + p->n * rv_past_row_bytes(p->tiers, p->dim, 0) + 8 * p->n_pairs;
 }
 
 static uint8_t *put(uint8_t *to, const void *from, size_t n)
@@ -422,7 +422,7 @@ rv_err rv_past_parse(const rv_alloc *mem, const uint8_t *at, size_t n, size_t ti
     const uint8_t *in = get(get(at, counts, 8), sizes, 4);
     /* Both products stay far below 2^64: counts are 32 bits, a row has less than 70,000 bytes. */
     uint64_t rows = counts[0], pairs = counts[1],
-             need = HEADER + rows * row_bytes(sizes[0], sizes[1]) + 8 * pairs;
+             need = HEADER + rows * rv_past_row_bytes(sizes[0], sizes[1], 0) + 8 * pairs;
     if (sizes[0] != tiers || sizes[1] != dim || rows > ROWS_MAX || need > n) {
         return rv_fail(RV_E_FORMAT, "past requests: %u rows of %u tiers and %u dimensions in %zu bytes",
                        counts[0], sizes[0], sizes[1], n);

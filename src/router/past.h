@@ -77,8 +77,9 @@ size_t rv_past_scratch_bytes(const rv_past *past);
 void rv_past_find(const rv_past *past, const rv_past_text *text, const float *vector, const uint8_t *skip,
                   int skipped, void *scratch, rv_past_found *out);
 
-/* As bytes; the layout is in docs/formats/router.md. */
+/* As bytes; the layout is in docs/formats/router.md. rv_past_row_bytes - of a row with so many different words. */
 size_t rv_past_bytes(const rv_past *past);
+size_t rv_past_row_bytes(size_t tiers, size_t dim, size_t words);
 void rv_past_write(const rv_past *past, uint8_t *out);
 rv_err rv_past_parse(const rv_alloc *mem, const uint8_t *at, size_t n, size_t tiers, size_t dim, size_t *used,
                      rv_past **out) RV_MUST_CHECK;

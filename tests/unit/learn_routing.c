@@ -281,6 +281,35 @@ TEST(what_was_learned_is_not_pushed_out_by_what_is_asked_today)
     rv_db_close(db);
 }
 
+TEST(a_version_has_so_many_questions_as_it_has_room_for)
+{
+    rv_db *db = opened();
+    world w = { 0 };
+    live(db, &w, 1000, 1);
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    size_t all = fresh ? rv_past_rows(rv_router_past(fresh)) : 0;
+    CHECK(all > 400, "%zu rows: %s", all, done.why);
+    rv_router_free(fresh);
+    /* half of what they take, besides what every version takes */
+    job.most_bytes = RV_ROUTING_FIXED_BYTES + all * rv_past_row_bytes(2, 0, 9) / 2;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.version == 2 && done.questions == 1000, "%s, %zu questions", done.why, done.questions);
+    rv_router_free(fresh);
+    uint8_t *bytes;
+    size_t n;
+    CHECK_OK(rv_policy_read(db, &rv_heap, RV_ROUTING_POLICY, 2, &bytes, &n));
+    CHECK_OK(rv_router_unpack(&rv_heap, bytes, n, &fresh));
+    size_t some = rv_past_rows(rv_router_past(fresh));
+    CHECK(some > all / 3 && some < 2 * all / 3, "%zu of %zu rows", some, all);
+    CHECK(n <= job.most_bytes && right_of_100(fresh) >= 95, "%zu bytes, %d of 100", n, right_of_100(fresh));
+    rv_router_free(fresh);
+    rv_free(&rv_heap, bytes);
+    rv_db_close(db);
+}
+
 TEST(a_judge_that_is_trusted_teaches_and_another_one_does_not)
 {
     rv_db *db = opened();
