@@ -360,6 +360,8 @@ static rv_err read_episodes(round_of *r)
     if (!r->at || !r->questions || !r->slots || !r->text) {
         return rv_fail(RV_E_NOMEM, "reading episodes");
     }
+    uint32_t judge; /* first, or it might be one with the keys that come last */
+    RV_TRY(rater_named(r, JUDGE, &judge));
     RV_TRY(rv_db_reader(r->job->db, &conn));
     e = rv_db_prepare(conn, &s, sql, "if", (int64_t)capacity, RV_JUDGE_PRIOR);
     while (!e && !(e = rv_db_step(s, &row)) && row) {

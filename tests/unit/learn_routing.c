@@ -470,6 +470,31 @@ TEST(one_key_that_floods_with_lies_moves_no_decision)
     rv_db_close(db);
 }
 
+TEST(of_more_keys_than_are_told_apart_none_passes_for_a_judge)
+{
+    rv_db *db = opened();
+    world w = { 0 };
+    char key[16];
+    for (int k = 0; k < 255; k++) {
+        snprintf(key, sizeof key, "%d", k);
+        w.key = key;
+        live(db, &w, k < 4 ? EPISODES / 4 : 1, 10 + (uint64_t)k);
+    }
+    w.judged = true;
+    w.trust = RV_JUDGE_TRUST;
+    live(db, &w, 1, 5);
+    w = (world){ .flipped = 100, .key = "hostile", .made = w.made };
+    live(db, &w, 3 * EPISODES, 20);
+    rv_routing_job job = job_of(db);
+    rv_routing_done done;
+    rv_router *fresh;
+    CHECK_OK(rv_routing_learn(&job, &done, &fresh));
+    CHECK(done.accepted && right_of_100(fresh) >= 95, "%d of 100; %s", fresh ? right_of_100(fresh) : 0,
+          done.why);
+    rv_router_free(fresh);
+    rv_db_close(db);
+}
+
 TEST(a_fifth_of_the_keys_that_lie_moves_no_decision)
 {
     rv_db *db = opened();
