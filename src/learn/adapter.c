@@ -275,8 +275,14 @@ static void switch_to(rv_adapters *a, const char *model, const char *user, int64
     pthread_mutex_lock(&a->lock);
     use *u = adapters_find_use(a, model, user);
     if (u) {
+        const int64_t before[] = { u->id, u->base };
         u->id = id;
         u->base = base;
+        for (size_t i = 0; i < RV_COUNT(before); i++) {
+            if (before[i] != id && before[i] != base) {
+                adapters_drop_keys(a, before[i]);
+            }
+        }
     } else {
         spare->id = id;
         spare->base = base;

@@ -55,6 +55,7 @@ void adapters_open_room(rv_adapters *a);
 void adapters_close_room(rv_adapters *a);
 /** adapters_tidy - with the lock: closes those that nobody holds and that are not in use any more. */
 void adapters_tidy(rv_adapters *a);
-/** adapters_free_keys - with the lock: they are read again when they are asked for. */
+/** adapters_free_keys, adapters_drop_keys - with the lock: all, or a version's; they are read again when they are asked for. */
 void adapters_free_keys(rv_adapters *a);
+void adapters_drop_keys(rv_adapters *a, int64_t id);
 #endif

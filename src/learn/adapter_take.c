@@ -108,6 +108,20 @@ void adapters_free_keys(rv_adapters *a)
     }
 }
 
+void adapters_drop_keys(rv_adapters *a, int64_t id)
+{
+    keys **link = &a->keys;
+    while (*link && (*link)->id != id) {
+        link = &(*link)->next;
+    }
+    keys *k = *link;
+    if (k) {
+        *link = k->next;
+        rv_free(a->mem, k->at);
+        rv_free(a->mem, k);
+    }
+}
+
 static rv_err read_keys(rv_adapters *a, int64_t id, keys *out)
 {
     sqlite3 *conn;

@@ -832,3 +832,35 @@ TEST(a_version_with_keys_is_used_for_questions_like_them_alone)
     rv_lora_close(l);
     place_free(&p);
 }
+
+TEST(of_versions_that_are_not_in_use_any_more_nothing_stays_in_memory)
+{
+    place p = place_new();
+    static const float keys[] = { 1, 0, 0, 0, 1, 0 };
+    const rv_adapter_question like = { "toy", keys, 3 };
+    rv_lora *l = noise(&p, 5);
+    const rv_lora *got;
+    test_mem m;
+    long live = 0;
+    int64_t id;
+    rv_adapter_version v = { .model = p.model,
+                             .user = "anna",
+                             .origin = "micro",
+                             .keys = keys,
+                             .n_keys = 2,
+                             .dim = 3,
+                             .embedder = "toy" };
+    rv_adapters_close(p.adapters);
+    test_mem_init(&m);
+    CHECK_OK(rv_adapters_open(&m.alloc, p.db, NULL, &p.adapters));
+    for (int i = 0; i < 8; i++) {
+        CHECK_OK(rv_adapters_publish(p.adapters, &v, l, &id));
+        CHECK_OK(rv_adapters_take(p.adapters, p.engine, "anna", &like, &got));
+        CHECK(got, "no adapter");
+        rv_adapters_put(p.adapters, got);
+        live = i == 0 ? m.live : live;
+        CHECK(m.live == live, "%ld blocks after %d versions, %ld after one", m.live, i + 1, live);
+    }
+    rv_lora_close(l);
+    place_free(&p);
+}
