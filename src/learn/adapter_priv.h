@@ -23,7 +23,7 @@ typedef struct held {
 /* The questions a version is for, as read from the database. */
 typedef struct keys {
     int64_t id;
-    size_t n, dim; /* n 0: it is for all */
+    size_t n, dim; /* n 0: it is for all; dim 0: for none, they are damaged */
     char embedder[64];
     float *at; /* [n][dim] */
     struct keys *next;

@@ -864,3 +864,36 @@ TEST(of_versions_that_are_not_in_use_any_more_nothing_stays_in_memory)
     rv_lora_close(l);
     place_free(&p);
 }
+
+TEST(a_version_whose_questions_are_damaged_is_used_for_none_and_keeps_nobody_from_an_answer)
+{
+    place p = place_new();
+    static const float keys[] = { 1, 0, 0 };
+    static const char *const damages[] = { "UPDATE adapter_key SET keys = x'0011'",
+                                           "UPDATE adapter_key SET dim = -1",
+                                           "UPDATE adapter_key SET keys = ''" };
+    const rv_adapter_question like = { "toy", keys, 3 };
+    rv_lora *l = noise(&p, 5);
+    rv_adapter_version v = { .model = p.model,
+                             .user = "anna",
+                             .origin = "learn",
+                             .keys = keys,
+                             .n_keys = 1,
+                             .dim = 3,
+                             .embedder = "toy" };
+    for (size_t i = 0; i < RV_COUNT(damages); i++) {
+        sqlite3 *conn;
+        int64_t id;
+        const rv_lora *got;
+        CHECK_OK(rv_adapters_publish(p.adapters, &v, l, &id));
+        CHECK_OK(rv_db_begin(p.db, &conn));
+        CHECK_OK(rv_db_exec(conn, damages[i], ""));
+        CHECK_OK(rv_db_commit(p.db));
+        for (int again = 0; again < 2; again++) {
+            CHECK_OK(rv_adapters_take(p.adapters, p.engine, "anna", &like, &got));
+            CHECK(!got, "%s: it is used", damages[i]);
+        }
+    }
+    rv_lora_close(l);
+    place_free(&p);
+}
