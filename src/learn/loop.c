@@ -1,6 +1,7 @@
 #include "learn/loop.h"
 
 #include "base/clock.h"
+#include "base/str.h"
 
 #include <string.h>
 
@@ -66,13 +67,15 @@ static rv_err note(rv_db *db, const char *loop, size_t place, const char *stage,
                    const char *state, int64_t began, int64_t ended, const rv_loop_report *r)
 {
     sqlite3 *conn;
+    char why[sizeof r->why] = ""; /* what was too long for it may end inside a letter */
+    memcpy(why, r->why, rv_utf8_whole(r->why, strlen(r->why)));
     RV_TRY(rv_db_begin(db, &conn));
     return end(db,
                rv_db_exec(conn,
                           "INSERT OR REPLACE INTO loop_stage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
                           "?10, ?11, ?12, ?13)",
                           "tititiiiitfft", loop, (int64_t)place, stage, run, state, began, ended, r->changed,
-                          (int64_t)r->accepted, r->measure ? r->measure : "", r->before, r->after, r->why));
+                          (int64_t)r->accepted, r->measure ? r->measure : "", r->before, r->after, why));
 }
 
 rv_err rv_loop_note(rv_db *db, const char *loop, const char *stage, int64_t began_ms,

@@ -178,6 +178,34 @@ TEST(a_stage_that_fails_is_noted_and_the_next_one_runs)
     rv_db_close(p.db);
 }
 
+static rv_err fail_at_length(void *self, double until_ms, rv_loop_report *out)
+{
+    char text[401] = "";
+    (void)self, (void)until_ms, (void)out;
+    for (size_t i = 0; i < 400; i += 2) {
+        memcpy(text + i, "\xc3\xa9", 2);
+    }
+    return rv_fail(RV_E_IO, "%s", text);
+}
+
+TEST(a_long_reason_is_cut_between_two_letters)
+{
+    rv_db *db = opened(temp_path("data"));
+    const rv_loop_stage one = { "one", 60, fail_at_length };
+    const rv_loop loop = { .name = "background", .stages = &one, .n = 1, .seconds = 60 };
+    rv_loop_done done;
+    rv_arena *arena;
+    rv_loop_row *rows;
+    size_t n;
+    CHECK_OK(rv_loop_run(db, &loop, &done));
+    CHECK_OK(rv_arena_new(&rv_heap, 1 << 20, &arena));
+    CHECK_OK(rv_loop_list(db, arena, &rows, &n));
+    CHECK(n == 1 && strlen(rows[0].why) > 200 && rv_utf8_valid(rows[0].why, strlen(rows[0].why)), "%zu bytes",
+          strlen(rows[0].why));
+    rv_arena_free(arena);
+    rv_db_close(db);
+}
+
 TEST(interrupted_or_out_of_time_it_goes_on_later)
 {
     place p = { .db = opened(temp_path("data")), .stops = true };
