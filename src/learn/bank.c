@@ -385,14 +385,20 @@ rv_err rv_bank_learn(rv_bank *b, const char *const *models, size_t n_models, uin
                      const rv_gate *gate, rv_bank_learned *out)
 {
     cycle c = { .b = b, .gate = gate };
+    const char *known[RV_PATTERN_MODELS];
+    size_t n_known = 0;
     bool news = true;
+    for (size_t m = 0; m < n_models && n_known < RV_PATTERN_MODELS; m++) {
+        known[n_known] = models[m];
+        n_known += strlen(models[m]) < RV_PATTERN_NAME;
+    }
     *out = (rv_bank_learned){ 0 };
     RV_TRY(rv_feedback_is_news(b->db, RV_BANK_POLICY, &news));
     if (!news) {
         snprintf(out->why, sizeof out->why, "nothing to do: " RV_NO_NEWS);
         return RV_OK;
     }
-    return end(&c, learn(&c, models, n_models, seed, out), out);
+    return end(&c, learn(&c, known, n_known, seed, out), out);
 }
 
 static rv_err prune(cycle *c, rv_patterns_pruned *pruned, rv_bank_learned *out)

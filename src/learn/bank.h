@@ -39,7 +39,7 @@ typedef struct rv_bank_learned {
  * stay and have the answers as they are counted now, which no version keeps: after a start they are those of when theirs was made, until the next cycle.
  * Nothing is learned while nothing was rated since the last version was taken back.
  *
- * models   [n] cheapest first
+ * models   [n] cheapest first; one whose name takes more than RV_PATTERN_NAME is left out, as are those that come after RV_PATTERN_MODELS
  * gate     may be NULL
  * Errors:  those of the store; RV_E_NOMEM. RV_E_CANCELLED: the gate said so. One thread at a time.
  */

@@ -258,6 +258,32 @@ static void ask(rv_db *db, size_t from, size_t n)
     CHECK_OK(rv_db_commit(db));
 }
 
+TEST(a_model_with_a_long_name_is_left_out_and_the_others_are_learned)
+{
+    static const char *const three[] = {
+        "small", "a-model-whose-file-says-all-that-there-is-to-say-of-it-from-its-size-to-its-quants", "large"
+    };
+    rv_db *db = opened(temp_path("data"));
+    rv_embed *embed;
+    rv_bank *bank;
+    rv_bank_learned done;
+    rv_pattern_advice advice;
+    char model[RV_PATTERN_NAME];
+    float v[4096];
+    const char *bakery = "when does the bakery shop in street 7 open for bread";
+    CHECK_OK(rv_embed_open(&rv_heap, "hash", &embed));
+    CHECK_OK(rv_bank_open(&rv_heap, db, embed, &bank));
+    CHECK_OK(rv_embed_text(embed, bakery, strlen(bakery), v));
+    ask(db, 0, 1000);
+    CHECK_OK(rv_bank_learn(bank, three, 3, 1, NULL, &done));
+    CHECK(done.accepted && rv_bank_advise(bank, v, "large", model, &advice) && strcmp(model, "small") == 0,
+          "%s", done.why);
+    CHECK(!rv_bank_advise(bank, v, three[1], model, &advice), "advice for a model that is not there");
+    rv_bank_close(bank);
+    rv_embed_close(embed);
+    rv_db_close(db);
+}
+
 TEST(answers_that_are_rated_later_are_counted_also_when_the_patterns_stay)
 {
     rv_db *db = opened(temp_path("data"));
