@@ -36,7 +36,8 @@ typedef struct work {
     rv_lfm2_grad *g;
     rv_lora *current, *lora; /* NULL: none is in use; the candidate */
     rv_lora *own,
-        *base; /* of a micro round: the factors that learn, and what stays under them (NULL: nothing) */
+        *base;      /* of a micro round: the factors that learn, and what stays under them (NULL: nothing) */
+    int64_t now_id; /* the version in use when it began, 0: none */
     int64_t base_id, since_ms; /* the base version in use, 0: none; when it was made */
     int64_t read_ms;           /* when reading began, of day */
     bool *frozen;              /* [lora->n_weights] of a micro round on a base */
@@ -263,6 +264,7 @@ static rv_err open_current(work *w)
     const rv_adapter_learning *how = w->how;
     rv_adapter_version v, under;
     int64_t now = rv_adapters_in_use(how->adapters, rv_engine_get_info(how->engine)->fingerprint, how->user);
+    w->now_id = now;
     if (!now) {
         return RV_OK;
     }
@@ -502,7 +504,12 @@ static rv_err judge(work *w, rv_adapter_learned *out)
         out->why = "refused: answers that stood would change";
         return RV_OK;
     }
-    rv_adapter_version v = { .model = rv_engine_get_info(how->engine)->fingerprint,
+    uint64_t model = rv_engine_get_info(how->engine)->fingerprint;
+    if (rv_adapters_in_use(how->adapters, model, how->user) != w->now_id) {
+        out->why = "refused: another version came into use meanwhile, and this one knows nothing of it";
+        return RV_OK;
+    }
+    rv_adapter_version v = { .model = model,
                              .user = how->user,
                              .origin = how->micro ? "micro" : "learn",
                              .base = how->micro ? w->base_id : 0,

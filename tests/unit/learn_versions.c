@@ -451,6 +451,52 @@ TEST(what_is_corrected_while_a_round_trains_is_news_for_the_next_one)
     place_free(&p);
 }
 
+/* Somebody goes to another version while it trains. */
+typedef struct other_way {
+    place *p;
+    int64_t to;
+} other_way;
+
+static bool go_elsewhere(void *self, size_t step, size_t steps, double loss)
+{
+    const other_way *o = self;
+    (void)steps, (void)loss;
+    if (step == 5) {
+        CHECK_OK(rv_adapters_use(o->p->adapters, o->p->model, "anna", o->to));
+    }
+    return true;
+}
+
+TEST(a_round_does_not_undo_what_was_done_while_it_trained)
+{
+    place p = place_new();
+    rv_adapter_learned done;
+    int64_t loaded = publish(&p, "anna", 3);
+    put_episode(&p, 0, "when does the library open on mondays", "no idea", "at nine in the morning");
+    int64_t first = learn(&p, 20).version;
+    CHECK(first > loaded, "nothing learned");
+    put_episode(&p, 1, "where is the key of the shed", "no idea", "under the mat beside the door");
+    for (int back = 0; back < 2; back++) {
+        other_way way = { &p, back ? loaded : 0 };
+        CHECK_OK(rv_adapters_use(p.adapters, p.model, "anna", first));
+        rv_adapter_learning how = { .db = p.db,
+                                    .adapters = p.adapters,
+                                    .engine = p.engine,
+                                    .prompt = prompt,
+                                    .user = "anna",
+                                    .rank = 4,
+                                    .max_steps = 20,
+                                    .max_seconds = 3600,
+                                    .seed = 1,
+                                    .on_step = go_elsewhere,
+                                    .self = &way };
+        CHECK_OK(rv_adapter_learn(&how, &done));
+        CHECK(done.version == 0 && strstr(done.why, "meanwhile"), "%s", done.why);
+        CHECK(rv_adapters_in_use(p.adapters, p.model, "anna") == way.to, "it is undone");
+    }
+    place_free(&p);
+}
+
 /* A round that trains two factors on top of what is in use. */
 static rv_adapter_learned learn_more(place *p, bool micro, bool protect, size_t steps)
 {
