@@ -31,8 +31,10 @@ rv_err rv_forget_setup(rv_db *db)
 /* The texts that are to go, long enough to be more than a word. */
 #define GOING "nodes n WHERE n.id IN " OF_KIND("memory") " AND length(n.text) >= 8"
 
-/* How an answer was routed; a damaged one keeps nobody from being forgotten. */
-#define ROUTE "CASE WHEN json_valid(e.route) THEN e.route ELSE '{}' END"
+/* JSON that is kept; a damaged one keeps nobody from being forgotten. */
+#define ROUTE   "CASE WHEN json_valid(e.route) THEN e.route ELSE '{}' END"
+#define SOURCES "CASE WHEN json_valid(e.sources) THEN e.sources ELSE '{}' END"
+#define BODY    "CASE WHEN json_valid(body) THEN body ELSE '{}' END"
 #define ROUTED(key)                                                                                          \
     "json_each(" ROUTE ", '$." key "') t, " GOING " AND instr(json_extract(t.value, '$.text'), n.text)"
 
@@ -53,9 +55,10 @@ static const char *const first[] = {
          " AND (instr(t.question, n.text) OR instr(t.answer, n.text))",
     TAKE "SELECT 'request', w.request_id FROM witness w, " GOING
          " AND w.body <> '' AND w.kind IN ('request', 'feedback')"
-         " AND (instr(json_extract(w.body, '$.question'), n.text) OR instr(json_extract(w.body, '$.answer'), "
-         "n.text)"
-         " OR instr(json_extract(w.body, '$.correction'), n.text))",
+         " AND (instr(json_extract(" BODY ", '$.question'), n.text) OR instr(json_extract(" BODY
+         ", '$.answer'), n.text)"
+         " OR instr(json_extract(" BODY ", '$.correction'), n.text)"
+         " OR (NOT json_valid(body) AND instr(w.body, n.text)))",
     TAKE "SELECT 'memory', o.id FROM nodes o, " GOING
          " AND o.id <> n.id AND o.type IN ('fact', 'qa', 'concept') AND instr(o.text, n.text)",
     TAKE "SELECT 'request', request_id FROM episode WHERE user IN " OF_KIND("user"),
@@ -63,8 +66,11 @@ static const char *const first[] = {
          "IN " OF_KIND("user"),
     /* with learning off there is no episode, and a conversation may have been deleted */
     TAKE
-    "SELECT 'request', request_id FROM witness WHERE kind = 'request' AND body <> '' AND json_extract(body, "
-    "'$.user') IN " OF_KIND("user"),
+    "SELECT 'request', request_id FROM witness WHERE kind = 'request' AND body <> '' AND json_extract(" BODY
+    ", '$.user') IN " OF_KIND("user"),
+    TAKE "SELECT 'request', w.request_id FROM witness w CROSS JOIN forgetting m WHERE m.kind = 'user' AND "
+         "w.kind = 'request'"
+         " AND w.body <> '' AND NOT json_valid(w.body) AND instr(w.body, '\"' || m.value || '\"')",
     TAKE "SELECT 'memory', id FROM nodes WHERE user IN " OF_KIND("user"),
 };
 
@@ -79,9 +85,11 @@ static const char *const closure[] = {
     TAKE "SELECT 'memory', e.from_id FROM edges e JOIN nodes n ON n.id = e.from_id WHERE e.type = 'contains' "
          "AND n.type = 'concept' AND e.to_id IN " OF_KIND("memory"),
     /* requests that had them in the prompt */
-    TAKE "SELECT 'request', e.request_id FROM episode e, json_each(e.sources) s WHERE s.value IN " OF_KIND(
-        "memory"),
-    TAKE "SELECT 'request', w.request_id FROM witness w, json_each(w.body, '$.sources') s WHERE w.kind = "
+    TAKE "SELECT 'request', e.request_id FROM episode e, json_each(" SOURCES
+         ") s WHERE s.value IN " OF_KIND("memory"),
+    TAKE "SELECT 'request', e.request_id FROM episode e CROSS JOIN forgetting m WHERE m.kind = 'memory'"
+         " AND NOT json_valid(e.sources) AND instr(e.sources, m.value)",
+    TAKE "SELECT 'request', w.request_id FROM witness w, json_each(" BODY ", '$.sources') s WHERE w.kind = "
          "'request' AND w.body <> ''"
          " AND s.value IN " OF_KIND("memory"),
     /* later turns of the same conversations */
@@ -141,7 +149,7 @@ static rv_err note_seeds(sqlite3 *conn, const char *user, const int64_t *ids, si
                          " + EXISTS (SELECT 1 FROM episode WHERE user = ?1) + EXISTS (SELECT 1 FROM adapter "
                          "WHERE user = ?1)"
                          " + EXISTS (SELECT 1 FROM witness WHERE kind = 'request' AND body <> '' AND "
-                         "json_extract(body, '$.user') = ?1)",
+                         "json_extract(" BODY ", '$.user') = ?1)",
                          "t", user));
         if (!known) {
             return rv_fail(RV_E_NOT_FOUND, "nothing is stored for the user %s", user);
@@ -268,13 +276,16 @@ static rv_err forget_policies(sqlite3 *conn, rv_forgotten *out)
 
 static rv_err forget_records(sqlite3 *conn, rv_forgotten *out)
 {
+    static const char sql[] =
+        "SELECT seq FROM witness WHERE body <> '' AND ((request_id <> '' AND request_id IN " OF_KIND(
+            "request") ") OR (kind = 'adapter' AND json_extract(" BODY
+                       ", '$.user') IN " OF_KIND(
+                           "user") ") OR (kind = 'adapter' AND NOT json_valid(body) AND EXISTS (SELECT 1 "
+                                   "FROM forgetting m WHERE m.kind = "
+                                   "'user' AND instr(body, '\"' || m.value || '\"')))) ORDER BY seq";
     numbers seqs;
     char why[96];
-    rv_err e = read_numbers(conn,
-                            "SELECT seq FROM witness WHERE body <> '' AND ((request_id <> '' AND request_id "
-                            "IN " OF_KIND("request") ") OR (kind = 'adapter' AND json_extract(body, "
-                                                     "'$.user') IN " OF_KIND("user") ")) ORDER BY seq",
-                            &seqs);
+    rv_err e = read_numbers(conn, sql, &seqs);
     snprintf(why, sizeof why, "{\"memories\": %zu, \"requests\": %zu, \"adapters\": %zu}", out->memories,
              out->requests, out->adapters);
     e = e ? e : rv_witness_forget(conn, seqs.at, seqs.n, why);

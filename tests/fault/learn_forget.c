@@ -582,6 +582,49 @@ TEST(a_damaged_route_keeps_nobody_from_being_forgotten)
     place_close(&p);
 }
 
+/* The same of what stood in the prompt, and of a record: what cannot be read goes when it names, or says, what is to go. */
+TEST(damaged_sources_and_records_keep_nobody_from_being_forgotten)
+{
+    const char *dir = temp_dir();
+    char sources[32];
+    place p;
+    rv_forgotten done;
+    sqlite3 *conn;
+    int64_t id = fill(dir);
+    CHECK_OK(place_open(dir, &p));
+    snprintf(sources, sizeof sources, "[%lld,", (long long)id);
+    CHECK_OK(rv_db_begin(p.s.db, &conn));
+    for (int i = 0; i < 2; i++) {
+        rv_episode e = { .request_id = i ? "named" : "not named",
+                         .session_id = "x",
+                         .question = "how",
+                         .answer = i ? "zyxomirquandt" : "so",
+                         .model = "m",
+                         .created_ms = 5000 };
+        CHECK_OK(rv_episode_append(conn, &e));
+        CHECK_OK(rv_db_exec(conn, "UPDATE episode SET sources = ?2 WHERE request_id = ?1", "tt", e.request_id,
+                            i ? sources : "{"));
+    }
+    CHECK_OK(rv_witness_append(conn, "request", "cut", "{\"question\":\"anna keeps the word zyxomirquandt\"}",
+                               48));
+    CHECK_OK(rv_witness_append(conn, "request", "kept", "{\"question\":\"plovdivarium\"}", 27));
+    CHECK_OK(rv_witness_append(conn, "adapter", "", "{\"user\":\"bert\"}", 15));
+    CHECK_OK(rv_db_exec(conn,
+                        "UPDATE witness SET body = substr(body, 1, length(body) - 2)"
+                        " WHERE request_id IN ('cut', 'kept') OR kind = 'adapter'",
+                        ""));
+    CHECK_OK(rv_db_commit(p.s.db));
+    CHECK_OK(rv_forget(&p.how, NULL, &id, 1, &done));
+    CHECK(files_with(dir, SECRET) == 0, "%zu files hold it", files_with(dir, SECRET));
+    CHECK(number_of(&p, "SELECT count(*) FROM episode WHERE request_id = 'named'") == 0 &&
+              number_of(&p, "SELECT count(*) FROM episode WHERE request_id = 'not named'") == 1,
+          "%zu requests", done.requests);
+    CHECK(number_of(&p, "SELECT count(*) FROM witness WHERE body <> '' AND request_id = 'kept'") == 1,
+          "%zu records", done.records);
+    CHECK_OK(rv_forget(&p.how, "bert", NULL, 0, &done));
+    place_close(&p);
+}
+
 /* What somebody joined to a document of another's is not a part of it. */
 TEST(a_document_takes_its_own_chunks_and_nothing_else)
 {
