@@ -263,14 +263,17 @@ static rv_err next_unjudged(rv_db *db, const char *judge, int64_t *before, char 
     return e;
 }
 
-/* NaN: passages it stood on are gone, or it cannot tell. */
+/* NaN: it is damaged, passages it stood on are gone, or it cannot tell. */
 static rv_err judge_one(rv_db *db, rv_memory *memory, const rv_judge *j, const char *request, rv_arena *arena,
                         double *quality)
 {
     rv_episode episode;
     const char *passages[PASSAGES_MAX];
     *quality = (double)NAN;
-    RV_TRY(rv_episode_get(db, request, arena, &episode));
+    rv_err got = rv_episode_get(db, request, arena, &episode);
+    if (got) {
+        return got == RV_E_FORMAT ? RV_OK : got;
+    }
     rv_judge_case c = { .question = episode.question, .answer = episode.answer, .passages = passages };
     for (size_t i = 0; i < episode.n_sources && c.n < PASSAGES_MAX; i++) {
         rv_memory_node node;

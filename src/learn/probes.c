@@ -30,7 +30,11 @@ static const char *column(sqlite3_stmt *s, int at, rv_arena *arena)
 static rv_err cited(const char *sources, const char *answer, rv_arena *arena, rv_probe *out)
 {
     json_t *list = NULL;
-    RV_TRY(rv_json_parse(sources, strlen(sources), &list));
+    rv_err e = rv_json_parse(sources, strlen(sources), &list);
+    if (e) {
+        return e == RV_E_FORMAT ? RV_OK
+                                : e; /* one that is damaged says nothing, and keeps no others from it */
+    }
     int64_t *ids = rv_arena_take(arena, (json_array_size(list) + 1) * sizeof *ids);
     for (size_t i = 0; ids && i < json_array_size(list); i++) {
         if (rv_episode_cites(answer, i + 1)) {

@@ -138,6 +138,37 @@ TEST(only_unrated_answers_are_judged_once_newest_first)
     store_close(&s);
 }
 
+TEST(an_answer_that_is_damaged_keeps_no_others_from_being_judged)
+{
+    store s;
+    sqlite3 *conn;
+    size_t n = 0;
+    CHECK_OK(store_open_with(&rv_heap, temp_dir(), toy, &s));
+    CHECK_OK(rv_witness_setup(s.db));
+    CHECK_OK(rv_policy_setup(s.db));
+    CHECK_OK(rv_episode_setup(s.db));
+    CHECK_OK(rv_judge_setup(s.db));
+    CHECK_OK(rv_db_begin(s.db, &conn));
+    for (int i = 0; i < 3; i++) {
+        char id[8];
+        snprintf(id, sizeof id, "r%d", i);
+        rv_episode e = { .request_id = id,
+                         .session_id = "s",
+                         .question = "q",
+                         .answer = "7",
+                         .model = "m",
+                         .created_ms = i + 1 };
+        CHECK_OK(rv_episode_append(conn, &e));
+    }
+    CHECK_OK(rv_db_exec(conn, "UPDATE episode SET sources = '[1,' WHERE request_id = 'r2'", ""));
+    CHECK_OK(rv_db_commit(s.db));
+    CHECK_OK(rv_judge_fill(s.db, s.m, &honest, 0.3, INFINITY, 100, &n));
+    CHECK(n == 3, "%zu", n);
+    CHECK_OK(rv_judge_fill(s.db, s.m, &honest, 0.3, INFINITY, 100, &n));
+    CHECK(n == 0, "%zu again", n);
+    store_close(&s);
+}
+
 TEST(a_model_gives_the_expectation_over_its_digits_or_none)
 {
     rv_engine *engine;

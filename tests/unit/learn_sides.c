@@ -85,6 +85,25 @@ TEST(vectors_weigh_more_where_they_find_more_until_it_is_taken_back)
     place_close(&p);
 }
 
+TEST(one_damaged_answer_keeps_no_others_from_being_learned_from)
+{
+    place p;
+    rv_loop_report r;
+    sqlite3 *conn;
+    place_open(temp_path("data"), &p);
+    fill(&p, QUESTIONS, 5);
+    CHECK_OK(rv_db_begin(p.s.db, &conn));
+    CHECK_OK(
+        rv_db_exec(conn,
+                   "UPDATE episode SET sources = '[1,' WHERE request_id IN (SELECT request_id FROM episode "
+                   "ORDER BY created_ms DESC LIMIT 1)",
+                   ""));
+    CHECK_OK(rv_db_commit(p.s.db));
+    CHECK_OK(rv_deep_weigh_sides(&p.deep, &r));
+    CHECK(r.accepted && r.after > r.before, "%s: %g, then %g", r.why, r.before, r.after);
+    place_close(&p);
+}
+
 static bool after_the_first(void *self)
 {
     return (*(int *)self)++ < 1;
